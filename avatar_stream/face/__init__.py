@@ -1,0 +1,1 @@
+"""Webcam frame to motion: tracking, filtering, geometry and retargeting of face landmarks."""

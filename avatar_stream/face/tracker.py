@@ -1,0 +1,186 @@
+"""From video frames to one person's 478 landmarks, steadily, and a word on whether there is a face at all."""
+
+import contextlib
+import io
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face import geometry
+from avatar_stream.face.filters import OneEuro
+from avatar_stream.face.mesh import Floats
+
+Image = npt.NDArray[np.uint8]
+
+# MediaPipe logs graph details on stderr from C++; nothing in them helps a user.
+os.environ.setdefault("GLOG_minloglevel", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+class FaceState(StrEnum):
+    """What the tracker knows about the driver's face."""
+
+    SEARCHING = "searching"  # none seen yet
+    FOUND = "found"
+    HELD = "held"  # missed for a moment: the last landmarks still stand
+    LOST = "lost"  # gone for longer than the hold time
+
+
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """One frame's result; ``landmarks`` is ``(478, 3)`` in pixels, or None when there is nothing to follow."""
+
+    state: FaceState
+    landmarks: Floats | None
+    fresh: bool  # landmarks were seen in this very frame
+
+
+def detect_faces(image: Image, *, far: bool = False) -> list[tuple[float, float, float, float]]:
+    """Boxes ``(left, top, width, height)`` in pixels of the faces in an RGB image, largest first.
+
+    ``far`` uses the detector trained for faces up to 5 m away, which also finds small ones.
+    """
+    with _detector(far) as detector:
+        return _boxes(detector, image)
+
+
+def landmarks_of_still(image: Image) -> Floats | None:
+    """Landmarks ``(478, 3)`` of the one face of a still RGB image, or None."""
+    with _face_mesh(static=True) as face_mesh:
+        return _landmarks(face_mesh, image)
+
+
+class FaceTracker:
+    """Follows the largest face of a stream; not thread-safe, one per session.
+
+    ``hold`` seconds of misses are bridged with the last landmarks. Several faces: the largest is chosen when
+    tracking starts, and again when another one becomes ``SWITCH`` times larger.
+    """
+
+    CHECK_EVERY = 30  # frames between looks for a larger face
+    SWITCH = 1.4
+
+    def __init__(self, *, smooth: bool = True, hold: float = 0.2) -> None:
+        self.hold = hold
+        self.state = FaceState.SEARCHING
+        self._face_mesh = _face_mesh(static=False)
+        self._detector = _detector(False)
+        # In eye distances: a blink moves a lid at about 1 a second, tracking noise at about 0.03.
+        self._filter = OneEuro(min_cutoff=2.5, beta=14.0) if smooth else None
+        self._last: Floats | None = None
+        self._last_seen = 0.0
+        self._frames = 0
+
+    def update(self, image: Image, time: float) -> Tracking:
+        """Track an RGB frame taken at ``time`` seconds; sizes may change between frames."""
+        raw = self._find(image)
+        if raw is None:
+            if self._last is not None and time - self._last_seen <= self.hold:
+                self.state = FaceState.HELD
+                return Tracking(self.state, self._last, False)
+            if self.state is not FaceState.SEARCHING:
+                self.state = FaceState.LOST
+            self._last = None
+            if self._filter:
+                self._filter.reset()
+            return Tracking(self.state, None, False)
+        if self._filter:
+            unit = geometry.eye_distance(raw)
+            # The filter sees a frame of fixed scale, so that its settings hold at any distance.
+            raw = self._filter(raw / unit, time) * unit
+        self._last, self._last_seen, self.state = raw, time, FaceState.FOUND
+        return Tracking(self.state, raw, True)
+
+    def close(self) -> None:
+        """Free the networks."""
+        self._face_mesh.close()
+        self._detector.close()
+
+    def _find(self, image: Image) -> Floats | None:
+        self._frames += 1
+        if self._last is None:
+            return self._acquire(image)
+        raw = _landmarks(self._face_mesh, image)
+        if raw is not None and self._frames % self.CHECK_EVERY == 0:
+            boxes = _boxes(self._detector, image)
+            if len(boxes) > 1 and not _inside(raw, boxes[0]):
+                followed = [box for box in boxes if _inside(raw, box)]
+                if not followed or boxes[0][2] > self.SWITCH * followed[0][2]:
+                    return self._acquire(image)
+        return raw
+
+    def _acquire(self, image: Image) -> Floats | None:
+        boxes = _boxes(self._detector, image)
+        if len(boxes) > 1:
+            # MediaPipe takes the most confident face; with the others covered it takes the largest.
+            image = image.copy()
+            keep = _region(boxes[0], image.shape)
+            kept = image[keep].copy()
+            for box in boxes[1:]:
+                image[_region(box, image.shape)] = 0
+            image[keep] = kept
+            self._face_mesh.reset()
+            if self._filter:
+                self._filter.reset()
+        return _landmarks(self._face_mesh, image)
+
+
+def _inside(landmarks: Floats, box: tuple[float, float, float, float]) -> bool:
+    x, y = landmarks[:468, :2].mean(0)
+    left, top, width, height = box
+    return bool(left <= x <= left + width and top <= y <= top + height)
+
+
+def _region(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    left, top, width, height = box
+    pad = 0.25 * width
+    return (
+        slice(max(0, int(top - pad)), min(shape[0], int(top + height + pad))),
+        slice(max(0, int(left - pad)), min(shape[1], int(left + width + pad))),
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _face_mesh(*, static: bool) -> Any:
+    from mediapipe.python.solutions.face_mesh import FaceMesh
+
+    return FaceMesh(
+        static_image_mode=static,
+        max_num_faces=1,
+        refine_landmarks=True,
+        min_detection_confidence=0.5,
+        min_tracking_confidence=0.5,
+    )
+
+
+def _detector(far: bool) -> Any:
+    from mediapipe.python.solutions.face_detection import FaceDetection
+
+    return FaceDetection(model_selection=int(far), min_detection_confidence=0.5)
+
+
+def _landmarks(face_mesh: Any, image: Image) -> Floats | None:
+    found = face_mesh.process(image).multi_face_landmarks
+    if not found:
+        return None
+    height, width = image.shape[:2]
+    points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32)
+    return points * np.array([width, height, width], np.float32)
+
+
+def _boxes(detector: Any, image: Image) -> list[tuple[float, float, float, float]]:
+    height, width = image.shape[:2]
+    boxes = []
+    for found in detector.process(image).detections or []:
+        box = found.location_data.relative_bounding_box
+        boxes.append((box.xmin * width, box.ymin * height, box.width * width, box.height * height))
+    return sorted(boxes, key=lambda box: -box[2])

@@ -1,0 +1,1 @@
+"""Frames in and out: mailboxes, WebRTC tracks, files and frame marks."""

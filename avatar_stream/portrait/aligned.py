@@ -1,0 +1,122 @@
+"""The aligned face frame: what the diffusion model is shown, and the way back into the picture.
+
+Training (``engines``) and the live path both call this module, so the network sees the same things in both.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face import geometry, mesh
+from avatar_stream.face.drawing import RASTER_SIZE, UNKNOWN, landmark_raster
+from avatar_stream.face.mesh import Floats
+from avatar_stream.portrait.warp import GRID, Warped
+
+Image = npt.NDArray[np.uint8]
+
+ALIGNED_SIZE: Final = 192
+
+
+@dataclass(frozen=True, slots=True)
+class RestFace:
+    """What one portrait shows at rest: the measures its unknowns are judged against, and its dark.
+
+    ``image`` is its own aligned face ``(192, 192, 3)``, the network's reference input.
+    """
+
+    image: Image
+    mouth: float
+    eyes: tuple[float, float]
+    gaze: Floats
+    dark: Floats  # RGB shown where the inside of the mouth is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedInput:
+    """One frame in the aligned face frame.
+
+    ``shown`` RGB ``(192, 192, 3)`` is the warp with the unknown mouth filled flat dark; ``filled`` ``float32
+    (192, 192)`` says how far; ``raster`` is ``uint8 (7, 96, 96)``; ``matrix`` (2x3) takes crop pixels to aligned ones.
+    """
+
+    shown: Image
+    filled: Floats
+    raster: Image
+    matrix: Floats
+
+
+def to_aligned(image: npt.NDArray[np.uint8], matrix: Floats, size: int = ALIGNED_SIZE) -> Image:
+    """Resample a crop into the aligned frame."""
+    out = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(out, np.uint8)
+
+
+def rest_face(crop: Image, landmarks: Floats) -> RestFace:
+    """Describe a portrait crop ``(h, w, 3)`` with its landmarks in crop pixels."""
+    image = to_aligned(crop, geometry.aligned_frame(landmarks, ALIGNED_SIZE))
+    skin = image[100:140, 40:152].reshape(-1, 3).mean(0)  # cheeks and nose
+    return RestFace(
+        image,
+        geometry.mouth_opening(landmarks),
+        geometry.eye_openings(landmarks),
+        geometry.gaze(landmarks),
+        np.asarray(skin * [0.26, 0.17, 0.16], np.float32),
+    )
+
+
+def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInput:
+    """Align a warped crop by its target landmarks ``(478, 3)``, and mark what the warp cannot know."""
+    matrix = geometry.aligned_frame(target, ALIGNED_SIZE)
+    image = to_aligned(warped.image, matrix)
+    points = (geometry.transform_2d(matrix, target) + 0.5) / ALIGNED_SIZE
+    raster = landmark_raster(points)
+    mouth = _step(0.012, 0.05, geometry.mouth_opening(target) - 1.2 * rest.mouth)
+    cv2.max(_aligned_stretch(warped, matrix), _unknown(raster, target, rest, mouth), dst=raster[UNKNOWN])
+    filled = np.zeros((ALIGNED_SIZE, ALIGNED_SIZE), np.float32)
+    if mouth > 0:
+        hole = cv2.resize(raster[0], (ALIGNED_SIZE, ALIGNED_SIZE), interpolation=cv2.INTER_LINEAR)
+        filled = np.asarray(hole * np.float32(mouth / 255), np.float32)
+        image = np.asarray(image + filled[..., None] * (rest.dark - image), np.uint8)
+    return AlignedInput(image, filled, raster, matrix)
+
+
+def _unknown(raster: Image, target: Floats, rest: RestFace, mouth: float) -> Image:
+    """Mouth that opened, lids that moved, irises that turned: 255 where nothing is known of them."""
+    out = np.asarray(raster[0] * np.float32(mouth), np.uint8)
+    turned = float(np.linalg.norm(geometry.gaze(target) - rest.gaze))
+    for open_now, open_then, ring in zip(
+        geometry.eye_openings(target), rest.eyes, (mesh.RIGHT_EYE_RING, mesh.LEFT_EYE_RING), strict=True
+    ):
+        moved = max(_step(0.08, 0.25, abs(open_now - open_then)), _step(0.03, 0.12, turned))
+        if moved > 0:
+            half = RASTER_SIZE // 2
+            side = slice(0, half) if ring is mesh.RIGHT_EYE_RING else slice(half, RASTER_SIZE)
+            # The lines of the lids are marked too: a closed eye has no opening left to mark.
+            region = cv2.dilate(cv2.max(raster[2][:, side], raster[4][:, side] * _BELOW_BROWS), _BLOB)
+            out[:, side] = cv2.max(out[:, side], np.asarray(region * np.float32(moved), np.uint8))
+    return out
+
+
+_BLOB = np.ones((3, 3), np.uint8)
+# Lids lie in a band of the aligned frame; brows above it are no unknown.
+_BELOW_BROWS = np.zeros((RASTER_SIZE, 1), np.uint8)
+_BELOW_BROWS[round(0.29 * RASTER_SIZE) : round(0.45 * RASTER_SIZE)] = 1
+
+
+def _aligned_stretch(warped: Warped, matrix: Floats) -> Image:
+    height, width = warped.image.shape[:2]
+    # Grid cell -> crop pixel -> aligned pixel -> raster cell, all with centres at i + 0.5.
+    scale = RASTER_SIZE / ALIGNED_SIZE
+    linear = matrix[:, :2] * scale
+    cell = np.array([width / GRID, height / GRID], np.float32)
+    offset = (linear @ (0.5 * cell - 0.5)) + (matrix[:, 2] + 0.5) * scale - 0.5
+    combined = np.column_stack([linear * cell, offset]).astype(np.float32)
+    return np.asarray(cv2.warpAffine(warped.stretch, combined, (RASTER_SIZE, RASTER_SIZE)), np.uint8)
+
+
+def _step(low: float, high: float, value: float) -> float:
+    t = min(max((value - low) / (high - low), 0.0), 1.0)
+    return t * t * (3 - 2 * t)

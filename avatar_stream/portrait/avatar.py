@@ -1,0 +1,82 @@
+"""One driver and one portrait: tracking, retargeting and painting, in two halves that may run on two threads.
+
+The live session and ``render`` both run this and nothing else, so what is measured offline is what users get.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.retarget import Animator, Retargeter
+from avatar_stream.face.tracker import FaceState, FaceTracker
+from avatar_stream.portrait.engine import Frame, PortraitEngine, StageTimes
+from avatar_stream.portrait.portrait import Portrait
+from avatar_stream.portrait.window import Networks
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What the first half hands to the second: where the portrait's landmarks go, and on which engine."""
+
+    engine: PortraitEngine
+    target: Floats
+    tag: Any
+
+
+class Avatar:
+    """``follow`` (driver frame to landmarks) and ``draw`` (landmarks to picture); each is owned by one thread."""
+
+    def __init__(self, portrait: Portrait, networks: Networks | None, *, gain: float = 1.0) -> None:
+        self.networks = networks
+        self.times = StageTimes()
+        self.face = FaceState.SEARCHING
+        self._tracker = FaceTracker()
+        self._animator = Animator(Retargeter(portrait.landmarks, gain=gain))
+        self._engine = PortraitEngine(portrait, networks)
+
+    @property
+    def engine(self) -> PortraitEngine:
+        """The engine of the portrait shown now."""
+        return self._engine
+
+    @property
+    def calibrated(self) -> bool:
+        """The driver's neutral is known."""
+        return self._animator.neutral.complete
+
+    def follow(self, image: npt.NDArray[np.uint8], time: float, tag: Any = None) -> Moved:
+        """Track an RGB frame taken at ``time`` seconds and say where the portrait's landmarks go."""
+        found = self.times.measure("track", self._tracker.update, image, time)
+        self.face = found.state
+        target = self.times.measure("retarget", self._animator, found.landmarks, time)
+        return Moved(self._engine, target, tag)
+
+    def draw(self, moved: Moved) -> Frame:
+        """Paint; the picture that comes back is ``engine.delay`` frames older (see ``PortraitEngine``)."""
+        return moved.engine(moved.target, moved.tag)
+
+    def change_portrait(self, engine: PortraitEngine) -> None:
+        """Show another, already prepared portrait from the next frame on; call on the thread of ``follow``."""
+        self._animator.change_portrait(Retargeter(engine.portrait.landmarks))
+        self._engine = engine
+
+    def recalibrate(self) -> None:
+        """Take the driver's next good frames as neutral."""
+        self._animator.recalibrate()
+
+    def set_gain(self, gain: float) -> None:
+        """Scale expression; 1 is as driven."""
+        self._animator.retargeter.gain = gain
+
+    def set_mirror(self, mirror: bool) -> None:
+        """Move like a mirror image of the driver. The neutral is taken again, on the new side."""
+        if mirror != self._animator.mirror:
+            self._animator.mirror = mirror
+            self._animator.recalibrate()
+
+    def close(self) -> None:
+        """Free the tracker."""
+        self._tracker.close()

@@ -1,0 +1,187 @@
+"""A picture becomes a portrait: read safely, checked for one usable face, cut out of its background once."""
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pictures
+from PIL import ImageOps
+
+from avatar_stream.errors import BadPicture
+from avatar_stream.face import geometry, mesh, tracker
+from avatar_stream.face.mesh import Floats
+
+Image = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 64_000_000
+MIN_SIDE = 96
+MIN_FACE = 44  # face width in pixels below which nothing is left to animate
+MAX_YAW = 38.0  # degrees; beyond it half of the face is invented
+HEAD_CROP = 3.2  # side of the moved region in face heights
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """A prepared portrait.
+
+    ``picture`` is the whole RGB picture ``(H, W, 3)`` at output size; ``box`` is ``(left, top, width, height)`` of the
+    region that moves; ``plate`` and ``matte`` are that region's background and person; ``landmarks`` ``(478, 3)`` are
+    in pixels of the region.
+    """
+
+    picture: Image
+    box: tuple[int, int, int, int]
+    plate: Image
+    matte: Image
+    landmarks: Floats
+
+    @property
+    def crop(self) -> Image:
+        """The moved region of the picture."""
+        left, top, width, height = self.box
+        return self.picture[top : top + height, left : left + width]
+
+
+def read_picture(source: Path | bytes) -> Image:
+    """Decode a JPEG, PNG or WebP to upright RGB; raises :class:`BadPicture` with the reason."""
+    name = source.name if isinstance(source, Path) else "the picture"
+    try:
+        data = source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:
+        raise BadPicture(f"cannot read {source}: {error.strerror or error}") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
+            opened = Pictures.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
+    except Exception:
+        raise BadPicture(f"{name} is not a JPEG, PNG or WebP picture: save it as one of these") from None
+    with opened:
+        width, height = opened.size
+        if width * height > MAX_PIXELS:
+            limit = MAX_PIXELS // 1_000_000
+            raise BadPicture(f"{name} has {width * height / 1e6:.0f} megapixels, more than {limit}: scale it down")
+        if min(width, height) < MIN_SIDE:
+            raise BadPicture(f"{name} is only {width}x{height} pixels: use one of at least {MIN_SIDE} on each side")
+        try:
+            opened.draft("RGB", (2048, 2048))
+            upright = ImageOps.exif_transpose(opened)
+            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+                ground = Pictures.new("RGBA", upright.size, (200, 200, 200, 255))
+                upright = Pictures.alpha_composite(ground, upright)
+            return np.asarray(upright.convert("RGB"), np.uint8)
+        except Exception:
+            raise BadPicture(f"{name} is damaged or cut short: send the whole file again") from None
+
+
+def prepare(picture: Image, size: int, *, name: str = "the picture") -> Portrait:
+    """Check ``picture`` (RGB) for one usable face and prepare it at most ``size`` pixels on its longer side.
+
+    Raises :class:`BadPicture` where there is no face, more than one, or one too small or too far turned.
+    """
+    boxes = _all_faces(picture)
+    if not boxes:
+        raise BadPicture(f"no face found in {name}: use a picture of one person looking at the camera")
+    if len(boxes) > 1 and boxes[1][2] > 0.4 * boxes[0][2]:
+        raise BadPicture(f"{len(boxes)} faces found in {name}: crop it to one person")
+    landmarks = _landmarks_in(picture, boxes[0])
+    if landmarks is None:
+        raise BadPicture(f"no clear face found in {name}: use a sharp picture, face to the camera, nothing before it")
+    if np.linalg.norm(landmarks[234] - landmarks[454]) < MIN_FACE:
+        raise BadPicture(f"the face in {name} is too small: crop the picture closer to the head and shoulders")
+    _, yaw, _ = geometry.euler_degrees(geometry.head_pose(landmarks).rotation)
+    if abs(yaw) > MAX_YAW:
+        raise BadPicture(f"the face in {name} is turned too far away: use one that looks at the camera")
+    return prepare_tracked(picture, landmarks, size)
+
+
+def prepare_tracked(picture: Image, landmarks: Floats, size: int) -> Portrait:
+    """Prepare a picture whose landmarks (in its pixels) are known."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, size / max(width, height))
+    # Even sides: video codecs store colour at half resolution.
+    out = (max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2))
+    factor = np.array([out[0] / width, out[1] / height, scale], np.float32)
+    if out != (width, height):
+        picture = cv2.resize(picture, out, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    landmarks = (landmarks + [0.5, 0.5, 0]) * factor - [0.5, 0.5, 0]
+    box = _head_box(landmarks, out)
+    crop = picture[box[1] : box[1] + box[3], box[0] : box[0] + box[2]]
+    matte = segment_person(crop)
+    plate = inpaint_background(crop, matte)
+    local = (landmarks - [box[0], box[1], 0]).astype(np.float32)
+    return Portrait(picture, box, plate, matte, local)
+
+
+def segment_person(image: Image) -> Image:
+    """Soft person matte ``uint8 (h, w)`` of an RGB image: MediaPipe's selfie segmentation, edges from the image."""
+    from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
+
+    with SelfieSegmentation(model_selection=0) as network:
+        mask = np.asarray(network.process(np.ascontiguousarray(image)).segmentation_mask, np.float32)
+    radius = max(2, image.shape[1] // 64)
+    # Guided by the picture the 256-pixel mask finds hair and collar edges (He et al., ECCV 2010).
+    guided = cv2.ximgproc.guidedFilter(image, mask, radius, 1e-4 * 255**2)
+    matte = np.clip((guided - 0.15) / 0.7, 0, 1)
+    return np.asarray(matte * 255, np.uint8)
+
+
+def inpaint_background(image: Image, matte: Image) -> Image:
+    """``image`` with the person removed: untouched where the matte is 0, smoothly continued inside."""
+    height, width = matte.shape
+    reach = max(3, width // 40) | 1
+    person = cv2.dilate((matte > 8).astype(np.uint8), np.ones((reach, reach), np.uint8))
+    if person.all():
+        return image
+    small = (max(8, 96 * width // max(width, height)), max(8, 96 * height // max(width, height)))
+    hole = (cv2.resize(person, small, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
+    filled = cv2.inpaint(cv2.resize(image, small, interpolation=cv2.INTER_AREA), hole, 3, cv2.INPAINT_TELEA)
+    smooth = cv2.GaussianBlur(filled, (0, 0), 3)
+    soft_hole = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), 1.5)[..., None]
+    filled = (filled * (1 - soft_hole) + smooth * soft_hole).astype(np.uint8)
+    filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_CUBIC)
+    blend = cv2.GaussianBlur(person.astype(np.float32), (0, 0), reach / 3)[..., None]
+    blend = np.where(matte[..., None] > 8, 1.0, np.where(person[..., None] > 0, blend, 0.0))
+    return np.asarray(image * (1 - blend) + filled * blend, np.uint8)
+
+
+def _head_box(landmarks: Floats, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    oval = landmarks[list(mesh.FACE_OVAL), :2]
+    centre = oval.mean(0)
+    face = float(np.linalg.norm(landmarks[10, :2] - landmarks[152, :2]))
+    half = HEAD_CROP * face / 2
+    left, top = (max(0, math.floor(c - half)) for c in centre)
+    right, bottom = (min(limit, math.ceil(c + half)) for c, limit in zip(centre, size, strict=True))
+    return left, top, right - left, bottom - top
+
+
+def _all_faces(picture: Image) -> list[tuple[float, float, float, float]]:
+    """Faces found by the near or the far detector, largest first, each once."""
+    found: list[tuple[float, float, float, float]] = []
+    boxes = tracker.detect_faces(picture) + tracker.detect_faces(picture, far=True)
+    for box in sorted(boxes, key=lambda b: -b[2]):
+        x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
+        if not any(l < x < l + w and t < y < t + h for l, t, w, h in found):
+            found.append(box)
+    return found
+
+
+def _landmarks_in(picture: Image, box: tuple[float, float, float, float]) -> Floats | None:
+    """Landmarks of the face in ``box``, from a crop around it so that small faces are seen at full detail."""
+    left, top, width, height = box
+    half = 1.3 * max(width, height)
+    x, y = left + width / 2, top + height / 2
+    x0, y0 = max(0, int(x - half)), max(0, int(y - half))
+    crop = picture[y0 : int(y + half) + 1, x0 : int(x + half) + 1]
+    scale = min(1.0, 512 / max(crop.shape[:2]))
+    if scale < 1:
+        crop = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    landmarks = tracker.landmarks_of_still(np.ascontiguousarray(crop, np.uint8))
+    if landmarks is None:
+        return None
+    return np.asarray(landmarks / scale + [x0, y0, 0], np.float32)

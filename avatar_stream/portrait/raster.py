@@ -1,0 +1,63 @@
+"""Rasterise a small triangle mesh to the triangle seen in each cell, vectorised over triangles."""
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face.mesh import Floats, Ints
+
+_SIZES = (3, 6, 12, 32, 1 << 14)
+
+
+def triangle_map(vertices: Floats, triangles: Ints, size: int) -> npt.NDArray[np.int32]:
+    """Index of the last triangle covering each cell centre of a ``size`` x ``size`` grid, -1 where none.
+
+    ``vertices`` ``(n, 2)`` are in cells (the centre of cell ``i`` is at ``i``). Later triangles lie over
+    earlier ones, so order them back to front.
+    """
+    ax, bx, cx = vertices[triangles.T, 0]  # one contiguous row a corner: reductions over pairs are slow
+    ay, by, cy = vertices[triangles.T, 1]
+    left = np.maximum(np.ceil(np.minimum(np.minimum(ax, bx), cx)), 0).astype(np.int32)
+    top = np.maximum(np.ceil(np.minimum(np.minimum(ay, by), cy)), 0).astype(np.int32)
+    right = np.minimum(np.floor(np.maximum(np.maximum(ax, bx), cx)), size - 1).astype(np.int32)
+    bottom = np.minimum(np.floor(np.maximum(np.maximum(ay, by), cy)), size - 1).astype(np.int32)
+    extent = np.maximum(right - left, bottom - top) + 1
+    seen = np.flatnonzero((right >= left) & (bottom >= top))
+    # Barycentric coordinates of the second and third corner, as slopes along x and y.
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    area = np.where(np.abs(area) < 1e-6, 1e-6, area)
+    second_x, second_y = (cy - ay) / area, (ax - cx) / area
+    third_x, third_y = (ay - by) / area, (bx - ax) / area
+    result = np.full(size * size, -1, np.int32)
+    smallest = 0
+    for largest in _SIZES:
+        chosen = seen[(extent[seen] > smallest) & (extent[seen] <= largest)]
+        smallest = largest
+        if not len(chosen):
+            continue
+        steps = np.arange(min(int(extent[chosen].max()), size), dtype=np.float32)
+        x0, y0 = left[chosen], top[chosen]
+        dx = (x0 - ax[chosen])[:, None] + steps  # (k, w)
+        dy = (y0 - ay[chosen])[:, None] + steps
+        second = (dx * second_x[chosen, None])[:, None, :] + (dy * second_y[chosen, None])[:, :, None]
+        third = (dx * third_x[chosen, None])[:, None, :] + (dy * third_y[chosen, None])[:, :, None]
+        inside = (second >= -1e-4) & (third >= -1e-4) & (second + third <= 1.0001)
+        which, row, column = inside.nonzero()
+        x, y = x0[which] + column, y0[which] + row
+        keep = (x < size) & (y < size)
+        np.maximum.at(result, (y * size + x)[keep], chosen[which[keep]].astype(np.int32))
+    return result.reshape(size, size)
+
+
+def inverse_affines(target: Floats, source: Floats, triangles: Ints) -> Floats:
+    """Per triangle the 2x3 affine from target to source coordinates: ``(t, 6)``, row-major."""
+    t, s = target[triangles], source[triangles]
+    e1, e2 = t[:, 1] - t[:, 0], t[:, 2] - t[:, 0]
+    f1, f2 = s[:, 1] - s[:, 0], s[:, 2] - s[:, 0]
+    det = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
+    det = np.where(np.abs(det) < 1e-4, np.copysign(1e-4, det), det)
+    out = np.empty((len(triangles), 6), np.float32)
+    for row in range(2):
+        out[:, 3 * row] = (f1[:, row] * e2[:, 1] - f2[:, row] * e1[:, 1]) / det
+        out[:, 3 * row + 1] = (f2[:, row] * e1[:, 0] - f1[:, row] * e2[:, 0]) / det
+        out[:, 3 * row + 2] = s[:, 0, row] - out[:, 3 * row] * t[:, 0, 0] - out[:, 3 * row + 1] * t[:, 0, 1]
+    return out

@@ -1,0 +1,200 @@
+"""The warp prior: the portrait's own mesh, moved, as a dense backward warp over a still background.
+
+The face follows its 478 landmarks. Hair, ears and neck follow through rings of extra points around the face
+oval, which move rigidly with the head and less and less towards the shoulders. The border of the crop never moves,
+so the crop can be pasted back into its picture without a seam.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import Delaunay
+
+from avatar_stream.face import geometry, mesh
+from avatar_stream.face.mesh import Floats, Ints
+from avatar_stream.portrait.raster import inverse_affines, triangle_map
+
+Image = npt.NDArray[np.uint8]
+
+GRID = 128  # flow cells across the crop in the face: 2 px at 256, about half the width of a lip
+COARSE = 32  # and around it, where the flow is smooth and the triangles are large
+# Rings around the face oval: distance from its centre in oval radii; how far they follow the head above the
+# face (hair) and below it (neck, then shoulders); how far they follow the oval's expression (jaw).
+RINGS = (
+    (1.10, 1.0, 0.95, 0.75),
+    (1.25, 1.0, 0.85, 0.45),
+    (1.50, 1.0, 0.55, 0.15),
+    (1.90, 0.95, 0.22, 0.0),
+    (2.50, 0.65, 0.0, 0.0),
+    (3.30, 0.20, 0.0, 0.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Warped:
+    """One warped crop.
+
+    ``image`` is RGB ``(h, w, 3)``; ``stretch`` ``uint8 (GRID, GRID)`` is 0 where the source is shown at its own
+    scale and 255 where one source pixel is spread over four or more: what the warp cannot know.
+    """
+
+    image: Image
+    stretch: Image
+
+
+class PortraitWarp:
+    """Warps one portrait crop; built once per portrait, then called per frame.
+
+    ``crop`` is RGB ``(h, w, 3)``, ``plate`` the same view without the person, ``matte`` ``uint8 (h, w)`` the person,
+    ``landmarks`` ``(478, 3)`` in crop pixels.
+    """
+
+    def __init__(self, crop: Image, plate: Image, matte: Image, landmarks: Floats) -> None:
+        self.size = (crop.shape[1], crop.shape[0])
+        extent = np.array(self.size, np.float32)
+        self.landmarks = landmarks
+        self._rgba = np.dstack([crop, matte])
+        self._plate = plate
+        self._plain = bool(matte.min() == 255)
+        rings, follow, flex, oval = _rings(landmarks)
+        margin = 0.02 * extent
+        inside = ((rings[:, :2] > margin) & (rings[:, :2] < extent - 1 - margin)).all(1)
+        self._rings, self._follow = rings[inside], follow[inside, None]
+        self._flex, self._oval = flex[inside, None], oval[inside]
+        border = _border(extent, landmarks)
+        self._source = np.concatenate([landmarks, self._rings, border]).astype(np.float32)
+        # Around the face, and with the face as a plain fan, so that the coarse flow is continuous under it.
+        self._outside = _outer_triangles(self._source, landmarks)
+        skin, eyes, mouth = mesh.skin_triangles(), mesh.eye_triangles(), mesh.mouth_triangles()
+        self._face = np.concatenate([skin, eyes, mouth])
+        self._skin = slice(0, len(skin))
+        self._face_area = _areas(self._source, self._face)
+        self._fine, self._coarse = _Grid(GRID, extent), _Grid(COARSE, extent)
+
+    def __call__(self, target: Floats) -> Warped:
+        """Move the portrait so that its landmarks come to ``target`` ``(478, 3)``, crop pixels."""
+        flow, stretch = self.flow(target)
+        flow = cv2.resize(flow, self.size, interpolation=cv2.INTER_LINEAR)
+        moved = cv2.remap(self._rgba, flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if self._plain:
+            return Warped(np.ascontiguousarray(moved[..., :3]), stretch)
+        matte = cv2.cvtColor(moved[..., 3], cv2.COLOR_GRAY2RGB)
+        front = cv2.multiply(cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB), matte, scale=1 / 255)
+        back = cv2.multiply(self._plate, cv2.bitwise_not(matte), scale=1 / 255)
+        return Warped(cv2.add(front, back).astype(np.uint8), stretch)
+
+    def flow(self, target: Floats) -> tuple[Floats, Image]:
+        """Backward map ``(GRID, GRID, 2)`` in source pixels, and the stretch (see :class:`Warped`)."""
+        points = self._move(target)
+        around = self._coarse.identity.copy()
+        covered, sources, _ = self._coarse.flow(points, self._source, self._outside)
+        around.reshape(-1, 2)[covered] = sources
+        flow = cv2.resize(around, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
+        order = self._order(points)
+        triangles = self._face[order]
+        covered, sources, seen = self._fine.flow(points, self._source, triangles)
+        flow.reshape(-1, 2)[covered] = sources
+        growth = np.abs(_areas(points, triangles)) / np.maximum(np.abs(self._face_area[order]), 0.05)
+        stretch = np.zeros((GRID, GRID), np.uint8)
+        stretch.reshape(-1)[covered] = np.clip((growth - 1.5) * (255 / 2.5), 0, 255).astype(np.uint8)[seen]
+        return np.asarray(flow, np.float32), stretch
+
+    def _move(self, target: Floats) -> Floats:
+        stable = list(mesh.STABLE)
+        head = geometry.similarity(self.landmarks[stable], target[stable])
+        rigid = head.apply(self._rings) - self._rings
+        expression = (target - head.apply(self.landmarks))[self._oval]
+        moved = self._rings + self._follow * rigid + self._flex * expression
+        border = self._source[len(target) + len(moved) :]
+        return np.concatenate([target, moved, border]).astype(np.float32)
+
+    def _order(self, points: Floats) -> npt.NDArray[np.intp]:
+        """Back to front, folded skin left out: what a turn hides must not lie over what it shows."""
+        keep = np.ones(len(self._face), bool)
+        keep[self._skin] = _areas(points, self._face[self._skin]) * self._face_area[self._skin] > 0
+        nearest_last = np.argsort(-points[self._face, 2].mean(1))
+        return nearest_last[keep[nearest_last]]
+
+
+class _Grid:
+    """Cell centres of a square grid over the crop."""
+
+    def __init__(self, cells: int, extent: Floats) -> None:
+        self.cells = cells
+        self.pixels = extent / cells  # of one cell
+        steps = np.arange(cells, dtype=np.float32)
+        x, y = np.meshgrid(steps, steps)
+        self.x, self.y = x.reshape(-1), y.reshape(-1)
+        self.identity = ((np.stack([x, y], -1) + 0.5) * self.pixels - 0.5).astype(np.float32)
+
+    def flow(self, points: Floats, source: Floats, triangles: Ints) -> tuple[Ints, Floats, Ints]:
+        """Flat indices of the covered cells ``(k,)``, the source position of each ``(k, 2)``, and its triangle."""
+        in_cells = (points[:, :2] + 0.5) / self.pixels - 0.5
+        seen = triangle_map(in_cells, triangles, self.cells).reshape(-1)
+        covered = np.flatnonzero(seen >= 0).astype(np.int32)
+        seen = seen[covered]
+        affine = inverse_affines(in_cells, source[:, :2], triangles)[seen]  # (k, 6)
+        x, y = self.x[covered], self.y[covered]
+        at = np.empty((len(covered), 2), np.float32)
+        at[:, 0] = affine[:, 0] * x + affine[:, 1] * y + affine[:, 2]
+        at[:, 1] = affine[:, 3] * x + affine[:, 4] * y + affine[:, 5]
+        return covered, at, seen
+
+
+def _areas(points: Floats, triangles: Ints) -> Floats:
+    v = points[triangles, :2]
+    a, b = v[:, 1] - v[:, 0], v[:, 2] - v[:, 0]
+    return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], np.float32)
+
+
+def _rings(landmarks: Floats) -> tuple[Floats, Floats, Floats, npt.NDArray[np.intp]]:
+    """Ring points, how far each follows the head and its oval point, and that point's index."""
+    index = np.array(mesh.FACE_OVAL)
+    oval = landmarks[index]
+    centre = oval.mean(0)
+    down = landmarks[152, :2] - landmarks[10, :2]
+    down = down / np.linalg.norm(down)
+    width = float(np.linalg.norm(landmarks[234] - landmarks[454]))
+    spoke = oval - centre
+    slope = spoke[:, :2] @ down / np.maximum(np.linalg.norm(spoke[:, :2], axis=1), 1e-6)
+    t = np.clip((slope - 0.1) / 0.6, 0, 1)
+    lower = t * t * (3 - 2 * t)
+    points, follow, flex = [], [], []
+    for distance, above, below, expression in RINGS:
+        ring = centre + distance * spoke
+        # Ears, hair and nape lie further back than the oval.
+        ring[:, 2] = oval[:, 2] + min(distance - 1, 0.5) * 0.5 * width
+        points.append(ring)
+        follow.append(above + (below - above) * lower)
+        flex.append(np.full(len(index), expression))
+    return (
+        np.concatenate(points).astype(np.float32),
+        np.concatenate(follow).astype(np.float32),
+        np.concatenate(flex).astype(np.float32),
+        np.tile(index, len(RINGS)),
+    )
+
+
+def _border(extent: Floats, landmarks: Floats) -> Floats:
+    """Fixed points along the edge of the crop, except where the face itself leaves it."""
+    steps = np.linspace(0, 1, 9)
+    unit = [(s, e) for s in steps for e in (0.0, 1.0)] + [(e, s) for s in steps[1:-1] for e in (0.0, 1.0)]
+    points = np.array(unit, np.float32) * (extent - 1)
+    oval = landmarks[list(mesh.FACE_OVAL), :2].copy()
+    free = [cv2.pointPolygonTest(oval, (float(x), float(y)), False) < 0 for x, y in points]
+    return np.pad(points[free], ((0, 0), (0, 1))).astype(np.float32)
+
+
+def _outer_triangles(points: Floats, landmarks: Floats) -> Ints:
+    """Delaunay triangles between the face oval, the rings and the border; the oval filled by a fan."""
+    oval = np.array(mesh.FACE_OVAL)
+    outer = np.concatenate([oval, np.arange(len(landmarks), len(points))])
+    # One more vertex inside the oval collects the triangles that belong to the face itself.
+    inside = landmarks[oval, :2].mean(0)
+    found = Delaunay(np.concatenate([points[outer, :2], inside[None]])).simplices
+    found = found[(found < len(outer)).all(1)]
+    around = outer[found[~(found < len(oval)).all(1)]]
+    fan = [(mesh.NOSE_BASE, a, b) for a, b in zip(oval, np.roll(oval, -1), strict=True)]
+    return np.concatenate([np.array(fan), around]).astype(np.int32)

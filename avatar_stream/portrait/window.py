@@ -1,0 +1,69 @@
+"""The rolling latent window: N frames in flight at staggered noise levels, one in and one out per tick.
+
+The denoising itself is the exported tick network; this class owns the state it carries. The frame that comes out of a
+tick went in N - 1 ticks earlier.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face.mesh import Floats
+from avatar_stream.runtime.network import Arrays, Network, load_network, zeros
+
+CARRIED = ("latents", "conditioning", "landmarks_0", "landmarks_1")
+WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+class Networks:
+    """The two networks of a tier, loaded once and shared by the sessions that take turns on one thread."""
+
+    def __init__(self, *, runtime: str | None = None, threads: int = 2, folder: Path = WEIGHTS) -> None:
+        self.reference = load_network(folder / "reference.onnx", runtime=runtime, threads=threads)
+        self.tick = load_network(folder / "tick.onnx", runtime=runtime, threads=threads)
+
+    @property
+    def slots(self) -> int:
+        """N, the frames in the window."""
+        return self.tick.shapes["latents"][1] + 1
+
+
+class RollingWindow:
+    """One session's window on one portrait; cost and memory of a tick never change."""
+
+    def __init__(self, networks: Networks, reference: npt.NDArray[np.uint8]) -> None:
+        """``reference`` is the portrait's aligned face, RGB ``uint8 (192, 192, 3)``."""
+        self._tick: Network = networks.tick
+        self.slots = networks.slots
+        self._identity: Arrays = networks.reference.run({"reference": reference[None]})
+        self._state: Arrays = {}
+
+    @property
+    def z_id(self) -> Floats:
+        """The portrait's identity vector, ``(512,)``, unit length."""
+        return np.asarray(self._identity["z_id"][0], np.float32)
+
+    def reset(self) -> None:
+        """Empty the window."""
+        self._state = {}
+
+    @property
+    def empty(self) -> bool:
+        """No frame is in flight."""
+        return not self._state
+
+    def push(self, shown: npt.NDArray[np.uint8], raster: npt.NDArray[np.uint8]) -> Floats:
+        """Push a frame (see ``AlignedInput``) and return the oldest slot's residual ``float32 (192, 192, 3)``.
+
+        An empty window is first filled with the same frame, so that what comes out is always a real result.
+        """
+        frame: Arrays = {"shown": shown[None], "raster": raster[None]}
+        ticks = 1
+        if not self._state:
+            self._state = zeros(self._tick, list(CARRIED))
+            ticks = self.slots
+        for _ in range(ticks):
+            out = self._tick.run(frame | self._identity | self._state)
+            self._state = {name: out[f"next_{name}"] for name in CARRIED}
+        return np.asarray(out["residual"][0], np.float32)

@@ -1,0 +1,1 @@
+"""Where networks execute: one small protocol, two runtimes."""

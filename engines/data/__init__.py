@@ -1,0 +1,1 @@
+"""Faces to train and measure with: tracking, composites, pairs."""

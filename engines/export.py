@@ -1,0 +1,139 @@
+"""Export a checkpoint to ONNX: ``python -m engines.export runs/a/last.pt avatar_stream/weights``.
+
+Two graphs. ``reference.onnx`` runs once per portrait; ``tick.onnx`` runs once per frame and carries its state in and
+out, so that a runtime can bind the outputs of one tick as the inputs of the next.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from avatar_stream.portrait.aligned import ALIGNED_SIZE
+from engines.networks.live import LiveConfig, LiveModel, decode, noised
+
+OPSET = 17
+
+
+class ReferenceGraph(nn.Module):
+    """``reference`` uint8 [B, 192, 192, 3] -> ``code``, ``sink``, ``z_id`` (see ``ReferenceEncoder``)."""
+
+    def __init__(self, model: LiveModel) -> None:
+        super().__init__()
+        self.encoder = model.reference
+
+    def forward(self, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        code, sink, z_id = self.encoder(_pixels(reference))
+        return code, sink, z_id
+
+
+class TickGraph(nn.Module):
+    """One tick of a window of ``N`` slots: a new frame goes in at full noise, the oldest comes out clean.
+
+    Slot k, counted from the oldest, is denoised from level (k + 1) / N. The noise of a session never changes: every
+    frame starts from the same field, so what differs between frames is motion and not noise (StreamDiffusion).
+    """
+
+    def __init__(self, model: LiveModel, slots: int) -> None:
+        super().__init__()
+        self.model, self.slots = model, slots
+        config = model.config
+        generator = torch.Generator().manual_seed(1)
+        shape = (1, 1, config.latent, config.grid, config.grid)
+        self.register_buffer("noise", torch.randn(shape, generator=generator))
+        self.register_buffer("levels", (torch.arange(slots) + 1)[None] / slots)
+
+    def forward(
+        self,
+        shown: Tensor,
+        raster: Tensor,
+        code: Tensor,
+        sink: Tensor,
+        z_id: Tensor,
+        latents: Tensor,
+        conditioning: Tensor,
+        landmarks_0: Tensor,
+        landmarks_1: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Shapes for a batch of ``B`` sessions.
+
+        ``shown`` uint8 [B, 192, 192, 3]; ``raster`` uint8 [B, 7, 96, 96]; ``latents`` [B, N-1, 108, 32, 32] and
+        ``conditioning`` [B, N-1, low, 32, 32] of the older slots; ``landmarks_*`` the landmark encoder's state.
+        Returns ``residual`` float [B, 192, 192, 3] of the oldest slot in steps of 1/255, and the four next states.
+        """
+        model, config = self.model, self.model.config
+        landmarks, (next_0, next_1) = model.landmarks(raster.float() / 255, [landmarks_0, landmarks_1])
+        newest = model.conditioning(_pixels(shown), landmarks, code)[:, None]
+        noise = self.noise.expand(shown.shape[0], -1, -1, -1, -1)
+        x = torch.cat([latents, noise], 1)
+        c = torch.cat([conditioning, newest], 1)
+        clean = model.denoiser(x, c, self.levels.expand(shown.shape[0], -1), z_id, sink)
+        residual = decode(clean[:, 0], config).permute(0, 2, 3, 1) * 127.5
+        lower = self.levels[:, :-1, None, None, None]
+        return residual, noised(clean[:, 1:], noise, lower), c[:, 1:], next_0, next_1
+
+
+def _pixels(image: Tensor) -> Tensor:
+    return image.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def export(model: LiveModel, folder: Path, slots: int = 2) -> None:
+    """Write both graphs of ``model`` into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = model.to(memory_format=torch.contiguous_format).eval()
+    config = model.config
+    picture = torch.zeros(1, ALIGNED_SIZE, ALIGNED_SIZE, 3, dtype=torch.uint8)
+    torch.onnx.export(
+        ReferenceGraph(model),
+        (picture,),
+        str(folder / "reference.onnx"),
+        input_names=["reference"],
+        output_names=["code", "sink", "z_id"],
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    grid, state = config.grid, model.landmarks.state_channels
+    inputs = {
+        "shown": picture,
+        "raster": torch.zeros(1, config.raster, 96, 96, dtype=torch.uint8),
+        "code": torch.zeros(1, config.reference, grid, grid),
+        "sink": torch.zeros(1, (grid // 4) ** 2, config.widths[2]),
+        "z_id": torch.zeros(1, config.identity),
+        "latents": torch.zeros(1, slots - 1, config.latent, grid, grid),
+        "conditioning": torch.zeros(1, slots - 1, config.widths[0], grid, grid),
+        "landmarks_0": torch.zeros(1, state[0], grid, grid),
+        "landmarks_1": torch.zeros(1, state[1], grid, grid),
+    }
+    carried = ["latents", "conditioning", "landmarks_0", "landmarks_1"]
+    torch.onnx.export(
+        TickGraph(model, slots),
+        tuple(inputs.values()),
+        str(folder / "tick.onnx"),
+        input_names=list(inputs),
+        output_names=["residual"] + [f"next_{name}" for name in carried],
+        opset_version=OPSET,
+        dynamo=False,
+    )
+
+
+def load(checkpoint: Path) -> LiveModel:
+    """The averaged weights of a training checkpoint."""
+    model = LiveModel(LiveConfig())
+    model.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["average"])
+    return model.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--slots", type=int, default=2)
+    arguments = parser.parse_args()
+    export(load(arguments.checkpoint), arguments.folder, arguments.slots)
+    for path in sorted(arguments.folder.glob("*.onnx")):
+        print(path, f"{path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
