@@ -47,11 +47,18 @@ class Avatar:
         """The driver's neutral is known."""
         return self._animator.neutral.complete
 
-    def follow(self, image: npt.NDArray[np.uint8], time: float, tag: Any = None) -> Moved:
-        """Track an RGB frame taken at ``time`` seconds and say where the portrait's landmarks go."""
-        found = self.times.measure("track", self._tracker.update, image, time)
-        self.face = found.state
-        target = self.times.measure("retarget", self._animator, found.landmarks, time)
+    def follow(self, image: npt.NDArray[np.uint8] | None, time: float, tag: Any = None) -> Moved:
+        """Track an RGB frame taken at ``time`` seconds and say where the portrait's landmarks go.
+
+        ``image`` None stands for a camera that sends nothing: nobody is there.
+        """
+        landmarks = None
+        if image is None:
+            self.face = FaceState.LOST
+        else:
+            found = self.times.measure("track", self._tracker.update, image, time)
+            self.face, landmarks = found.state, found.landmarks
+        target = self.times.measure("retarget", self._animator, landmarks, time)
         return Moved(self._engine, target, tag)
 
     def draw(self, moved: Moved) -> Frame:

@@ -58,13 +58,14 @@ def read_picture(source: Path | bytes) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
             opened = Pictures.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
+    except Pictures.DecompressionBombError:
+        raise BadPicture(f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels: scale it down") from None
     except Exception:
         raise BadPicture(f"{name} is not a JPEG, PNG or WebP picture: save it as one of these") from None
     with opened:
         width, height = opened.size
         if width * height > MAX_PIXELS:
-            limit = MAX_PIXELS // 1_000_000
-            raise BadPicture(f"{name} has {width * height / 1e6:.0f} megapixels, more than {limit}: scale it down")
+            raise BadPicture(f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels: scale it down")
         if min(width, height) < MIN_SIDE:
             raise BadPicture(f"{name} is only {width}x{height} pixels: use one of at least {MIN_SIDE} on each side")
         try:
@@ -79,10 +80,11 @@ def read_picture(source: Path | bytes) -> Image:
             raise BadPicture(f"{name} is damaged or cut short: send the whole file again") from None
 
 
-def prepare(picture: Image, size: int, *, name: str = "the picture") -> Portrait:
+def prepare(picture: Image, size: int, *, name: str = "the picture", square: bool = False) -> Portrait:
     """Check ``picture`` (RGB) for one usable face and prepare it at most ``size`` pixels on its longer side.
 
-    Raises :class:`BadPicture` where there is no face, more than one, or one too small or too far turned.
+    With ``square`` the result is exactly ``size`` x ``size``, cut around the head: live streams keep one size
+    whatever portrait is shown. Raises :class:`BadPicture` where there is no face, more than one, or one too small or too far turned.
     """
     boxes = _all_faces(picture)
     if not boxes:
@@ -97,6 +99,8 @@ def prepare(picture: Image, size: int, *, name: str = "the picture") -> Portrait
     _, yaw, _ = geometry.euler_degrees(geometry.head_pose(landmarks).rotation)
     if abs(yaw) > MAX_YAW:
         raise BadPicture(f"the face in {name} is turned too far away: use one that looks at the camera")
+    if square:
+        picture, landmarks = _cut_square(picture, landmarks, size)
     return prepare_tracked(picture, landmarks, size)
 
 
@@ -148,6 +152,23 @@ def inpaint_background(image: Image, matte: Image) -> Image:
     blend = cv2.GaussianBlur(person.astype(np.float32), (0, 0), reach / 3)[..., None]
     blend = np.where(matte[..., None] > 8, 1.0, np.where(person[..., None] > 0, blend, 0.0))
     return np.asarray(image * (1 - blend) + filled * blend, np.uint8)
+
+
+def _cut_square(picture: Image, landmarks: Floats, size: int) -> tuple[Image, Floats]:
+    """The largest square of the picture that is still close to the head, scaled to ``size``."""
+    height, width = picture.shape[:2]
+    face = float(np.linalg.norm(landmarks[10, :2] - landmarks[152, :2]))
+    side = round(min(height, width, max(4.0 * face, 64)))
+    centre = landmarks[list(mesh.FACE_OVAL), :2].mean(0)
+    # A little more room below the face (shoulders) than above it.
+    left = int(np.clip(centre[0] - side / 2, 0, width - side))
+    top = int(np.clip(centre[1] - 0.46 * side, 0, height - side))
+    scale = size / side
+    cut = picture[top : top + side, left : left + side]
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = cv2.resize(cut, (size, size), interpolation=method).astype(np.uint8)
+    moved = (landmarks - [left, top, 0] + [0.5, 0.5, 0]) * scale - [0.5, 0.5, 0]
+    return scaled, np.asarray(moved, np.float32)
 
 
 def _head_box(landmarks: Floats, size: tuple[int, int]) -> tuple[int, int, int, int]:

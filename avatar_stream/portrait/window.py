@@ -4,6 +4,7 @@ The denoising itself is the exported tick network; this class owns the state it 
 tick went in N - 1 ticks earlier.
 """
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 class Networks:
-    """The two networks of a tier, loaded once and shared by the sessions that take turns on one thread."""
+    """The two networks of a tier, loaded once and shared by all sessions, which take turns under ``lock``."""
 
     def __init__(self, *, runtime: str | None = None, threads: int = 2, folder: Path = WEIGHTS) -> None:
+        self.lock = threading.Lock()
         self.reference = load_network(folder / "reference.onnx", runtime=runtime, threads=threads)
         self.tick = load_network(folder / "tick.onnx", runtime=runtime, threads=threads)
 
@@ -36,7 +38,9 @@ class RollingWindow:
         """``reference`` is the portrait's aligned face, RGB ``uint8 (192, 192, 3)``."""
         self._tick: Network = networks.tick
         self.slots = networks.slots
-        self._identity: Arrays = networks.reference.run({"reference": reference[None]})
+        self._lock = networks.lock
+        with self._lock:
+            self._identity: Arrays = networks.reference.run({"reference": reference[None]})
         self._state: Arrays = {}
 
     @property
@@ -64,6 +68,7 @@ class RollingWindow:
             self._state = zeros(self._tick, list(CARRIED))
             ticks = self.slots
         for _ in range(ticks):
-            out = self._tick.run(frame | self._identity | self._state)
+            with self._lock:
+                out = self._tick.run(frame | self._identity | self._state)
             self._state = {name: out[f"next_{name}"] for name in CARRIED}
         return np.asarray(out["residual"][0], np.float32)

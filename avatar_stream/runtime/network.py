@@ -32,7 +32,7 @@ class OpenVinoNetwork:
     """OpenVINO on the CPU."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        core = _core()
+        core = openvino_core()
         self.precision = openvino_precision()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -96,11 +96,12 @@ def zeros(network: Network, names: list[str]) -> Arrays:
 @cache
 def openvino_precision() -> str:
     """``bf16`` where this CPU multiplies it natively, else ``fp32``."""
-    return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+    return "bf16" if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
 
 @cache
-def _core() -> Any:
+def openvino_core() -> Any:
+    """The one OpenVINO core of this process."""
     import openvino
 
     return openvino.Core()

@@ -1,0 +1,122 @@
+"""Time every stage of the loop on this machine, and the loop itself."""
+
+import time
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from aiortc.codecs import vpx
+from aiortc.jitterbuffer import JitterFrame
+
+from avatar_stream.identity.library import SAMPLES, sample_pictures
+from avatar_stream.media.files import Clip
+from avatar_stream.media.tracks import raise_start_bitrate
+from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.engine import StageTimes
+from avatar_stream.portrait.portrait import prepare, read_picture
+from avatar_stream.portrait.window import WEIGHTS, Networks
+from avatar_stream.render import ahead
+from avatar_stream.runtime.work import multiply_adds, product_ceiling
+
+STAGES = ("decode", "track", "retarget", "warp", "align", "network", "compose", "encode")
+
+
+def bench(networks: Networks | None, *, size: int, frames: int, threads: int) -> dict[str, Any]:
+    """Run the whole loop, VP8 in to VP8 out, over the shipped sample clip.
+
+    First stage by stage on one thread, for the table; then as the live path runs it, with tracking and painting on two
+    threads, for the frames a second. ``share_of_ceiling`` is the network's arithmetic rate over that of a plain
+    matrix product on the same runtime, precision and threads.
+    """
+    raise_start_bitrate()
+    portrait = prepare(read_picture(next(iter(sample_pictures().values()))), size, square=True)
+    packets = _camera_packets(frames)
+    avatar = Avatar(portrait, networks)
+    decoder, encoder, times = vpx.Vp8Decoder(), vpx.Vp8Encoder(), StageTimes()
+
+    def decode(packet: bytes) -> npt.NDArray[np.uint8]:
+        image: npt.NDArray[np.uint8] = decoder.decode(JitterFrame(packet, 0))[0].to_ndarray(format="rgb24")
+        return image
+
+    def encode(number: int, picture: npt.NDArray[np.uint8]) -> None:
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = number * 3600, vpx.VIDEO_TIME_BASE
+        encoder.encode(frame)
+
+    def one(number: int) -> None:
+        image = times.measure("decode", decode, packets[number])
+        picture = avatar.draw(avatar.follow(image, number / 25)).picture
+        times.measure("encode", encode, number, picture)
+
+    warm = min(10, frames // 3)
+    for number in range(warm):
+        one(number)
+    for counted in (times, avatar.times, avatar.engine.times):
+        counted.totals.clear()
+    for number in range(warm, frames):
+        one(number)
+    totals = times.totals | avatar.times.totals | avatar.engine.times.totals
+    stages = {name: round(totals[name] / (frames - warm), 2) for name in STAGES if name in totals}
+
+    decoder = vpx.Vp8Decoder()
+    began = time.perf_counter()
+    followed = (avatar.follow(decode(packet), n / 25) for n, packet in enumerate(packets))
+    for number, moved in enumerate(ahead(followed)):
+        encode(number, avatar.draw(moved).picture)
+    fps = frames / (time.perf_counter() - began)
+    avatar.close()
+
+    report: dict[str, Any] = {
+        "engine": networks.tick.name if networks else "warp",
+        "size": size,
+        "frames": frames,
+        "threads": threads,
+        "stages": stages,
+        "sum_ms": round(sum(stages.values()), 2),
+        "fps": round(fps, 1),
+    }
+    if networks:
+        rate = 2 * multiply_adds(WEIGHTS / "tick.onnx") / (stages["network"] * 1e-3)
+        ceiling = product_ceiling(threads)
+        report |= {
+            "network_gmacs": round(multiply_adds(WEIGHTS / "tick.onnx") / 1e9, 2),
+            "network_gflops": round(rate / 1e9, 1),
+            "ceiling_gflops": round(ceiling / 1e9, 1),
+            "share_of_ceiling": round(rate / ceiling, 3),
+        }
+    return report
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for a person."""
+    lines = [f"engine {report['engine']}, picture {report['size']} x {report['size']}, {report['frames']} frames", ""]
+    lines += [f"  {name:<10}{ms:>8.2f} ms" for name, ms in report["stages"].items()]
+    lines += [f"  {'sum':<10}{report['sum_ms']:>8.2f} ms", "", f"whole loop: {report['fps']} frames a second"]
+    if "share_of_ceiling" in report:
+        lines.append(
+            f"network: {report['network_gmacs']} GMACs a tick at {report['network_gflops']} GFLOP/s, "
+            f"{report['share_of_ceiling']:.0%} of the {report['ceiling_gflops']} GFLOP/s of a plain matrix product here"
+        )
+    return "\n".join(lines)
+
+
+def _camera_packets(count: int) -> list[bytes]:
+    """The sample clip as a browser would send it: VP8 frames, 640 x 480, played back and forth to ``count``."""
+    clip = Clip(SAMPLES / "driver.mp4")
+    pictures = [picture for _, picture in clip.frames()]
+    clip.close()
+    encoder, packets = vpx.Vp8Encoder(), []
+    for number in range(count):
+        lap, at = divmod(number, len(pictures))
+        frame = av.VideoFrame.from_ndarray(pictures[at if lap % 2 == 0 else -1 - at], format="rgb24")
+        frame = frame.reformat(format="yuv420p")
+        frame.pts, frame.time_base = number * 3600, vpx.VIDEO_TIME_BASE
+        payloads, _ = encoder.encode(frame)
+        packets.append(b"".join(_strip_descriptor(payload) for payload in payloads))
+    return packets
+
+
+def _strip_descriptor(payload: bytes) -> bytes:
+    _, rest = vpx.VpxPayloadDescriptor.parse(payload)
+    return bytes(rest)

@@ -1,0 +1,93 @@
+"""What is installed, which engine will be used and why, and what a camera page needs."""
+
+import importlib.metadata
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from avatar_stream.errors import AvatarError
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.window import WEIGHTS
+from avatar_stream.runtime import network
+
+PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
+HINTS = (
+    "Browsers give the camera to https pages and to http://localhost only.",
+    "From another machine: put an https proxy in front, or forward the port (ssh -L 8080:localhost:8080 HOST).",
+    "Chromium shows what a page may use under the icon left of the address.",
+)
+
+
+def examine() -> dict[str, Any]:
+    """Everything :func:`sentences` tells, as data. ``problems`` is empty when the server can run."""
+    versions: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    problems = [f"{name} is not installed: pip install avatar-stream" for name, v in versions.items() if v is None]
+    if not all((WEIGHTS / f"{graph}.onnx").is_file() for graph in ("reference", "tick")):
+        problems.append("the network's weights are missing from the package: install it again")
+    if not sample_pictures():
+        problems.append("the sample portraits are missing from the package: install it again")
+    problems += _import_problems()
+    engine, why = _engine()
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "packages": versions,
+        "engine": engine,
+        "why": why,
+        "hints": list(HINTS),
+        "problems": problems,
+    }
+
+
+def sentences(report: dict[str, Any]) -> str:
+    """The report for a person."""
+    lines = [f"Python {report['python']} on {report['system']}", f"Processor: {report['processor']}", "", "Packages:"]
+    lines += [f"  {name:<15}{version or 'missing'}" for name, version in report["packages"].items()]
+    lines += ["", f"Engine: {report['engine']}, {report['why']}", "", "The camera page:"]
+    lines += [f"  {hint}" for hint in report["hints"]]
+    if report["problems"]:
+        lines += ["", "Problems:"] + [f"  {problem}" for problem in report["problems"]]
+    else:
+        lines += ["", "No problems found."]
+    return "\n".join(lines)
+
+
+def _engine() -> tuple[str, str]:
+    available = network.available_runtimes()
+    if not available:
+        return "warp", "because neither openvino nor onnxruntime is installed"
+    if available[0] == "onnxruntime":
+        return "onnxruntime fp32", "because openvino is not installed"
+    if network.openvino_precision() == "bf16":
+        return "openvino bf16", "because this processor multiplies bf16 natively"
+    return "openvino fp32", "because this processor has no bf16 arithmetic (AVX512_BF16 or AMX)"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _import_problems() -> list[str]:
+    problems = []
+    for module in ("cv2", "mediapipe", "av"):
+        try:
+            __import__(module)
+        except (ImportError, AvatarError) as error:
+            hint = "apt-get install -y libgl1 libglib2.0-0" if ".so" in str(error) else "pip install avatar-stream"
+            problems.append(f"{module} cannot be imported ({error}): {hint}")
+    if sys.version_info >= (3, 13):
+        problems.append("mediapipe 0.10.21 has no wheel for this Python: use 3.11 or 3.12")
+    return problems

@@ -1,0 +1,1 @@
+"""Who the avatar is: the portraits a server knows."""

@@ -1,0 +1,46 @@
+"""How much arithmetic a network asks for, and how much this machine can do."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avatar_stream.runtime.network import openvino_core, openvino_precision
+
+
+def multiply_adds(path: Path) -> int:
+    """Multiply-adds of one run of an ONNX network: its convolutions and matrix products."""
+    total = 0
+    for node in openvino_core().read_model(str(path)).get_ordered_ops():
+        kind = node.get_type_name()
+        if kind in ("Convolution", "GroupConvolution"):
+            weights = node.input(1).get_shape()
+            skip = 2 if kind == "GroupConvolution" else 1
+            total += int(np.prod(node.output(0).get_shape())) * int(np.prod(weights[skip:]))
+        elif kind == "MatMul":
+            inner = node.input(0).get_shape()[-2 if node.get_attributes()["transpose_a"] else -1]
+            total += int(np.prod(node.output(0).get_shape())) * int(inner)
+    return total
+
+
+def product_ceiling(threads: int, side: int = 1536) -> float:
+    """FLOP/s of a plain matrix product on the runtime and precision the networks use; best of several."""
+    from openvino import Model, Type, opset13
+
+    first = opset13.parameter([side, side], Type.f32)
+    second = opset13.constant(np.random.default_rng(0).standard_normal((side, side), np.float32))
+    model = Model([opset13.matmul(first, second, False, False)], [first])
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": "bf16" if openvino_precision() == "bf16" else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = openvino_core().compile_model(model, "CPU", settings).create_infer_request()
+    values = [np.zeros((side, side), np.float32)]
+    best = float("inf")
+    for _ in range(8):
+        began = time.perf_counter()
+        request.infer(values)
+        best = min(best, time.perf_counter() - began)
+    return 2 * side**3 / best

@@ -1,0 +1,1 @@
+"""Strangers at the door: HTTP, signalling, sessions and control."""

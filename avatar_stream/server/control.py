@@ -1,0 +1,74 @@
+"""The control channel's messages, as data. Pure functions, no I/O.
+
+A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neutral"}``,
+``{"type": "gain", "value": 0..2}``, ``{"type": "mirror", "value": true}``. The server answers ``{"type": "done"}`` or
+``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+
+from avatar_stream.errors import BadInput
+
+MAX_MESSAGE = 4096  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class ChoosePortrait:
+    """Show another portrait."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetNeutral:
+    """Take the driver's face as it is now for neutral."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetGain:
+    """Scale expression."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetMirror:
+    """Move like a mirror image."""
+
+    value: bool
+
+
+Command = ChoosePortrait | SetNeutral | SetGain | SetMirror
+
+
+def parse_command(text: str) -> Command:
+    """Parse one message; raises :class:`BadInput` with a sentence for the sender."""
+    if len(text) > MAX_MESSAGE:
+        raise BadInput(f"a control message may have {MAX_MESSAGE} characters")
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadInput("a control message must be JSON") from None
+    if not isinstance(message, dict):
+        raise BadInput("a control message must be a JSON object")
+    value = message.get("value")
+    match message.get("type"):
+        case "portrait":
+            if not isinstance(message.get("id"), str):
+                raise BadInput('portrait needs an "id"')
+            return ChoosePortrait(message["id"])
+        case "neutral":
+            return SetNeutral()
+        case "gain":
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or not 0 <= value <= 2:
+                raise BadInput('gain needs a "value" from 0 to 2')
+            return SetGain(float(value))
+        case "mirror":
+            if not isinstance(value, bool):
+                raise BadInput('mirror needs a "value" of true or false')
+            return SetMirror(value)
+        case _:
+            raise BadInput("unknown control message: use portrait, neutral, gain or mirror")

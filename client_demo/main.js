@@ -1,0 +1,196 @@
+// The page: choose a portrait, start the camera, be somebody else.
+import { Portraits } from './portraits.js';
+import { ServerError, Session } from './session.js';
+
+const $ = (id) => document.getElementById(id);
+const body = document.body;
+const STATES = { idle: 'not connected', connecting: 'connecting…', live: 'live', reconnecting: 'reconnecting…' };
+const RETRIES = 8;
+
+let session = null;
+let camera = null;
+let attempt = 0;
+let retry = 0;
+let mirror = true;
+
+const portraits = new Portraits($('portraits'), (id) => {
+  $('still').src = `identities/${id}`;
+  session?.send({ type: 'portrait', id });
+});
+
+function setState(state) {
+  body.dataset.state = state;
+  $('state').textContent = STATES[state];
+  $('start').disabled = state !== 'idle';
+}
+
+function say(sentence) {
+  $('alert').hidden = !sentence;
+  $('alert').textContent = sentence ?? '';
+}
+
+function hint(sentence) {
+  $('hint').hidden = !sentence;
+  $('hint').textContent = sentence ?? '';
+}
+
+function cameraProblem(error) {
+  switch (error?.name) {
+    case 'NotAllowedError': return 'The camera was refused. Allow it for this page in the address bar, then press Start.';
+    case 'NotFoundError': case 'OverconstrainedError': return 'No camera was found. Plug one in, then press Start.';
+    case 'NotReadableError': return 'The camera is in use by another program. Close that one, then press Start.';
+    default: return `The camera could not be started: ${error?.message ?? error}.`;
+  }
+}
+
+async function start() {
+  say();
+  if (!navigator.mediaDevices?.getUserMedia) {
+    return say('Browsers give the camera to https pages and to localhost only. Open this page through one of them.');
+  }
+  setState('connecting');
+  try {
+    camera = await navigator.mediaDevices.getUserMedia({
+      video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } },
+    });
+  } catch (error) {
+    setState('idle');
+    return say(cameraProblem(error));
+  }
+  camera.getVideoTracks()[0].onended = () => { stop(); say('The camera was unplugged or switched off.'); };
+  $('self').srcObject = camera;
+  body.dataset.camera = '';
+  attempt = 0;
+  await connect();
+}
+
+async function connect() {
+  const mine = session = new Session({
+    onTrack: (stream) => { $('avatar').srcObject = stream; },
+    onStatus: showStatus,
+    onError: say,
+    onLost: () => { if (session === mine) lost(); },
+  });
+  mine.onOpen = () => {
+    attempt = 0;
+    setState('live');
+    mine.send({ type: 'mirror', value: mirror });
+    mine.send({ type: 'gain', value: Number($('gain').value) });
+  };
+  try {
+    await mine.open(camera, portraits.chosen);
+    if (session === mine) say();
+  } catch (error) {
+    mine.close();
+    if (session !== mine) return;
+    if (error instanceof ServerError && attempt === 0) {
+      stop();
+      say(error.message);
+    } else {
+      lost();
+    }
+  }
+}
+
+// The connection or the server is gone: try again, a little later each time, with the same camera and portrait.
+function lost() {
+  session = null;
+  delete body.dataset.playing;
+  hint();
+  if (!camera) return;
+  if (attempt >= RETRIES) {
+    stop();
+    return say('The connection was lost and the server does not answer. Press Start to try again.');
+  }
+  attempt += 1;
+  setState('reconnecting');
+  say('The connection was lost. Reconnecting…');
+  retry = setTimeout(async () => {
+    try { await portraits.renew(); } catch { /* the next attempt tells */ }
+    if (camera) await connect();
+  }, Math.min(500 * 2 ** (attempt - 1), 8000));
+}
+
+function stop() {
+  clearTimeout(retry);
+  session?.close();
+  session = null;
+  camera?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
+  camera = null;
+  $('self').srcObject = $('avatar').srcObject = null;
+  delete body.dataset.playing;
+  delete body.dataset.camera;
+  hint();
+  setState('idle');
+}
+
+async function showStatus(status) {
+  $('fps').textContent = Math.round(status.fps);
+  if (status.face === 'lost' || status.face === 'searching') {
+    hint('No face in your camera: move into the light, in front of it.');
+  } else {
+    hint(status.calibrated ? null : 'Look straight ahead, mouth closed…');
+  }
+  if (session && status.server_ms !== null) {
+    const line = await session?.lineDelay().catch(() => 0) ?? 0;
+    // The pacer holds a finished picture for half a period on average.
+    $('latency').textContent = `${Math.round(status.server_ms + line + 20)} ms`;
+  }
+}
+
+async function upload(file) {
+  if (!file) return;
+  say();
+  $('drop').classList.add('busy');
+  try { await portraits.upload(file); } catch (error) {
+    say(error instanceof ServerError ? sentence(error.message) : 'The server does not answer. Is it still running?');
+  } finally {
+    $('drop').classList.remove('busy');
+    $('file').value = '';
+  }
+}
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
+
+function toggleMirror() {
+  mirror = !mirror;
+  $('mirror').setAttribute('aria-pressed', mirror);
+  $('self').style.transform = mirror ? '' : 'none';
+  session?.send({ type: 'mirror', value: mirror });
+}
+
+function toggleFull() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else $('stage').requestFullscreen?.().catch(() => say('This browser does not allow full screen here.'));
+}
+
+$('start').onclick = start;
+$('stop').onclick = stop;
+$('neutral').onclick = () => session?.send({ type: 'neutral' });
+$('mirror').onclick = toggleMirror;
+$('full').onclick = toggleFull;
+$('file').onchange = () => upload($('file').files[0]);
+$('gain').oninput = () => {
+  $('gain-value').textContent = Number($('gain').value).toFixed(1);
+  session?.send({ type: 'gain', value: Number($('gain').value) });
+};
+$('avatar').onplaying = () => { body.dataset.playing = ''; };
+
+const drop = $('drop');
+addEventListener('dragover', (event) => { event.preventDefault(); drop.classList.add('over'); });
+addEventListener('dragleave', (event) => { if (!event.relatedTarget) drop.classList.remove('over'); });
+addEventListener('drop', (event) => {
+  event.preventDefault();
+  drop.classList.remove('over');
+  upload(event.dataTransfer.files[0]);
+});
+addEventListener('keydown', (event) => {
+  if (event.target.matches('input:not([type=radio])') || event.ctrlKey || event.metaKey || event.altKey) return;
+  const action = { n: $('neutral'), m: $('mirror'), f: $('full'), s: $('stop') }[event.key.toLowerCase()];
+  if (action && body.dataset.state === 'live') action.click();
+});
+// A reload or a closed tab leaves no session behind.
+addEventListener('pagehide', () => session?.close());
+
+setState('idle');
+portraits.load().catch(() => say('The server does not answer. Is it still running? Reload the page once it is.'));

@@ -1,0 +1,189 @@
+"""Sample portraits of people who do not exist: averages of at least 24 tier-A stills that look alike.
+
+``python -m engines.data.composites DATA TRACKS OUT_FOLDER [--candidates N]``. Each still is warped to the mean shape of
+its group by its own mesh; the face is the mean of the warped pictures, hair and clothes lean to their median, the
+backdrop is painted. The group's members are chosen by likeness of their thumbnails, so that hair and collars agree.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face import geometry, mesh
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.tracker import landmarks_of_still
+from avatar_stream.portrait.portrait import segment_person
+from avatar_stream.portrait.warp import PortraitWarp
+from engines.data.track import read_still
+
+Image = npt.NDArray[np.uint8]
+
+GROUP = 24  # people a composite
+SIZE = 656  # of the frame the stills are placed in
+FACE = 0.47  # face height (forehead to chin) in that frame
+VIEW = (slice(6, 518), slice(64, 576))  # the part that nearly all stills cover: the composite, 512 x 512
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("tracks", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--candidates", type=int, default=24)
+    parser.add_argument("--pick", nargs="*", default=[], metavar="NUMBER:NAME", help="write only these, as JPEG")
+    parser.add_argument("--smile", nargs="*", type=int, default=[], help="numbers that keep their teeth")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    pictures, faces = _placed_stills(arguments.data, arguments.tracks)
+    features = _features(pictures, faces)
+    names = dict(pick.split(":") for pick in arguments.pick)
+    for number, members in enumerate(_groups(features, arguments.candidates)):
+        if names and str(number) not in names:
+            continue
+        image = composite([pictures[k] for k in members], [faces[k] for k in members])
+        if number not in arguments.smile:
+            landmarks = landmarks_of_still(image)
+            assert landmarks is not None
+            image = close_mouth(image, landmarks)
+        path = arguments.out / (f"{names[str(number)]}.jpg" if names else f"candidate-{number:02d}.png")
+        cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        print(path, len(members), "people", flush=True)
+
+
+def composite(pictures: list[Image], faces: list[Floats]) -> Image:
+    """One portrait from many, each ``(SIZE, SIZE, 4)`` (RGB, known) with its landmarks, all placed alike."""
+    assert len(pictures) >= 20
+    shape = np.mean(faces, 0).astype(np.float32)
+    everything = np.full((SIZE, SIZE), 255, np.uint8)
+    warped = []
+    for picture, face in zip(pictures, faces, strict=True):
+        person = segment_person(picture[..., :3])
+        known = picture[..., 3]
+        moved = PortraitWarp(picture[..., :3], picture[..., :3], everything, face)(shape).image
+        masks = PortraitWarp(cv2.merge([person, known, known]), picture[..., :3], everything, face)(shape).image
+        seen = np.where(masks[..., 1:2] > 250, _even_light(moved, shape).astype(np.float32), np.nan)
+        warped.append((seen, np.where(masks[..., 1] > 250, masks[..., 0] / 255, np.nan)))
+    stack = np.stack([w for w, _ in warped])
+    # Below the shoulders some pictures end; the others speak for the group.
+    few = np.isfinite(stack[..., 0]).sum(0) < 5
+    stack[:, few] = 60
+    matte = _middle(np.stack([m for _, m in warped]).astype(np.float32), 0.1)
+    # At the bottom edge clothes go on, at the sides the backdrop does.
+    bottom = round(0.7 * SIZE)
+    matte[bottom:] = np.maximum.accumulate(matte[bottom:], 0)
+    matte[few & (np.arange(SIZE)[:, None] < 0.7 * SIZE)] = 0
+    matte[: VIEW[0].start + 14] = 0  # above the hair few pictures go on, and what they show is not hair
+    mean, median = _middle(stack, 0.5), _middle(stack, 0.1)
+    inside = np.zeros((SIZE, SIZE), np.uint8)
+    cv2.fillPoly(inside, [np.round(shape[list(mesh.FACE_OVAL), :2]).astype(np.int32)], 255)
+    soft = cv2.GaussianBlur(inside, (0, 0), 12).astype(np.float32)[..., None] / 255
+    image = mean * soft + (0.35 * mean + 0.65 * median) * (1 - soft)
+    # An average loses the finest detail; this gives back about what two dozen faces cost.
+    detail = image - cv2.GaussianBlur(image, (0, 0), 2.0)
+    image = image + detail * (0.9 * soft + 0.35)
+    matte = cv2.GaussianBlur(np.clip((matte - 0.35) / 0.4, 0, 1), (0, 0), 2.5)[..., None]
+    return np.clip(image * matte + _backdrop(mean) * (1 - matte), 0, 255).astype(np.uint8)[VIEW]
+
+
+def _middle(stack: Floats, share: float) -> Floats:
+    """Mean over the middle ``share`` of the values of each pixel; NaN is no value, and where all are, 0.
+
+    With half of them the glasses of a few leave no ghost on the face of all.
+    """
+    ordered = np.sort(stack, axis=0)  # NaN goes last
+    count = np.isfinite(stack).sum(0)
+    cut = np.floor(count * (1 - share) / 2).clip(0, np.maximum((count - 1) // 2, 0))
+    rank = np.arange(len(stack)).reshape(-1, *[1] * (stack.ndim - 1))
+    chosen = (rank >= cut) & (rank < count - cut)
+    return np.asarray(np.where(chosen, ordered, 0).sum(0) / np.maximum(chosen.sum(0), 1), np.float32)
+
+
+def close_mouth(picture: Image, landmarks: Floats) -> Image:
+    """The portrait with its lips together: most official portraits smile with teeth, an avatar should rest."""
+    pose = geometry.head_pose(landmarks)
+    face = pose.undo(landmarks)
+    upper, lower = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
+    gap = (face[lower, 1] - face[upper, 1])[:, None] * [0, 1, 0]
+    for ring, outer, share in ((upper, mesh.OUTER_LIP_UPPER, 0.4), (lower, mesh.OUTER_LIP_LOWER, -0.6)):
+        face[ring] += share * gap
+        face[list(outer)] += share * 0.8 * gap
+    everything = np.full(picture.shape[:2], 255, np.uint8)
+    return PortraitWarp(picture, picture, everything, landmarks)(pose.apply(face.astype(np.float32))).image
+
+
+def _backdrop(mean: Floats) -> Floats:
+    y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE - 0.5
+    tone = np.array([150, 162, 172], np.float32) * 0.7 + mean[:40].reshape(-1, 3).mean(0) * 0.3
+    light = 1.12 - 0.55 * (x * x + (y + 0.1) ** 2)
+    return np.asarray(tone * light[..., None], np.float32)
+
+
+def _even_light(picture: Image, shape: Floats) -> Image:
+    """Bring the face's mean brightness to a common level, so that no one person's light shows through."""
+    x0, y0 = shape[:468, :2].min(0).astype(int)
+    x1, y1 = shape[:468, :2].max(0).astype(int)
+    level = picture[y0:y1, x0:x1].mean()
+    return np.clip(picture * (1 + 0.5 * (145 / max(level, 1) - 1)), 0, 255).astype(np.uint8)
+
+
+def _placed_stills(data: Path, tracks: Path) -> tuple[list[Image], list[Floats]]:
+    """Tier-A training stills, near frontal, similarity-placed in one frame at composite size."""
+    stored = np.load(tracks)
+    with open(data / "manifest.csv") as stream:
+        rows = [r for r in csv.DictReader(stream) if r["kind"] == "still" and r["split"] == "train" and r["tier"] == "A"]
+    target = mesh.template()
+    height = float(np.linalg.norm(target[10] - target[152]))
+    goal = target * (FACE * SIZE / height)
+    goal[:, :2] += [SIZE / 2, 0.47 * SIZE - goal[list(mesh.FACE_OVAL), 1].mean()]
+    stable = list(mesh.STABLE)
+    pictures, faces, seen = [], [], set()
+    for row in rows:
+        face = stored[row["file"]][0]
+        if not np.isfinite(face).all() or row["identity"] in seen:
+            continue
+        pitch, yaw, _ = geometry.euler_degrees(geometry.head_pose(face).rotation)
+        if abs(yaw) > 12 or abs(pitch) > 18:
+            continue
+        matrix, _ = cv2.estimateAffinePartial2D(face[stable, :2], goal[stable, :2], method=cv2.LMEDS)
+        still = read_still(data / row["file"])
+        picture = cv2.warpAffine(
+            still, matrix, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        known = cv2.warpAffine(np.full(still.shape[:2], 255, np.uint8), matrix, (SIZE, SIZE))
+        picture = np.dstack([picture, known])
+        scale = float(np.linalg.norm(matrix[:, 0]))
+        placed = np.column_stack([geometry.transform_2d(matrix.astype(np.float32), face), face[:, 2] * scale])
+        pictures.append(picture.astype(np.uint8))
+        faces.append(placed.astype(np.float32))
+        seen.add(row["identity"])
+    return pictures, faces
+
+
+def _features(pictures: list[Image], faces: list[Floats]) -> Floats:
+    """Thumbnails (hair, skin, collar) and face shape, each normalised."""
+    small = np.stack([cv2.resize(p[VIEW][..., :3], (20, 20), interpolation=cv2.INTER_AREA) for p in pictures]).astype(np.float32)
+    ground = small[:, :3, [0, 1, -2, -1]].mean((1, 2), keepdims=True)
+    tone = (small - ground * 0.3).reshape(len(small), -1) / 60
+    skin = small[:, 9:14, 7:13].reshape(len(small), -1, 3).mean(1) / 60
+    shape = np.stack([f[:468, :2] for f in faces]).reshape(len(faces), -1)
+    shape = (shape - shape.mean(0)) / 6
+    return np.concatenate([tone / np.sqrt(tone.shape[1]), 0.5 * shape / np.sqrt(shape.shape[1]), skin], 1).astype(np.float32)
+
+
+def _groups(features: Floats, count: int) -> list[npt.NDArray[np.intp]]:
+    """Seeds by farthest-point choice among dense places; each group is the seed and its nearest neighbours."""
+    distance = np.linalg.norm(features[:, None] - features[None], axis=-1)
+    density = np.sort(distance, 1)[:, GROUP]
+    dense = np.flatnonzero(density < np.quantile(density, 0.8))
+    seeds = [int(dense[np.argmin(density[dense])])]
+    while len(seeds) < count:
+        seeds.append(int(dense[np.argmax(distance[dense][:, seeds].min(1))]))
+    return [np.argsort(distance[seed])[:GROUP] for seed in seeds]
+
+
+if __name__ == "__main__":
+    main()

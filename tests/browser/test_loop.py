@@ -1,0 +1,224 @@
+"""The whole loop in a real Chromium: camera up, avatar down, looked at as a person would."""
+
+import base64
+import json
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from avatar_stream.face import geometry
+from avatar_stream.face.tracker import FaceTracker
+from tests.browser.camera import driver_frames
+from tests.browser.conftest import FAKE_CAMERA, RunningServer, chromium
+
+pytestmark = pytest.mark.browser
+
+PROBE = (Path(__file__).parent / "probe.js").read_text()
+
+
+def sessions(server: RunningServer) -> int:
+    with urllib.request.urlopen(server.url + "healthz") as response:
+        count: int = json.load(response)["sessions"]
+        return count
+
+
+def wait_for_sessions(server: RunningServer, wanted: int, seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while sessions(server) != wanted and time.monotonic() < until:
+        time.sleep(0.1)
+    assert sessions(server) == wanted
+
+
+def open_page(browser: Any, server: RunningServer, **options: Any) -> Any:
+    context = browser.new_context(viewport={"width": 1200, "height": 860}, **options)
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.goto(server.url)
+    page.wait_for_selector(".face input:checked", state="attached")
+    return page
+
+
+def start(page: Any) -> None:
+    page.click("#start")
+    page.wait_for_selector("body[data-state=live][data-playing]")
+
+
+def decode(picture: str) -> npt.NDArray[np.uint8]:
+    data = np.frombuffer(base64.b64decode(picture.split(",")[1]), np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert image is not None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8)
+
+
+def openings(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float64]:
+    tracker = FaceTracker(smooth=False)
+    found = [tracker.update(picture, k / 25).landmarks for k, picture in enumerate(pictures)]
+    tracker.close()
+    return np.array([np.nan if face is None else geometry.mouth_opening(face) for face in found])
+
+
+def test_avatar_plays_and_follows(
+    browser: Any, server: RunningServer, record_property: Any, tmp_path: Path
+) -> None:
+    page = open_page(browser, server)
+    start(page)
+    page.wait_for_timeout(3000)
+    page.evaluate("window.keepPictures = 90")
+    page.evaluate(PROBE)
+    page.wait_for_timeout(12_000)
+    probe = page.evaluate("window.probe")
+    page.screenshot(path=str(tmp_path / "live.png"))
+    page.context.close()
+    assert page.faults == []
+
+    shown: dict[int, float] = {}
+    delays, first_seen = [], []
+    camera = iter(probe["camera"] + [[-1, float("inf")]])
+    event = next(camera)
+    previous = None
+    for number, at in probe["avatar"]:
+        while event[1] < at:
+            shown[event[0]] = event[1]
+            event = next(camera)
+        if number != previous and number in shown:
+            delays.append(at - shown[number])
+            first_seen.append(at)
+        previous = number
+    fps = (len(first_seen) - 1) / (first_seen[-1] - first_seen[0]) * 1e3
+    p50, p95 = np.percentile(delays, [50, 95])
+    print(f"\nlive: {fps:.1f} new pictures/s, motion-to-photon p50 {p50:.0f} ms, p95 {p95:.0f} ms", flush=True)
+    record_property("fps", round(fps, 1))
+    record_property("motion_to_photon_p95_ms", round(p95))
+    # Bounds for a shared machine; the README quotes the measured figures.
+    assert fps >= 8
+    assert p95 < 900
+
+    # The pixels that came back: the avatar's mouth opens when the driver's does.
+    pictures = [(number, decode(data)) for number, data in probe["pictures"]]
+    assert len(pictures) > 40
+    driver = openings(driver_frames())
+    avatar = openings([picture for _, picture in pictures])
+    wanted = np.array([driver[number] for number, _ in pictures])
+    seen = np.isfinite(avatar) & np.isfinite(wanted)
+    assert seen.mean() >= 0.95
+    correlation = np.corrcoef(avatar[seen], wanted[seen])[0, 1]
+    print(f"mouth opening, avatar against driver: r = {correlation:.2f}", flush=True)
+    assert wanted[seen].std() > 0.01
+    assert correlation > 0.75
+
+
+def test_reload_leaves_no_session(browser: Any, server: RunningServer) -> None:
+    wait_for_sessions(server, 0)
+    page = open_page(browser, server)
+    start(page)
+    assert sessions(server) == 1
+    page.reload()
+    wait_for_sessions(server, 0)
+    start(page)
+    assert sessions(server) == 1
+    page.click("#stop")
+    wait_for_sessions(server, 0)
+    page.context.close()
+
+
+def test_change_portrait_and_upload_while_live(browser: Any, server: RunningServer, tmp_path: Path) -> None:
+    page = open_page(browser, server)
+    start(page)
+    page.wait_for_timeout(1500)
+
+    def colour() -> npt.NDArray[np.float64]:
+        script = """() => { const v = document.getElementById('avatar'), c = document.createElement('canvas');
+            c.width = c.height = 64; c.getContext('2d').drawImage(v, 0, 0, 64, 64); return c.toDataURL('image/png'); }"""
+        return decode(page.evaluate(script)).astype(np.float64)
+
+    before = colour()
+    faces = page.locator(".face input")
+    assert faces.count() >= 4
+    faces.nth(2).check(force=True)
+    page.wait_for_timeout(2500)
+    changed = np.abs(colour() - before).mean()
+    assert changed > 6, changed
+    # Not a picture at all: a sentence, and the stream goes on.
+    text = tmp_path / "notes.png"
+    text.write_text("this is no picture")
+    page.set_input_files("#file", str(text))
+    page.wait_for_selector("#alert:not([hidden])")
+    assert "JPEG" in page.inner_text("#alert")
+    assert page.get_attribute("body", "data-state") == "live"
+    # The controls work from the keyboard.
+    page.keyboard.press("m")
+    assert page.get_attribute("#mirror", "aria-pressed") == "false"
+    page.keyboard.press("n")
+    page.keyboard.press("s")
+    page.wait_for_selector("body[data-state=idle]")
+    wait_for_sessions(server, 0)
+    assert page.faults == []
+    page.context.close()
+
+
+def test_server_full_is_said(browser: Any, server: RunningServer) -> None:
+    pages = [open_page(browser, server) for _ in range(2)]
+    for page in pages:
+        start(page)
+    third = open_page(browser, server)
+    third.click("#start")
+    third.wait_for_selector("#alert:not([hidden])")
+    assert "places are taken" in third.inner_text("#alert")
+    for page in [*pages, third]:
+        page.context.close()
+    wait_for_sessions(server, 0)
+
+
+def test_camera_refused_is_said(playwright_driver: Any, server: RunningServer) -> None:
+    running = chromium(playwright_driver, "--use-fake-device-for-media-stream", "--deny-permission-prompts")
+    page = open_page(running, server)
+    page.click("#start")
+    page.wait_for_selector("#alert:not([hidden])")
+    assert "refused" in page.inner_text("#alert")
+    assert page.get_attribute("body", "data-state") == "idle"
+    running.close()
+
+
+def test_no_camera_is_said(playwright_driver: Any, server: RunningServer) -> None:
+    running = chromium(playwright_driver, "--use-fake-ui-for-media-stream")
+    page = open_page(running, server)
+    page.click("#start")
+    page.wait_for_selector("#alert:not([hidden])")
+    assert "No camera" in page.inner_text("#alert")
+    running.close()
+
+
+def test_connection_lost_reconnects(playwright_driver: Any, camera_file: Path) -> None:
+    server = RunningServer()
+    running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
+    page = open_page(running, server)
+    start(page)
+    (key,) = page.evaluate("performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/session'))")
+    assert "/session" in key
+    # End every session behind the page's back, as a crash of the server would.
+    server.process.kill()
+    page.wait_for_selector("body[data-state=reconnecting]")
+    assert "Reconnecting" in page.inner_text("#alert")
+    again = RunningServer("--port", str(server.port))
+    page.wait_for_selector("body[data-state=live][data-playing]", timeout=30_000)
+    assert page.is_hidden("#alert")
+    running.close()
+    again.stop()
+
+
+def test_phone_sized_screen_fits(browser: Any, server: RunningServer) -> None:
+    page = open_page(browser, server, device_scale_factor=2)
+    page.set_viewport_size({"width": 375, "height": 740})
+    overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert overflow <= 0
+    box = page.locator("#start").bounding_box()
+    assert box and box["y"] + box["height"] < 740
+    page.context.close()

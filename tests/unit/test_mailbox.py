@@ -1,0 +1,56 @@
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avatar_stream.media.mailbox import Closed, Mailbox
+
+
+@given(st.lists(st.one_of(st.integers(0, 99), st.none()), max_size=60))
+def test_the_newest_wins_and_nothing_is_delivered_twice(steps: list[int | None]) -> None:
+    """Numbers are put, None takes: what is taken is always the last put, and every loss is counted."""
+    box: Mailbox[int] = Mailbox()
+    waiting: int | None = None
+    dropped = 0
+    for step in steps:
+        if step is not None:
+            dropped += waiting is not None
+            box.put(step)
+            waiting = step
+        elif waiting is None:
+            with pytest.raises(TimeoutError):
+                box.take(0)
+        else:
+            assert box.take(0) == waiting
+            waiting = None
+    assert box.dropped == dropped
+
+
+def test_close_wakes_a_waiting_taker() -> None:
+    box: Mailbox[int] = Mailbox()
+    seen: list[str] = []
+
+    def take() -> None:
+        try:
+            box.take()
+        except Closed:
+            seen.append("closed")
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    time.sleep(0.02)
+    box.close()
+    box.close()
+    box.put(1)
+    thread.join(1)
+    assert seen == ["closed"]
+
+
+def test_none_is_an_item_like_any_other() -> None:
+    box: Mailbox[int | None] = Mailbox()
+    box.put(None)
+    assert box.take(0) is None
+    with pytest.raises(TimeoutError):
+        box.take(0)

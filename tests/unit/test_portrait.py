@@ -1,0 +1,141 @@
+"""What people will really drop on the page."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pictures
+
+from avatar_stream.errors import BadPicture
+from avatar_stream.face import geometry
+from avatar_stream.face.geometry import Pose
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.portrait import Image, prepare, read_picture
+from avatar_stream.portrait.warp import PortraitWarp
+
+
+@pytest.fixture(scope="module")
+def sample() -> Image:
+    return read_picture(next(iter(sample_pictures().values())))
+
+
+def encoded(image: Image, kind: str = "JPEG", **options: object) -> bytes:
+    out = io.BytesIO()
+    Pictures.fromarray(image).save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", sorted(sample_pictures()))
+def test_every_sample_can_be_used(name: str) -> None:
+    portrait = prepare(read_picture(sample_pictures()[name]), 384, square=True)
+    assert portrait.picture.shape == (384, 384, 3)
+    assert 0.3 < (portrait.matte > 128).mean() < 0.95
+
+
+def test_no_face(sample: Image) -> None:
+    with pytest.raises(BadPicture, match="no face found"):
+        prepare(np.full((400, 400, 3), 128, np.uint8), 384)
+
+
+def test_two_faces(sample: Image) -> None:
+    with pytest.raises(BadPicture, match="2 faces.*one person"):
+        prepare(np.hstack([sample, sample]), 384)
+
+
+def test_a_small_face_behind_is_no_second_person(sample: Image) -> None:
+    wide = np.hstack([sample, np.full((512, 200, 3), 150, np.uint8)])
+    wide[300:420, 540:660] = cv2.resize(sample, (120, 120), interpolation=cv2.INTER_AREA)
+    prepare(wide, 384)
+
+
+def test_profile(sample: Image) -> None:
+    """The sample's own mesh turned by 50 degrees is a fair imitation of a profile."""
+    portrait = prepare(sample, 512)
+    pose = geometry.head_pose(portrait.landmarks)
+    turned = geometry.from_rotation_vector([0, 0.95, 0]) @ pose.rotation
+    target = Pose(pose.scale, np.asarray(turned, np.float32), pose.translation).apply(pose.undo(portrait.landmarks))
+    warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
+    with pytest.raises(BadPicture, match=r"turned too far|no clear face|no face"):
+        prepare(warp(target).image, 512)
+
+
+def test_forty_pixels(sample: Image) -> None:
+    small = cv2.resize(sample, (40, 40), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    with pytest.raises(BadPicture, match="only 40x40"):
+        read_picture(encoded(small, "PNG"))
+
+
+def test_forty_megapixels_are_scaled_down(sample: Image) -> None:
+    large = cv2.resize(sample, (6400, 6400)).astype(np.uint8)
+    portrait = prepare(read_picture(encoded(large, quality=60)), 384, square=True)
+    assert portrait.picture.shape == (384, 384, 3)
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
+    bomb = io.BytesIO()
+    Pictures.new("1", (30_000, 30_000)).save(bomb, "PNG")
+    assert len(bomb.getvalue()) < 1_000_000
+    with pytest.raises(BadPicture, match="more than 64 megapixels"):
+        read_picture(bomb.getvalue())
+
+
+def test_truncated_jpeg(sample: Image) -> None:
+    data = encoded(sample)
+    with pytest.raises(BadPicture, match="cut short"):
+        read_picture(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"0" * 100, b"<svg/>"])
+def test_not_a_picture(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "letter.png"
+    path.write_bytes(data)
+    with pytest.raises(BadPicture, match=r"letter\.png is not a JPEG, PNG or WebP"):
+        read_picture(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadPicture, match="No such file"):
+        read_picture(tmp_path / "nobody.jpg")
+
+
+def test_exif_rotation_is_applied(sample: Image) -> None:
+    sideways = np.ascontiguousarray(np.rot90(sample))
+    exif = Pictures.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    upright = read_picture(encoded(sideways, exif=exif.tobytes(), quality=95))
+    assert np.abs(upright.astype(int) - sample).mean() < 4
+    prepare(upright, 384)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16"])
+def test_every_kind_of_pixel(sample: Image, mode: str) -> None:
+    picture = Pictures.fromarray(sample)
+    if mode == "I;16":
+        grey = np.asarray(picture.convert("L"), np.uint16) * 257
+        picture = Pictures.fromarray(grey)
+    else:
+        picture = picture.convert(mode)
+    out = io.BytesIO()
+    picture.save(out, "JPEG" if mode == "CMYK" else "PNG")
+    assert read_picture(out.getvalue()).shape == (512, 512, 3)
+
+
+@pytest.mark.parametrize("shape", [(640, 480), (480, 800)])
+def test_any_head_and_shoulders_shape_is_pasted_back_without_a_seam(sample: Image, shape: tuple[int, int]) -> None:
+    height, width = shape
+    picture = np.full((height, width, 3), (90, 120, 140), np.uint8)
+    head = cv2.resize(sample, (300, 300), interpolation=cv2.INTER_AREA)
+    picture[80:380, width // 2 - 150 : width // 2 + 150] = head
+    portrait = prepare(picture, 1024)
+    assert portrait.picture.shape == (height, width, 3)
+    warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
+    moved = portrait.landmarks.copy()
+    moved[:, 0] += 8
+    image = warp(moved).image.astype(int)
+    crop = portrait.crop.astype(int)
+    edges = [abs(image - crop)[line].mean() for line in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])]
+    assert max(edges) < 4, edges
+    y, x = (int(v) for v in portrait.landmarks[1, 1::-1])
+    assert np.abs(image - crop)[y - 20 : y + 20, x - 30 : x + 30].mean() > 2

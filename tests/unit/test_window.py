@@ -1,0 +1,102 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avatar_stream.face import mesh
+from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.window import CARRIED, Networks, RollingWindow
+from avatar_stream.runtime.network import Arrays
+
+
+class CountingTick:
+    """Stands in for the tick network: latents carry the first pixel of the frames in flight."""
+
+    name = "counting"
+
+    def __init__(self, slots: int) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {name: (1, 1) for name in CARRIED}
+        self.shapes["latents"] = (1, slots - 1)
+        self.runs = 0
+
+    def run(self, inputs: Arrays) -> Arrays:
+        self.runs += 1
+        queue = np.append(inputs["latents"][0], float(inputs["shown"][0, 0, 0, 0]))
+        out: Arrays = {f"next_{name}": inputs[name] + 1 for name in CARRIED}
+        out["next_latents"] = queue[None, 1:].astype(np.float32)
+        out["residual"] = np.full((1, 192, 192, 3), queue[0], np.float32)
+        return out
+
+
+class FixedReference:
+    name = "fixed"
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def run(self, inputs: Arrays) -> Arrays:
+        return {"code": np.zeros(1), "sink": np.zeros(1), "z_id": np.ones((1, 512), np.float32)}
+
+
+def fake_networks(slots: int) -> Any:
+    made = Networks.__new__(Networks)
+    import threading
+
+    made.lock, made.reference, made.tick = threading.Lock(), FixedReference(), CountingTick(slots)  # type: ignore[assignment]
+    return made
+
+
+def shown(value: int) -> np.ndarray:  # type: ignore[type-arg]
+    return np.full((192, 192, 3), value, np.uint8)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_frames_come_out_in_order_slots_minus_one_ticks_later(slots: int) -> None:
+    networks = fake_networks(slots)
+    window = RollingWindow(networks, shown(0))
+    raster = np.zeros((7, 96, 96), np.uint8)
+    out = [window.push(shown(value), raster)[0, 0, 0] for value in range(10, 20)]
+    assert out == [10] * slots + list(range(11, 20))[: 10 - slots]
+    assert networks.tick.runs == 10 + slots - 1  # the first push fills the window, then one run a frame
+    window.reset()
+    assert window.empty
+    assert window.push(shown(77), raster)[0, 0, 0] == 77
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    return prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_every_frame_is_finished_once_and_with_its_own_tag(portrait: Portrait, slots: int) -> None:
+    engine = PortraitEngine(portrait, fake_networks(slots))
+    tags = [engine(portrait.landmarks, tag).tag for tag in range(8)]
+    tags += [frame.tag for frame in engine.flush(portrait.landmarks)]
+    assert tags[engine.delay :] == list(range(8))
+
+
+def test_real_networks_leave_the_portrait_alone_where_nothing_moves(portrait: Portrait) -> None:
+    engine = PortraitEngine(portrait, Networks())
+    for _ in range(3):
+        picture = engine(portrait.landmarks).picture
+    error = np.abs(picture.astype(int) - portrait.picture).mean()
+    assert error < 4, error
+
+
+def test_warp_alone_reproduces_the_portrait_at_rest(portrait: Portrait) -> None:
+    picture = PortraitEngine(portrait, None)(portrait.landmarks).picture
+    assert np.abs(picture.astype(int) - portrait.picture).mean() < 2.5
+
+
+def test_an_opened_mouth_changes_the_mouth_and_leaves_the_corner(portrait: Portrait) -> None:
+    opened = portrait.landmarks.copy()
+    lower = [*mesh.INNER_LIP_LOWER[1:-1], *mesh.OUTER_LIP_LOWER[1:-1], 152, 148, 377]
+    opened[lower, 1] += 14
+    networks = Networks()
+    still, moved = PortraitEngine(portrait, networks), PortraitEngine(portrait, networks)
+    for _ in range(2):
+        a, b = still(portrait.landmarks).picture.astype(int), moved(opened).picture.astype(int)
+    x, y = (int(v) for v in opened[[13, 14], :2].mean(0))
+    assert np.abs(a - b)[y - 3 : y + 3, x - 6 : x + 6].mean() > 15
+    assert np.abs(a - b)[:20, :20].max() <= 2
