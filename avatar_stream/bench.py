@@ -1,6 +1,7 @@
 """Time every stage of the loop on this machine, and the loop itself."""
 
 import time
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -11,7 +12,7 @@ from aiortc.jitterbuffer import JitterFrame
 
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
-from avatar_stream.media.tracks import raise_start_bitrate
+from avatar_stream.media.tracks import CLOCK, raise_start_bitrate
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import StageTimes
 from avatar_stream.portrait.portrait import prepare, read_picture
@@ -19,13 +20,14 @@ from avatar_stream.portrait.window import WEIGHTS, Networks
 from avatar_stream.render import ahead
 from avatar_stream.runtime.work import multiply_adds, product_ceiling
 
+TIME_BASE = Fraction(1, CLOCK)
 STAGES = ("decode", "track", "retarget", "warp", "align", "network", "compose", "encode")
 
 
 def bench(networks: Networks | None, *, size: int, frames: int, threads: int) -> dict[str, Any]:
     """Run the whole loop, VP8 in to VP8 out, over the shipped sample clip.
 
-    First stage by stage on one thread, for the table; then as the live path runs it, with tracking and painting on two
+    First stage by stage on one thread, for the table; then as the live path runs it, tracking and painting on two
     threads, for the frames a second. ``share_of_ceiling`` is the network's arithmetic rate over that of a plain
     matrix product on the same runtime, precision and threads.
     """
@@ -36,12 +38,12 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
     decoder, encoder, times = vpx.Vp8Decoder(), vpx.Vp8Encoder(), StageTimes()
 
     def decode(packet: bytes) -> npt.NDArray[np.uint8]:
-        image: npt.NDArray[np.uint8] = decoder.decode(JitterFrame(packet, 0))[0].to_ndarray(format="rgb24")
-        return image
+        frame: Any = decoder.decode(JitterFrame(packet, 0))[0]
+        return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
     def encode(number: int, picture: npt.NDArray[np.uint8]) -> None:
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-        frame.pts, frame.time_base = number * 3600, vpx.VIDEO_TIME_BASE
+        frame.pts, frame.time_base = number * 3600, TIME_BASE
         encoder.encode(frame)
 
     def one(number: int) -> None:
@@ -78,7 +80,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
     }
     if networks:
         rate = 2 * multiply_adds(WEIGHTS / "tick.onnx") / (stages["network"] * 1e-3)
-        ceiling = product_ceiling(threads)
+        ceiling = product_ceiling(threads, networks.tick.name)
         report |= {
             "network_gmacs": round(multiply_adds(WEIGHTS / "tick.onnx") / 1e9, 2),
             "network_gflops": round(rate / 1e9, 1),
@@ -96,7 +98,7 @@ def table(report: dict[str, Any]) -> str:
     if "share_of_ceiling" in report:
         lines.append(
             f"network: {report['network_gmacs']} GMACs a tick at {report['network_gflops']} GFLOP/s, "
-            f"{report['share_of_ceiling']:.0%} of the {report['ceiling_gflops']} GFLOP/s of a plain matrix product here"
+            f"{report['share_of_ceiling']:.0%} of a plain matrix product's {report['ceiling_gflops']} here"
         )
     return "\n".join(lines)
 
@@ -111,7 +113,7 @@ def _camera_packets(count: int) -> list[bytes]:
         lap, at = divmod(number, len(pictures))
         frame = av.VideoFrame.from_ndarray(pictures[at if lap % 2 == 0 else -1 - at], format="rgb24")
         frame = frame.reformat(format="yuv420p")
-        frame.pts, frame.time_base = number * 3600, vpx.VIDEO_TIME_BASE
+        frame.pts, frame.time_base = number * 3600, TIME_BASE
         payloads, _ = encoder.encode(frame)
         packets.append(b"".join(_strip_descriptor(payload) for payload in payloads))
     return packets

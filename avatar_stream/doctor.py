@@ -67,7 +67,7 @@ def _engine() -> tuple[str, str]:
         return "onnxruntime fp32", "because openvino is not installed"
     if network.openvino_precision() == "bf16":
         return "openvino bf16", "because this processor multiplies bf16 natively"
-    return "openvino fp32", "because this processor has no bf16 arithmetic (AVX512_BF16 or AMX)"
+    return "openvino int8", "because this processor has no bf16 arithmetic (AVX512_BF16 or AMX)"
 
 
 def _processor() -> str:

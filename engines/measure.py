@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from avatar_stream.face import geometry
-from engines.data.pairs import ClipWindows, Window, load_clips
+from engines.data.pairs import ClipWindows, Source, Window, load_clips
 from engines.networks.live import LiveModel, decode, noised
 
 PAIRS_PER_CLIP = 10
@@ -23,6 +23,7 @@ class Case:
     kind: str
     clip: str
     window: Window
+    source: Source
 
 
 def dev_cases(data: Path, tracks: Path, per_clip: int = PAIRS_PER_CLIP) -> list[Case]:
@@ -42,7 +43,8 @@ def dev_cases(data: Path, tracks: Path, per_clip: int = PAIRS_PER_CLIP) -> list[
         ):
             pairs = [(i, j) for i, j in pairs if abs(turn[i] - turn[j]) < 25]
             for k in random.permutation(len(pairs))[:per_clip]:
-                cases.append(Case(kind, clip.name, windows.window(int(pairs[k][0]), int(pairs[k][1]), 1)))
+                i, j = int(pairs[k][0]), int(pairs[k][1])
+                cases.append(Case(kind, clip.name, windows.window(i, j, 1), windows.source(i, j)))
     return cases
 
 
@@ -57,7 +59,7 @@ def paint(model: LiveModel, windows: list[Window], levels: tuple[float, ...] = (
     shown = to_tensor(np.stack([w.shown[0] for w in windows]))
     code, sink, z_id = model.reference(to_tensor(np.stack([w.reference for w in windows])))
     rasters = torch.from_numpy(np.stack([w.raster[:-1] if len(w.shown) > 1 else w.raster for w in windows]))
-    landmarks = model.landmarks.sequence(rasters.float() / 255)[:, -1]
+    landmarks = model.landmarks.sequence(rasters.float() / 255, 1)[:, 0]
     conditioning = model.conditioning(shown, landmarks, code)[:, None]
     generator = torch.Generator().manual_seed(1)
     config = model.config
@@ -67,7 +69,8 @@ def paint(model: LiveModel, windows: list[Window], levels: tuple[float, ...] = (
     for level in levels:
         at = torch.full((len(windows), 1), level)
         clean = model.denoiser(noised(clean, noise, level), conditioning, at, z_id, sink)
-    picture = (shown + decode(clean[:, 0], config)).clamp(-1, 1)
+    gate = torch.from_numpy(np.stack([w.gate[0] for w in windows])).float()[:, None] / 255
+    picture = (shown + gate * decode(clean[:, 0], config)).clamp(-1, 1)
     return ((picture + 1) * 127.5).round().byte().movedim(1, -1).numpy()
 
 

@@ -248,14 +248,13 @@ def breath(time: float) -> Motion:
     )
 
 
-_TWINS = np.argmin(
-    np.linalg.norm(mesh.template()[:, None] - (mesh.template() * np.float32([-1, 1, 1]))[None], axis=-1), axis=1
-)
+_MIRROR = np.array([-1, 1, 1], np.float32)
+_TWINS = np.argmin(np.linalg.norm(mesh.template()[:, None] - (mesh.template() * _MIRROR)[None], axis=-1), axis=1)
 
 
 def mirrored(landmarks: Floats) -> Floats:
     """The landmarks as a mirror shows them (about x = 0): left and right change places."""
-    return np.asarray(landmarks[_TWINS] * np.float32([-1, 1, 1]), np.float32)
+    return np.asarray(landmarks[_TWINS] * _MIRROR, np.float32)
 
 
 def _soft(value: npt.ArrayLike, limit: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -60,7 +60,7 @@ class AvatarTrack(MediaStreamTrack):
         # The same picture may be sent twice; the encoder must not see one frame object change under it.
         frame = av.VideoFrame(source.width, source.height, "yuv420p")
         for target, plane in zip(frame.planes, source.planes, strict=True):
-            target.update(plane)
+            target.update(bytes(plane))
         frame.pts = round((time.monotonic() - self._began) * CLOCK)
         frame.time_base = Fraction(1, CLOCK)
         return frame

@@ -18,6 +18,8 @@ from avatar_stream.portrait.warp import GRID, Warped
 Image = npt.NDArray[np.uint8]
 
 ALIGNED_SIZE: Final = 192
+GATE_REACH: Final = 11  # raster cells the gate reaches beyond the unknown, in all: lips around a mouth
+GATE_BLUR: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,14 @@ class AlignedInput:
     """One frame in the aligned face frame.
 
     ``shown`` RGB ``(192, 192, 3)`` is the warp with the unknown mouth filled flat dark; ``filled`` ``float32
-    (192, 192)`` says how far; ``raster`` is ``uint8 (7, 96, 96)``; ``matrix`` (2x3) takes crop pixels to aligned ones.
+    (192, 192)`` says how far; ``raster`` is ``uint8 (7, 96, 96)``; ``gate`` ``float32 (192, 192)`` is how much of the
+    network's residual is let through; ``matrix`` (2x3) takes crop pixels to aligned ones.
     """
 
     shown: Image
     filled: Floats
     raster: Image
+    gate: Floats
     matrix: Floats
 
 
@@ -80,7 +84,17 @@ def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInpu
         hole = cv2.resize(raster[0], (ALIGNED_SIZE, ALIGNED_SIZE), interpolation=cv2.INTER_LINEAR)
         filled = np.asarray(hole * np.float32(mouth / 255), np.float32)
         image = np.asarray(image + filled[..., None] * (rest.dark - image), np.uint8)
-    return AlignedInput(image, filled, raster, matrix)
+    return AlignedInput(image, filled, raster, residual_gate(raster[UNKNOWN]), matrix)
+
+
+def residual_gate(unknown: Image) -> Floats:
+    """Where the network may paint: what the warp cannot know, and a rim around it. ``(192, 192)``, 0..1.
+
+    Elsewhere the warp is right to within half a pixel and a small network can only blur it.
+    """
+    wide = cv2.blur(cv2.dilate(unknown, np.ones((GATE_REACH, GATE_REACH), np.uint8)), (GATE_BLUR, GATE_BLUR))
+    gate = cv2.resize(wide, (ALIGNED_SIZE, ALIGNED_SIZE), interpolation=cv2.INTER_LINEAR)
+    return np.minimum(gate.astype(np.float32) * np.float32(1.4 / 255), 1)
 
 
 def _unknown(raster: Image, target: Floats, rest: RestFace, mouth: float) -> Image:

@@ -29,9 +29,9 @@ HEAD_CROP = 3.2  # side of the moved region in face heights
 class Portrait:
     """A prepared portrait.
 
-    ``picture`` is the whole RGB picture ``(H, W, 3)`` at output size; ``box`` is ``(left, top, width, height)`` of the
-    region that moves; ``plate`` and ``matte`` are that region's background and person; ``landmarks`` ``(478, 3)`` are
-    in pixels of the region.
+    ``picture`` is the whole RGB picture ``(H, W, 3)`` at output size; ``box`` is ``(left, top, width, height)``
+    of the region that moves; ``plate`` and ``matte`` are that region's background and person; ``landmarks``
+    ``(478, 3)`` are in pixels of the region.
     """
 
     picture: Image
@@ -53,7 +53,7 @@ def read_picture(source: Path | bytes) -> Image:
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
-        raise BadPicture(f"cannot read {source}: {error.strerror or error}") from None
+        raise BadPicture(f"cannot read {name}: {error.strerror or error}") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
@@ -84,7 +84,8 @@ def prepare(picture: Image, size: int, *, name: str = "the picture", square: boo
     """Check ``picture`` (RGB) for one usable face and prepare it at most ``size`` pixels on its longer side.
 
     With ``square`` the result is exactly ``size`` x ``size``, cut around the head: live streams keep one size
-    whatever portrait is shown. Raises :class:`BadPicture` where there is no face, more than one, or one too small or too far turned.
+    whatever portrait is shown. Raises :class:`BadPicture` where there is no face, more
+    than one, or one too small or too far turned.
     """
     boxes = _all_faces(picture)
     if not boxes:
@@ -187,7 +188,7 @@ def _all_faces(picture: Image) -> list[tuple[float, float, float, float]]:
     boxes = tracker.detect_faces(picture) + tracker.detect_faces(picture, far=True)
     for box in sorted(boxes, key=lambda b: -b[2]):
         x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
-        if not any(l < x < l + w and t < y < t + h for l, t, w, h in found):
+        if not any(left < x < left + w and top < y < top + h for left, top, w, h in found):
             found.append(box)
     return found
 

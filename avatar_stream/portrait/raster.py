@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from avatar_stream.face.mesh import Floats, Ints
 
-_SIZES = (3, 6, 12, 32, 1 << 14)
+_SIZES = (4, 9, 24, 1 << 14)  # candidate boxes by side; each class costs a dozen array operations
 
 
 def triangle_map(vertices: Floats, triangles: Ints, size: int) -> npt.NDArray[np.int32]:

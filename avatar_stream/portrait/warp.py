@@ -19,6 +19,7 @@ from avatar_stream.portrait.raster import inverse_affines, triangle_map
 Image = npt.NDArray[np.uint8]
 
 GRID = 128  # flow cells across the crop in the face: 2 px at 256, about half the width of a lip
+FADE = 11  # cells over which the face's flow runs out into the one around it
 COARSE = 32  # and around it, where the flow is smooth and the triangles are large
 # Rings around the face oval: distance from its centre in oval radii; how far they follow the head above the
 # face (hair) and below it (neck, then shoulders); how far they follow the oval's expression (jaw).
@@ -68,8 +69,10 @@ class PortraitWarp:
         # Around the face, and with the face as a plain fan, so that the coarse flow is continuous under it.
         self._outside = _outer_triangles(self._source, landmarks)
         skin, eyes, mouth = mesh.skin_triangles(), mesh.eye_triangles(), mesh.mouth_triangles()
-        self._face = np.concatenate([skin, eyes, mouth])
-        self._skin = slice(0, len(skin))
+        # The strip to the second ring is drawn finely too, behind the face: the outline of cheek and jaw lies in it.
+        near = _between_rings(self._outside, len(landmarks) + int(inside[: 2 * len(mesh.FACE_OVAL)].sum()))
+        self._face = np.concatenate([near, skin, eyes, mouth])
+        self._skin = slice(len(near), len(near) + len(skin))
         self._face_area = _areas(self._source, self._face)
         self._fine, self._coarse = _Grid(GRID, extent), _Grid(COARSE, extent)
 
@@ -95,7 +98,7 @@ class PortraitWarp:
         order = self._order(points)
         triangles = self._face[order]
         covered, sources, seen = self._fine.flow(points, self._source, triangles)
-        flow.reshape(-1, 2)[covered] = sources
+        _join(flow, covered, sources)
         growth = np.abs(_areas(points, triangles)) / np.maximum(np.abs(self._face_area[order]), 0.05)
         stretch = np.zeros((GRID, GRID), np.uint8)
         stretch.reshape(-1)[covered] = np.clip((growth - 1.5) * (255 / 2.5), 0, 255).astype(np.uint8)[seen]
@@ -113,8 +116,13 @@ class PortraitWarp:
     def _order(self, points: Floats) -> npt.NDArray[np.intp]:
         """Back to front, folded skin left out: what a turn hides must not lie over what it shows."""
         keep = np.ones(len(self._face), bool)
-        keep[self._skin] = _areas(points, self._face[self._skin]) * self._face_area[self._skin] > 0
-        nearest_last = np.argsort(-points[self._face, 2].mean(1))
+        ratio = _areas(points, self._face[: self._skin.stop]) / self._face_area[: self._skin.stop]
+        keep[self._skin] = ratio[self._skin] > 0
+        # On the far side of a turn the strip folds behind the cheek; the soft flow draws that outline better.
+        keep[: self._skin.start] = ratio[: self._skin.start] > 0.8
+        depth = -points[self._face, 2].mean(1)
+        depth[: self._skin.start] = -np.inf
+        nearest_last = np.argsort(depth)
         return nearest_last[keep[nearest_last]]
 
 
@@ -141,6 +149,21 @@ class _Grid:
         at[:, 0] = affine[:, 0] * x + affine[:, 1] * y + affine[:, 2]
         at[:, 1] = affine[:, 3] * x + affine[:, 4] * y + affine[:, 5]
         return covered, at, seen
+
+
+def _join(around: Floats, covered: Ints, sources: Floats) -> None:
+    """Lay the face's flow over the one around it (in place) and let what differs at its edge fade outwards.
+
+    Where a turned cheek folds away the two disagree; without the fade the outline shows every cell as a step.
+    """
+    step = sources - around.reshape(-1, 2)[covered]
+    excess = np.zeros((GRID * GRID, 3), np.float32)
+    excess[covered, :2] = step
+    excess[covered, 2] = 1
+    spread = cv2.blur(excess.reshape(GRID, GRID, 3), (FADE, FADE))
+    # Mean difference of the covered cells nearby, times how near they are: whole at the edge, none further out.
+    around += spread[..., :2] * np.minimum(2, 1 / np.maximum(spread[..., 2:], 1e-3))
+    around.reshape(-1, 2)[covered] = sources
 
 
 def _areas(points: Floats, triangles: Ints) -> Floats:
@@ -185,6 +208,11 @@ def _border(extent: Floats, landmarks: Floats) -> Floats:
     oval = landmarks[list(mesh.FACE_OVAL), :2].copy()
     free = [cv2.pointPolygonTest(oval, (float(x), float(y)), False) < 0 for x, y in points]
     return np.pad(points[free], ((0, 0), (0, 1))).astype(np.float32)
+
+
+def _between_rings(outside: Ints, limit: int) -> Ints:
+    """Those triangles around the face that touch no ring point from ``limit`` on."""
+    return outside[((outside < limit) & (outside != mesh.NOSE_BASE)).all(1)]
 
 
 def _outer_triangles(points: Floats, landmarks: Floats) -> Ints:

@@ -5,6 +5,7 @@ computes that natively and in fp32 elsewhere; never in a precision left to chanc
 """
 
 import importlib.util
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,15 +34,15 @@ class OpenVinoNetwork:
 
     def __init__(self, path: Path, threads: int) -> None:
         core = openvino_core()
-        self.precision = openvino_precision()
+        precision = openvino_precision()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": threads,
         }
         self._compiled = core.compile_model(str(path), "CPU", settings)
         self._request = self._compiled.create_infer_request()
-        self.name = f"openvino {self.precision}"
+        self.name = "openvino int8" if ".int8." in path.name else f"openvino {precision}"
         self.shapes = {port.any_name: tuple(port.shape) for port in self._compiled.inputs}
         # A port may carry internal names beside the one it was exported under.
         self._outputs = [sorted(port.names) for port in self._compiled.outputs]
@@ -74,7 +75,7 @@ class OnnxRuntimeNetwork:
         return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
 
 
-RUNTIMES = {"openvino": OpenVinoNetwork, "onnxruntime": OnnxRuntimeNetwork}
+RUNTIMES: dict[str, Callable[[Path, int], Network]] = {"openvino": OpenVinoNetwork, "onnxruntime": OnnxRuntimeNetwork}
 
 
 def available_runtimes() -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from avatar_stream.runtime.network import openvino_core, openvino_precision
+from avatar_stream.runtime.network import openvino_core
 
 
 def multiply_adds(path: Path) -> int:
@@ -24,15 +24,20 @@ def multiply_adds(path: Path) -> int:
     return total
 
 
-def product_ceiling(threads: int, side: int = 1536) -> float:
-    """FLOP/s of a plain matrix product on the runtime and precision the networks use; best of several."""
+def product_ceiling(threads: int, engine: str, side: int = 1536) -> float:
+    """Operations a second of a plain matrix product on OpenVINO, in the precision of ``engine``; best of several."""
     from openvino import Model, Type, opset13
 
     first = opset13.parameter([side, side], Type.f32)
-    second = opset13.constant(np.random.default_rng(0).standard_normal((side, side), np.float32))
-    model = Model([opset13.matmul(first, second, False, False)], [first])
+    left: Any = first
+    right: Any = opset13.constant(np.random.default_rng(0).uniform(-1, 1, (side, side)).astype(np.float32))
+    if engine.endswith("int8"):
+        low, high = np.float32(-1), np.float32(1)
+        left = opset13.fake_quantize(left, np.float32(0), high, np.float32(0), high, 256)
+        right = opset13.fake_quantize(right, low, high, low, high, 255)
+    model = Model([opset13.matmul(left, right, False, False)], [first])
     settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "bf16" if openvino_precision() == "bf16" else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if engine.endswith("bf16") else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }

@@ -6,7 +6,6 @@ A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neu
 """
 
 import json
-import math
 from dataclasses import dataclass
 
 from avatar_stream.errors import BadInput
@@ -62,10 +61,9 @@ def parse_command(text: str) -> Command:
         case "neutral":
             return SetNeutral()
         case "gain":
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not 0 <= value <= 2:
-                raise BadInput('gain needs a "value" from 0 to 2')
-            return SetGain(float(value))
+            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 2:
+                return SetGain(float(value))
+            raise BadInput('gain needs a "value" from 0 to 2')
         case "mirror":
             if not isinstance(value, bool):
                 raise BadInput('mirror needs a "value" of true or false')

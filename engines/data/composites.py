@@ -1,7 +1,7 @@
 """Sample portraits of people who do not exist: averages of at least 24 tier-A stills that look alike.
 
-``python -m engines.data.composites DATA TRACKS OUT_FOLDER [--candidates N]``. Each still is warped to the mean shape of
-its group by its own mesh; the face is the mean of the warped pictures, hair and clothes lean to their median, the
+``python -m engines.data.composites DATA TRACKS OUT_FOLDER ``. Each still is warped to the mean shape
+of its group by its own mesh; the face is the mean of the warped pictures, hair and clothes lean to their median, the
 backdrop is painted. The group's members are chosen by likeness of their thumbnails, so that hair and collars agree.
 """
 
@@ -69,14 +69,14 @@ def composite(pictures: list[Image], faces: list[Floats]) -> Image:
         warped.append((seen, np.where(masks[..., 1] > 250, masks[..., 0] / 255, np.nan)))
     stack = np.stack([w for w, _ in warped])
     # Below the shoulders some pictures end; the others speak for the group.
-    few = np.isfinite(stack[..., 0]).sum(0) < 5
-    stack[:, few] = 60
+    stack[:, np.isfinite(stack[..., 0]).sum(0) < 5] = 60
     matte = _middle(np.stack([m for _, m in warped]).astype(np.float32), 0.1)
     # At the bottom edge clothes go on, at the sides the backdrop does.
     bottom = round(0.7 * SIZE)
     matte[bottom:] = np.maximum.accumulate(matte[bottom:], 0)
-    matte[few & (np.arange(SIZE)[:, None] < 0.7 * SIZE)] = 0
-    matte[: VIEW[0].start + 14] = 0  # above the hair few pictures go on, and what they show is not hair
+    # Above the hair few pictures go on, and what they show there is not this group's hair.
+    half = np.isfinite(stack[..., 0]).sum(0) < len(pictures) / 2
+    matte[half & (np.arange(SIZE)[:, None] < 0.7 * SIZE)] = 0
     mean, median = _middle(stack, 0.5), _middle(stack, 0.1)
     inside = np.zeros((SIZE, SIZE), np.uint8)
     cv2.fillPoly(inside, [np.round(shape[list(mesh.FACE_OVAL), :2]).astype(np.int32)], 255)
@@ -134,7 +134,9 @@ def _placed_stills(data: Path, tracks: Path) -> tuple[list[Image], list[Floats]]
     """Tier-A training stills, near frontal, similarity-placed in one frame at composite size."""
     stored = np.load(tracks)
     with open(data / "manifest.csv") as stream:
-        rows = [r for r in csv.DictReader(stream) if r["kind"] == "still" and r["split"] == "train" and r["tier"] == "A"]
+        rows = [
+            r for r in csv.DictReader(stream) if r["kind"] == "still" and r["split"] == "train" and r["tier"] == "A"
+        ]
     target = mesh.template()
     height = float(np.linalg.norm(target[10] - target[152]))
     goal = target * (FACE * SIZE / height)
@@ -150,9 +152,7 @@ def _placed_stills(data: Path, tracks: Path) -> tuple[list[Image], list[Floats]]
             continue
         matrix, _ = cv2.estimateAffinePartial2D(face[stable, :2], goal[stable, :2], method=cv2.LMEDS)
         still = read_still(data / row["file"])
-        picture = cv2.warpAffine(
-            still, matrix, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
+        picture = cv2.warpAffine(still, matrix, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         known = cv2.warpAffine(np.full(still.shape[:2], 255, np.uint8), matrix, (SIZE, SIZE))
         picture = np.dstack([picture, known])
         scale = float(np.linalg.norm(matrix[:, 0]))
@@ -165,13 +165,17 @@ def _placed_stills(data: Path, tracks: Path) -> tuple[list[Image], list[Floats]]
 
 def _features(pictures: list[Image], faces: list[Floats]) -> Floats:
     """Thumbnails (hair, skin, collar) and face shape, each normalised."""
-    small = np.stack([cv2.resize(p[VIEW][..., :3], (20, 20), interpolation=cv2.INTER_AREA) for p in pictures]).astype(np.float32)
+    small = np.stack([cv2.resize(p[VIEW][..., :3], (20, 20), interpolation=cv2.INTER_AREA) for p in pictures]).astype(
+        np.float32
+    )
     ground = small[:, :3, [0, 1, -2, -1]].mean((1, 2), keepdims=True)
     tone = (small - ground * 0.3).reshape(len(small), -1) / 60
     skin = small[:, 9:14, 7:13].reshape(len(small), -1, 3).mean(1) / 60
     shape = np.stack([f[:468, :2] for f in faces]).reshape(len(faces), -1)
     shape = (shape - shape.mean(0)) / 6
-    return np.concatenate([tone / np.sqrt(tone.shape[1]), 0.5 * shape / np.sqrt(shape.shape[1]), skin], 1).astype(np.float32)
+    return np.concatenate([tone / np.sqrt(tone.shape[1]), 0.5 * shape / np.sqrt(shape.shape[1]), skin], 1).astype(
+        np.float32
+    )
 
 
 def _groups(features: Floats, count: int) -> list[npt.NDArray[np.intp]]:

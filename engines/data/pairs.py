@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.portrait.aligned import aligned_input, rest_face, to_aligned
-from avatar_stream.portrait.portrait import prepare_tracked
+from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
+from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.track import read_clip, read_still
 
@@ -35,6 +35,15 @@ class Window:
     warp: Image  # (n, 192, 192, 3) the warp alone, for comparison
     target: Image  # (n, 192, 192, 3)
     raster: Image  # (CONTEXT + n, 7, 96, 96)
+    gate: Image  # (n, 192, 192) where the network may paint, 0..255
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A prepared portrait and the landmarks it is to be moved to, in crop pixels."""
+
+    portrait: Portrait
+    target: Floats
 
 
 @dataclass
@@ -94,7 +103,7 @@ class ClipWindows:
 
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
-        self._portraits: dict[int, tuple[PortraitWarp, object]] = {}
+        self._portraits: dict[int, tuple[PortraitWarp, RestFace, tuple[int, int, int, int]]] = {}
         # Half spread over the mouth's range (closed ones most), half over time.
         usable = clip.good.nonzero()[0]
         by_mouth = usable[np.argsort(clip.mouth[usable])]
@@ -109,13 +118,17 @@ class ClipWindows:
             portrait = prepare_tracked(clip.frames[i], clip.landmarks[i], 512)
             warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
             rest = rest_face(portrait.crop, portrait.landmarks)
-            self._portraits[i] = (warp, (portrait.box, rest))
-        warp, (box, rest) = self._portraits[i]  # type: ignore[misc]
-        left, top, width, height = box
+            self._portraits[i] = (warp, rest, portrait.box)
+        warp, rest, (left, top, width, height) = self._portraits[i]
         frames = [min(max(k, 0), len(clip.frames) - 1) for k in range(j - CONTEXT, j + n)]
-        targets = [clip.landmarks[k] - np.float32([left, top, 0]) for k in frames]
+        targets = [clip.landmarks[k] - np.array([left, top, 0], np.float32) for k in frames]
         pictures = [clip.frames[k][top : top + height, left : left + width] for k in frames[CONTEXT:]]
         return _window(warp, rest, targets, pictures)
+
+    def source(self, i: int, j: int) -> "Source":
+        """What the live engine needs to show portrait i as frame j."""
+        portrait = prepare_tracked(self.clip.frames[i], self.clip.landmarks[i], 512)
+        return Source(portrait, self.clip.landmarks[j] - np.array([*portrait.box[:2], 0], np.float32))
 
     def draw(self, n: int, random: np.random.Generator) -> Window:
         """A random window, the pair chosen for difference."""
@@ -180,21 +193,20 @@ def _changed(landmarks: Floats, random: np.random.Generator) -> Floats:
     return np.asarray(moved, np.float32)
 
 
-def _window(warp: PortraitWarp, rest: object, targets: list[Floats], pictures: list[Image]) -> Window:
-    shown, plain, wanted, rasters = [], [], [], []
-    for k, target in enumerate(targets):
-        if k < CONTEXT - 1:  # far context only has to look plausible to the landmark encoder
-            rasters.append(None)
-            continue
+def _window(warp: PortraitWarp, rest: RestFace, targets: list[Floats], pictures: list[Image]) -> Window:
+    shown, plain, wanted, rasters, gates = [], [], [], [], []
+    # The frame furthest back only has to look plausible to the landmark encoder: the next one stands for it.
+    for k, target in enumerate(targets[1:], 1):
         warped = warp(target)
-        seen = aligned_input(warped, target, rest)  # type: ignore[arg-type]
+        seen = aligned_input(warped, target, rest)
         rasters.append(seen.raster)
         if k >= CONTEXT:
             shown.append(seen.shown)
+            gates.append((seen.gate * 255).astype(np.uint8))
             plain.append(to_aligned(warped.image, seen.matrix))
             wanted.append(to_aligned(pictures[k - CONTEXT], seen.matrix))
-    rasters = [r if r is not None else rasters[CONTEXT - 1] for r in rasters]
-    return Window(rest.image, np.stack(shown), np.stack(plain), np.stack(wanted), np.stack(rasters))  # type: ignore[attr-defined]
+    rasters.insert(0, rasters[0])
+    return Window(rest.image, np.stack(shown), np.stack(plain), np.stack(wanted), np.stack(rasters), np.stack(gates))
 
 
 def training_windows(data: Path, tracks: Path, n: int, seed: int, still_share: float) -> Iterator[Window]:
@@ -213,4 +225,3 @@ def training_windows(data: Path, tracks: Path, n: int, seed: int, still_share: f
 def _rows(data: Path, split: str, kind: str) -> list[dict[str, str]]:
     with open(data / "manifest.csv") as stream:
         return [row for row in csv.DictReader(stream) if row["split"] == split and row["kind"] == kind]
-

@@ -19,12 +19,12 @@ from avatar_stream.face.tracker import FaceTracker, landmarks_of_still
 def read_clip(path: Path) -> npt.NDArray[np.uint8]:
     """All frames of a clip as RGB ``uint8 (n, h, w, 3)``."""
     capture = cv2.VideoCapture(str(path))
-    frames = []
+    frames: list[npt.NDArray[np.uint8]] = []
     while True:
         ok, frame = capture.read()
         if not ok:
             return np.stack(frames).astype(np.uint8)
-        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        frames.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8))
 
 
 def read_still(path: Path) -> npt.NDArray[np.uint8]:

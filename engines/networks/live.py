@@ -121,12 +121,17 @@ class LandmarkEncoder(nn.Module):
             x = F.silu(layer(torch.cat([before, x], 1)))
         return x, after
 
-    def sequence(self, rasters: Tensor) -> Tensor:
-        """``[B, T, 7, 96, 96]`` -> codes ``[B, T, landmarks, 32, 32]``; before the first frame stands the first."""
+    def sequence(self, rasters: Tensor, wanted: int) -> Tensor:
+        """``[B, T, 7, 96, 96]`` -> codes ``[B, wanted, landmarks, 32, 32]`` of the last frames, as if streamed.
+
+        Each layer looks one frame back, so ``T`` must be at least ``wanted`` plus the number of layers.
+        """
         x = F.pixel_unshuffle(rasters.flatten(0, 1), 3).unflatten(0, rasters.shape[:2])
-        for layer in self.layers:
-            before = torch.cat([x[:, :1], x[:, :-1]], 1)
-            x = F.silu(layer(torch.cat([before, x], 2).flatten(0, 1))).unflatten(0, rasters.shape[:2])
+        for depth, layer in enumerate(self.layers):
+            keep = wanted + len(self.layers) - depth
+            x = x[:, -keep:]
+            pairs = torch.cat([x[:, :-1], x[:, 1:]], 2)  # [B, keep - 1, 2 c, 32, 32]
+            x = F.silu(layer(pairs.flatten(0, 1))).unflatten(0, pairs.shape[:2])
         return x
 
 
@@ -224,7 +229,8 @@ class LiveModel(nn.Module):
     def conditioning(self, shown: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
         """What a slot knows, fixed while it is denoised.
 
-        ``shown [B, 3, 192, 192]`` in -1..1, ``landmarks [B, l, 32, 32]``, ``code [B, r, 32, 32]`` -> ``[B, low, 32, 32]``.
+        ``shown [B, 3, 192, 192]`` in -1..1, ``landmarks [B, l, 32, 32]``, ``code [B, r, 32, 32]`` ->
+        ``[B, low, 32, 32]``.
         """
         return self.condition(torch.cat([encode(shown, self.config), landmarks, code], 1)) + self.place
 

@@ -33,7 +33,11 @@ class RunningServer:
     def __init__(self, *flags: str) -> None:
         command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", "--frame-marks", *flags]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
         self.errors: list[str] = []
         threading.Thread(target=self._read_errors, daemon=True).start()

@@ -65,9 +65,7 @@ def openings(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float64]:
     return np.array([np.nan if face is None else geometry.mouth_opening(face) for face in found])
 
 
-def test_avatar_plays_and_follows(
-    browser: Any, server: RunningServer, record_property: Any, tmp_path: Path
-) -> None:
+def test_avatar_plays_and_follows(browser: Any, server: RunningServer, record_property: Any, tmp_path: Path) -> None:
     page = open_page(browser, server)
     start(page)
     page.wait_for_timeout(3000)
@@ -136,7 +134,8 @@ def test_change_portrait_and_upload_while_live(browser: Any, server: RunningServ
 
     def colour() -> npt.NDArray[np.float64]:
         script = """() => { const v = document.getElementById('avatar'), c = document.createElement('canvas');
-            c.width = c.height = 64; c.getContext('2d').drawImage(v, 0, 0, 64, 64); return c.toDataURL('image/png'); }"""
+            c.width = c.height = 64; c.getContext('2d').drawImage(v, 0, 0, 64, 64);
+            return c.toDataURL('image/png'); }"""
         return decode(page.evaluate(script)).astype(np.float64)
 
     before = colour()
@@ -201,7 +200,9 @@ def test_connection_lost_reconnects(playwright_driver: Any, camera_file: Path) -
     running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
     page = open_page(running, server)
     start(page)
-    (key,) = page.evaluate("performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/session'))")
+    (key,) = page.evaluate(
+        "performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/session'))"
+    )
     assert "/session" in key
     # End every session behind the page's back, as a crash of the server would.
     server.process.kill()
@@ -220,5 +221,6 @@ def test_phone_sized_screen_fits(browser: Any, server: RunningServer) -> None:
     overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert overflow <= 0
     box = page.locator("#start").bounding_box()
-    assert box and box["y"] + box["height"] < 740
+    assert box
+    assert box["y"] + box["height"] < 740
     page.context.close()

@@ -20,13 +20,13 @@ def test_a_still_signal_is_smoothed_and_a_quick_one_followed() -> None:
 
 def test_the_first_value_and_the_first_after_a_reset_pass_unchanged() -> None:
     one_euro = OneEuro(1.0, 1.0)
-    assert one_euro(np.float32([5]), 0)[0] == 5
-    one_euro(np.float32([6]), 0.1)
+    assert one_euro(np.array([5], np.float32), 0)[0] == 5
+    one_euro(np.array([6], np.float32), 0.1)
     one_euro.reset()
-    assert one_euro(np.float32([-3]), 0.2)[0] == -3
+    assert one_euro(np.array([-3], np.float32), 0.2)[0] == -3
 
 
 def test_time_that_stands_still_does_no_harm() -> None:
     one_euro = OneEuro(1.0, 1.0)
-    values = [one_euro(np.float32([k]), 1.0) for k in range(5)]
+    values = [one_euro(np.array([k], np.float32), 1.0) for k in range(5)]
     assert np.isfinite(values).all()

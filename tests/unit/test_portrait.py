@@ -40,7 +40,7 @@ def test_no_face(sample: Image) -> None:
 
 
 def test_two_faces(sample: Image) -> None:
-    with pytest.raises(BadPicture, match="2 faces.*one person"):
+    with pytest.raises(BadPicture, match=r"2 faces.*one person"):
         prepare(np.hstack([sample, sample]), 384)
 
 

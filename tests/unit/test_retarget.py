@@ -17,7 +17,9 @@ from avatar_stream.face.retarget import (
 )
 
 
-def face(scale: float = 100, turn: tuple[float, float, float] = (0, 0, 0), opening: float = 0.0, lids: float = 0.0) -> Floats:
+def face(
+    scale: float = 100, turn: tuple[float, float, float] = (0, 0, 0), opening: float = 0.0, lids: float = 0.0
+) -> Floats:
     """The template at ``scale`` pixels; ``opening`` and ``lids`` (0 open .. 1 closed) in its own axes."""
     points = mesh.template().copy()
     points[list(mesh.INNER_LIP_LOWER), 1] = points[list(mesh.INNER_LIP_UPPER), 1]

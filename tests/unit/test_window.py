@@ -1,12 +1,13 @@
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
 from avatar_stream.face import mesh
+from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.window import CARRIED, Networks, RollingWindow
 from avatar_stream.runtime.network import Arrays
 
@@ -17,7 +18,7 @@ class CountingTick:
     name = "counting"
 
     def __init__(self, slots: int) -> None:
-        self.shapes: dict[str, tuple[int, ...]] = {name: (1, 1) for name in CARRIED}
+        self.shapes: dict[str, tuple[int, ...]] = dict.fromkeys(CARRIED, (1, 1))
         self.shapes["latents"] = (1, slots - 1)
         self.runs = 0
 
@@ -32,7 +33,9 @@ class CountingTick:
 
 class FixedReference:
     name = "fixed"
-    shapes: dict[str, tuple[int, ...]] = {}
+
+    def __init__(self) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
 
     def run(self, inputs: Arrays) -> Arrays:
         return {"code": np.zeros(1), "sink": np.zeros(1), "z_id": np.ones((1, 512), np.float32)}
@@ -40,9 +43,7 @@ class FixedReference:
 
 def fake_networks(slots: int) -> Any:
     made = Networks.__new__(Networks)
-    import threading
-
-    made.lock, made.reference, made.tick = threading.Lock(), FixedReference(), CountingTick(slots)  # type: ignore[assignment]
+    made.lock, made.reference, made.tick = threading.Lock(), FixedReference(), CountingTick(slots)
     return made
 
 

@@ -143,20 +143,22 @@ async def test_control_channel() -> None:
                         return answer
 
             before = (await peer.pictures(20))[-1]
-            for message in (
+            good: list[object] = [
                 {"type": "portrait", "id": "amber"},
                 {"type": "gain", "value": 1.4},
                 {"type": "mirror", "value": True},
                 {"type": "neutral"},
-            ):
+            ]
+            for message in good:
                 assert await ask(message) == {"type": "done"}
             after = (await peer.pictures(30))[-1]
             assert np.abs(after.astype(int) - before).mean() > 6
-            for message, word in (
+            bad: list[tuple[object, str]] = [
                 ({"type": "portrait", "id": "../../etc/passwd"}, "choose it again"),
                 ("nonsense", "JSON"),
                 ({"type": "gain", "value": 99}, "0 to 2"),
-            ):
+            ]
+            for message, word in bad:
                 answer = await ask(message)
                 assert answer["type"] == "error"
                 assert word in answer["message"]

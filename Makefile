@@ -1,0 +1,54 @@
+# make demo: install and serve the page.   make test: everything CI checks.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types unit webrtc browser bench install install-test system browser-system wheel clean
+
+demo: install
+	$(BIN)/avatar-stream serve
+
+test: install-test browser-system lint types unit webrtc browser wheel
+
+lint:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types:
+	$(BIN)/mypy
+
+unit:
+	$(BIN)/pytest tests/unit
+
+webrtc:
+	$(BIN)/pytest tests/webrtc
+
+browser:
+	$(BIN)/pytest tests/browser -s
+
+bench: install
+	$(BIN)/avatar-stream bench
+
+# A wheel that installs elsewhere must carry the weights, the samples and the page.
+wheel: install-test
+	rm -rf build/wheel && $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python tests/check_wheel.py build/wheel
+
+install: $(VENV)/.installed
+install-test: $(VENV)/.installed-test
+
+$(VENV)/.installed: pyproject.toml scripts/setup.sh
+	scripts/setup.sh libraries
+	PYTHON="$(PYTHON)" scripts/setup.sh venv $(VENV)
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e ".[test,train]"
+	touch $@
+
+browser-system:
+	scripts/setup.sh chromium
+
+clean:
+	rm -rf build dist *.egg-info

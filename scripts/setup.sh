@@ -1,0 +1,51 @@
+#!/bin/sh
+# What pip cannot bring: system libraries, a virtual environment, Chromium for the browser tests.
+#   setup.sh libraries | venv FOLDER | chromium
+# As root on Debian or Ubuntu it installs what is missing; anyone else is told the one line that does.
+set -eu
+
+need() { # packages...
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing $*"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    else
+        echo "Missing system packages. Run this, then make again:" >&2
+        echo "    sudo apt-get install -y $*" >&2
+        exit 1
+    fi
+}
+
+has_library() { # file name
+    ldconfig -p 2>/dev/null | grep -q "$1" || /sbin/ldconfig -p 2>/dev/null | grep -q "$1"
+}
+
+case "$1" in
+libraries)
+    # OpenCV and MediaPipe load these; their wheels do not carry them.
+    missing=""
+    has_library libGL.so.1 || missing="$missing libgl1"
+    has_library libglib-2.0.so.0 || missing="$missing libglib2.0-0"
+    # shellcheck disable=SC2086
+    [ -z "$missing" ] || need $missing
+    ;;
+venv)
+    python="${PYTHON:-python3}"
+    "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || {
+        echo "$python is $("$python" -V): Python 3.11 or 3.12 is needed (PYTHON=python3.11 make demo)" >&2
+        exit 1
+    }
+    [ -x "$2/bin/pip" ] || {
+        "$python" -c 'import ensurepip' 2>/dev/null || need python3-venv
+        "$python" -m venv "$2"
+    }
+    ;;
+chromium)
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+        need chromium
+    ;;
+*)
+    echo "setup.sh libraries | venv FOLDER | chromium" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,24 @@
+"""Check a built wheel: ``python tests/check_wheel.py FOLDER``. Fails where something a user needs is missing."""
+
+import sys
+import zipfile
+from pathlib import Path
+
+NEEDED = (
+    "avatar_stream/weights/tick.onnx",
+    "avatar_stream/weights/reference.onnx",
+    "avatar_stream/weights/MODEL_CARD.md",
+    "avatar_stream/samples/driver.mp4",
+    "avatar_stream/face/face_mesh.npz",
+    "avatar_stream/client_demo/index.html",
+    "avatar_stream/client_demo/main.js",
+    "avatar_stream/cli.py",
+)
+
+(wheel,) = Path(sys.argv[1]).glob("*.whl")
+names = zipfile.ZipFile(wheel).namelist()
+missing = [name for name in NEEDED if name not in names]
+extra = [name for name in names if name.startswith(("engines", "tests"))]
+if missing or extra or wheel.stat().st_size > 40e6:
+    sys.exit(f"{wheel.name}: missing {missing}, does not belong {extra[:3]}, {wheel.stat().st_size / 1e6:.0f} MB")
+print(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size / 1e6:.1f} MB")
