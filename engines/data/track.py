@@ -35,11 +35,12 @@ def read_still(path: Path) -> npt.NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8)
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
+    """Track everything the manifest lists."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     tracks: dict[str, npt.NDArray[np.float32]] = {}
     missing = np.full((LANDMARKS, 3), np.nan, np.float32)
     with open(arguments.data / "manifest.csv") as stream:
