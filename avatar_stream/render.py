@@ -57,14 +57,13 @@ def render(
         height, width = prepared.picture.shape[:2]
         recorder = Recorder(unfinished, clip.rate, (width, height), clip)
         skip = avatar.engine.delay
-        last = None
 
         def follow() -> Iterator[Any]:
-            nonlocal seen, last
+            nonlocal seen
             for at, image in clip.frames():
-                last = avatar.follow(image, at)
+                moved = avatar.follow(image, at)
                 seen += avatar.face in (FaceState.FOUND, FaceState.HELD)
-                yield last
+                yield moved
 
         def draw() -> Iterator[Any]:
             # The first ``delay`` pictures repeat the first frame; the last ones are fetched at the end.
@@ -72,8 +71,7 @@ def render(
                 picture = avatar.draw(moved).picture
                 if number >= skip:
                     yield picture
-            if last is not None:
-                yield from (frame.picture for frame in avatar.engine.flush(last.target))
+            yield from (frame.picture for frame in avatar.engine.flush())
 
         for picture in ahead(draw()):
             recorder.write(picture)

@@ -1,5 +1,6 @@
 """Everything a person who runs the server may set, with its default and unit."""
 
+import os
 from dataclasses import dataclass
 
 
@@ -13,7 +14,7 @@ class Settings:
     fps: int = 25  # of the avatar stream
     sessions: int = 4  # at the same time
     engine: str = "auto"  # auto | openvino | onnxruntime | warp
-    threads: int = 2  # of the network
+    threads: int = max(1, (os.cpu_count() or 2) // 2)  # of the network; tracking, codecs and a browser want the rest
     frame_marks: bool = False  # carry a frame number from the camera picture to the avatar's, to measure latency
 
     connect_timeout: float = 15.0  # seconds from the offer to a connection

@@ -51,7 +51,7 @@ async function start() {
   setState('connecting');
   try {
     camera = await navigator.mediaDevices.getUserMedia({
-      video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } },
+      video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 25 } },
     });
   } catch (error) {
     setState('idle');

@@ -43,10 +43,11 @@ export class Session {
     if (this.#closed) return this.#leave();
     await pc.setRemoteDescription({ type: 'answer', sdp: await response.text() });
     try {
-      const [encoding] = transceiver.sender.getParameters().encodings;
       const parameters = transceiver.sender.getParameters();
       parameters.degradationPreference = 'maintain-resolution';
-      if (encoding) await transceiver.sender.setParameters(parameters);
+      // Landmarks need no more; every packet costs the server time that the avatar can use.
+      for (const encoding of parameters.encodings) encoding.maxBitrate = 700_000;
+      await transceiver.sender.setParameters(parameters);
     } catch { /* only a preference */ }
     this.#control(this.#location.split('/').pop());
   }

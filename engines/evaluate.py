@@ -87,12 +87,8 @@ def cross_reenactment(
 
 def _drive(networks: Networks | None, portrait: Portrait, clip: Clip, frames: int) -> list[Image]:
     avatar = Avatar(portrait, networks)
-    outputs, moved = [], None
-    for k, frame in enumerate(clip.frames[:frames]):
-        moved = avatar.follow(frame, k / 25)
-        outputs.append(avatar.draw(moved).picture)
-    assert moved is not None
-    outputs = outputs[avatar.engine.delay :] + [f.picture for f in avatar.engine.flush(moved.target)]
+    outputs = [avatar.draw(avatar.follow(frame, k / 25)).picture for k, frame in enumerate(clip.frames[:frames])]
+    outputs = outputs[avatar.engine.delay :] + [frame.picture for frame in avatar.engine.flush()]
     avatar.close()
     return outputs
 

@@ -9,25 +9,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.face.mesh import Floats
 from avatar_stream.face.retarget import Animator, Retargeter
 from avatar_stream.face.tracker import FaceState, FaceTracker
-from avatar_stream.portrait.engine import Frame, PortraitEngine, StageTimes
+from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What the first half hands to the second: where the portrait's landmarks go, and on which engine."""
+    """What the first half hands to the second: the portrait warped to the driver's motion, and its engine."""
 
     engine: PortraitEngine
-    target: Floats
-    tag: Any
+    posed: Posed
 
 
 class Avatar:
-    """``follow`` (driver frame to landmarks) and ``draw`` (landmarks to picture); each is owned by one thread."""
+    """``follow`` (driver frame to warped portrait) and ``draw`` (to the picture); each is owned by one thread."""
 
     def __init__(self, portrait: Portrait, networks: Networks | None, *, gain: float = 1.0) -> None:
         self.networks = networks
@@ -48,7 +46,7 @@ class Avatar:
         return self._animator.neutral.complete
 
     def follow(self, image: npt.NDArray[np.uint8] | None, time: float, tag: Any = None) -> Moved:
-        """Track an RGB frame taken at ``time`` seconds and say where the portrait's landmarks go.
+        """Track an RGB frame taken at ``time`` seconds and warp the portrait after it.
 
         ``image`` None stands for a camera that sends nothing: nobody is there.
         """
@@ -59,11 +57,11 @@ class Avatar:
             found = self.times.measure("track", self._tracker.update, image, time)
             self.face, landmarks = found.state, found.landmarks
         target = self.times.measure("retarget", self._animator, landmarks, time)
-        return Moved(self._engine, target, tag)
+        return Moved(self._engine, self._engine.pose(target, tag))
 
     def draw(self, moved: Moved) -> Frame:
         """Paint; the picture that comes back is ``engine.delay`` frames older (see ``PortraitEngine``)."""
-        return moved.engine(moved.target, moved.tag)
+        return moved.engine.paint(moved.posed)
 
     def change_portrait(self, engine: PortraitEngine) -> None:
         """Show another, already prepared portrait from the next frame on; call on the thread of ``follow``."""

@@ -42,7 +42,7 @@ def media_sections(sdp: str) -> list[str]:
     return re.split(r"^(?=m=)", sdp, flags=re.MULTILINE)[1:]
 
 
-def hint_bitrate(sdp: str, *, start: int = 1200, minimum: int = 800) -> str:
+def hint_bitrate(sdp: str, *, start: int = 700, minimum: int = 400) -> str:
     """Tell Chromium to start its camera at ``start`` kbit/s.
 
     Without transport-wide feedback, which aiortc lacks, it starts at 250 and shrinks the picture to 480x360. Other

@@ -44,7 +44,6 @@ def main() -> None:
     engine = PortraitEngine(portrait, Networks())
     retarget = Retargeter(portrait.landmarks, gain=arguments.gain)
     recorder = Recorder(arguments.out, Fraction(RATE), (WIDTH, HEIGHT))
-    last = None
     for number, face in enumerate(landmarks):
         motion = motion_between(neutral.mean, face.astype(np.float32))
         at = number / RATE
@@ -52,12 +51,10 @@ def main() -> None:
         wake = float(np.clip((at - 0.6) / 0.6, 0, 1))
         turn = np.array([0.10 * np.sin(1.1 * at), 0.24 * np.sin(0.9 * at), 0.06 * np.sin(0.7 * at)], np.float32)
         motion = motion.times(wake).plus(Motion(turn * wake, np.zeros(2, np.float32), 0.0, 0 * motion.expression))
-        last = retarget(motion, neutral.mean[0])
-        picture = engine(last).picture
+        picture = engine(retarget(motion, neutral.mean[0])).picture
         if number >= engine.delay:
             recorder.write(_webcam(picture))
-    assert last is not None
-    for frame in engine.flush(last):
+    for frame in engine.flush():
         recorder.write(_webcam(frame.picture))
     recorder.close()
 

@@ -14,9 +14,9 @@ from avatar_stream.runtime.network import load_network, zeros
 from engines.data import track
 from engines.data.pairs import CONTEXT, StillWindows, load_clips, load_stills
 from engines.export import TickGraph, export
-from engines.measure import dev_cases, regions
+from engines.measure import dev_cases, regions, to_tensor
 from engines.networks.live import LiveConfig, LiveModel, decode, encode, noised
-from engines.train import Batch, loss_of, main, to_tensor
+from engines.train import Batch, loss_of, main
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def portrait() -> Portrait:
 def test_every_frame_is_finished_once_and_with_its_own_tag(portrait: Portrait, slots: int) -> None:
     engine = PortraitEngine(portrait, fake_networks(slots))
     tags = [engine(portrait.landmarks, tag).tag for tag in range(8)]
-    tags += [frame.tag for frame in engine.flush(portrait.landmarks)]
+    tags += [frame.tag for frame in engine.flush()]
     assert tags[engine.delay :] == list(range(8))
 
 
