@@ -21,6 +21,7 @@ MAX_SHIFT = 0.45  # of the face width
 SCALE_RANGE = 1.16
 MAX_EXPRESSION = 0.55  # of the eye distance, any landmark
 
+AHEAD = 25.0  # degrees a face may be turned and still count as looking ahead
 EASE_SECONDS = 0.6  # between a followed face and rest
 BREATH_SECONDS = 4.2
 
@@ -68,30 +69,44 @@ class Motion:
 
 @dataclass
 class Neutral:
-    """The driver at rest: the mean of the first good frames in the head's own axes."""
+    """The driver at rest: the median of the first good frames in the head's own axes, so that a blink does not count.
+
+    A frame is good when the face looks roughly ahead; after ``patience`` frames that do not, any will do: some people
+    have their camera at the side.
+    """
 
     frames: int = 8
+    patience: int = 50
     _faces: list[Floats] = field(default_factory=list)
     _poses: list[Pose] = field(default_factory=list)
     _mean: tuple[Floats, Pose] | None = None
 
     def add(self, landmarks: Floats) -> None:
         """Take one more good frame in, until there are enough."""
-        if len(self._faces) >= self.frames:
+        if self.complete:
             return
         pose = geometry.head_pose(landmarks)
+        pitch, yaw, _ = geometry.euler_degrees(pose.rotation)
+        if max(abs(pitch), abs(yaw)) > AHEAD and self.patience > 0:
+            self.patience -= 1
+            return
         self._faces.append(pose.undo(landmarks))
         self._poses.append(pose)
         # The mean of rotations this close together is their average made orthogonal again.
         u, _, vt = np.linalg.svd(np.mean([p.rotation for p in self._poses], axis=0))
         self._mean = (
-            np.mean(self._faces, axis=0, dtype=np.float32),
+            np.median(self._faces, axis=0).astype(np.float32),
             Pose(
                 float(np.mean([p.scale for p in self._poses])),
                 (u @ vt).astype(np.float32),
                 np.mean([p.translation for p in self._poses], axis=0, dtype=np.float32),
             ),
         )
+
+    @property
+    def begun(self) -> bool:
+        """At least one frame was taken, so there is a :attr:`mean`."""
+        return self._mean is not None
 
     @property
     def complete(self) -> bool:
@@ -223,7 +238,8 @@ class Animator:
             if self.mirror:
                 landmarks = mirrored(landmarks)
             self.neutral.add(landmarks)
-            self._motion = motion_between(self.neutral.mean, landmarks)
+            if self.neutral.begun:
+                self._motion = motion_between(self.neutral.mean, landmarks)
         goal = 0.0 if landmarks is None else 1.0
         if first:
             self._weight = goal
@@ -232,7 +248,7 @@ class Animator:
             self._weight += min(max(goal - self._weight, -change), change)
         followed = self._weight * self._weight * (3 - 2 * self._weight)
         motion = self._motion.times(followed).plus(breath(time).times(1 - followed))
-        driver = self.neutral.mean[0] if self.neutral._faces else None
+        driver = self.neutral.mean[0] if self.neutral.begun else None
         return self.retargeter(motion, driver)
 
 

@@ -149,7 +149,10 @@ def create_app(settings: Settings, networks: Networks | None) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        # The first visitor should not wait for the default portrait and the first run of its networks.
+        warm = asyncio.create_task(asyncio.to_thread(server.library.get, server.library.default))
         yield
+        await asyncio.gather(warm, return_exceptions=True)
         await server.close()
 
     app = Starlette(

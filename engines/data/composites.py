@@ -108,9 +108,10 @@ def close_mouth(picture: Image, landmarks: Floats) -> Image:
     face = pose.undo(landmarks)
     upper, lower = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
     gap = (face[lower, 1] - face[upper, 1])[:, None] * [0, 1, 0]
-    for ring, outer, share in ((upper, mesh.OUTER_LIP_UPPER, 0.4), (lower, mesh.OUTER_LIP_LOWER, -0.6)):
+    # A little further than until they touch: the drawn edge of the lips lies inside the landmarks.
+    for ring, outer, share in ((upper, mesh.OUTER_LIP_UPPER, 0.55), (lower, mesh.OUTER_LIP_LOWER, -0.85)):
         face[ring] += share * gap
-        face[list(outer)] += share * 0.8 * gap
+        face[list(outer)] += share * 0.6 * gap
     everything = np.full(picture.shape[:2], 255, np.uint8)
     return PortraitWarp(picture, picture, everything, landmarks)(pose.apply(face.astype(np.float32))).image
 

@@ -140,3 +140,22 @@ def test_mirror_turns_the_other_way() -> None:
     yaw = geometry.euler_degrees(geometry.head_pose(turned).rotation)[1]
     assert geometry.euler_degrees(geometry.head_pose(mirrored(turned)).rotation)[1] == pytest.approx(-yaw, abs=0.5)
     np.testing.assert_allclose(mirrored(mirrored(turned)), turned, atol=1e-3)
+
+
+def test_a_blink_or_a_look_aside_does_not_become_neutral() -> None:
+    made = animator()
+    for k in range(5):
+        made(face(turn=(0, 0.8, 0)), k / 25)  # looking away: nothing is learnt from it
+    assert not made.neutral.begun
+    for k in range(8):
+        made(face(lids=1.0 if k in (2, 3) else 0.0), 1 + k / 25)
+    assert made.neutral.complete
+    target = made(face(), 2)
+    assert min(geometry.eye_openings(target)) == pytest.approx(min(geometry.eye_openings(face())), rel=0.1)
+
+
+def test_a_camera_at_the_side_is_accepted_in_the_end() -> None:
+    made = animator()
+    for k in range(70):
+        made(face(turn=(0, 0.6, 0)), k / 25)
+    assert made.neutral.complete
