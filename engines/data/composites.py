@@ -25,6 +25,7 @@ Image = npt.NDArray[np.uint8]
 GROUP = 24  # people a composite
 SIZE = 656  # of the frame the stills are placed in
 FACE = 0.47  # face height (forehead to chin) in that frame
+LIP_EDGE = 0.035  # of the eye distance: teeth still show where the landmarks of both lips meet
 VIEW = (slice(6, 518), slice(64, 576))  # the part that nearly all stills cover: the composite, 512 x 512
 
 
@@ -45,6 +46,7 @@ def main() -> None:
         if names and str(number) not in names:
             continue
         image = composite([pictures[k] for k in members], [faces[k] for k in members])
+        image = even_backdrop(image)
         if number not in arguments.smile:
             landmarks = landmarks_of_still(image)
             assert landmarks is not None
@@ -102,14 +104,30 @@ def _middle(stack: Floats, share: float) -> Floats:
     return np.asarray(np.where(chosen, ordered, 0).sum(0) / np.maximum(chosen.sum(0), 1), np.float32)
 
 
+def even_backdrop(picture: Image) -> Image:
+    """A smooth surface in place of everything that is clearly not the person."""
+    matte = segment_person(picture).astype(np.float32) / 255
+    count, label, stats, _ = cv2.connectedComponentsWithStats((matte > 0.3).astype(np.uint8))
+    person = label == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])) if count > 1 else label > 0
+    alpha = cv2.GaussianBlur(cv2.dilate(person.astype(np.float32), np.ones((7, 7))), (0, 0), 2.5)[..., None]
+    size = picture.shape[0]
+    y, x = (np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5).reshape(2, -1)
+    terms = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1)
+    free = np.flatnonzero((alpha[..., 0] < 0.01) & (np.arange(size)[:, None] < 0.6 * size))
+    colours = picture.reshape(-1, 3)[free].astype(np.float32)
+    usual = np.abs(colours - np.median(colours, 0)).max(1) < 25
+    weights, *_ = np.linalg.lstsq(terms[free][usual], colours[usual], rcond=None)
+    surface = (terms @ weights).reshape(picture.shape)
+    return np.clip(picture * alpha + surface * (1 - alpha), 0, 255).astype(np.uint8)
+
+
 def close_mouth(picture: Image, landmarks: Floats) -> Image:
     """The portrait with its lips together: most official portraits smile with teeth, an avatar should rest."""
     pose = geometry.head_pose(landmarks)
     face = pose.undo(landmarks)
     upper, lower = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
-    gap = (face[lower, 1] - face[upper, 1])[:, None] * [0, 1, 0]
-    # A little further than until they touch: the drawn edge of the lips lies inside the landmarks.
-    for ring, outer, share in ((upper, mesh.OUTER_LIP_UPPER, 0.55), (lower, mesh.OUTER_LIP_LOWER, -0.85)):
+    gap = (face[lower, 1] - face[upper, 1] + LIP_EDGE * np.sin(np.linspace(0, np.pi, len(upper))))[:, None] * [0, 1, 0]
+    for ring, outer, share in ((upper, mesh.OUTER_LIP_UPPER, 0.4), (lower, mesh.OUTER_LIP_LOWER, -0.6)):
         face[ring] += share * gap
         face[list(outer)] += share * 0.6 * gap
     everything = np.full(picture.shape[:2], 255, np.uint8)
