@@ -1,7 +1,5 @@
 """From video frames to one person's 478 landmarks, steadily, and a word on whether there is a face at all."""
 
-import contextlib
-import io
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -142,12 +140,6 @@ def _region(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> t
         slice(max(0, int(top - pad)), min(shape[0], int(top + height + pad))),
         slice(max(0, int(left - pad)), min(shape[1], int(left + width + pad))),
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    with contextlib.redirect_stderr(io.StringIO()):
-        yield
 
 
 def _face_mesh(*, static: bool) -> Any:

@@ -126,7 +126,11 @@ def close_mouth(picture: Image, landmarks: Floats) -> Image:
     pose = geometry.head_pose(landmarks)
     face = pose.undo(landmarks)
     upper, lower = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
-    gap = (face[lower, 1] - face[upper, 1] + LIP_EDGE * np.sin(np.linspace(0, np.pi, len(upper))))[:, None] * [0, 1, 0]
+    gap = (face[lower, 1] - face[upper, 1] + LIP_EDGE * np.sin(np.linspace(0, np.pi, len(upper))))[:, None] * [
+        0,
+        1,
+        0,
+    ]
     for ring, outer, share in ((upper, mesh.OUTER_LIP_UPPER, 0.4), (lower, mesh.OUTER_LIP_LOWER, -0.6)):
         face[ring] += share * gap
         face[list(outer)] += share * 0.6 * gap
