@@ -7,6 +7,11 @@ out, so that a runtime can bind the outputs of one tick as the inputs of the nex
 import argparse
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.helper
+import onnx.numpy_helper
 import torch
 from torch import Tensor, nn
 
@@ -115,6 +120,27 @@ def export(model: LiveModel, folder: Path, slots: int = 2) -> None:
         opset_version=OPSET,
         dynamo=False,
     )
+    for name in ("reference", "tick"):
+        store_as_half(folder / f"{name}.onnx")
+
+
+def store_as_half(path: Path) -> None:
+    """Keep large weights as fp16 with a cast before their use: half the file, the same network once it is compiled.
+
+    What is fixed and must stay exact (the noise field) is small in number and rounds as harmlessly.
+    """
+    model = onnx.load(str(path))
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type == onnx.TensorProto.FLOAT and np.prod(weight.dims) > 1024:
+            value = onnx.numpy_helper.to_array(weight).astype(np.float16)
+            name = weight.name
+            weight.CopyFrom(onnx.numpy_helper.from_array(value, f"{name}_half"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+    for cast in reversed(casts):
+        model.graph.node.insert(0, cast)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
 
 
 def load(checkpoint: Path) -> LiveModel:
