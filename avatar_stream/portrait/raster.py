@@ -50,14 +50,14 @@ def triangle_map(vertices: Floats, triangles: Ints, size: int) -> npt.NDArray[np
 
 def inverse_affines(target: Floats, source: Floats, triangles: Ints) -> Floats:
     """Per triangle the 2x3 affine from target to source coordinates: ``(t, 6)``, row-major."""
-    t, s = target[triangles], source[triangles]
-    e1, e2 = t[:, 1] - t[:, 0], t[:, 2] - t[:, 0]
-    f1, f2 = s[:, 1] - s[:, 0], s[:, 2] - s[:, 0]
-    det = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
+    (ax, bx, cx), (ay, by, cy) = target[triangles.T, 0], target[triangles.T, 1]
+    e1x, e2x, e1y, e2y = bx - ax, cx - ax, by - ay, cy - ay
+    det = e1x * e2y - e1y * e2x
     det = np.where(np.abs(det) < 1e-4, np.copysign(1e-4, det), det)
     out = np.empty((len(triangles), 6), np.float32)
     for row in range(2):
-        out[:, 3 * row] = (f1[:, row] * e2[:, 1] - f2[:, row] * e1[:, 1]) / det
-        out[:, 3 * row + 1] = (f2[:, row] * e1[:, 0] - f1[:, row] * e2[:, 0]) / det
-        out[:, 3 * row + 2] = s[:, 0, row] - out[:, 3 * row] * t[:, 0, 0] - out[:, 3 * row + 1] * t[:, 0, 1]
+        a, b, c = source[triangles.T, row]
+        out[:, 3 * row] = ((b - a) * e2y - (c - a) * e1y) / det
+        out[:, 3 * row + 1] = ((c - a) * e1x - (b - a) * e2x) / det
+        out[:, 3 * row + 2] = a - out[:, 3 * row] * ax - out[:, 3 * row + 1] * ay
     return out

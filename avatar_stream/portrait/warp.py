@@ -18,6 +18,8 @@ from avatar_stream.portrait.raster import inverse_affines, triangle_map
 
 Image = npt.NDArray[np.uint8]
 
+_STABLE = np.array(mesh.STABLE)
+
 GRID = 128  # flow cells across the crop in the face: 2 px at 256, about half the width of a lip
 FADE = 11  # cells over which the face's flow runs out into the one around it
 COARSE = 32  # and around it, where the flow is smooth and the triangles are large
@@ -73,7 +75,8 @@ class PortraitWarp:
         near = _between_rings(self._outside, len(landmarks) + int(inside[: 2 * len(mesh.FACE_OVAL)].sum()))
         self._face = np.concatenate([near, skin, eyes, mouth])
         self._skin = slice(len(near), len(near) + len(skin))
-        self._face_area = _areas(self._source, self._face)
+        area = _areas(self._source, self._face)
+        self._face_area = np.copysign(np.maximum(np.abs(area), 0.05), area)
         self._fine, self._coarse = _Grid(GRID, extent), _Grid(COARSE, extent)
 
     def __call__(self, target: Floats) -> Warped:
@@ -95,32 +98,31 @@ class PortraitWarp:
         covered, sources, _ = self._coarse.flow(points, self._source, self._outside)
         around.reshape(-1, 2)[covered] = sources
         flow = cv2.resize(around, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
-        order = self._order(points)
-        triangles = self._face[order]
-        covered, sources, seen = self._fine.flow(points, self._source, triangles)
+        growth = _areas(points, self._face) / self._face_area
+        order = self._order(points, growth)
+        covered, sources, seen = self._fine.flow(points, self._source, self._face[order])
         _join(flow, covered, sources)
-        growth = np.abs(_areas(points, triangles)) / np.maximum(np.abs(self._face_area[order]), 0.05)
+        unknown = np.clip((np.abs(growth[order]) - 1.5) * (255 / 2.5), 0, 255).astype(np.uint8)
         stretch = np.zeros((GRID, GRID), np.uint8)
-        stretch.reshape(-1)[covered] = np.clip((growth - 1.5) * (255 / 2.5), 0, 255).astype(np.uint8)[seen]
+        stretch.reshape(-1)[covered] = unknown[seen]
         return np.asarray(flow, np.float32), stretch
 
     def _move(self, target: Floats) -> Floats:
-        stable = list(mesh.STABLE)
-        head = geometry.similarity(self.landmarks[stable], target[stable])
+        head = geometry.similarity(self.landmarks[_STABLE], target[_STABLE])
         rigid = head.apply(self._rings) - self._rings
         expression = (target - head.apply(self.landmarks))[self._oval]
         moved = self._rings + self._follow * rigid + self._flex * expression
         border = self._source[len(target) + len(moved) :]
         return np.concatenate([target, moved, border]).astype(np.float32)
 
-    def _order(self, points: Floats) -> npt.NDArray[np.intp]:
+    def _order(self, points: Floats, growth: Floats) -> npt.NDArray[np.intp]:
         """Back to front, folded skin left out: what a turn hides must not lie over what it shows."""
         keep = np.ones(len(self._face), bool)
-        ratio = _areas(points, self._face[: self._skin.stop]) / self._face_area[: self._skin.stop]
-        keep[self._skin] = ratio[self._skin] > 0
+        keep[self._skin] = growth[self._skin] > 0
         # On the far side of a turn the strip folds behind the cheek; the soft flow draws that outline better.
-        keep[: self._skin.start] = ratio[: self._skin.start] > 0.8
-        depth = -points[self._face, 2].mean(1)
+        keep[: self._skin.start] = growth[: self._skin.start] > 0.8
+        a, b, c = points[self._face.T, 2]
+        depth = -(a + b + c)
         depth[: self._skin.start] = -np.inf
         nearest_last = np.argsort(depth)
         return nearest_last[keep[nearest_last]]
@@ -167,9 +169,9 @@ def _join(around: Floats, covered: Ints, sources: Floats) -> None:
 
 
 def _areas(points: Floats, triangles: Ints) -> Floats:
-    v = points[triangles, :2]
-    a, b = v[:, 1] - v[:, 0], v[:, 2] - v[:, 0]
-    return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], np.float32)
+    ax, bx, cx = points[triangles.T, 0]
+    ay, by, cy = points[triangles.T, 1]
+    return np.asarray((bx - ax) * (cy - ay) - (by - ay) * (cx - ax), np.float32)
 
 
 def _rings(landmarks: Floats) -> tuple[Floats, Floats, Floats, npt.NDArray[np.intp]]:
