@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from avatar_stream.face import geometry
-from avatar_stream.portrait.aligned import MIX
+from avatar_stream.portrait.aligned import mix
 from engines.data.pairs import ClipWindows, Source, Window, load_clips
 from engines.networks.live import LiveModel, decode, noised
 
@@ -72,7 +72,7 @@ def paint(model: LiveModel, windows: list[Window], levels: tuple[float, ...] = (
         clean = model.denoiser(noised(clean, noise, level), conditioning, at, z_id, sink)
     gate = torch.from_numpy(np.stack([w.gate[0] for w in windows])).float()[:, None] / 255
     warp = to_tensor(np.stack([w.warp[0] for w in windows]))
-    picture = (warp + MIX * (shown + gate * decode(clean[:, 0], config) - warp)).clamp(-1, 1)
+    picture = (warp + torch.from_numpy(mix()) * (shown + gate * decode(clean[:, 0], config) - warp)).clamp(-1, 1)
     return ((picture + 1) * 127.5).round().byte().movedim(1, -1).numpy()
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.portrait.aligned import ALIGNED_SIZE, MIX, AlignedInput
+from avatar_stream.portrait.aligned import ALIGNED_SIZE, AlignedInput, mix
 from avatar_stream.portrait.portrait import Portrait
 
 Image = npt.NDArray[np.uint8]
@@ -20,7 +20,7 @@ def _face_mask() -> Floats:
     return np.asarray((t * t * (3 - 2 * t))[..., None], np.float32)
 
 
-FACE_MASK = _face_mask()
+_SHOWN = _face_mask() * mix()[..., None]
 
 
 def add_residual(crop: Image, warped: Image, seen: AlignedInput, residual: Floats) -> Image:
@@ -29,7 +29,7 @@ def add_residual(crop: Image, warped: Image, seen: AlignedInput, residual: Float
     ``warped`` is the warp in the aligned frame, ``residual`` ``float32 (192, 192, 3)`` relative to ``seen.shown``, in
     steps of 1/255. Only the difference travels, so the crop keeps its own sharpness wherever the network agrees.
     """
-    change = (residual * seen.gate[..., None] + seen.shown - warped) * (MIX * FACE_MASK)
+    change = (residual * seen.gate[..., None] + seen.shown - warped) * _SHOWN
     corners = np.array([[0, 0, 1], [ALIGNED_SIZE, 0, 1], [0, ALIGNED_SIZE, 1], [ALIGNED_SIZE, ALIGNED_SIZE, 1]])
     back = cv2.invertAffineTransform(seen.matrix)
     reach = corners @ back.T

@@ -24,8 +24,8 @@ def serve(settings: Settings, networks: Networks | None) -> None:
     port = listening.getsockname()[1]
     engine = networks.tick.name if networks else "warp"
     # aiortc tells of every packet it cannot use; one line per session is enough.
-    logging.getLogger("aioice").setLevel(logging.WARNING)
-    logging.getLogger("aiortc").setLevel(logging.WARNING)
+    for name in ("aioice", "aiortc", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     print(f"avatar-stream is ready on http://{shown}:{port} (engine: {engine}). Ctrl+C stops it.", flush=True)
     config = uvicorn.Config(
         create_app(settings, networks),
