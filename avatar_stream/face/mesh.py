@@ -37,6 +37,8 @@ RIGHT_BROW: Final = (70, 63, 105, 66, 107)
 LEFT_BROW: Final = (300, 293, 334, 296, 336)
 NOSE_LINE: Final = (168, 6, 197, 195, 5, 4, 1)
 NOSE_BASE: Final = 2
+# Chin and what lies between it and the lower lip: they go down with an opening jaw.
+JAW: Final = (152, 148, 377, 176, 400, 149, 378, 150, 379, 175, 199, 200, 18, 83, 313, 201, 421, 208, 428)
 # Points that hardly move with expression: forehead, temples, nose bridge, eye corners.
 STABLE: Final = (
     10, 338, 297, 332, 284, 109, 67, 103, 54, 151, 9, 8, 168, 6, 197, 195, 5, 33, 133, 263, 362,

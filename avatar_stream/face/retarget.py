@@ -6,7 +6,7 @@ head opens its mouth along its own axis.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ SCALE_RANGE = 1.16
 MAX_EXPRESSION = 0.55  # of the eye distance, any landmark
 
 AHEAD = 25.0  # degrees a face may be turned and still count as looking ahead
+CLOSED = 0.02  # mouth opening up to which lips count as closed
 EASE_SECONDS = 0.6  # between a followed face and rest
 BREATH_SECONDS = 4.2
 
@@ -154,6 +155,8 @@ class Retargeter:
         self._width = self._pose.scale * float(np.linalg.norm(self._face[234] - self._face[454]))
         self._ratio: Floats | None = None
         self._fitted: Floats | None = None
+        self._opening: Floats | None = None
+        self._opening_of: Floats | None = None
 
     def __call__(self, motion: Motion, driver: Floats | None = None) -> Floats:
         """Landmarks ``(478, 3)`` in crop pixels for ``motion``.
@@ -177,6 +180,29 @@ class Retargeter:
         where[:2] += _soft(motion.shift, MAX_SHIFT) * self._width
         offset = where - scale * rotation @ middle
         return Pose(scale, np.asarray(rotation, np.float32), np.asarray(offset, np.float32)).apply(face)
+
+    def opening_at_neutral(self, driver: Floats) -> Floats:
+        """How much further open the driver's neutral mouth is than this portrait's, as expression ``(478, 3)``.
+
+        Somebody who starts to talk while they are calibrated has an open mouth for neutral. Taken as it is, a closed
+        portrait would never open: the mouth is therefore followed from where both are equally open.
+        """
+        if self._opening is not None and self._opening_of is driver:
+            return self._opening
+        ours, theirs = geometry.mouth_opening(self._face), geometry.mouth_opening(driver)
+        share = min(max(theirs - max(ours, CLOSED), 0.0) / max(theirs, 1e-6), 1.0)
+        out = np.zeros((mesh.LANDMARKS, 3), np.float32)
+        gap = driver[list(mesh.INNER_LIP_LOWER)] - driver[list(mesh.INNER_LIP_UPPER)]
+        gap = gap * (share / float(np.linalg.norm(driver[33] - driver[263])))
+        for upper, lower in (
+            (mesh.INNER_LIP_UPPER, mesh.INNER_LIP_LOWER),
+            (mesh.OUTER_LIP_UPPER, mesh.OUTER_LIP_LOWER),
+        ):
+            out[list(upper[1:-1])] = -0.25 * gap[1:-1]
+            out[list(lower[1:-1])] = 0.75 * gap[1:-1]
+        out[list(mesh.JAW)] = 0.7 * gap[3:8].mean(0)
+        self._opening, self._opening_of = out, driver
+        return out
 
     def _proportions(self, driver: Floats) -> Floats:
         """Per landmark and axis: this portrait's measure over the driver's, ``(478, 3)``."""
@@ -239,7 +265,10 @@ class Animator:
                 landmarks = mirrored(landmarks)
             self.neutral.add(landmarks)
             if self.neutral.begun:
-                self._motion = motion_between(self.neutral.mean, landmarks)
+                neutral = self.neutral.mean
+                motion = motion_between(neutral, landmarks)
+                opening = self.retargeter.opening_at_neutral(neutral[0])
+                self._motion = replace(motion, expression=motion.expression + opening)
         goal = 0.0 if landmarks is None else 1.0
         if first:
             self._weight = goal

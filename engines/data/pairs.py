@@ -173,8 +173,7 @@ def _changed(landmarks: Floats, random: np.random.Generator) -> Floats:
         move = close * gap * share * random.uniform(0.85, 1.0)
         face[ring, 1] += move if close < 1 else gap * share
         face[outer, 1] += move * 0.9
-    jaw = [152, 148, 377, 176, 400, 149, 378, 150, 379, 175, 199, 200, 18, 83, 313, 201, 421, 208, 428]
-    face[jaw, 1] -= 0.45 * close * float(gap.max())
+    face[list(mesh.JAW), 1] -= 0.45 * close * float(gap.max())
     if random.random() < 0.5:
         lids = float(random.choice([random.uniform(-0.15, 0.6), random.uniform(0.0, 0.25)]))
         for up, low in (

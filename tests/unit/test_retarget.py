@@ -127,12 +127,12 @@ def test_lost_face_eases_to_rest_and_breathes() -> None:
 
 def test_recalibration_takes_a_new_neutral() -> None:
     made = calibrated()
-    smiling = face(opening=0.1)
-    assert geometry.mouth_opening(made(smiling, 1)) > 0.07
+    turned = face(turn=(0, 0.2, 0))
+    assert abs(geometry.euler_degrees(geometry.head_pose(made(turned, 1)).rotation)[1]) > 8
     made.recalibrate()
     for k in range(10):
-        target = made(smiling, 1.1 + k / 25)
-    assert geometry.mouth_opening(target) == pytest.approx(geometry.mouth_opening(face()), abs=0.01)
+        target = made(turned, 1.1 + k / 25)
+    assert abs(geometry.euler_degrees(geometry.head_pose(target).rotation)[1]) < 1
 
 
 def test_mirror_turns_the_other_way() -> None:
@@ -159,3 +159,22 @@ def test_a_camera_at_the_side_is_accepted_in_the_end() -> None:
     for k in range(70):
         made(face(turn=(0, 0.6, 0)), k / 25)
     assert made.neutral.complete
+
+
+def test_a_driver_calibrated_with_an_open_mouth_still_opens_and_closes_a_closed_portrait() -> None:
+    made = animator()
+    for k in range(10):
+        made(face(opening=0.12), k / 25)
+    opened, wide, closed = (geometry.mouth_opening(made(face(opening=x), 1 + x)) for x in (0.12, 0.2, 0.0))
+    rest = geometry.mouth_opening(face())
+    assert closed == pytest.approx(rest, abs=0.02)
+    assert opened > rest + 0.06
+    assert wide > opened + 0.05
+
+
+def test_the_same_open_mouth_on_both_sides_is_rest() -> None:
+    portrait = face(60, opening=0.12)
+    made = animator(portrait)
+    for k in range(10):
+        target = made(face(opening=0.12), k / 25)
+    np.testing.assert_allclose(target, portrait, atol=0.3)
