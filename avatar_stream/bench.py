@@ -27,7 +27,7 @@ STAGES = ("decode", "track", "retarget", "warp", "align", "network", "compose", 
 def bench(networks: Networks | None, *, size: int, frames: int, threads: int) -> dict[str, Any]:
     """Run the whole loop, VP8 in to VP8 out, over the shipped sample clip.
 
-    First stage by stage on one thread, for the table; then as the live path runs it, tracking and painting on two
+    First stage by stage on one thread, for the table; then as ``render`` runs it, tracking and painting on two
     threads, for the frames a second. ``share_of_ceiling`` is the network's arithmetic rate over that of a plain
     matrix product on the same runtime, precision and threads.
     """
@@ -63,9 +63,9 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
 
     decoder = vpx.Vp8Decoder()
     began = time.perf_counter()
-    followed = (avatar.follow(decode(packet), n / 25) for n, packet in enumerate(packets))
-    for number, moved in enumerate(ahead(followed)):
-        encode(number, avatar.draw(moved).picture)
+    posed = (avatar.pose(avatar.follow(decode(packet), n / 25)) for n, packet in enumerate(packets))
+    for number, warped in enumerate(ahead(posed)):
+        encode(number, avatar.paint(warped).picture)
     fps = frames / (time.perf_counter() - began)
     avatar.close()
 

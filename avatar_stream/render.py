@@ -63,12 +63,12 @@ def render(
             for at, image in clip.frames():
                 moved = avatar.follow(image, at)
                 seen += avatar.face in (FaceState.FOUND, FaceState.HELD)
-                yield moved
+                yield avatar.pose(moved)
 
         def draw() -> Iterator[Any]:
             # The first ``delay`` pictures repeat the first frame; the last ones are fetched at the end.
-            for number, moved in enumerate(ahead(follow())):
-                picture = avatar.draw(moved).picture
+            for number, warped in enumerate(ahead(follow())):
+                picture = avatar.paint(warped).picture
                 if number >= skip:
                     yield picture
             yield from (frame.picture for frame in avatar.engine.flush())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from avatar_stream.face.mesh import Floats
 from avatar_stream.face.retarget import Animator, Retargeter
 from avatar_stream.face.tracker import FaceState, FaceTracker
 from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
@@ -18,14 +19,23 @@ from avatar_stream.portrait.window import Networks
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What the first half hands to the second: the portrait warped to the driver's motion, and its engine."""
+    """Where a driver's frame moves the portrait's landmarks, and the engine of that portrait."""
+
+    engine: PortraitEngine
+    target: Floats
+    tag: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Warped:
+    """The portrait posed after a driver's frame, ready to be painted by its engine."""
 
     engine: PortraitEngine
     posed: Posed
 
 
 class Avatar:
-    """``follow`` (driver frame to warped portrait) and ``draw`` (to the picture); each is owned by one thread."""
+    """``follow`` (frame to landmarks), ``pose`` (to the warp), ``paint`` (to the picture): a thread each, or fewer."""
 
     def __init__(self, portrait: Portrait, networks: Networks | None, *, gain: float = 1.0) -> None:
         self.networks = networks
@@ -46,7 +56,7 @@ class Avatar:
         return self._animator.neutral.complete
 
     def follow(self, image: npt.NDArray[np.uint8] | None, time: float, tag: Any = None) -> Moved:
-        """Track an RGB frame taken at ``time`` seconds and warp the portrait after it.
+        """Track an RGB frame taken at ``time`` seconds and say where it moves the portrait's landmarks.
 
         ``image`` None stands for a camera that sends nothing: nobody is there.
         """
@@ -57,11 +67,19 @@ class Avatar:
             found = self.times.measure("track", self._tracker.update, image, time)
             self.face, landmarks = found.state, found.landmarks
         target = self.times.measure("retarget", self._animator, landmarks, time)
-        return Moved(self._engine, self._engine.pose(target, tag))
+        return Moved(self._engine, target, tag)
+
+    def pose(self, moved: Moved) -> Warped:
+        """Warp the portrait."""
+        return Warped(moved.engine, moved.engine.pose(moved.target, moved.tag))
+
+    def paint(self, warped: Warped) -> Frame:
+        """Paint; the picture that comes back is ``engine.delay`` frames older (see ``PortraitEngine``)."""
+        return warped.engine.paint(warped.posed)
 
     def draw(self, moved: Moved) -> Frame:
-        """Paint; the picture that comes back is ``engine.delay`` frames older (see ``PortraitEngine``)."""
-        return moved.engine.paint(moved.posed)
+        """Pose and paint."""
+        return self.paint(self.pose(moved))
 
     def change_portrait(self, engine: PortraitEngine) -> None:
         """Show another, already prepared portrait from the next frame on; call on the thread of ``follow``."""
