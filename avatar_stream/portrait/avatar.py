@@ -35,7 +35,7 @@ class Warped:
 
 
 class Avatar:
-    """``follow`` (frame to landmarks), ``pose`` (to the warp), ``paint`` (to the picture): a thread each, or fewer."""
+    """``follow`` (frame to landmarks), ``pose`` (to the warp), ``paint`` (to the picture), each on one thread."""
 
     def __init__(self, portrait: Portrait, networks: Networks | None, *, gain: float = 1.0) -> None:
         self.networks = networks
