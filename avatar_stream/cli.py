@@ -42,12 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="start the server and its page")
     defaults = Settings()
     serve.add_argument("--host", default=defaults.host, help="address to listen on (default %(default)s)")
-    serve.add_argument("--port", type=int, default=defaults.port, help="default %(default)s")
+    serve.add_argument("--port", type=_between(0, 65535), default=defaults.port, help="default %(default)s")
     serve.add_argument("--size", type=_side, default=defaults.size, help="side of the avatar in pixels, %(default)s")
-    serve.add_argument("--fps", type=int, default=defaults.fps, help="frames a second, %(default)s")
-    serve.add_argument("--sessions", type=int, default=defaults.sessions, help="at the same time, %(default)s")
+    serve.add_argument("--fps", type=_between(1, 60), default=defaults.fps, help="frames a second, %(default)s")
+    serve.add_argument(
+        "--sessions", type=_between(1, 1000), default=defaults.sessions, help="at the same time, %(default)s"
+    )
     serve.add_argument("--engine", choices=ENGINES, default=defaults.engine)
-    serve.add_argument("--threads", type=int, default=defaults.threads, help="of the network, %(default)s")
+    serve.add_argument(
+        "--threads", type=_between(1, 256), default=defaults.threads, help="of the network, %(default)s"
+    )
     serve.add_argument("--frame-marks", action="store_true", help="carry frame numbers through, to measure latency")
     serve.set_defaults(run=_serve)
 
@@ -64,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="time every stage on this machine")
     bench.add_argument("--engine", choices=ENGINES, default="auto")
     bench.add_argument("--size", type=_side, default=256, help="side of the picture, %(default)s")
-    bench.add_argument("--frames", type=int, default=150)
-    bench.add_argument("--threads", type=int, default=2)
+    bench.add_argument("--frames", type=_between(30, 100_000), default=150)
+    bench.add_argument("--threads", type=_between(1, 256), default=2)
     bench.add_argument("--json", action="store_true")
     bench.set_defaults(run=_bench)
 
@@ -75,8 +79,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _between(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
 def _side(text: str) -> int:
-    side = int(text)
+    side = int(text) if text.isdecimal() else 0
     if not 128 <= side <= 2048 or side % 2:
         raise argparse.ArgumentTypeError("an even number from 128 to 2048")
     return side
