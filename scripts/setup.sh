@@ -41,8 +41,12 @@ venv)
     }
     ;;
 chromium)
+    missing=""
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
-        need chromium
+        missing="$missing chromium"
+    has_library libatomic.so.1 || missing="$missing libatomic1" # Playwright's driver wants it
+    # shellcheck disable=SC2086
+    [ -z "$missing" ] || need $missing
     ;;
 *)
     echo "setup.sh libraries | venv FOLDER | chromium" >&2

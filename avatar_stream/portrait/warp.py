@@ -20,7 +20,7 @@ Image = npt.NDArray[np.uint8]
 
 _STABLE = np.array(mesh.STABLE)
 
-GRID = 128  # flow cells across the crop in the face: 2 px at 256, about half the width of a lip
+GRID = 96  # flow cells across the crop in the face: 2.7 px at 256. 128 costs 0.6 ms more for 0.02 dB
 FADE = 11  # cells over which the face's flow runs out into the one around it
 COARSE = 32  # and around it, where the flow is smooth and the triangles are large
 # Rings around the face oval: distance from its centre in oval radii; how far they follow the head above the
