@@ -5,17 +5,20 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 from aiortc.codecs import vpx
 from aiortc.jitterbuffer import JitterFrame
 
+from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
 from avatar_stream.media.tracks import CLOCK, raise_start_bitrate
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import StageTimes
-from avatar_stream.portrait.portrait import prepare, read_picture
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS, Networks
 from avatar_stream.render import ahead
 from avatar_stream.runtime.work import multiply_adds, product_ceiling
@@ -36,6 +39,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
     packets = _camera_packets(frames)
     avatar = Avatar(portrait, networks)
     decoder, encoder, times = vpx.Vp8Decoder(), vpx.Vp8Encoder(), StageTimes()
+    targets: list[Floats] = []
 
     def decode(packet: bytes) -> npt.NDArray[np.uint8]:
         frame: Any = decoder.decode(JitterFrame(packet, 0))[0]
@@ -48,8 +52,9 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
 
     def one(number: int) -> None:
         image = times.measure("decode", decode, packets[number])
-        picture = avatar.draw(avatar.follow(image, number / 25)).picture
-        times.measure("encode", encode, number, picture)
+        moved = avatar.follow(image, number / 25)
+        targets.append(moved.target)
+        times.measure("encode", encode, number, avatar.draw(moved).picture)
 
     warm = min(10, frames // 3)
     for number in range(warm):
@@ -77,6 +82,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
         "stages": stages,
         "sum_ms": round(sum(stages.values()), 2),
         "fps": round(fps, 1),
+        "warp_alone_ms": round(_warp_alone(portrait, targets), 2),
     }
     if networks:
         rate = 2 * multiply_adds(WEIGHTS / "tick.onnx") / (stages["network"] * 1e-3)
@@ -95,12 +101,26 @@ def table(report: dict[str, Any]) -> str:
     lines = [f"engine {report['engine']}, picture {report['size']} x {report['size']}, {report['frames']} frames", ""]
     lines += [f"  {name:<10}{ms:>8.2f} ms" for name, ms in report["stages"].items()]
     lines += [f"  {'sum':<10}{report['sum_ms']:>8.2f} ms", "", f"whole loop: {report['fps']} frames a second"]
+    lines.append(f"the warp by itself on one core: {report['warp_alone_ms']} ms")
     if "share_of_ceiling" in report:
         lines.append(
             f"network: {report['network_gmacs']} GMACs a tick at {report['network_gflops']} GFLOP/s, "
             f"{report['share_of_ceiling']:.0%} of a plain matrix product's {report['ceiling_gflops']} here"
         )
     return "\n".join(lines)
+
+
+def _warp_alone(portrait: Portrait, targets: list[Floats]) -> float:
+    """Milliseconds a frame of the warp with nothing else running, on one core."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
+    began = time.perf_counter()
+    for target in targets:
+        warp(target)
+    took = time.perf_counter() - began
+    cv2.setNumThreads(threads)
+    return took / len(targets) * 1e3
 
 
 def _camera_packets(count: int) -> list[bytes]:
