@@ -20,6 +20,7 @@ def _face_mask() -> Floats:
     return np.asarray((t * t * (3 - 2 * t))[..., None], np.float32)
 
 
+_MOUTH = np.s_[ALIGNED_SIZE // 2 :]  # rows of the aligned frame
 _SHOWN = _face_mask() * mix()[..., None]
 
 
@@ -29,7 +30,11 @@ def add_residual(crop: Image, warped: Image, seen: AlignedInput, residual: Float
     ``warped`` is the warp in the aligned frame, ``residual`` ``float32 (192, 192, 3)`` relative to ``seen.shown``, in
     steps of 1/255. Only the difference travels, so the crop keeps its own sharpness wherever the network agrees.
     """
-    change = (residual * seen.gate[..., None] + seen.shown - warped) * _SHOWN
+    gate = seen.gate[..., None]
+    change = (residual * gate + seen.shown - warped) * _SHOWN
+    # The warp's own share of an opened mouth is stretched lip: its tone is a good guess, its streaks are not.
+    tone = cv2.GaussianBlur(warped[_MOUTH], (0, 0), sigmaX=7, sigmaY=1.5)
+    change[_MOUTH] += (tone.astype(np.float32) - warped[_MOUTH]) * (gate * (1 - mix()[..., None]))[_MOUTH]
     corners = np.array([[0, 0, 1], [ALIGNED_SIZE, 0, 1], [0, ALIGNED_SIZE, 1], [ALIGNED_SIZE, ALIGNED_SIZE, 1]])
     back = cv2.invertAffineTransform(seen.matrix)
     reach = corners @ back.T
