@@ -22,6 +22,7 @@ def _face_mask() -> Floats:
 
 _MOUTH = np.s_[ALIGNED_SIZE // 2 :]  # rows of the aligned frame
 _SHOWN = _face_mask() * mix()[..., None]
+_WARP_SHARE = (1 - mix()[..., None])[_MOUTH]
 
 
 def add_residual(crop: Image, warped: Image, seen: AlignedInput, residual: Floats) -> Image:
@@ -34,7 +35,7 @@ def add_residual(crop: Image, warped: Image, seen: AlignedInput, residual: Float
     change = (residual * gate + seen.shown - warped) * _SHOWN
     # The warp's own share of an opened mouth is stretched lip: its tone is a good guess, its streaks are not.
     tone = cv2.GaussianBlur(warped[_MOUTH], (0, 0), sigmaX=7, sigmaY=1.5)
-    change[_MOUTH] += (tone.astype(np.float32) - warped[_MOUTH]) * (gate * (1 - mix()[..., None]))[_MOUTH]
+    change[_MOUTH] += (tone.astype(np.float32) - warped[_MOUTH]) * gate[_MOUTH] * _WARP_SHARE
     corners = np.array([[0, 0, 1], [ALIGNED_SIZE, 0, 1], [0, ALIGNED_SIZE, 1], [ALIGNED_SIZE, ALIGNED_SIZE, 1]])
     back = cv2.invertAffineTransform(seen.matrix)
     reach = corners @ back.T
