@@ -56,7 +56,10 @@ def to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
 
 @torch.no_grad()
 def paint(model: LiveModel, windows: list[Window], levels: tuple[float, ...] = (1.0, 0.5)) -> npt.NDArray[np.uint8]:
-    """First frame of each window, denoised alone over ``levels``, without the compositor's smoothing: RGB ``uint8 (b, 192, 192, 3)``."""
+    """First frame of each window, denoised alone over ``levels``: RGB ``uint8 (b, 192, 192, 3)``.
+
+    A quick look for training: without the compositor's mask and smoothing, which ``engines.evaluate`` includes.
+    """
     shown = to_tensor(np.stack([w.shown[0] for w in windows]))
     code, sink, z_id = model.reference(to_tensor(np.stack([w.reference for w in windows])))
     rasters = torch.from_numpy(np.stack([w.raster[:-1] if len(w.shown) > 1 else w.raster for w in windows]))
