@@ -7,12 +7,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+import torch.nn.functional as F
 
-from avatar_stream.face import geometry
-from avatar_stream.portrait.aligned import mix
-from engines.data.pairs import ClipWindows, Source, Window, load_clips
-from engines.networks.live import LiveModel, decode, noised
+from avatar_stream.portrait.aligned import rest_face
+from engines.data.batches import collate, to_tensor
+from engines.data.packs import load_packs
+from engines.data.pairs import CONTEXT, ClipWindows, Source, Window
+from engines.networks.model import Model, noised
+from engines.stages import look, painted
 
 PAIRS_PER_CLIP = 10
 
@@ -27,16 +29,16 @@ class Case:
     source: Source
 
 
-def dev_cases(data: Path, tracks: Path, per_clip: int = PAIRS_PER_CLIP) -> list[Case]:
+def dev_cases(packs: Path, per_clip: int = PAIRS_PER_CLIP) -> list[Case]:
     """Fixed pairs of the dev people, the same for every run."""
     random = np.random.default_rng(7)
     cases = []
-    for clip in load_clips(data, tracks, "dev"):
+    for clip in load_packs(packs, "dev", "clip"):
         windows = ClipWindows(clip)
         good = clip.good.nonzero()[0]
         closed = good[clip.mouth[good] < 0.025]
         opened = good[clip.mouth[good] > 0.06]
-        turn = np.array([geometry.euler_degrees(geometry.head_pose(x).rotation)[1] for x in clip.landmarks])
+        turn = clip.yaw
         for kind, pairs in (
             ("mouth", [(i, j) for i in closed for j in opened]),
             ("lids", [(i, j) for i in good[::3] for j in good if clip.eyes[i] - clip.eyes[j] > 0.18]),
@@ -49,34 +51,66 @@ def dev_cases(data: Path, tracks: Path, per_clip: int = PAIRS_PER_CLIP) -> list[
     return cases
 
 
-def to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
-    """``uint8 [..., h, w, 3]`` to ``[..., 3, h, w]`` in -1..1."""
-    return torch.from_numpy(images).movedim(-1, -3).float() / 127.5 - 1
-
-
 @torch.no_grad()
-def paint(model: LiveModel, windows: list[Window], levels: tuple[float, ...] = (1.0, 0.5)) -> npt.NDArray[np.uint8]:
-    """First frame of each window, denoised alone over ``levels``: RGB ``uint8 (b, 192, 192, 3)``.
+def paint(
+    model: Model, windows: list[Window], *, steps: int | None = None, with_identity: bool = True
+) -> npt.NDArray[np.uint8]:
+    """First frame of each window, denoised alone: RGB ``uint8 (b, 192, 192, 3)``.
 
     A quick look for training: without the compositor's mask and smoothing, which ``engines.evaluate`` includes.
     """
-    shown = to_tensor(np.stack([w.shown[0] for w in windows]))
-    code, sink, z_id = model.reference(to_tensor(np.stack([w.reference for w in windows])))
-    rasters = torch.from_numpy(np.stack([w.raster[:-1] if len(w.shown) > 1 else w.raster for w in windows]))
-    landmarks = model.landmarks.sequence(rasters.float() / 255, 1)[:, 0]
-    conditioning = model.conditioning(shown, landmarks, code)[:, None]
+    steps = steps or model.tier.steps
+    device = model.place.device
+    batch = collate([first_frame(window) for window in windows]).enlarged(model.tier.size).to(device)
+    seen = look(model, batch, with_identity=with_identity)
+    _, sink, z_id = seen.reference
     generator = torch.Generator().manual_seed(1)
-    config = model.config
-    noise = torch.randn(1, 1, config.latent, config.grid, config.grid, generator=generator)
-    noise = noise.expand(len(windows), -1, -1, -1, -1)
+    noise = torch.randn(seen.residual[:1].shape, generator=generator).to(device).expand_as(seen.residual)
     clean = torch.zeros_like(noise)
-    for level in levels:
-        at = torch.full((len(windows), 1), level)
-        clean = model.denoiser(noised(clean, noise, level), conditioning, at, z_id, sink)
-    gate = torch.from_numpy(np.stack([w.gate[0] for w in windows])).float()[:, None] / 255
-    warp = to_tensor(np.stack([w.warp[0] for w in windows]))
-    picture = (warp + torch.from_numpy(mix()) * (shown + gate * decode(clean[:, 0], config) - warp)).clamp(-1, 1)
-    return ((picture + 1) * 127.5).round().byte().movedim(1, -1).numpy()
+    for step in range(steps):
+        level = noise.new_full(noise.shape[:2], 1 - step / steps)
+        noisy = noised(clean, noise, level[:, :, None, None, None])
+        clean = model.denoiser(noisy, seen.conditioning, level, z_id, sink).float()
+    picture = painted(model, batch, clean).float().clamp(-1, 1)
+    if picture.shape[-1] != windows[0].shown.shape[-2]:
+        picture = F.interpolate(picture, windows[0].shown.shape[1:3], mode="area")
+    return ((picture + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
+
+
+def first_frame(window: Window) -> Window:
+    """The window cut down to its first frame."""
+    cut = (x[:1] for x in (window.shown, window.warp, window.target))
+    return Window(window.reference, *cut, window.raster[: CONTEXT + 1], window.gate[:1], window.person)
+
+
+@torch.no_grad()
+def recognised(model: Model, packs: Path) -> dict[str, float]:
+    """How well ``z_id`` tells dev people apart: area under the curve, mean similarity of the same and of others.
+
+    Pairs of frames far apart in a clip against pairs of different people, stills included.
+    """
+    faces, people = [], []
+    for footage in load_packs(packs, "dev"):
+        good = footage.good.nonzero()[0]
+        for k in good[np.linspace(0, len(good) - 1, 8).astype(int)] if len(footage) > 1 else good:
+            faces.append(rest_face(footage.picture(int(k)), footage.landmarks[k]).image)
+            people.append(footage.identity)
+    device = model.place.device
+    batch = to_tensor(np.stack(faces)).to(device)
+    if batch.shape[-1] != model.tier.size:
+        batch = F.interpolate(batch, (model.tier.size,) * 2, mode="bilinear")
+    z_id = torch.cat([model.identity(part) for part in batch.split(32)]).float().cpu()
+    likeness = (z_id @ z_id.T).numpy()
+    names = np.array(people)
+    upper = np.triu(np.ones_like(likeness, bool), 1)
+    same = likeness[upper & (names[:, None] == names[None])]
+    other = likeness[upper & (names[:, None] != names[None])]
+    area = float(np.mean(np.searchsorted(np.sort(other), same) / len(other))) if len(same) and len(other) else 0.0
+    return {
+        "dev/auc": round(area, 4),
+        "dev/same": round(float(same.mean()), 3),
+        "dev/other": round(float(other.mean()), 3),
+    }
 
 
 def regions(window: Window) -> dict[str, npt.NDArray[np.bool_]]:
@@ -102,20 +136,23 @@ def psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], mask: npt.NDArray[n
     return float(10 * np.log10(255**2 / max(error.mean(), 1e-3)))
 
 
-def compare(model: LiveModel, cases: list[Case]) -> tuple[dict[str, float], list[npt.NDArray[np.uint8]]]:
+def compare(
+    model: Model, cases: list[Case], *, with_identity: bool = True
+) -> tuple[dict[str, float], list[npt.NDArray[np.uint8]]]:
     """Mean PSNR gain over the warp per kind and region (dB), and the painted pictures."""
     model.eval()
-    painted: list[npt.NDArray[np.uint8]] = []
+    pictures: list[npt.NDArray[np.uint8]] = []
     for k in range(0, len(cases), 16):
-        painted += list(paint(model, [case.window for case in cases[k : k + 16]]))
+        windows = [case.window for case in cases[k : k + 16]]
+        pictures += list(paint(model, windows, with_identity=with_identity))
     gains: dict[str, list[float]] = {}
-    for case, picture in zip(cases, painted, strict=True):
+    for case, picture in zip(cases, pictures, strict=True):
         truth, warp = case.window.target[0], case.window.warp[0]
         for name, mask in regions(case.window).items():
             if mask.sum() >= 12:
                 gain = psnr(picture, truth, mask) - psnr(warp, truth, mask)
                 gains.setdefault(f"{case.kind}/{name}", []).append(gain)
-    return {name: float(np.mean(values)) for name, values in gains.items()}, painted
+    return {name: float(np.mean(values)) for name, values in gains.items()}, pictures
 
 
 def sheet(cases: list[Case], painted: list[npt.NDArray[np.uint8]], columns: int = 2) -> npt.NDArray[np.uint8]:

@@ -18,8 +18,8 @@ from avatar_stream.portrait.warp import GRID, Warped
 Image = npt.NDArray[np.uint8]
 
 ALIGNED_SIZE: Final = 192
-GATE: Final = 3  # raster cells by which the gate is wider than the unknown, and softer; lips stay the warp's
-MOUTH_MIX: Final = 0.7
+GATE: Final = 5  # raster cells by which the gate is wider than the unknown, and softer
+_LOWER = np.s_[ALIGNED_SIZE // 2 :]  # rows of the aligned frame with the mouth in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,16 @@ class RestFace:
     mouth: float
     eyes: tuple[float, float]
     gaze: Floats
-    dark: Floats  # RGB shown where the inside of the mouth is unknown
+    skin: Floats  # mean RGB of cheeks and nose
 
 
 @dataclass(frozen=True, slots=True)
 class AlignedInput:
     """One frame in the aligned face frame.
 
-    ``shown`` RGB ``(192, 192, 3)`` is the warp with the unknown mouth filled flat dark; ``raster`` is ``uint8
-    (7, 96, 96)``; ``gate`` ``float32 (192, 192)`` is how much of the
-    network's residual is let through; ``matrix`` (2x3) takes crop pixels to aligned ones.
+    ``shown`` RGB ``(192, 192, 3)`` is the warp with the unknown mouth filled smoothly; ``raster`` is ``uint8
+    (7, 96, 96)``; ``gate`` ``float32 (192, 192)`` is how much of the network's residual is let through; ``matrix``
+    (2x3) takes crop pixels to aligned ones.
     """
 
     shown: Image
@@ -66,7 +66,7 @@ def rest_face(crop: Image, landmarks: Floats) -> RestFace:
         geometry.mouth_opening(landmarks),
         geometry.eye_openings(landmarks),
         geometry.gaze(landmarks),
-        np.asarray(skin * [0.26, 0.17, 0.16], np.float32),
+        np.asarray(skin, np.float32),
     )
 
 
@@ -79,9 +79,7 @@ def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInpu
     mouth = _step(0.012, 0.05, geometry.mouth_opening(target) - 1.2 * rest.mouth)
     cv2.max(_aligned_stretch(warped, matrix), _unknown(raster, target, rest, mouth), dst=raster[UNKNOWN])
     if mouth > 0:
-        hole = cv2.resize(raster[0], (ALIGNED_SIZE, ALIGNED_SIZE), interpolation=cv2.INTER_LINEAR)
-        filled = hole[..., None] * np.float32(mouth / 255)
-        image = np.asarray(image + filled * (rest.dark - image), np.uint8)
+        _fill_mouth(image[_LOWER], raster[0, RASTER_SIZE // 2 :], mouth, rest)
     return AlignedInput(image, raster, residual_gate(raster[UNKNOWN]), matrix)
 
 
@@ -95,15 +93,16 @@ def residual_gate(unknown: Image) -> Floats:
     return np.minimum(gate.astype(np.float32) * np.float32(1.2 / 255), 1)
 
 
-def mix() -> Floats:
-    """How much of the network's guess is shown against the warp's own, by row of the aligned frame: ``(192, 1)``.
+def _fill_mouth(lower: Image, hole: Image, share: float, rest: RestFace) -> None:
+    """Paint the opened mouth in the tone of its lips, without the streaks of their stretching (in place).
 
-    All of it at the eyes, ``MOUTH_MIX`` at the mouth. Of two guesses with different errors a mix errs less: on people
-    never seen it is worth 0.8 dB in an opened mouth, where this release is too sure of what it learnt from a few.
+    Teeth are brighter and throats darker than this; no flat colour errs less over the training clips (18.2 dB, against
+    18.0 for the tone alone and 11.4 for a dark one), so it is where the network starts from.
     """
-    row = (np.arange(ALIGNED_SIZE, dtype=np.float32)[:, None] + 0.5) / ALIGNED_SIZE
-    down = np.clip((row - 0.54) / 0.08, 0, 1)
-    return np.asarray(1 - (1 - MOUTH_MIX) * down, np.float32)
+    tone = cv2.GaussianBlur(lower, (0, 0), sigmaX=7, sigmaY=1.5)
+    inside = cv2.resize(hole, (ALIGNED_SIZE, ALIGNED_SIZE // 2), interpolation=cv2.INTER_LINEAR)
+    filled = inside[..., None] * np.float32(share / 255)
+    lower[:] = lower + filled * (np.float32(0.8) * tone + np.float32(0.1) * rest.skin - lower)
 
 
 def _unknown(raster: Image, target: Floats, rest: RestFace, mouth: float) -> Image:

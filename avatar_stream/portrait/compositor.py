@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.portrait.aligned import ALIGNED_SIZE, AlignedInput, mix
+from avatar_stream.portrait.aligned import ALIGNED_SIZE, AlignedInput
 from avatar_stream.portrait.portrait import Portrait
 
 Image = npt.NDArray[np.uint8]
@@ -20,9 +20,7 @@ def _face_mask() -> Floats:
     return np.asarray((t * t * (3 - 2 * t))[..., None], np.float32)
 
 
-_MOUTH = np.s_[ALIGNED_SIZE // 2 :]  # rows of the aligned frame
-_SHOWN = _face_mask() * mix()[..., None]
-_WARP_SHARE = (1 - mix()[..., None])[_MOUTH]
+_FACE = _face_mask()
 
 
 def add_residual(crop: Image, warped: Image, seen: AlignedInput, residual: Floats) -> Image:
@@ -32,10 +30,7 @@ def add_residual(crop: Image, warped: Image, seen: AlignedInput, residual: Float
     steps of 1/255. Only the difference travels, so the crop keeps its own sharpness wherever the network agrees.
     """
     gate = seen.gate[..., None]
-    change = (residual * gate + seen.shown - warped) * _SHOWN
-    # The warp's own share of an opened mouth is stretched lip: its tone is a good guess, its streaks are not.
-    tone = cv2.GaussianBlur(warped[_MOUTH], (0, 0), sigmaX=7, sigmaY=1.5)
-    change[_MOUTH] += (tone.astype(np.float32) - warped[_MOUTH]) * gate[_MOUTH] * _WARP_SHARE
+    change = (residual * gate + seen.shown - warped) * _FACE
     corners = np.array([[0, 0, 1], [ALIGNED_SIZE, 0, 1], [0, ALIGNED_SIZE, 1], [ALIGNED_SIZE, ALIGNED_SIZE, 1]])
     back = cv2.invertAffineTransform(seen.matrix)
     reach = corners @ back.T

@@ -105,8 +105,8 @@ def prepare(picture: Image, size: int, *, name: str = "the picture", square: boo
     return prepare_tracked(picture, landmarks, size)
 
 
-def prepare_tracked(picture: Image, landmarks: Floats, size: int) -> Portrait:
-    """Prepare a picture whose landmarks (in its pixels) are known."""
+def prepare_tracked(picture: Image, landmarks: Floats, size: int, matte: Image | None = None) -> Portrait:
+    """Prepare a picture whose landmarks (in its pixels) are known, and perhaps its person's ``matte`` ``(H, W)``."""
     height, width = picture.shape[:2]
     scale = min(1.0, size / max(width, height))
     # Even sides: video codecs store colour at half resolution.
@@ -114,10 +114,12 @@ def prepare_tracked(picture: Image, landmarks: Floats, size: int) -> Portrait:
     factor = np.array([out[0] / width, out[1] / height, scale], np.float32)
     if out != (width, height):
         picture = cv2.resize(picture, out, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        matte = None if matte is None else cv2.resize(matte, out, interpolation=cv2.INTER_AREA).astype(np.uint8)
     landmarks = (landmarks + [0.5, 0.5, 0]) * factor - [0.5, 0.5, 0]
     box = _head_box(landmarks, out)
-    crop = picture[box[1] : box[1] + box[3], box[0] : box[0] + box[2]]
-    matte = segment_person(crop)
+    inside = np.s_[box[1] : box[1] + box[3], box[0] : box[0] + box[2]]
+    crop = picture[inside]
+    matte = segment_person(crop) if matte is None else matte[inside]
     plate = inpaint_background(crop, matte)
     local = (landmarks - [box[0], box[1], 0]).astype(np.float32)
     return Portrait(picture, box, plate, matte, local)

@@ -1,0 +1,233 @@
+"""Made targets: any still moved by recorded motion, its mouth's inside and its irises painted where a warp has none.
+
+The inside of an opened mouth is a real one: the person's own smile, or that of a mouth of like shape in a training
+clip, fitted between the lips. Irises are cut out, completed from what their lids leave visible, and set where the
+motion looks; lids close by the skin above them.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face import geometry, mesh
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.retarget import Motion, Neutral, Retargeter, motion_between
+from avatar_stream.portrait.aligned import rest_face
+from avatar_stream.portrait.raster import inverse_affines, triangle_map
+from engines.data.packs import Footage
+from engines.data.pairs import CONTEXT, Window, changed, make_window, plain_warp
+
+Image = npt.NDArray[np.uint8]
+OPEN = 0.02  # mouth opening from which there is an inside
+_EYES = ((mesh.RIGHT_EYE_RING, mesh.RIGHT_IRIS), (mesh.LEFT_EYE_RING, mesh.LEFT_IRIS))
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """One real mouth: where it is, and its opening and width in eye distances."""
+
+    footage: Footage
+    frame: int
+    shape: Floats  # (2,)
+
+
+class Motions:
+    """The training clips' motion, each relative to its own calm frames, and all of their opened mouths."""
+
+    def __init__(self, footage: list[Footage]) -> None:
+        self.clips = [f for f in footage if len(f) > CONTEXT + 2]
+        self.neutrals = [_neutral(clip) for clip in self.clips]
+        self.insides = [
+            Inside(f, int(k), mouth_shape(f.landmarks[k]))
+            for f in footage
+            for k in np.flatnonzero(f.good & (f.mouth > (OPEN if len(f) > 1 else 2 * OPEN)))[
+                :: 3 if len(f) > 1 else 1
+            ]
+        ]
+        self._shapes = np.stack([inside.shape for inside in self.insides])
+
+    def draw(self, n: int, random: np.random.Generator) -> tuple[int, list[int]]:
+        """A clip and its consecutive frames, ``CONTEXT + n`` of them, mostly far from calm."""
+        number = int(random.integers(len(self.clips)))
+        clip = self.clips[number]
+        starts = random.integers(CONTEXT, len(clip) - n + 1, 4)
+        starts = [int(j) for j in starts if clip.good[j - CONTEXT : j + n].all()]
+        if not starts:
+            return self.draw(n, random)
+        j = max(starts, key=lambda j: 6 * clip.mouth[j] - clip.eyes[j] + float(random.random()))
+        return number, list(range(j - CONTEXT, j + n))
+
+    def inside_like(self, shape: Floats, random: np.random.Generator) -> Inside:
+        """A real mouth of about this shape: the nearest of a few dozen drawn at random."""
+        chosen = random.integers(len(self.insides), size=64)
+        distance = np.abs(np.log(self._shapes[chosen] / np.maximum(shape, 1e-3))) @ np.array([1.0, 1.5])
+        return self.insides[int(chosen[np.argmin(distance)])]
+
+
+class MadeWindows:
+    """Windows of one still under other people's motion."""
+
+    def __init__(self, still: Footage, motions: Motions, person: int = 0) -> None:
+        self.still, self.motions, self.person = still, motions, person
+
+    def draw(self, n: int, random: np.random.Generator) -> Window:
+        """The still with a closed mouth is the portrait; the targets are made from the untouched still."""
+        picture, landmarks = self.still.picture(0), self.still.landmarks[0]
+        at_rest = changed(landmarks, random)
+        portrait = plain_warp(picture, landmarks)(at_rest).image
+        number, frames = self.motions.draw(n, random)
+        clip, neutral = self.motions.clips[number], self.motions.neutrals[number].mean
+        retarget = Retargeter(at_rest, gain=float(random.uniform(0.8, 1.25)))
+        opening = retarget.opening_at_neutral(neutral[0])
+        extra = Motion(random.normal(0, [0.08, 0.16, 0.05]).astype(np.float32), np.zeros(2, np.float32), 0.0, opening)
+        targets = [retarget(motion_between(neutral, clip.landmarks[k]).plus(extra), neutral[0]) for k in frames]
+        own = float(self.still.mouth[0])
+        inside: Inside | None = None
+        if random.random() < 0.6:
+            inside = self.motions.inside_like(mouth_shape(targets[CONTEXT]), random)
+        blind, irises = _without_irises(picture, landmarks)
+        warp = plain_warp(blind, landmarks)
+        skin = rest_face(picture, landmarks).skin
+        pictures = []
+        keep_own = own > 2 * OPEN and random.random() < 0.5
+        for k, target in zip(frames[CONTEXT:], targets[CONTEXT:], strict=True):
+            made = np.ascontiguousarray(warp(target).image)
+            for (ring, points), iris in zip(_EYES, irises, strict=True):
+                if iris is not None:
+                    _paste_iris(made, target, ring, points, iris)
+            opened = geometry.mouth_opening(target)
+            if opened > OPEN and not (keep_own and opened < 1.7 * own):
+                paint_inside(made, target, skin, inside or Inside(clip, k, mouth_shape(clip.landmarks[k])))
+            pictures.append(made)
+        back = plain_warp(portrait, at_rest)
+        return make_window(back, rest_face(portrait, at_rest), targets, pictures, self.person)
+
+
+def mouth_shape(landmarks: Floats) -> Floats:
+    """Opening and width between the inner lips' corners, in eye distances."""
+    width = np.linalg.norm(landmarks[78] - landmarks[308]) / max(geometry.eye_distance(landmarks), 1e-6)
+    return np.array([geometry.mouth_opening(landmarks), width], np.float32)
+
+
+def paint_inside(picture: Image, target: Floats, skin: Floats, inside: Inside) -> None:
+    """Fit a real mouth's inside between the lips of ``target`` (in place), in the light of ``skin``."""
+    donor, points = inside.footage.picture(inside.frame), inside.footage.landmarks[inside.frame]
+    ring = target[list(mesh.MOUTH_RING), :2]
+    left, top = np.maximum(np.floor(ring.min(0)).astype(int) - 2, 0)
+    right, bottom = np.minimum(np.ceil(ring.max(0)).astype(int) + 3, [picture.shape[1], picture.shape[0]])
+    if right - left < 4 or bottom - top < 4:
+        return
+    side = int(max(right - left, bottom - top))
+    local = target[:, :2] - [left, top]
+    triangles = mesh.mouth_triangles()
+    seen = triangle_map(local.astype(np.float32), triangles, side)
+    affine = inverse_affines(local.astype(np.float32), points[:, :2], triangles)[np.maximum(seen, 0)]
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
+    at = np.stack(
+        [affine[..., 3 * r] * x + affine[..., 3 * r + 1] * y + affine[..., 3 * r + 2] for r in (0, 1)], -1
+    ).astype(np.float32)
+    moved = cv2.remap(donor, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    light = np.clip(skin / np.maximum(rest_face(donor, points).skin, 8), 0.5, 2.0) ** 0.8
+    mask = _filled(ring - [left, top], side, side) * (seen >= 0)
+    mask = cv2.GaussianBlur(mask, (0, 0), 0.7)[..., None]
+    region = np.s_[top:bottom, left:right]
+    inner = np.s_[: bottom - top, : right - left]
+    picture[region] = np.clip(picture[region] + mask[inner] * (moved[inner] * light - picture[region]), 0, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class _Iris:
+    """An iris as seen: its picture, where it is visible, centre and radius, and its colour by distance."""
+
+    picture: Image
+    visible: Floats
+    centre: Floats
+    radius: float
+    profile: Floats  # (BINS, 3)
+
+
+_BINS = 6
+
+
+def _without_irises(picture: Image, landmarks: Floats) -> tuple[Image, list[_Iris | None]]:
+    """The picture with both eyes all white, and the irises that were in them."""
+    blind = picture.copy()
+    height, width = picture.shape[:2]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    irises: list[_Iris | None] = []
+    for ring, points in _EYES:
+        centre = landmarks[points[0], :2]
+        radius = float(np.linalg.norm(landmarks[list(points[1:]), :2] - centre, axis=1).mean())
+        eye = _filled(landmarks[list(ring), :2], height, width)
+        distance = np.hypot(x - centre[0], y - centre[1])
+        white = (eye > 0.9) & (distance > 1.2 * radius)
+        seen = (eye > 0.9) & (distance < radius)
+        if white.sum() < 8 or seen.sum() < 12 or radius < 2:
+            irises.append(None)
+            continue
+        whites = picture[white].astype(np.float32)
+        bright = whites.sum(1) >= np.median(whites.sum(1))
+        tone = np.median(whites[bright], 0)
+        rows = landmarks[list(ring), 1]
+        down = np.clip((y - rows.min()) / max(float(np.ptp(rows)), 1.0), 0, 1)[..., None]
+        hidden = cv2.GaussianBlur(((eye > 0.5) & (distance < 1.15 * radius)).astype(np.float32), (0, 0), 0.8)
+        hidden = (hidden * eye)[..., None]
+        blind = np.clip(blind + hidden * (tone * (0.78 + 0.22 * down) - blind), 0, 255).astype(np.uint8)
+        bins = np.minimum((distance / radius * _BINS).astype(int), _BINS)
+        profile = np.zeros((_BINS, 3), np.float32)
+        for k in range(_BINS):
+            ring_pixels = picture[seen & (bins == k)]
+            profile[k] = np.median(ring_pixels, 0) if len(ring_pixels) else profile[max(k - 1, 0)]
+        visible = cv2.GaussianBlur(cv2.erode(seen.astype(np.float32), np.ones((3, 3))), (0, 0), 0.7)
+        irises.append(_Iris(picture, visible, centre, radius, profile))
+    return blind, irises
+
+
+def _paste_iris(picture: Image, target: Floats, ring: tuple[int, ...], points: tuple[int, ...], iris: _Iris) -> None:
+    """Set an iris where ``target`` looks, behind its lids (in place)."""
+    centre = target[points[0], :2]
+    radius = float(np.linalg.norm(target[list(points[1:]), :2] - centre, axis=1).mean())
+    lids = target[list(ring), :2]
+    reach = int(radius) + 3
+    left, top = (max(int(v) - reach, 0) for v in centre)
+    right, bottom = (min(int(v) + reach + 1, s) for v, s in zip(centre, picture.shape[1::-1], strict=True))
+    if right - left < 3 or bottom - top < 3 or radius < 1.5:
+        return
+    y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
+    distance = np.hypot(x - centre[0], y - centre[1]) / radius
+    at = (np.stack([x, y], -1) - centre) * (iris.radius / radius) + iris.centre
+    at = at.astype(np.float32)
+    seen = cv2.remap(iris.picture, at, None, cv2.INTER_LINEAR).astype(np.float32)
+    visible = cv2.remap(iris.visible.astype(np.float32), at, None, cv2.INTER_LINEAR)[..., None]
+    bins = np.clip(distance * _BINS - 0.5, 0, _BINS - 1)
+    low = bins.astype(int)
+    share = (bins - low)[..., None]
+    completed = iris.profile[low] * (1 - share) + iris.profile[np.minimum(low + 1, _BINS - 1)] * share
+    colour = completed + visible * (seen - completed)
+    # The upper lid throws a shadow on the iris.
+    down = (y - lids[:, 1].min()) / max(float(np.ptp(lids[:, 1])), 1.0)
+    colour *= np.clip(0.72 + 0.7 * down, 0, 1)[..., None]
+    alpha = np.clip((1 - distance) * radius + 0.5, 0, 1) * _filled(lids - [left, top], bottom - top, right - left)
+    region = np.s_[top:bottom, left:right]
+    picture[region] = np.clip(picture[region] + alpha[..., None] * (colour - picture[region]), 0, 255)
+
+
+def _filled(polygon: npt.NDArray[np.floating], height: int, width: int) -> Floats:
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return mask.astype(np.float32) / 255
+
+
+def _neutral(clip: Footage) -> Neutral:
+    """The clip's driver at rest: calm frames, mouth nearly closed and eyes open."""
+    good = clip.good.nonzero()[0]
+    calm = good[
+        (clip.mouth[good] <= np.quantile(clip.mouth[good], 0.3))
+        & (clip.eyes[good] >= np.quantile(clip.eyes[good], 0.4))
+    ]
+    neutral = Neutral(patience=0)
+    for k in (calm if len(calm) else good)[:8]:
+        neutral.add(clip.landmarks[k])
+    return neutral

@@ -1,0 +1,261 @@
+"""Packs: everything training needs of a data folder, in a few files.
+
+``python -m engines.data.packs DATA OUT`` tracks every clip and still once and writes ``OUT/<split>-<number>.npz``, each
+smaller than ``PIECE`` bytes and each a random mix of the split's people. Training from packs needs neither MediaPipe
+nor the data folder. The manifest's splits must not share an identity; if they do, nothing is written.
+"""
+
+import argparse
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.errors import BadInput
+from avatar_stream.face import geometry
+from avatar_stream.face.mesh import LANDMARKS, Floats
+from avatar_stream.face.tracker import FaceTracker, landmarks_of_still
+from avatar_stream.portrait.portrait import segment_person
+
+Image = npt.NDArray[np.uint8]
+PIECE = 56_000_000
+PORTRAITS_PER_CLIP = 24
+STEPS = 32  # landmarks are kept in 32nds of a pixel
+
+
+@dataclass
+class Footage:
+    """A clip, or a still as a clip of one frame; pictures stay compressed until they are asked for.
+
+    ``landmarks`` ``float32 (frames, 478, 3)`` in pixels, NaN where no face was found; ``portraits`` are the frames
+    that may serve as portraits, with the mattes of their persons.
+    """
+
+    name: str
+    identity: str
+    kind: str
+    tier: str
+    frames: list[bytes]
+    landmarks: Floats
+    portraits: dict[int, bytes] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def picture(self, frame: int) -> Image:
+        """RGB ``(h, w, 3)``."""
+        return np.asarray(cv2.cvtColor(_decoded(self.frames[frame]), cv2.COLOR_BGR2RGB), np.uint8)
+
+    def matte(self, frame: int) -> Image:
+        """The person in a portrait frame, ``(h, w)``."""
+        return np.asarray(_decoded(self.portraits[frame])[..., 0], np.uint8)
+
+    @cached_property
+    def good(self) -> npt.NDArray[np.bool_]:
+        """Frames with a face."""
+        return np.isfinite(self.landmarks).all((1, 2))
+
+    @cached_property
+    def mouth(self) -> Floats:
+        """Mouth opening by frame, NaN where no face was found."""
+        return np.array([geometry.mouth_opening(x) for x in self.landmarks], np.float32)
+
+    @cached_property
+    def eyes(self) -> Floats:
+        """Mean lid gap by frame."""
+        return np.array([np.mean(geometry.eye_openings(x)) for x in self.landmarks], np.float32)
+
+    @cached_property
+    def gaze(self) -> Floats:
+        """Gaze by frame, ``(frames, 2)``."""
+        return np.stack([geometry.gaze(x) for x in self.landmarks])
+
+    @cached_property
+    def yaw(self) -> Floats:
+        """Degrees by frame; 0 where no face was found."""
+        return np.array(
+            [
+                geometry.euler_degrees(geometry.head_pose(x).rotation)[1] if ok else 0
+                for x, ok in zip(self.landmarks, self.good, strict=True)
+            ],
+            np.float32,
+        )
+
+
+def load_packs(folder: Path, split: str, kind: str | None = None) -> list[Footage]:
+    """All footage of a split that has a face somewhere, in a fixed order."""
+    pieces = sorted(folder.glob(f"{split}-*.npz"))
+    if not pieces:
+        raise BadInput(f"no {split} packs in {folder}: make them with python -m engines.data.packs DATA {folder}")
+    found = [footage for piece in pieces for footage in _read(piece)]
+    found = [f for f in found if f.good.any() and kind in (None, f.kind)]
+    return sorted(found, key=lambda f: f.name)
+
+
+def write_packs(data: Path, out: Path, piece: int = PIECE) -> list[Path]:
+    """Track and pack everything ``data/manifest.csv`` lists; returns the files written."""
+    with open(data / "manifest.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    check_splits(rows)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for split in sorted({row["split"] for row in rows}):
+        chosen = [row for row in rows if row["split"] == split]
+        order = np.random.default_rng(0).permutation(len(chosen))
+        waiting: list[Footage] = []
+        size = number = 0
+        for done, k in enumerate(order, 1):
+            footage = track(data, chosen[k])
+            cost = sum(map(len, footage.frames)) + sum(map(len, footage.portraits.values()))
+            cost += 2 * footage.landmarks.size
+            if waiting and size + cost > piece:
+                written.append(_write(out / f"{split}-{number:02}.npz", waiting))
+                waiting, size, number = [], 0, number + 1
+            waiting.append(footage)
+            size += cost
+            if done % 100 == 0:
+                print(f"{split}: {done} of {len(chosen)}", flush=True)
+        written.append(_write(out / f"{split}-{number:02}.npz", waiting))
+    return written
+
+
+def check_splits(rows: list[dict[str, str]]) -> None:
+    """Raise :class:`BadInput` if a person is in two splits: what is measured on them would mean nothing."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        splits[row["identity"]].add(row["split"])
+    shared = sorted(identity for identity, names in splits.items() if len(names) > 1)
+    if shared:
+        raise BadInput(f"in more than one split: {', '.join(shared[:5])}; mend the manifest first")
+
+
+def track(data: Path, row: dict[str, str]) -> Footage:
+    """One manifest row's pictures and landmarks. Clips are tracked unsmoothed: training wants what is in the frame."""
+    path = data / row["file"]
+    missing = np.full((LANDMARKS, 3), np.nan, np.float32)
+    if row["kind"] == "still":
+        face = landmarks_of_still(read_still(path))
+        kept = [path.read_bytes()]
+        found = [missing if face is None else face]
+        portraits: dict[int, bytes] = {}
+    else:
+        pictures = read_clip(path)
+        tracker = FaceTracker(smooth=False, hold=0)
+        faces = [tracker.update(picture, k / 25).landmarks for k, picture in enumerate(pictures)]
+        tracker.close()
+        found = [missing if face is None else face for face in faces]
+        quality = [
+            cv2.IMWRITE_JPEG_QUALITY,
+            95,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+        ]
+        kept = [_encoded(".jpg", cv2.cvtColor(p, cv2.COLOR_RGB2BGR), quality) for p in pictures]
+        portraits = {k: _encoded(".png", segment_person(pictures[k]), []) for k in portrait_frames(np.stack(found))}
+    return Footage(row["file"], row["identity"], row["kind"], row.get("tier", ""), kept, np.stack(found), portraits)
+
+
+def portrait_frames(landmarks: Floats) -> list[int]:
+    """Frames of a clip to be portraits: half spread over the closed part of the mouth's range, half over time."""
+    usable = np.isfinite(landmarks).all((1, 2)).nonzero()[0]
+    if not len(usable):
+        return []
+    mouth = np.array([geometry.mouth_opening(landmarks[k]) for k in usable])
+    half = PORTRAITS_PER_CLIP // 2
+    closed = usable[np.argsort(mouth)][np.linspace(0, (len(usable) - 1) * 0.6, half).astype(int)]
+    spread = usable[np.linspace(0, len(usable) - 1, half).astype(int)]
+    return [int(k) for k in np.unique(np.concatenate([closed, spread]))]
+
+
+def read_clip(path: Path) -> Image:
+    """All frames of a clip as RGB ``uint8 (n, h, w, 3)``."""
+    capture = cv2.VideoCapture(str(path))
+    frames: list[Image] = []
+    while True:
+        ok, frame = capture.read()
+        if not ok:
+            return np.stack(frames).astype(np.uint8)
+        frames.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8))
+
+
+def read_still(path: Path) -> Image:
+    """A still as RGB ``uint8 (h, w, 3)``."""
+    image = cv2.imread(str(path))
+    if image is None:
+        raise FileNotFoundError(path)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8)
+
+
+def _encoded(extension: str, image: Image, options: list[int]) -> bytes:
+    ok, data = cv2.imencode(extension, image, options)
+    assert ok
+    return data.tobytes()
+
+
+def _decoded(data: bytes) -> Image:
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
+
+
+def _write(path: Path, footage: list[Footage]) -> Path:
+    index = [
+        {
+            "name": f.name,
+            "identity": f.identity,
+            "kind": f.kind,
+            "tier": f.tier,
+            "frames": [len(x) for x in f.frames],
+            "portraits": {str(k): len(x) for k, x in f.portraits.items()},
+        }
+        for f in footage
+    ]
+    pictures = b"".join(b"".join(f.frames) + b"".join(f.portraits.values()) for f in footage)
+    landmarks = np.concatenate([f.landmarks for f in footage])
+    steps = np.nan_to_num(np.round(landmarks * STEPS), nan=-32768).astype(np.int16)
+    np.savez_compressed(
+        path,
+        index=np.frombuffer(json.dumps(index).encode(), np.uint8),
+        pictures=np.frombuffer(pictures, np.uint8),
+        landmarks=steps,
+    )
+    print(path, f"{path.stat().st_size / 1e6:.1f} MB, {len(footage)} files", flush=True)
+    return path
+
+
+def _read(path: Path) -> Iterator[Footage]:
+    with np.load(path) as stored:
+        index = json.loads(stored["index"].tobytes())
+        pictures, steps = stored["pictures"].tobytes(), stored["landmarks"]
+    at = row = 0
+
+    def take(size: int) -> bytes:
+        nonlocal at
+        at += size
+        return pictures[at - size : at]
+
+    for entry in index:
+        frames = [take(size) for size in entry["frames"]]
+        mattes = {int(k): take(size) for k, size in entry["portraits"].items()}
+        stepped = steps[row : row + len(frames)]
+        row += len(frames)
+        landmarks = np.where(stepped == -32768, np.nan, stepped.astype(np.float32) / STEPS).astype(np.float32)
+        yield Footage(entry["name"], entry["identity"], entry["kind"], entry["tier"], frames, landmarks, mattes)
+
+
+def main(given: list[str] | None = None) -> None:
+    """Pack a data folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args(given)
+    write_packs(arguments.data, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
