@@ -1,8 +1,8 @@
-"""Measure a release on people never trained on: ``python -m engines.evaluate --data ../shared/data --tracks TRACKS``.
+"""Measure a release on people never trained on: ``python -m engines.evaluate --packs runs/packs``.
 
-Self-reenactment: PSNR against the warp alone, where a warp is blind and elsewhere. Cross-reenactment: dev clips drive
-dev portraits through the live path; the output is tracked again and compared with the driver. Writes a JSON report
-and contact sheets.
+Self-reenactment over pairs that differ and over whole clips, cross-reenactment through the live path, a long
+roll-out, each against the warp alone. Writes ``report.json``, a table and contact sheets to ``--out``. With
+``--against``, the report of the previous release, it ends with status 1 and says why if this one is worse.
 """
 
 import argparse
@@ -12,182 +12,129 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from avatar_stream.face import geometry
-from avatar_stream.face.mesh import Floats
-from avatar_stream.face.tracker import FaceTracker
-from avatar_stream.portrait.aligned import to_aligned
-from avatar_stream.portrait.avatar import Avatar
-from avatar_stream.portrait.engine import PortraitEngine
-from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.window import WEIGHTS, Networks
-from engines.data.pairs import Clip, load_clips, load_stills
-from engines.measure import Case, dev_cases, psnr, regions, sheet
+from engines.data.packs import load_packs
+from engines.judges import IdentityJudge, Image
+from engines.measure import dev_cases, sheet
+from engines.reenactment import Row, cross, own_motion, pairs, roll_out
 
-Image = npt.NDArray[np.uint8]
-
-
-def self_reenactment(networks: Networks, cases: list[Case]) -> tuple[dict[str, Any], list[Image]]:
-    """PSNR of the released engine against the warp over the dev pairs; the frame is rolled in a full window."""
-    gains: dict[str, list[tuple[float, float]]] = {}
-    pictures = []
-    for case in cases:
-        picture = _painted(networks, case)
-        pictures.append(picture)
-        truth, warp = case.window.target[0], case.window.warp[0]
-        for region, mask in regions(case.window).items():
-            if mask.sum() >= 12:
-                pair = (psnr(warp, truth, mask), psnr(picture, truth, mask))
-                gains.setdefault(f"{case.kind}/{region}", []).append(pair)
-    report = {}
-    for name, pairs in sorted(gains.items()):
-        warp_db, ours = np.mean(pairs, axis=0)
-        report[name] = {
-            "pairs": len(pairs),
-            "warp_db": round(float(warp_db), 2),
-            "engine_db": round(float(ours), 2),
-            "gain_db": round(float(ours - warp_db), 2),
-        }
-    return report, pictures
+# What a release may not lose: where it is in the report, whether more is better, by how much measurements scatter.
+GUARDED = (
+    ("pairs mouth/mouth gain_db", True, 0.1),
+    ("pairs mouth/hole gain_db", True, 0.15),
+    ("pairs lids/eyes gain_db", True, 0.1),
+    ("pairs mouth/rest gain_db", True, 0.05),
+    ("pairs any/rest gain_db", True, 0.05),
+    ("clips identity", False, 0.02),
+    ("clips jitter_ratio", False, 0.05),
+    ("cross identity", False, 0.02),
+    ("cross mouth", True, 0.02),
+    ("cross blink", True, 0.03),
+    ("cross gaze", True, 0.04),
+    ("cross yaw", True, 0.02),
+)
 
 
-def _painted(networks: Networks, case: Case) -> Image:
-    """What the live engine shows for a pair, in the aligned frame of its truth."""
-    engine = PortraitEngine(case.source.portrait, networks)
-    for _ in range(networks.slots):
-        picture = engine(case.source.target).picture
-    left, top, width, height = case.source.portrait.box
-    matrix = geometry.aligned_frame(case.source.target, 192)
-    return to_aligned(picture[top : top + height, left : left + width], matrix)
-
-
-def cross_reenactment(
-    networks: Networks | None, portraits: list[tuple[Image, Floats]], clips: list[Clip], frames: int
-) -> tuple[dict[str, Any], Image]:
-    """Every clip drives ``len(portraits) / len(clips)`` portraits; means over all pairs."""
-    rows: list[dict[str, float]] = []
-    strips = []
-    identity = _IdentityJudge()
-    for number, (picture, landmarks) in enumerate(portraits):
-        clip = clips[number % len(clips)]
-        portrait = prepare_tracked(picture, landmarks, 512)
-        outputs = _drive(networks, portrait, clip, frames)
-        row, strip = _judge(portrait, clip, outputs, identity)
-        rows.append(row)
-        strips.append(strip)
-        print(f"{clip.name} drives portrait {number}: {row}", flush=True)
-    keys = sorted({key for row in rows for key in row})
-    report: dict[str, Any] = {
-        key: round(float(np.nanmean([row[key] for row in rows if key in row])), 3) for key in keys
-    }
-    report["pairs"] = len(rows)
-    return report, np.vstack(strips)
-
-
-def _drive(networks: Networks | None, portrait: Portrait, clip: Clip, frames: int) -> list[Image]:
-    avatar = Avatar(portrait, networks)
-    outputs = [avatar.draw(avatar.follow(frame, k / 25)).picture for k, frame in enumerate(clip.frames[:frames])]
-    outputs = outputs[avatar.engine.delay :] + [frame.picture for frame in avatar.engine.flush()]
-    avatar.close()
-    return outputs
-
-
-def _judge(
-    portrait: Portrait, clip: Clip, outputs: list[Image], identity: "_IdentityJudge"
-) -> tuple[dict[str, float], Image]:
-    tracker = FaceTracker(smooth=False, hold=0)
-    found = [tracker.update(picture, k / 25).landmarks for k, picture in enumerate(outputs)]
-    tracker.close()
-    seen = [k for k, face in enumerate(found) if face is not None and clip.good[k]]
-    driver = _signals([clip.landmarks[k] for k in seen])
-    avatar = _signals([face for k in seen if (face := found[k]) is not None])
-    row = {"face_found": sum(face is not None for face in found) / len(found)}
-    for name, enough in (("mouth", 0.015), ("blink", 0.03), ("yaw", 1.5), ("gaze", 0.02)):
-        # A driver who does not move a thing says nothing of how it is followed.
-        if np.std(driver[name]) > enough:
-            row[name] = round(float(np.corrcoef(driver[name], avatar[name])[0, 1]), 3)
-    row["jitter_ratio"] = round(_jitter(avatar["points"]) / max(_jitter(driver["points"]), 1e-6), 3)
-    reference = identity.embed(portrait.picture)
-    distances = [
-        float(np.linalg.norm(vector - reference))
-        for k in range(0, len(outputs), 20)
-        if (vector := identity.embed(outputs[k])) is not None and reference is not None
-    ]
-    if distances:
-        row["identity_distance"] = round(float(np.mean(distances)), 3)
-    chosen = np.linspace(10, len(outputs) - 1, 6).astype(int)
-    cells = [portrait.picture] + [x for k in chosen for x in (clip.frames[k], outputs[k])]
-    strip = np.hstack([cv2.resize(cell, (160, 160), interpolation=cv2.INTER_AREA) for cell in cells])
-    return row, strip.astype(np.uint8)
-
-
-def _signals(faces: list[Floats]) -> dict[str, npt.NDArray[np.float64]]:
-    poses = [geometry.head_pose(face) for face in faces]
-    return {
-        "mouth": np.array([geometry.mouth_opening(face) for face in faces]),
-        "blink": np.array([np.mean(geometry.eye_openings(face)) for face in faces]),
-        "yaw": np.array([geometry.euler_degrees(pose.rotation)[1] for pose in poses]),
-        "gaze": np.array([geometry.gaze(face)[0] for face in faces]),
-        "points": np.stack([(face - face.mean(0)) / geometry.eye_distance(face) for face in faces]),
-    }
-
-
-def _jitter(points: npt.NDArray[np.float64]) -> float:
-    """Mean size of the second difference over time, in eye distances."""
-    return float(np.abs(points[2:] - 2 * points[1:-1] + points[:-2]).mean())
-
-
-class _IdentityJudge:
-    """dlib's ResNet, an outside judge: below 0.6 it takes two pictures for one person."""
-
-    def __init__(self) -> None:
-        import dlib
-        import face_recognition_models as models
-
-        self._detector = dlib.get_frontal_face_detector()
-        self._shape = dlib.shape_predictor(models.pose_predictor_five_point_model_location())
-        self._network = dlib.face_recognition_model_v1(models.face_recognition_model_location())
-
-    def embed(self, picture: Image) -> npt.NDArray[np.float64] | None:
-        """128 numbers, or None where dlib sees no face."""
-        boxes = self._detector(picture, 1)
-        if not boxes:
+def figure(report: dict[str, Any], path: str) -> float | None:
+    """A figure of a report by its path, None where it was not measured."""
+    found: Any = report
+    for key in path.split():
+        if not isinstance(found, dict) or key not in found:
             return None
-        box = max(boxes, key=lambda b: b.width())
-        return np.array(self._network.compute_face_descriptor(picture, self._shape(picture, box)))
+        found = found[key]
+    return float(found)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tracks", type=Path, required=True)
+def worse(report: dict[str, Any], previous: dict[str, Any]) -> list[str]:
+    """One line for every guarded figure in which ``report`` is worse than ``previous`` by more than its scatter."""
+    lines = []
+    for path, more, scatter in GUARDED:
+        now, before = figure(report, path), figure(previous, path)
+        if now is None or before is None:
+            continue
+        if (before - now if more else now - before) > scatter:
+            lines.append(f"{path}: {now:g}, was {before:g}")
+    return lines
+
+
+def mean_of(rows: list[Row]) -> Row:
+    """Mean of every figure over the rows that have it."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: round(float(np.mean([row[name] for row in rows if name in row])), 4) for name in names}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown: pairs, then whole clips and cross-reenactment beside the warp alone."""
+    lines = [
+        "| pairs, PSNR in dB | pairs | warp | engine | gain | SSIM warp | engine |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in report.get("pairs", {}).items():
+        lines.append(
+            f"| {name} | {row['pairs']} | {row['warp_db']:.2f} | {row['engine_db']:.2f} | {row['gain_db']:+.2f} "
+            f"| {row['warp_ssim']:.3f} | {row['engine_ssim']:.3f} |"
+        )
+    for kind in ("clips", "cross"):
+        if kind in report:
+            lines += ["", f"| {kind} | engine | warp alone |", "|---|---|---|"]
+            beside = report.get(f"{kind}_warp", {})
+            lines += [f"| {name} | {value} | {beside.get(name, '')} |" for name, value in report[kind].items()]
+    if "roll_out" in report:
+        lines += ["", "roll-out: " + ", ".join(f"{name} {value}" for name, value in report["roll_out"].items())]
+    return "\n".join(lines) + "\n"
+
+
+def write_png(path: Path, picture: Image) -> None:
+    """An RGB picture to a file."""
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+
+def main(given: list[str] | None = None) -> None:
+    """Measure, print and, against a previous report, refuse."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packs", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--precision", choices=("fp32",), default=None, help="default: what runs fastest here")
+    parser.add_argument("--precision", choices=("fp32", "int8"), help="default: what runs fastest here")
     parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
-    parser.add_argument("--portraits", type=int, default=14)
+    parser.add_argument("--pairs", type=int, default=10, help="self-reenactment pairs a clip and kind; 0 skips them")
+    parser.add_argument("--clips", type=int, default=7, help="clips driven by themselves")
+    parser.add_argument("--portraits", type=int, default=14, help="portraits driven by others")
     parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=10, help="self-reenactment pairs a clip and kind")
-    parser.add_argument("--warp", action="store_true", help="cross-reenactment by the warp alone")
-    arguments = parser.parse_args()
+    parser.add_argument("--minutes", type=float, default=0, help="length of the roll-out; 10 for a release")
+    parser.add_argument("--against", type=Path, help="report.json of the previous release")
+    arguments = parser.parse_args(given)
     arguments.out.mkdir(parents=True, exist_ok=True)
     networks = Networks(folder=arguments.weights, precision=arguments.precision)
-    report: dict[str, Any] = {"engine": "warp" if arguments.warp else networks.tick.name}
-    if not arguments.warp and arguments.pairs:
-        cases = dev_cases(arguments.data, arguments.tracks, arguments.pairs)
-        report["self"], painted = self_reenactment(networks, cases)
-        shown = [k for k in range(len(cases)) if cases[k].kind != "any"][::5]
-        picture = sheet([cases[k] for k in shown], [painted[k] for k in shown])
-        cv2.imwrite(str(arguments.out / "self.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    report: dict[str, Any] = {"engine": networks.tick.name}
+    clips = load_packs(arguments.packs, "dev", "clip")
+    stills = load_packs(arguments.packs, "dev", "still")
+    judge = IdentityJudge()
+    if arguments.pairs:
+        cases = dev_cases(arguments.packs, arguments.pairs)
+        report["pairs"], painted = pairs(networks, cases)
+        shown = [k for k in range(len(cases)) if cases[k].kind != "any"][::3]
+        write_png(arguments.out / "pairs.png", sheet([cases[k] for k in shown], [painted[k] for k in shown], 3))
+    if arguments.clips:
+        for name, used in (("clips", networks), ("clips_warp", None)):
+            report[name] = mean_of([own_motion(used, clip, judge) for clip in clips[: arguments.clips]])
     if arguments.portraits:
-        clips = load_clips(arguments.data, arguments.tracks, "dev")
-        stills = load_stills(arguments.data, arguments.tracks, "dev")
         chosen = [stills[k] for k in np.linspace(0, len(stills) - 1, arguments.portraits).astype(int)]
-        used = None if arguments.warp else networks
-        report["cross"], strip = cross_reenactment(used, chosen, clips, arguments.frames)
-        cv2.imwrite(str(arguments.out / "cross.png"), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))
+        for name, used in (("cross", networks), ("cross_warp", None)):
+            rows, strip = cross(used, chosen, clips, arguments.frames, judge)
+            report[name] = mean_of(rows) | {"pairs": len(rows)}
+            write_png(arguments.out / f"{name}.png", strip)
+    if arguments.minutes:
+        row = roll_out(networks, stills[0], clips[0], arguments.minutes, judge)
+        report["roll_out"] = {name: round(value, 4) for name, value in row.items()}
     (arguments.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
+    (arguments.out / "report.md").write_text(table(report))
+    print(table(report))
+    if arguments.against:
+        lines = worse(report, json.loads(arguments.against.read_text()))
+        if lines:
+            raise SystemExit("worse than the previous release:\n" + "\n".join(lines))
+        print("not worse than the previous release")
 
 
 if __name__ == "__main__":

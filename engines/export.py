@@ -1,4 +1,4 @@
-"""Export a checkpoint to ONNX: ``python -m engines.export runs/a/last.pt avatar_stream/weights``.
+"""Export a checkpoint to ONNX: ``python -m engines.export runs/slide/last.pt avatar_stream/weights``.
 
 Two graphs. ``reference.onnx`` runs once per portrait; ``tick.onnx`` runs once per frame and carries its state in and
 out, so that a runtime can bind the outputs of one tick as the inputs of the next.
@@ -15,22 +15,24 @@ import onnx.numpy_helper
 import torch
 from torch import Tensor, nn
 
-from avatar_stream.portrait.aligned import ALIGNED_SIZE
-from engines.networks.live import LiveConfig, LiveModel, decode, noised
+from avatar_stream.portrait.window import CARRIED
+from engines.checkpoint import load_model
+from engines.networks.model import Model, noised
 
 OPSET = 17
 
 
 class ReferenceGraph(nn.Module):
-    """``reference`` uint8 [B, 192, 192, 3] -> ``code``, ``sink``, ``z_id`` (see ``ReferenceEncoder``)."""
+    """``reference`` uint8 [B, 192, 192, 3] -> ``code``, ``sink``, ``z_id`` (see ``Reference``)."""
 
-    def __init__(self, model: LiveModel) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.encoder = model.reference
+        self.encoder, self.identity = model.reference, model.identity
 
     def forward(self, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        code, sink, z_id = self.encoder(_pixels(reference))
-        return code, sink, z_id
+        face = _pixels(reference)
+        code, sink = self.encoder(face)
+        return code, sink, self.identity(face)
 
 
 class TickGraph(nn.Module):
@@ -40,12 +42,12 @@ class TickGraph(nn.Module):
     frame starts from the same field, so what differs between frames is motion and not noise (StreamDiffusion).
     """
 
-    def __init__(self, model: LiveModel, slots: int) -> None:
+    def __init__(self, model: Model, slots: int) -> None:
         super().__init__()
         self.model, self.slots = model, slots
-        config = model.config
+        tier = model.tier
         generator = torch.Generator().manual_seed(1)
-        shape = (1, 1, config.latent, config.grid, config.grid)
+        shape = (1, 1, tier.latent, tier.grid, tier.grid)
         self.register_buffer("noise", torch.randn(shape, generator=generator))
         self.register_buffer("levels", (torch.arange(slots) + 1)[None] / slots)
 
@@ -58,37 +60,41 @@ class TickGraph(nn.Module):
         z_id: Tensor,
         latents: Tensor,
         conditioning: Tensor,
+        guide: Tensor,
         landmarks_0: Tensor,
         landmarks_1: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Shapes for a batch of ``B`` sessions.
 
-        ``shown`` uint8 [B, 192, 192, 3]; ``raster`` uint8 [B, 7, 96, 96]; ``latents`` [B, N-1, 108, 32, 32] and
-        ``conditioning`` [B, N-1, low, 32, 32] of the older slots; ``landmarks_*`` the landmark encoder's state.
-        Returns ``residual`` float [B, 192, 192, 3] of the oldest slot in steps of 1/255, and the four next states.
+        ``shown`` uint8 [B, 192, 192, 3]; ``raster`` uint8 [B, 7, 96, 96]; of the older slots ``latents``
+        [B, N-1, 108, 32, 32], ``conditioning`` [B, N-1, low, 32, 32] and ``guide`` [B, N-1, 19, 96, 96] (warp and
+        landmarks for the decoder); ``landmarks_*`` the landmark encoder's state.
+        Returns ``residual`` float [B, 192, 192, 3] of the oldest slot in steps of 1/255, and the five next states.
         """
-        model, config = self.model, self.model.config
-        landmarks, (next_0, next_1) = model.landmarks(raster.float() / 255, [landmarks_0, landmarks_1])
-        newest = model.conditioning(_pixels(shown), landmarks, code)[:, None]
+        model = self.model
+        picture, drawn = _pixels(shown), raster.float() / 255
+        landmarks, (next_0, next_1) = model.landmarks(drawn, [landmarks_0, landmarks_1])
+        newest = model.conditioning(picture, landmarks, code)[:, None]
         noise = self.noise.expand(shown.shape[0], -1, -1, -1, -1)
         x = torch.cat([latents, noise], 1)
         c = torch.cat([conditioning, newest], 1)
+        g = torch.cat([guide, model.decoder.guide(picture, drawn)[:, None]], 1)
         clean = model.denoiser(x, c, self.levels.expand(shown.shape[0], -1), z_id, sink)
-        residual = decode(clean[:, 0], config).permute(0, 2, 3, 1) * 127.5
+        residual = model.decoder.decode(clean[:, 0], g[:, 0]).permute(0, 2, 3, 1) * 127.5
         lower = self.levels[:, :-1, None, None, None]
-        return residual, noised(clean[:, 1:], noise, lower), c[:, 1:], next_0, next_1
+        return residual, noised(clean[:, 1:], noise, lower), c[:, 1:], g[:, 1:], next_0, next_1
 
 
 def _pixels(image: Tensor) -> Tensor:
     return image.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def export(model: LiveModel, folder: Path, slots: int = 2) -> None:
+def export(model: Model, folder: Path, slots: int = 2) -> None:
     """Write both graphs of ``model`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     model = model.to(memory_format=torch.contiguous_format).eval()
-    config = model.config
-    picture = torch.zeros(1, ALIGNED_SIZE, ALIGNED_SIZE, 3, dtype=torch.uint8)
+    tier = model.tier
+    picture = torch.zeros(1, tier.size, tier.size, 3, dtype=torch.uint8)
     torch.onnx.export(
         ReferenceGraph(model),
         (picture,),
@@ -98,25 +104,25 @@ def export(model: LiveModel, folder: Path, slots: int = 2) -> None:
         opset_version=OPSET,
         dynamo=False,
     )
-    grid, state = config.grid, model.landmarks.state_channels
+    grid, state = tier.grid, model.landmarks.state_channels
     inputs = {
         "shown": picture,
-        "raster": torch.zeros(1, config.raster, 96, 96, dtype=torch.uint8),
-        "code": torch.zeros(1, config.reference, grid, grid),
-        "sink": torch.zeros(1, (grid // 4) ** 2, config.widths[2]),
-        "z_id": torch.zeros(1, config.identity),
-        "latents": torch.zeros(1, slots - 1, config.latent, grid, grid),
-        "conditioning": torch.zeros(1, slots - 1, config.widths[0], grid, grid),
+        "raster": torch.zeros(1, tier.raster, tier.size // 2, tier.size // 2, dtype=torch.uint8),
+        "code": torch.zeros(1, tier.reference, grid, grid),
+        "sink": torch.zeros(1, (grid // 4) ** 2, tier.widths[2]),
+        "z_id": torch.zeros(1, tier.identity),
+        "latents": torch.zeros(1, slots - 1, tier.latent, grid, grid),
+        "conditioning": torch.zeros(1, slots - 1, tier.widths[0], grid, grid),
+        "guide": torch.zeros(1, slots - 1, 12 + tier.raster, tier.size // 2, tier.size // 2),
         "landmarks_0": torch.zeros(1, state[0], grid, grid),
         "landmarks_1": torch.zeros(1, state[1], grid, grid),
     }
-    carried = ["latents", "conditioning", "landmarks_0", "landmarks_1"]
     torch.onnx.export(
         TickGraph(model, slots),
         tuple(inputs.values()),
         str(folder / "tick.onnx"),
         input_names=list(inputs),
-        output_names=["residual"] + [f"next_{name}" for name in carried],
+        output_names=["residual"] + [f"next_{name}" for name in CARRIED],
         opset_version=OPSET,
         dynamo=False,
     )
@@ -143,20 +149,14 @@ def store_as_half(path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def load(checkpoint: Path) -> LiveModel:
-    """The averaged weights of a training checkpoint."""
-    model = LiveModel(LiveConfig())
-    model.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["average"])
-    return model.eval()
-
-
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
+    """Export a checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--slots", type=int, default=2)
-    arguments = parser.parse_args()
-    export(load(arguments.checkpoint), arguments.folder, arguments.slots)
+    arguments = parser.parse_args(given)
+    export(load_model(arguments.checkpoint), arguments.folder, arguments.slots)
     for path in sorted(arguments.folder.glob("*.onnx")):
         print(path, f"{path.stat().st_size / 1e6:.1f} MB")
 

@@ -13,6 +13,7 @@ from avatar_stream.portrait.aligned import rest_face
 from engines.data.batches import collate, to_tensor
 from engines.data.packs import load_packs
 from engines.data.pairs import CONTEXT, ClipWindows, Source, Window
+from engines.judges import psnr
 from engines.networks.model import Model, noised
 from engines.stages import look, painted
 
@@ -79,8 +80,8 @@ def paint(
 
 def first_frame(window: Window) -> Window:
     """The window cut down to its first frame."""
-    cut = (x[:1] for x in (window.shown, window.warp, window.target))
-    return Window(window.reference, *cut, window.raster[: CONTEXT + 1], window.gate[:1], window.person)
+    shown, warp, target = (x[:1] for x in (window.shown, window.warp, window.target))
+    return Window(window.reference, shown, warp, target, window.raster[: CONTEXT + 1], window.gate[:1], window.person)
 
 
 @torch.no_grad()
@@ -99,8 +100,8 @@ def recognised(model: Model, packs: Path) -> dict[str, float]:
     batch = to_tensor(np.stack(faces)).to(device)
     if batch.shape[-1] != model.tier.size:
         batch = F.interpolate(batch, (model.tier.size,) * 2, mode="bilinear")
-    z_id = torch.cat([model.identity(part) for part in batch.split(32)]).float().cpu()
-    likeness = (z_id @ z_id.T).numpy()
+    z_id = torch.cat([model.identity(part) for part in batch.split(32)]).float().cpu().numpy()
+    likeness = z_id @ z_id.T
     names = np.array(people)
     upper = np.triu(np.ones_like(likeness, bool), 1)
     same = likeness[upper & (names[:, None] == names[None])]
@@ -128,12 +129,6 @@ def regions(window: Window) -> dict[str, npt.NDArray[np.bool_]]:
     oval = np.zeros((192, 192), bool)
     oval[20:188, 24:168] = True
     return {"mouth": mouth, "hole": grown(raster[0], 1), "eyes": eyes, "rest": oval & ~mouth & ~eyes}
-
-
-def psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> float:
-    """Peak signal-to-noise ratio in dB over ``mask``."""
-    error = (a[mask].astype(np.float64) - b[mask]) ** 2
-    return float(10 * np.log10(255**2 / max(error.mean(), 1e-3)))
 
 
 def compare(

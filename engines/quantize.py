@@ -1,4 +1,4 @@
-"""Quantise the tick network to int8: ``python -m engines.quantize WEIGHTS --data DATA --tracks TRACKS``.
+"""Quantise the tick network to int8: ``python -m engines.quantize WEIGHTS --packs runs/packs``.
 
 Static quantisation (int8 weights a channel, uint8 activations) of the convolutions, calibrated on ticks recorded from
 rolled-out windows of training clips. Writes ``tick.int8.onnx`` beside ``tick.onnx``.
@@ -16,7 +16,8 @@ from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import prepare_tracked
 from avatar_stream.portrait.window import Networks
 from avatar_stream.runtime.network import Arrays, Network
-from engines.data.pairs import load_clips
+from engines.data.packs import load_packs
+from engines.export import store_as_half
 
 CLIPS, TICKS, STRIDE = 12, 5, 9
 
@@ -46,17 +47,18 @@ class Ticks(CalibrationDataReader):  # type: ignore[misc]
         return next(self._ticks, None)
 
 
-def recorded_ticks(weights: Path, data: Path, tracks: Path) -> list[Arrays]:
+def recorded_ticks(weights: Path, packs: Path) -> list[Arrays]:
     """Inputs of fp32 ticks on training clips, every window well past its start."""
     networks = Networks(folder=weights, precision="fp32")
     kept = []
-    for clip in load_clips(data, tracks, "train")[:CLIPS]:
+    for clip in load_packs(packs, "train", "clip")[:CLIPS]:
         recorder = Recorder(networks.tick)
         networks.tick = recorder
         first = int(np.argmin(np.where(clip.good, clip.mouth, np.inf)))
-        portrait = prepare_tracked(clip.frames[first], clip.landmarks[first], 512)
+        portrait = prepare_tracked(clip.picture(first), clip.landmarks[first], 512)
         engine = PortraitEngine(portrait, networks)
-        order = np.argsort(clip.mouth)[:: max(1, len(clip.mouth) // 24)]  # from closed to wide open
+        usable = clip.good.nonzero()[0]
+        order = usable[np.argsort(clip.mouth[usable])][:: max(1, len(usable) // 24)]  # from closed to wide open
         for k in order:
             engine(clip.landmarks[k] - np.array([*portrait.box[:2], 0], np.float32))
         kept += recorder.seen[3::STRIDE][:TICKS] + recorder.seen[-2:]
@@ -67,10 +69,9 @@ def recorded_ticks(weights: Path, data: Path, tracks: Path) -> list[Arrays]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tracks", type=Path, required=True)
+    parser.add_argument("--packs", type=Path, required=True)
     arguments = parser.parse_args()
-    ticks = recorded_ticks(arguments.weights, arguments.data, arguments.tracks)
+    ticks = recorded_ticks(arguments.weights, arguments.packs)
     out = arguments.weights / "tick.int8.onnx"
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
@@ -86,6 +87,7 @@ def main() -> None:
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
         )
+    store_as_half(out)  # what stayed in fp32
     print(out, f"{out.stat().st_size / 1e6:.1f} MB, from {len(ticks)} ticks")
 
 

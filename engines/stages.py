@@ -1,8 +1,8 @@
 """The stages of training: what each one shows a model and what it asks of it.
 
-``motion`` learns to paint what a warp cannot know; ``identity`` learns who a face is; ``joint`` does both at once, over
-windows of two frames; ``distil`` brings a many-step teacher into the student's two steps; ``slide`` rolls the real
-window over a model's own outputs.
+``motion`` learns to paint what a warp cannot know; ``identity`` learns who a face is; ``joint`` does both at once,
+over windows of two frames; ``distil`` brings a many-step teacher into the student's two steps; ``slide`` rolls the
+real window over a model's own outputs.
 """
 
 from collections.abc import Callable
@@ -132,11 +132,11 @@ def identity(model: Model, batch: Batch, helpers: Helpers) -> Losses:
 
 
 def joint(model: Model, batch: Batch, helpers: Helpers) -> Losses:
-    """Motion with ``z_id`` switched on and the output's identity pulled to the portrait's, recognition going on."""
-    losses = motion(model, batch, helpers, with_identity=True)
-    if helpers.recognition is not None:
-        losses |= {name: 0.3 * loss for name, loss in identity(model, batch, helpers).items()}
-    return losses
+    """Motion and identity together: ``z_id`` modulates, and the output's identity is pulled to the portrait's.
+
+    The identity encoder itself stands still from here on: ``z_id`` is to say who somebody is, not how to paint them.
+    """
+    return motion(model, batch, helpers, with_identity=True)
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
 """Train one stage: ``python -m engines.train STAGE RUN --packs runs/packs``.
 
-Stages, in their order: motion, identity, joint, distil, slide (see ``engines.stages``). A stage starts from ``--init``,
-the checkpoint, and resumes from ``RUN/last.pt`` when it is there: stop it at any time. It writes
-``log.csv``, ``curve.png``, ``sheet.png`` and checkpoints.
+Stages, in their order: motion, identity, joint, distil, slide (see ``engines.stages``). A stage starts from the
+checkpoint ``--init`` and resumes from ``RUN/last.pt`` when it is there: stop it at any time. It writes ``log.csv``,
+``curve.png``, ``sheet.png`` and checkpoints.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 
 from avatar_stream.errors import AvatarError, BadInput
 from engines.checkpoint import load_checkpoint, load_model, save_checkpoint
-from engines.data.batches import Mix, Pool, people_in
+from engines.data.batches import Mix, Pool, augment, people_in
 from engines.losses import Critic, Recognition
 from engines.measure import compare, dev_cases, recognised, sheet
 from engines.networks.config import TIERS
@@ -62,7 +62,7 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
 def helpers_for(arguments: argparse.Namespace, model: Model, device: torch.device) -> Helpers:
     """What the stage needs beside the model."""
     helpers = Helpers(self_rolled=arguments.self_rolled, adversarial=arguments.adversarial)
-    if arguments.stage in ("identity", "joint"):
+    if arguments.stage == "identity":
         helpers.recognition = Recognition(people_in(arguments.packs), model.tier.identity).to(device)
     if arguments.stage == "distil":
         if arguments.teacher is None:
@@ -90,7 +90,8 @@ def train(arguments: argparse.Namespace) -> None:
     average = copy.deepcopy(model).requires_grad_(False)
     helpers = helpers_for(arguments, model, device)
     beside = [m for m in (helpers.recognition, helpers.critic) if m is not None]
-    trained = list(model.identity.parameters() if arguments.stage == "identity" else model.parameters())
+    of_identity = arguments.stage == "identity"
+    trained = [p for name, p in model.named_parameters() if name.startswith("identity.") == of_identity]
     trained += [p for m in beside for p in m.parameters()]
     optimizer = torch.optim.AdamW(trained, arguments.rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     step = samples = 0
@@ -120,7 +121,7 @@ def train(arguments: argparse.Namespace) -> None:
             rate *= max(0.02, 1 - done)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = pool.draw(arguments.batch).enlarged(model.tier.size).to(device)
+        batch = augment(pool.draw(arguments.batch).to(device)).enlarged(model.tier.size)
         with autocast(device):
             losses = loss_of(model, batch, helpers)
         optimizer.zero_grad(set_to_none=True)

@@ -20,15 +20,15 @@ from avatar_stream.runtime.network import (
     zeros,
 )
 
-CARRIED = ("latents", "conditioning", "landmarks_0", "landmarks_1")
+CARRIED = ("latents", "conditioning", "guide", "landmarks_0", "landmarks_1")
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 class Networks:
     """The two networks of a tier, loaded once and shared by all sessions, which take turns under ``lock``.
 
-    ``precision`` None takes what is fastest here: bf16 where the CPU has it, else the int8 network. ``"fp32"`` asks
-    for the exported network as it was trained.
+    ``precision`` None takes what is fastest here: bf16 where the CPU has it, else the int8 network. ``"int8"`` asks
+    for that one, ``"fp32"`` for the exported network as it was trained.
     """
 
     def __init__(
@@ -43,10 +43,9 @@ class Networks:
         chosen = runtime or available_runtimes()[0]
         self.reference = load_network(folder / "reference.onnx", runtime=chosen, threads=threads)
         quantised = folder / "tick.int8.onnx"
-        use_int8 = (
-            precision is None and chosen == "openvino" and openvino_precision() != "bf16" and quantised.is_file()
-        )
-        path = quantised if use_int8 else folder / "tick.onnx"
+        if precision is None and chosen == "openvino" and openvino_precision() != "bf16" and quantised.is_file():
+            precision = "int8"
+        path = quantised if precision == "int8" else folder / "tick.onnx"
         self.tick = load_network(path, runtime=chosen, threads=threads)
 
     @property

@@ -53,8 +53,8 @@ class Batch:
             flat = F.interpolate(x.reshape(-1, *x.shape[-3:]), (side, side), mode="bilinear")
             return flat.reshape(*x.shape[:-2], side, side)
 
-        pictures = (scaled(x, size) for x in (self.reference, self.shown, self.target))
-        return Batch(*pictures, scaled(self.raster, size // 2), scaled(self.gate, size), self.person)
+        reference, shown, target = (scaled(x, size) for x in (self.reference, self.shown, self.target))
+        return Batch(reference, shown, target, scaled(self.raster, size // 2), scaled(self.gate, size), self.person)
 
 
 class Windows(IterableDataset[Window]):
@@ -101,7 +101,7 @@ class Pool:
         self._windows: list[Window] = []
 
     def draw(self, size: int) -> Batch:
-        """An augmented batch; takes in a few new windows each time."""
+        """A batch as the windows are (see :func:`augment`); takes in a few new windows each time."""
         fresh = max(self._fresh, 4 * size - len(self._windows))
         for window in itertools.islice(self._source, fresh):
             if len(self._windows) < self._capacity:
@@ -109,7 +109,7 @@ class Pool:
             else:
                 self._windows[int(self._random.integers(self._capacity))] = window
         chosen = [self._windows[int(k)] for k in self._random.integers(len(self._windows), size=size)]
-        return augment(collate(chosen))
+        return collate(chosen)
 
 
 def collate(windows: list[Window]) -> Batch:
@@ -134,13 +134,17 @@ def augment(batch: Batch) -> Batch:
 
     A soft, flat portrait must get soft, flat teeth: what a mouth looks like is to be read off the reference.
     """
-    size = len(batch.reference)
+    size, device = len(batch.reference), batch.reference.device
     batch = soften(batch)
-    flip = torch.rand(size) < 0.5
-    gain = 1 + 0.16 * (2 * torch.rand(size, 3, 1, 1) - 1)
-    offset = 0.06 * (2 * torch.rand(size, 3, 1, 1) - 1)
-    curve = 0.25 * torch.randn(size, 1, 1, 1)
-    contrast = 1.1 - 0.6 * torch.rand(size, 1, 1, 1) ** 2
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(size, *shape, device=device)
+
+    flip = uniform() < 0.5
+    gain = 1 + 0.16 * (2 * uniform(3, 1, 1) - 1)
+    offset = 0.06 * (2 * uniform(3, 1, 1) - 1)
+    curve = 0.25 * torch.randn(size, 1, 1, 1, device=device)
+    contrast = 1.1 - 0.6 * uniform(1, 1, 1) ** 2
     middle = batch.reference.mean((1, 2, 3), keepdim=True)
 
     def change(pictures: Tensor) -> Tensor:

@@ -1,12 +1,11 @@
 """Sample portraits of people who do not exist: averages of at least 24 tier-A stills that look alike.
 
-``python -m engines.data.composites DATA TRACKS OUT_FOLDER ``. Each still is warped to the mean shape
+``python -m engines.data.composites PACKS OUT_FOLDER``. Each still is warped to the mean shape
 of its group by its own mesh; the face is the mean of the warped pictures, hair and clothes lean to their median, the
 backdrop is painted. The group's members are chosen by likeness of their thumbnails, so that hair and collars agree.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.portrait.portrait import segment_person
 from avatar_stream.portrait.warp import PortraitWarp
-from engines.data.track import read_still
+from engines.data.packs import load_packs
 
 Image = npt.NDArray[np.uint8]
 
@@ -31,15 +30,14 @@ VIEW = (slice(6, 518), slice(64, 576))  # the part that nearly all stills cover:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("tracks", type=Path)
+    parser.add_argument("packs", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--candidates", type=int, default=24)
     parser.add_argument("--pick", nargs="*", default=[], metavar="NUMBER:NAME", help="write only these, as JPEG")
     parser.add_argument("--smile", nargs="*", type=int, default=[], help="numbers that keep their teeth")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    pictures, faces = _placed_stills(arguments.data, arguments.tracks)
+    pictures, faces = _placed_stills(arguments.packs)
     features = _features(pictures, faces)
     names = dict(pick.split(":") for pick in arguments.pick)
     for number, members in enumerate(_groups(features, arguments.candidates)):
@@ -153,28 +151,23 @@ def _even_light(picture: Image, shape: Floats) -> Image:
     return np.clip(picture * (1 + 0.5 * (145 / max(level, 1) - 1)), 0, 255).astype(np.uint8)
 
 
-def _placed_stills(data: Path, tracks: Path) -> tuple[list[Image], list[Floats]]:
+def _placed_stills(packs: Path) -> tuple[list[Image], list[Floats]]:
     """Tier-A training stills, near frontal, similarity-placed in one frame at composite size."""
-    stored = np.load(tracks)
-    with open(data / "manifest.csv") as stream:
-        rows = [
-            r for r in csv.DictReader(stream) if r["kind"] == "still" and r["split"] == "train" and r["tier"] == "A"
-        ]
     target = mesh.template()
     height = float(np.linalg.norm(target[10] - target[152]))
     goal = target * (FACE * SIZE / height)
     goal[:, :2] += [SIZE / 2, 0.47 * SIZE - goal[list(mesh.FACE_OVAL), 1].mean()]
     stable = list(mesh.STABLE)
     pictures, faces, seen = [], [], set()
-    for row in rows:
-        face = stored[row["file"]][0]
-        if not np.isfinite(face).all() or row["identity"] in seen:
+    for footage in load_packs(packs, "train", "still"):
+        face = footage.landmarks[0]
+        if footage.tier != "A" or footage.identity in seen:
             continue
         pitch, yaw, _ = geometry.euler_degrees(geometry.head_pose(face).rotation)
         if abs(yaw) > 12 or abs(pitch) > 18:
             continue
         matrix, _ = cv2.estimateAffinePartial2D(face[stable, :2], goal[stable, :2], method=cv2.LMEDS)
-        still = read_still(data / row["file"])
+        still = footage.picture(0)
         picture = cv2.warpAffine(still, matrix, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         known = cv2.warpAffine(np.full(still.shape[:2], 255, np.uint8), matrix, (SIZE, SIZE))
         picture = np.dstack([picture, known])
@@ -182,7 +175,7 @@ def _placed_stills(data: Path, tracks: Path) -> tuple[list[Image], list[Floats]]
         placed = np.column_stack([geometry.transform_2d(matrix.astype(np.float32), face), face[:, 2] * scale])
         pictures.append(picture.astype(np.uint8))
         faces.append(placed.astype(np.float32))
-        seen.add(row["identity"])
+        seen.add(footage.identity)
     return pictures, faces
 
 

@@ -52,8 +52,8 @@ class Motions:
         """A clip and its consecutive frames, ``CONTEXT + n`` of them, mostly far from calm."""
         number = int(random.integers(len(self.clips)))
         clip = self.clips[number]
-        starts = random.integers(CONTEXT, len(clip) - n + 1, 4)
-        starts = [int(j) for j in starts if clip.good[j - CONTEXT : j + n].all()]
+        drawn = random.integers(CONTEXT, len(clip) - n + 1, 4)
+        starts = [int(j) for j in drawn if clip.good[j - CONTEXT : j + n].all()]
         if not starts:
             return self.draw(n, random)
         j = max(starts, key=lambda j: 6 * clip.mouth[j] - clip.eyes[j] + float(random.random()))
@@ -214,7 +214,7 @@ def _paste_iris(picture: Image, target: Floats, ring: tuple[int, ...], points: t
     picture[region] = np.clip(picture[region] + alpha[..., None] * (colour - picture[region]), 0, 255)
 
 
-def _filled(polygon: npt.NDArray[np.floating], height: int, width: int) -> Floats:
+def _filled(polygon: npt.NDArray[np.float32], height: int, width: int) -> Floats:
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     return mask.astype(np.float32) / 255

@@ -1,8 +1,8 @@
 """Packs: everything training needs of a data folder, in a few files.
 
-``python -m engines.data.packs DATA OUT`` tracks every clip and still once and writes ``OUT/<split>-<number>.npz``, each
-smaller than ``PIECE`` bytes and each a random mix of the split's people. Training from packs needs neither MediaPipe
-nor the data folder. The manifest's splits must not share an identity; if they do, nothing is written.
+``python -m engines.data.packs DATA OUT`` tracks every clip and still once and writes ``OUT/<split>-<number>.npz``,
+each smaller than ``PIECE`` bytes and each a random mix of the split's people. Training from packs needs neither
+MediaPipe nor the data folder. The manifest's splits must not share an identity; if they do, nothing is written.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def check_splits(rows: list[dict[str, str]]) -> None:
 
 
 def track(data: Path, row: dict[str, str]) -> Footage:
-    """One manifest row's pictures and landmarks. Clips are tracked unsmoothed: training wants what is in the frame."""
+    """One manifest row's pictures and landmarks; clips unsmoothed, as training wants what is in the frame."""
     path = data / row["file"]
     missing = np.full((LANDMARKS, 3), np.nan, np.float32)
     if row["kind"] == "still":

@@ -167,5 +167,6 @@ def make_window(
             plain.append(to_aligned(warped.image, seen.matrix))
             wanted.append(to_aligned(pictures[k - CONTEXT], seen.matrix))
     rasters.insert(0, rasters[0])
-    pictures_and_masks = (np.stack(x) for x in (shown, plain, wanted, rasters, gates))
-    return Window(rest.image, *pictures_and_masks, person)
+    return Window(
+        rest.image, np.stack(shown), np.stack(plain), np.stack(wanted), np.stack(rasters), np.stack(gates), person
+    )

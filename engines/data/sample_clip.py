@@ -1,6 +1,6 @@
 """The shipped sample driver: a composite face moved by a recorded motion track.
 
-``python -m engines.data.sample_clip TRACKS avatar_stream/samples/driver.mp4 --face felix --track clips/p0001-1.mp4``.
+``python -m engines.data.sample_clip PACKS avatar_stream/samples/driver.mp4 --face felix --track clips/p0001-1.mp4``.
 Only landmarks of the recorded clip are used; head turns are added, since the recording hardly has any.
 """
 
@@ -18,20 +18,21 @@ from avatar_stream.media.files import Recorder
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.window import Networks
+from engines.data.packs import load_packs
 
 WIDTH, HEIGHT, RATE = 640, 480, 25
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tracks", type=Path)
+    parser.add_argument("packs", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--face", default="felix")
     parser.add_argument("--track", default="clips/p0001-1.mp4")
     parser.add_argument("--frames", type=int, default=250)
     parser.add_argument("--gain", type=float, default=0.8)
     arguments = parser.parse_args()
-    landmarks = np.load(arguments.tracks)[arguments.track]
+    (landmarks,) = (f.landmarks for f in load_packs(arguments.packs, "train", "clip") if f.name == arguments.track)
     landmarks = landmarks[np.isfinite(landmarks).all((1, 2))][: arguments.frames]
     opening = np.array([geometry.mouth_opening(face) for face in landmarks])
     eyes = np.array([np.mean(geometry.eye_openings(face)) for face in landmarks])

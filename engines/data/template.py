@@ -1,6 +1,6 @@
 """Build ``avatar_stream/face/face_mesh.npz``: mesh triangles and the mean face of the training stills.
 
-``python -m engines.data.template runs/tracks.npz``. The mean of 818 people's landmarks is nobody's face.
+``python -m engines.data.template runs/packs``. The mean of 818 people's landmarks is nobody's face.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from mediapipe.python.solutions.face_mesh_connections import FACEMESH_TESSELATIO
 import avatar_stream.face
 from avatar_stream.face import geometry
 from avatar_stream.face.mesh import STABLE
+from engines.data.packs import load_packs
 
 EYE_CORNERS = (33, 263)
 
@@ -32,11 +33,9 @@ def triangles() -> npt.NDArray[np.int32]:
     return np.array(sorted(cycles - spanning), np.int32)
 
 
-def mean_face(tracks: Path) -> npt.NDArray[np.float32]:
+def mean_face(packs: Path) -> npt.NDArray[np.float32]:
     """Mean shape after Procrustes alignment, mirrored onto itself, eye corners 1 apart and level."""
-    with np.load(tracks) as stored:
-        faces = [stored[f][0] for f in stored.files if f.startswith("stills/")]
-    shapes = np.stack([f for f in faces if np.isfinite(f).all()])
+    shapes = np.stack([still.landmarks[0] for still in load_packs(packs, "train", "still")])
     stable = list(STABLE)
     mean = shapes[0]
     for _ in range(5):
@@ -69,10 +68,10 @@ def _twins(face: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tracks", type=Path)
+    parser.add_argument("packs", type=Path)
     arguments = parser.parse_args()
     out = Path(avatar_stream.face.__path__[0]) / "face_mesh.npz"
-    faces, face = triangles(), mean_face(arguments.tracks)
+    faces, face = triangles(), mean_face(arguments.packs)
     v = face[faces]
     area = np.cross(v[:, 1, :2] - v[:, 0, :2], v[:, 2, :2] - v[:, 0, :2])
     faces[area < 0] = faces[area < 0][:, ::-1]

@@ -12,8 +12,11 @@ from engines.networks.config import Tier
 
 
 def encode(residual: Tensor, tier: Tier) -> Tensor:
-    """Residual in -1..1 ``[*, 3, size, size]`` to a latent near unit deviation ``[*, latent, grid, grid]``."""
-    return F.pixel_unshuffle(residual, tier.patch) * tier.residual_scale
+    """Residual in -1..1 ``[*, 3, size, size]`` to a latent near unit deviation ``[*, latent, grid, grid]``.
+
+    Unshuffled in two steps, because the decoder shuffles in two.
+    """
+    return F.pixel_unshuffle(F.pixel_unshuffle(residual, 2), tier.patch // 2) * tier.residual_scale
 
 
 class GuidedDecoder(nn.Module):
@@ -32,7 +35,14 @@ class GuidedDecoder(nn.Module):
         """``[B, latent, grid, grid]``, ``[B, 3, size, size]`` in -1..1, ``[B, 7, size/2, size/2]`` in 0..1 ->
         residual ``[B, 3, size, size]`` in -1..1.
         """
+        return self.decode(latent, self.guide(shown, raster))
+
+    def guide(self, shown: Tensor, raster: Tensor) -> Tensor:
+        """What guides the decoding of a frame, ``[B, 19, size/2, size/2]``."""
+        return torch.cat([F.pixel_unshuffle(shown, 2), raster], 1)
+
+    def decode(self, latent: Tensor, guide: Tensor) -> Tensor:
+        """Latent and guide to the residual."""
         plain = F.pixel_shuffle(latent, self.tier.patch // 2)  # [B, 12, size/2, size/2]
-        x = torch.cat([plain, F.pixel_unshuffle(shown, 2), raster], 1)
-        x = F.silu(self.middle(F.silu(self.enter(x))))
+        x = F.silu(self.middle(F.silu(self.enter(torch.cat([plain, guide], 1)))))
         return F.pixel_shuffle(plain + self.leave(x), 2) / self.tier.residual_scale

@@ -50,4 +50,15 @@ TEACHER_256 = Tier(
     embedding=320,
     steps=4,
 )
-TIERS = {tier.name: tier for tier in (LIVE_256, LIVE_512, TEACHER_256)}
+# For tests: it learns, but not much.
+TOY = Tier(
+    name="toy",
+    widths=(24, 32, 48),
+    landmarks=16,
+    reference=16,
+    guide=12,
+    identity_widths=(16, 16, 32, 32, 32),
+    embedding=48,
+    heads=2,
+)
+TIERS = {tier.name: tier for tier in (LIVE_256, LIVE_512, TEACHER_256, TOY)}

@@ -1,4 +1,4 @@
-"""The denoiser: a small U-Net over the slots of the rolling window, which meet in the attention of its deepest level."""
+"""The denoiser: a small U-Net over the slots of the rolling window, which meet in its deepest level's attention."""
 
 import torch
 import torch.nn.functional as F

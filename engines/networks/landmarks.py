@@ -31,7 +31,7 @@ class LandmarkEncoder(nn.Module):
     def sequence(self, rasters: Tensor, wanted: int) -> Tensor:
         """``[B, T, 7, size/2, size/2]`` -> codes ``[B, wanted, landmarks, grid, grid]`` of the last frames.
 
-        As if streamed: each layer looks one frame back, so ``T`` must be at least ``wanted`` plus the number of layers.
+        As if streamed: each layer looks one frame back, so ``T`` must be at least ``wanted`` plus their number.
         """
         x = F.pixel_unshuffle(rasters.flatten(0, 1), self.cells).unflatten(0, rasters.shape[:2])
         for depth, layer in enumerate(self.layers):

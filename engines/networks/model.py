@@ -67,7 +67,8 @@ class Model(nn.Module):
 
     def refer(self, face: Tensor) -> Reference:
         """Everything a portrait's aligned face ``[B, 3, size, size]`` (-1..1) says."""
-        return Reference(*self.reference(face), self.identity(face))
+        code, sink = self.reference(face)
+        return Reference(code, sink, self.identity(face))
 
     def conditioning(self, shown: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
         """What a slot knows, fixed while it is denoised.

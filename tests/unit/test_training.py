@@ -1,54 +1,95 @@
-"""The road from clips to an engine, at toy size: track, train, stop, resume, export, run."""
+"""The road from pictures to a released engine, at toy size: packs, every stage, export, evaluation."""
 
 import csv
-import shutil
+import json
+from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from avatar_stream.errors import BadInput
+from avatar_stream.face import geometry
 from avatar_stream.identity.library import SAMPLES, sample_pictures
-from avatar_stream.portrait.window import CARRIED, Networks, RollingWindow
-from avatar_stream.runtime.network import load_network, zeros
-from engines.data import track
-from engines.data.pairs import CONTEXT, StillWindows, load_clips, load_stills
-from engines.export import TickGraph, export
-from engines.measure import dev_cases, regions, to_tensor
-from engines.networks.live import LiveConfig, LiveModel, decode, encode, noised
-from engines.train import Batch, loss_of, main
+from avatar_stream.media.files import Clip, Recorder
+from engines import evaluate, export, train
+from engines.checkpoint import keep_model, load_model
+from engines.data.made import MadeWindows, Motions
+from engines.data.packs import check_splits, load_packs, write_packs
+from engines.data.pairs import ClipWindows
+from engines.measure import dev_cases, regions
+
+TOY = ["--tier", "toy", "--batch", "8", "--workers", "0", "--pool", "48", "--fresh", "2", "--check-every", "1000"]
+TOY += ["--dev-pairs", "3", "--rate", "2e-3"]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A data folder like the real one, of samples: two stills to train with, the sample clip for both splits."""
+def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packs of a data folder like the real one: stills and the sample clip to train with, another face for dev."""
     folder = tmp_path_factory.mktemp("data")
     rows = []
-    for split, kind, source in (
-        ("train", "still", sample_pictures()["amber"]),
-        ("train", "still", sample_pictures()["mateo"]),
-        ("train", "clip", SAMPLES / "driver.mp4"),
-        ("dev", "clip", SAMPLES / "driver.mp4"),
+
+    def add(split: str, kind: str, identity: str, name: str) -> Path:
+        rows.append({"file": name, "split": split, "kind": kind, "tier": "A", "identity": identity})
+        return folder / name
+
+    clip = Clip(SAMPLES / "driver.mp4")
+    pictures = [cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA) for _, picture in clip.frames()][:130]
+    clip.close()
+    # Mirrored and recoloured the sample clip passes for somebody else.
+    others = [np.ascontiguousarray(picture[:, ::-1, [0, 2, 1]]) for picture in pictures]
+    for path, frames in (
+        (add("train", "clip", "driver", "train.mp4"), pictures),
+        (add("dev", "clip", "other", "dev.mp4"), others),
     ):
-        name = f"{split}-{source.name}"
-        shutil.copy(source, folder / name)
-        rows.append({"file": name, "split": split, "kind": kind, "tier": "A", "identity": source.stem})
+        recorder = Recorder(path, Fraction(25), (320, 240))
+        for picture in frames:
+            recorder.write(picture)
+        recorder.close()
+    for split, names in (("train", ("amber", "mateo", "dalia", "noor")), ("dev", ("samuel", "walter"))):
+        for name in names:
+            still = cv2.imread(str(sample_pictures()[name]))
+            cv2.imwrite(str(add(split, "still", name, f"{name}.png")), cv2.resize(still, (256, 256)))
     with open(folder / "manifest.csv", "w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    tracks = folder / "tracks.npz"
-    track.main([str(folder), str(tracks)])
-    return folder, tracks
+    written = write_packs(folder, folder / "packs", piece=300_000)
+    assert len(written) > 2, "a small limit must give several pieces"
+    assert all(path.stat().st_size < 8_000_000 for path in written)
+    return folder / "packs"
 
 
-def test_tracking_finds_the_samples(data: tuple[Path, Path]) -> None:
-    assert len(load_stills(*data, "train")) == 2
-    (clip,) = load_clips(*data, "dev")
+def run(stage: str, folder: Path, packs: Path, steps: int, *more: str) -> list[dict[str, float]]:
+    """Train a stage and return its log."""
+    torch.manual_seed(0)
+    train.main([stage, str(folder), "--packs", str(packs), "--steps", str(steps), *TOY, *more])
+    with open(folder / "log.csv") as stream:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+
+
+def test_packs_keep_pictures_landmarks_and_splits(packs: Path) -> None:
+    (clip,) = load_packs(packs, "train", "clip")
     assert clip.good.mean() > 0.98
     assert clip.mouth.max() - clip.mouth.min() > 0.1
-    cases = dev_cases(*data, 2)
-    assert len(cases) >= 2
+    assert clip.picture(3).shape == (240, 320, 3)
+    assert clip.matte(next(iter(clip.portraits))).shape == (240, 320)
+    assert {f.identity for f in load_packs(packs, "dev")}.isdisjoint(f.identity for f in load_packs(packs, "train"))
+    with pytest.raises(BadInput, match="engines.data.packs"):
+        load_packs(packs, "nowhere")
+
+
+def test_a_person_in_two_splits_is_refused() -> None:
+    rows = [{"identity": "a", "split": "train"}, {"identity": "a", "split": "dev"}, {"identity": "b", "split": "dev"}]
+    with pytest.raises(BadInput, match="more than one split: a;"):
+        check_splits(rows)
+
+
+def test_dev_pairs_differ_in_what_their_kind_says(packs: Path) -> None:
+    cases = dev_cases(packs, 3)
+    assert {case.kind for case in cases} >= {"mouth", "any"}
     for case in cases:
         masks = regions(case.window)
         assert masks["mouth"].sum() > 200
@@ -58,102 +99,109 @@ def test_tracking_finds_the_samples(data: tuple[Path, Path]) -> None:
         assert error[masks["rest"]].mean() < 12
 
 
-def test_training_resumes_where_it_stopped(data: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, tracks = data
-    common = ["--data", str(folder), "--tracks", str(tracks), "--minutes", "0", "--batch", "2"]
-    common += ["--workers", "0", "--pool", "4", "--window", "2"]
-    main([str(tmp_path), *common])
-    first = torch.load(tmp_path / "last.pt", weights_only=True)
-    main([str(tmp_path), *common])
-    second = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert (first["step"], second["step"]) == (1, 2)
-    assert second["samples"] == 4
-    moved = [not torch.equal(first["model"][k], second["model"][k]) for k in first["model"]]
-    assert any(moved)
-    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
-    assert (tmp_path / "sheet.png").stat().st_size > 10_000
-
-
-def test_a_small_model_learns(data: tuple[Path, Path]) -> None:
-    """Sixty steps on eight windows: the loss falls well below that of the warp alone."""
-    torch.manual_seed(0)
-    random = np.random.default_rng(0)
-    stills = [StillWindows(*still) for still in load_stills(*data, "train")]
-    windows = [stills[k % 2].draw(1, random) for k in range(8)]
-    batch = Batch(
-        to_tensor(np.stack([w.reference for w in windows])),
-        to_tensor(np.stack([w.shown for w in windows])),
-        to_tensor(np.stack([w.target for w in windows])),
-        torch.from_numpy(np.stack([w.raster for w in windows])).float() / 255,
-        torch.from_numpy(np.stack([w.gate for w in windows])).float()[:, :, None] / 255,
-    )
-    model = LiveModel(LiveConfig(widths=(16, 24, 32), landmarks=16, reference=16, embedding=32, heads=2))
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    before = float(loss_of(model, batch, 0.0).detach())  # the last layer starts at zero: this is the warp
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = loss_of(model, batch, 0.2)
-        loss.backward()
-        optimizer.step()
-    after = float(np.mean([float(loss_of(model, batch, 0.0).detach()) for _ in range(4)]))
-    assert after < 0.75 * before, (before, after)
-
-
-def test_codec_and_noise_are_exact() -> None:
-    config = LiveConfig()
-    image = torch.rand(2, 3, 192, 192)
-    latent = encode(image, config)
-    assert latent.shape == (2, 108, 32, 32)
-    torch.testing.assert_close(decode(latent, config) * config.residual_scale, image)
-    noise = torch.randn_like(latent)
-    torch.testing.assert_close(noised(latent, noise, 0.0), latent)
-    torch.testing.assert_close(noised(latent, noise, 1.0), noise)
-
-
-def test_streamed_landmarks_equal_the_sequence() -> None:
-    encoder = LiveModel(LiveConfig()).landmarks.eval()
-    rasters = torch.rand(1, CONTEXT + 4, 7, 96, 96)
-    state = [torch.zeros(1, c, 32, 32) for c in encoder.state_channels]
-    with torch.no_grad():
-        streamed = []
-        for k in range(rasters.shape[1]):
-            code, state = encoder(rasters[:, k], state)
-            streamed.append(code)
-        torch.testing.assert_close(
-            torch.stack(streamed[CONTEXT:], 1), encoder.sequence(rasters, 4), atol=1e-5, rtol=1e-4
-        )
-
-
-@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
-@pytest.mark.parametrize("slots", [1, 2])
-def test_the_export_rolls_like_the_model(runtime: str, slots: int, tmp_path: Path) -> None:
-    torch.manual_seed(slots)
-    model = LiveModel(LiveConfig(widths=(16, 24, 32), landmarks=16, reference=16, embedding=32, heads=2))
-    with torch.no_grad():
-        for parameter in model.parameters():  # no zero layers: every path must count
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    export(model, tmp_path, slots)
-    graph = TickGraph(model.eval(), slots)
-    network = load_network(tmp_path / "tick.onnx", runtime=runtime)
-    identity = load_network(tmp_path / "reference.onnx", runtime=runtime).run(
-        {"reference": np.full((1, 192, 192, 3), 90, np.uint8)}
-    )
-    assert np.linalg.norm(identity["z_id"]) == pytest.approx(1, abs=1e-3)
-    random = np.random.default_rng(0)
-    state = zeros(network, list(CARRIED))
+def test_made_targets_show_what_the_warp_does_not(packs: Path) -> None:
+    footage = load_packs(packs, "train")
+    motions = Motions(footage)
+    random = np.random.default_rng(3)
+    inside, outside = [], []
     for _ in range(12):
-        frame = {
-            "shown": random.integers(0, 255, (1, 192, 192, 3)).astype(np.uint8),
-            "raster": random.integers(0, 255, (1, 7, 96, 96)).astype(np.uint8),
-        }
-        order = ("shown", "raster", "code", "sink", "z_id", *CARRIED)
-        given = frame | {k: identity[k] for k in ("code", "sink", "z_id")} | state
-        with torch.no_grad():
-            wanted = graph(*(torch.from_numpy(given[name]) for name in order))
-        out = network.run(given)
-        # bf16 machines keep about three digits; residuals are in grey levels.
-        scale = float(np.abs(wanted[0].numpy()).max())
-        np.testing.assert_allclose(out["residual"], wanted[0].numpy(), atol=0.03 * scale)
-        state = {name: out[f"next_{name}"] for name in CARRIED}
-    window = RollingWindow(Networks(runtime=runtime, folder=tmp_path), np.full((192, 192, 3), 90, np.uint8))
-    assert window.push(frame["shown"][0], frame["raster"][0]).shape == (192, 192, 3)
+        window = MadeWindows(next(f for f in footage if f.kind == "still"), motions).draw(1, random)
+        hole = regions(window)["hole"]
+        difference = np.abs(window.target[0].astype(int) - window.warp[0]).mean(2)
+        if hole.sum() > 80:
+            inside.append(difference[hole].mean())
+            outside.append(difference[100:130, 40:150].mean())
+    assert len(inside) >= 3
+    assert np.mean(inside) > 3 * np.mean(outside)
+
+
+def test_windows_follow_the_clip(packs: Path) -> None:
+    (clip,) = load_packs(packs, "train", "clip")
+    windows = ClipWindows(clip)
+    window = windows.window(windows.portraits[0], 40, 3)
+    assert window.shown.shape == window.target.shape == (3, 192, 192, 3)
+    assert window.raster.shape == (5, 7, 96, 96)
+    assert geometry.mouth_opening(clip.landmarks[40]) == pytest.approx(float(clip.mouth[40]))
+
+
+@pytest.fixture(scope="module")
+def trained(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[dict[str, float]]]]:
+    """Every stage, one from the other."""
+    runs = tmp_path_factory.mktemp("runs")
+    logs = {"motion": run("motion", runs / "motion", packs, 90, "--check-every", "15")}
+    motion = str(runs / "motion" / "last.pt")
+    logs["identity"] = run("identity", runs / "identity", packs, 60, "--check-every", "15", "--init", motion)
+    identity = str(runs / "identity" / "last.pt")
+    logs["joint"] = run("joint", runs / "joint", packs, 12, "--check-every", "6", "--init", identity)
+    joint = str(runs / "joint" / "last.pt")
+    logs["distil"] = run(
+        "distil", runs / "distil", packs, 12, "--check-every", "6", "--init", joint, "--teacher", joint
+    )
+    logs["slide"] = run("slide", runs / "slide", packs, 4, "--init", str(runs / "distil" / "last.pt"), "--batch", "4")
+    return runs, logs
+
+
+def test_every_stage_learns(trained: tuple[Path, dict[str, list[dict[str, float]]]]) -> None:
+    runs, logs = trained
+    motion = logs["motion"]
+    assert motion[-1]["reconstruction"] < 0.75 * motion[0]["reconstruction"]
+    assert motion[-1]["mouth/hole"] > motion[0]["mouth/hole"] + 0.3
+    recognition = logs["identity"]
+    assert recognition[-1]["recognition"] < 0.7 * recognition[0]["recognition"]
+    # A stage starts where the one before it ended, and no stage breaks what another has learnt.
+    for stage in ("joint", "distil", "slide"):
+        assert logs[stage][0]["reconstruction"] < 0.9 * motion[0]["reconstruction"], stage
+        assert logs[stage][-1]["mouth/hole"] > motion[0]["mouth/hole"], stage
+    assert logs["distil"][-1]["critic"] < 2.0  # it tells real mouths from painted ones better than by chance
+    for stage in logs:
+        assert (runs / stage / "curve.png").stat().st_size > 5_000
+    assert (runs / "slide" / "sheet.png").stat().st_size > 10_000
+
+
+def test_training_resumes_where_it_stopped(
+    packs: Path, trained: tuple[Path, dict[str, list[dict[str, float]]]], tmp_path: Path
+) -> None:
+    joint = str(trained[0] / "joint" / "last.pt")
+    more = ("--init", joint, "--dev-pairs", "1", "--pool", "8")
+    run("joint", tmp_path, packs, 1, *more)
+    first = torch.load(tmp_path / "last.pt", weights_only=True)
+    log = run("joint", tmp_path, packs, 2, *more)
+    second = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert [int(row["step"]) for row in log] == [1, 2]
+    assert (first["step"], second["step"], second["samples"]) == (1, 2, 16)
+    assert any(not torch.equal(first["model"][k], second["model"][k]) for k in first["model"])
+    with pytest.raises(SystemExit, match="checkpoint of toy, not of live-256"):
+        train.main(["joint", str(tmp_path / "x"), "--packs", str(packs), "--init", joint])
+    with pytest.raises(SystemExit, match="distil needs --teacher"):
+        train.main(["distil", str(tmp_path / "y"), "--packs", str(packs), "--tier", "toy", "--init", joint])
+
+
+def test_a_kept_model_is_the_model(trained: tuple[Path, dict[str, list[dict[str, float]]]], tmp_path: Path) -> None:
+    model = load_model(trained[0] / "slide" / "last.pt")
+    keep_model(model, tmp_path / "kept.npz")
+    again = load_model(tmp_path / "kept.npz", "toy").state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(again[name], value, atol=2e-3, rtol=2e-3)
+
+
+def test_release_is_exported_measured_and_refused_when_worse(
+    packs: Path, trained: tuple[Path, dict[str, list[dict[str, float]]]], tmp_path: Path
+) -> None:
+    weights, out = tmp_path / "weights", tmp_path / "out"
+    export.main([str(trained[0] / "slide" / "last.pt"), str(weights)])
+    common = ["--packs", str(packs), "--weights", str(weights), "--out", str(out), "--pairs", "3"]
+    common += ["--clips", "0", "--portraits", "1", "--frames", "60", "--minutes", "0.06"]
+    evaluate.main(common)
+    report = json.loads((out / "report.json").read_text())
+    assert report["pairs"]["mouth/hole"]["gain_db"] > 0
+    assert report["cross"]["face_found"] > 0.9
+    assert 0 < report["cross"]["identity"] < 0.6
+    assert abs(report["roll_out"]["identity_drift"]) < 0.1
+    assert (out / "cross.png").stat().st_size > 10_000
+    previous = tmp_path / "previous.json"
+    previous.write_text(json.dumps(report))
+    better = json.loads(json.dumps(report))
+    better["pairs"]["mouth/hole"]["gain_db"] += 1
+    assert evaluate.worse(report, report) == []
+    (line,) = evaluate.worse(report, better)
+    assert line.startswith("pairs mouth/hole gain_db")

@@ -1,0 +1,115 @@
+"""What evaluation measures: pixels against the truth, motion by tracking again, identity by an outside judge."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face import geometry
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.tracker import FaceTracker
+
+Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+def psnr(a: Image, b: Image, mask: Mask) -> float:
+    """Peak signal-to-noise ratio in dB over ``mask``."""
+    error = (a[mask].astype(np.float64) - b[mask]) ** 2
+    return float(10 * np.log10(255**2 / max(error.mean(), 1e-3)))
+
+
+def similarity_map(a: Image, b: Image) -> npt.NDArray[np.float64]:
+    """SSIM at every pixel (Wang et al., IEEE TIP 2004), mean of the channels."""
+    from skimage.metrics import structural_similarity
+
+    _, full = structural_similarity(
+        a, b, channel_axis=2, full=True, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    return np.asarray(full.mean(2), np.float64)
+
+
+def track_again(pictures: list[Image]) -> list[Floats | None]:
+    """Landmarks of every picture of a clip at 25 frames a second, unsmoothed; None where no face is found."""
+    tracker = FaceTracker(smooth=False, hold=0)
+    found = [tracker.update(picture, k / 25).landmarks for k, picture in enumerate(pictures)]
+    tracker.close()
+    return found
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Measures of a face over time; angles in degrees, openings and gaze relative (see ``geometry``)."""
+
+    mouth: Floats
+    blink: Floats
+    gaze: Floats  # horizontal
+    yaw: Floats
+    pitch: Floats
+    expression: Floats  # (frames, 478, 3) in the head's axes, in eye distances
+    points: Floats  # (frames, 478, 3) about their mean, in eye distances
+
+    @staticmethod
+    def of(faces: list[Floats]) -> "Signals":
+        """Measures of landmarks ``(478, 3)``, one a frame."""
+        poses = [geometry.head_pose(face) for face in faces]
+        angles = np.array([geometry.euler_degrees(pose.rotation) for pose in poses], np.float32).reshape(-1, 3)
+        heads = [pose.undo(face) for pose, face in zip(poses, faces, strict=True)]
+        return Signals(
+            np.array([geometry.mouth_opening(face) for face in faces], np.float32),
+            np.array([np.mean(geometry.eye_openings(face)) for face in faces], np.float32),
+            np.array([geometry.gaze(face)[0] for face in faces], np.float32),
+            angles[:, 1],
+            angles[:, 0],
+            np.stack([head / max(float(np.linalg.norm(head[33] - head[263])), 1e-6) for head in heads]),
+            np.stack([(face - face.mean(0)) / geometry.eye_distance(face) for face in faces]).astype(np.float32),
+        )
+
+    @property
+    def jitter(self) -> float:
+        """Mean size of the second difference over time, in eye distances."""
+        p = self.points
+        return float(np.abs(p[2:] - 2 * p[1:-1] + p[:-2]).mean())
+
+
+# A driver who does not move a thing says nothing of how it is followed: least deviation, by signal.
+MOVES = {"mouth": 0.015, "blink": 0.03, "gaze": 0.02, "yaw": 1.5, "pitch": 1.5}
+
+
+def followed(driver: Signals, avatar: Signals) -> dict[str, float]:
+    """Correlation with the driver and range relative to the driver's, for what the driver moves."""
+    row = {}
+    for name, least in MOVES.items():
+        theirs, ours = getattr(driver, name), getattr(avatar, name)
+        if np.std(theirs) > least:
+            row[name] = float(np.corrcoef(theirs, ours)[0, 1])
+            row[f"{name}_range"] = float(np.std(ours) / np.std(theirs))
+    return row
+
+
+class IdentityJudge:
+    """dlib's ResNet, an outside judge: below 0.6 it takes two pictures for one person."""
+
+    def __init__(self) -> None:
+        import dlib
+        import face_recognition_models as models
+
+        self._detector = dlib.get_frontal_face_detector()
+        self._shape = dlib.shape_predictor(models.pose_predictor_five_point_model_location())
+        self._network = dlib.face_recognition_model_v1(models.face_recognition_model_location())
+
+    def embed(self, picture: Image) -> npt.NDArray[np.float64] | None:
+        """128 numbers, or None where dlib sees no face."""
+        boxes = self._detector(picture, 1)
+        if not boxes:
+            return None
+        box = max(boxes, key=lambda b: b.width())
+        return np.array(self._network.compute_face_descriptor(picture, self._shape(picture, box)))
+
+    def distances(self, reference: Image, pictures: list[Image]) -> list[float]:
+        """Distance of every picture in which a face is seen to ``reference``."""
+        own = self.embed(reference)
+        if own is None:
+            return []
+        found = [self.embed(picture) for picture in pictures]
+        return [float(np.linalg.norm(x - own)) for x in found if x is not None]

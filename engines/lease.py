@@ -1,0 +1,65 @@
+"""Spend a lent GPU's minutes: every stage for its share, then what is to be kept, in pieces small enough to carry.
+
+``python -m engines.lease --packs FOLDER --out OUT --minutes 9 --init engines/checkpoints/live-256.npz``
+
+Needs torch, NumPy, SciPy and OpenCV, no MediaPipe: packs hold the landmarks. Where only so many megabytes travel at a
+time, carry one pack a call into ``FOLDER`` first, then call this again and again with ``--init`` the checkpoint that
+the last call kept (``cat live-256.npz.* > live-256.npz`` joins its pieces).
+"""
+
+import argparse
+from pathlib import Path
+
+from engines import train
+from engines.checkpoint import keep_model, load_model
+
+# Share of the minutes by stage, in their order. What a short lease needs most is motion.
+SHARES = {"motion": 0.55, "identity": 0.1, "joint": 0.15, "slide": 0.2}
+SHARES_TAUGHT = {"distil": 0.7, "slide": 0.3}
+PIECE = 15_000_000
+
+
+def in_pieces(path: Path, size: int = PIECE) -> list[Path]:
+    """Cut a file into ``path.00``, ``path.01``, ...; the whole is removed."""
+    data = path.read_bytes()
+    pieces = []
+    for k in range(0, len(data), size):
+        pieces.append(path.with_name(f"{path.name}.{k // size:02}"))
+        pieces[-1].write_bytes(data[k : k + size])
+    path.unlink()
+    return pieces
+
+
+def main(given: list[str] | None = None) -> None:
+    """Train through the stages and keep the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packs", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--tier", default="live-256")
+    parser.add_argument("--init", type=Path, help="kept checkpoint to go on from")
+    parser.add_argument("--teacher", type=Path, help="checkpoint of a teacher: distil from it")
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--workers", type=int, default=14)
+    arguments = parser.parse_args(given)
+    shares = SHARES_TAUGHT if arguments.teacher else SHARES
+    before = arguments.init
+    for stage, share in shares.items():
+        run = arguments.out / stage
+        command = [stage, str(run), "--packs", str(arguments.packs), "--tier", arguments.tier, "--decay"]
+        command += ["--minutes", str(share * arguments.minutes), "--batch", str(arguments.batch)]
+        command += ["--workers", str(arguments.workers), "--fresh", str(max(1, arguments.batch // 4))]
+        command += ["--init", str(before)] if before else []
+        command += ["--teacher", str(arguments.teacher)] if stage == "distil" else []
+        train.main(command)
+        before = run / "last.pt"
+    kept = arguments.out / f"{arguments.tier}.npz"
+    keep_model(load_model(before, arguments.tier), kept)
+    for stage in shares:
+        (arguments.out / stage / "last.pt").unlink()  # too large to carry back, and not needed to go on
+    for piece in in_pieces(kept):
+        print(piece, f"{piece.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The networks by themselves: exact codec, streamed encoder, and an export that rolls as the model does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avatar_stream.portrait.window import CARRIED, Networks, RollingWindow
+from avatar_stream.runtime.network import load_network, zeros
+from engines.data.pairs import CONTEXT
+from engines.export import TickGraph, export
+from engines.networks.codec import GuidedDecoder, encode
+from engines.networks.config import LIVE_256, LIVE_512, TEACHER_256, TOY, Tier
+from engines.networks.landmarks import LandmarkEncoder
+from engines.networks.model import Model, noised
+
+
+def test_codec_and_noise_are_exact() -> None:
+    residual = torch.rand(2, 3, 192, 192)
+    latent = encode(residual, LIVE_256)
+    assert latent.shape == (2, 108, 32, 32)
+    # Untrained, the decoder is the inverse of the encoder; the guide only ever corrects it.
+    decoder = GuidedDecoder(LIVE_256)
+    guide = torch.rand(2, 3, 192, 192), torch.rand(2, 7, 96, 96)
+    torch.testing.assert_close(decoder(latent, *guide), residual)
+    noise = torch.randn_like(latent)
+    torch.testing.assert_close(noised(latent, noise, 0.0), latent)
+    torch.testing.assert_close(noised(latent, noise, 1.0), noise)
+
+
+def test_streamed_landmarks_equal_the_sequence() -> None:
+    encoder = LandmarkEncoder(LIVE_256).eval()
+    rasters = torch.rand(1, CONTEXT + 4, 7, 96, 96)
+    state = [torch.zeros(1, c, 32, 32) for c in encoder.state_channels]
+    with torch.no_grad():
+        streamed = []
+        for k in range(rasters.shape[1]):
+            code, state = encoder(rasters[:, k], state)
+            streamed.append(code)
+        torch.testing.assert_close(
+            torch.stack(streamed[CONTEXT:], 1), encoder.sequence(rasters, 4), atol=1e-5, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    ("tier", "most"), [(LIVE_256, 15e6), (TEACHER_256, 40e6), (LIVE_512, 20e6)], ids=lambda x: getattr(x, "name", "")
+)
+def test_every_tier_runs_within_its_size(tier: Tier, most: float) -> None:
+    model = Model(tier).eval()
+    assert sum(p.numel() for p in model.parameters()) < most
+    face = torch.rand(1, 3, tier.size, tier.size)
+    with torch.no_grad():
+        code, sink, z_id = model.refer(face)
+        assert float(z_id.norm()) == pytest.approx(1, abs=1e-4)
+        rasters = torch.rand(1, CONTEXT + 1, tier.raster, tier.raster_size, tier.raster_size)
+        conditioning = model.conditioning(face, model.landmarks.sequence(rasters, 1)[:, 0], code)[:, None]
+        x = torch.randn(1, 1, tier.latent, tier.grid, tier.grid)
+        clean = model.denoiser(x, conditioning, torch.ones(1, 1), z_id, sink)
+        assert model.decoder(clean[:, 0], face, rasters[:, -1]).shape == face.shape
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_the_export_rolls_like_the_model(runtime: str, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    model = Model(TOY)
+    with torch.no_grad():
+        for parameter in model.parameters():  # no zero layers: every path must count
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    export(model, tmp_path)
+    graph = TickGraph(model.eval(), 2)
+    network = load_network(tmp_path / "tick.onnx", runtime=runtime)
+    identity = load_network(tmp_path / "reference.onnx", runtime=runtime).run(
+        {"reference": np.random.default_rng(1).integers(0, 255, (1, 192, 192, 3)).astype(np.uint8)}
+    )
+    assert np.linalg.norm(identity["z_id"]) == pytest.approx(1, abs=1e-2)
+    random = np.random.default_rng(0)
+    state = zeros(network, list(CARRIED))
+    for _ in range(12):
+        frame = {
+            "shown": random.integers(0, 255, (1, 192, 192, 3)).astype(np.uint8),
+            "raster": random.integers(0, 255, (1, 7, 96, 96)).astype(np.uint8),
+        }
+        order = ("shown", "raster", "code", "sink", "z_id", *CARRIED)
+        given = frame | {k: identity[k] for k in ("code", "sink", "z_id")} | state
+        with torch.no_grad():
+            wanted = graph(*(torch.from_numpy(given[name]) for name in order))
+        out = network.run(given)
+        # bf16 machines keep about three digits; residuals are in grey levels.
+        scale = float(np.abs(wanted[0].numpy()).max())
+        np.testing.assert_allclose(out["residual"], wanted[0].numpy(), atol=0.03 * scale)
+        state = {name: out[f"next_{name}"] for name in CARRIED}
+    window = RollingWindow(Networks(runtime=runtime, folder=tmp_path), np.full((192, 192, 3), 90, np.uint8))
+    assert window.push(frame["shown"][0], frame["raster"][0]).shape == (192, 192, 3)
