@@ -2,7 +2,7 @@
 
 ``motion`` learns to paint what a warp cannot know; ``identity`` learns who a face is; ``joint`` does both at once,
 over windows of two frames; ``distil`` brings a many-step teacher into the student's two steps; ``slide`` rolls the
-real window over a model's own outputs.
+real window over a model's own outputs. The last two have a critic of mouths and eyes.
 """
 
 from collections.abc import Callable
@@ -164,7 +164,7 @@ def slide(model: Model, batch: Batch, helpers: Helpers) -> Losses:
 
 
 def distil(model: Model, batch: Batch, helpers: Helpers) -> Losses:
-    """Slide, with half of the target from a many-step teacher and a critic of mouths and eyes."""
+    """Slide, with half of the target from a many-step teacher."""
     return _slide(model, batch, helpers, truth=0.5)
 
 

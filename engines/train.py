@@ -46,7 +46,7 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
         "--decay", action="store_true", help="let the learning rate fall to zero over --minutes or --steps"
     )
     parser.add_argument("--self-rolled", type=float, default=0.3)
-    parser.add_argument("--adversarial", type=float, default=0.02)
+    parser.add_argument("--adversarial", type=float, default=0.02, help="weight of the critic in distil and slide")
     parser.add_argument("--made", type=float, default=0.4, help="share of made targets")
     parser.add_argument("--stills", type=float, default=0.15, help="share of reopened stills; the rest are clips")
     parser.add_argument("--pool", type=int, default=3000)
@@ -68,6 +68,7 @@ def helpers_for(arguments: argparse.Namespace, model: Model, device: torch.devic
         if arguments.teacher is None:
             raise BadInput("distil needs --teacher, the checkpoint of a trained teacher")
         helpers.teacher = load_model(arguments.teacher).to(device).requires_grad_(False)
+    if arguments.stage in ("distil", "slide") and arguments.adversarial:
         helpers.critic = Critic(model.tier.raster).to(device)
     return helpers
 

@@ -77,7 +77,7 @@ def test_packs_keep_pictures_landmarks_and_splits(packs: Path) -> None:
     assert clip.picture(3).shape == (240, 320, 3)
     assert clip.matte(next(iter(clip.portraits))).shape == (240, 320)
     assert {f.identity for f in load_packs(packs, "dev")}.isdisjoint(f.identity for f in load_packs(packs, "train"))
-    with pytest.raises(BadInput, match="engines.data.packs"):
+    with pytest.raises(BadInput, match="python -m engines"):
         load_packs(packs, "nowhere")
 
 
