@@ -21,6 +21,7 @@ from engines.data.pairs import CONTEXT, Window, changed, make_window, plain_warp
 
 Image = npt.NDArray[np.uint8]
 OPEN = 0.02  # mouth opening from which there is an inside
+WIDE = 0.15
 _EYES = ((mesh.RIGHT_EYE_RING, mesh.RIGHT_IRIS), (mesh.LEFT_EYE_RING, mesh.LEFT_IRIS))
 
 
@@ -47,9 +48,19 @@ class Motions:
             ]
         ]
         self._shapes = np.stack([inside.shape for inside in self.insides])
+        # People hardly ever open their mouths wide: where they do is remembered.
+        self._wide = [
+            (number, int(k))
+            for number, clip in enumerate(self.clips)
+            for k in np.flatnonzero(clip.good & (clip.mouth > WIDE))
+        ]
 
     def draw(self, n: int, random: np.random.Generator) -> tuple[int, list[int]]:
         """A clip and its consecutive frames, ``CONTEXT + n`` of them, mostly far from calm."""
+        if self._wide and random.random() < 0.3:
+            number, j = self._wide[int(random.integers(len(self._wide)))]
+            good = self.clips[number].good
+            return number, [k if good[k] else j for k in np.clip(range(j - CONTEXT, j + n), 0, len(good) - 1)]
         number = int(random.integers(len(self.clips)))
         clip = self.clips[number]
         drawn = random.integers(CONTEXT, len(clip) - n + 1, 4)
@@ -79,7 +90,8 @@ class MadeWindows:
         portrait = plain_warp(picture, landmarks)(at_rest).image
         number, frames = self.motions.draw(n, random)
         clip, neutral = self.motions.clips[number], self.motions.neutrals[number].mean
-        retarget = Retargeter(at_rest, gain=float(random.uniform(0.8, 1.25)))
+        strong = random.random() < 0.3
+        retarget = Retargeter(at_rest, gain=float(random.uniform(1.2, 1.8) if strong else random.uniform(0.8, 1.25)))
         opening = retarget.opening_at_neutral(neutral[0])
         extra = Motion(random.normal(0, [0.08, 0.16, 0.05]).astype(np.float32), np.zeros(2, np.float32), 0.0, opening)
         targets = [retarget(motion_between(neutral, clip.landmarks[k]).plus(extra), neutral[0]) for k in frames]
