@@ -41,6 +41,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, help="checkpoint of a teacher: distil from it")
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--workers", type=int, default=14)
+    parser.add_argument("--dev-pairs", type=int, default=10)
     arguments = parser.parse_args(given)
     shares = SHARES_TAUGHT if arguments.teacher else SHARES
     before = arguments.init
@@ -49,6 +50,7 @@ def main(given: list[str] | None = None) -> None:
         command = [stage, str(run), "--packs", str(arguments.packs), "--tier", arguments.tier, "--decay"]
         command += ["--minutes", str(share * arguments.minutes), "--batch", str(arguments.batch)]
         command += ["--workers", str(arguments.workers), "--fresh", str(max(1, arguments.batch // 4))]
+        command += ["--dev-pairs", str(arguments.dev_pairs)]
         command += ["--init", str(before)] if before else []
         command += ["--teacher", str(arguments.teacher)] if stage == "distil" else []
         train.main(command)

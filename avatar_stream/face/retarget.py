@@ -20,6 +20,8 @@ MAX_TURN = np.radians([20.0, 30.0, 25.0])  # pitch, yaw, roll away from the port
 MAX_SHIFT = 0.45  # of the face width
 SCALE_RANGE = 1.16
 MAX_EXPRESSION = 0.55  # of the eye distance, any landmark
+# Trackers leave a gap between the lids of a closed eye. Of the portrait's own opening: shut below, as driven above.
+SHUT, AS_DRIVEN = 0.3, 0.6
 
 AHEAD = 25.0  # degrees a face may be turned and still count as looking ahead
 CLOSED = 0.02  # mouth opening up to which lips count as closed
@@ -151,6 +153,7 @@ class Retargeter:
         self.gain = gain
         self._pose = geometry.head_pose(rest)
         self._face = self._pose.undo(rest)
+        self._eyes = geometry.eye_openings(rest)
         self._unit = float(np.linalg.norm(self._face[33] - self._face[263]))
         self._width = self._pose.scale * float(np.linalg.norm(self._face[234] - self._face[454]))
         self._ratio: Floats | None = None
@@ -171,6 +174,7 @@ class Retargeter:
         expression = limit * np.tanh(expression / limit)
         face = self._face + expression
         _keep_closed_things_closed(face)
+        _shut_lids(face, self._eyes)
         turn = _soft(motion.turn, MAX_TURN)
         rotation = geometry.from_rotation_vector(turn) @ self._pose.rotation
         scale = self._pose.scale * math.exp(float(_soft(motion.scale, math.log(SCALE_RANGE))))
@@ -309,6 +313,17 @@ def _soft(value: npt.ArrayLike, limit: npt.ArrayLike) -> npt.NDArray[np.float64]
     knee = top / 2
     bent = knee + (top - knee) * np.tanh(np.maximum(size - knee, 0) / (top - knee))
     return np.asarray(np.sign(v) * np.where(size <= knee, size, bent))
+
+
+def _shut_lids(face: Floats, at_rest: tuple[float, float]) -> None:
+    """Bring lids that have all but closed together, a little above the lower one (in place)."""
+    for now, then, (upper, lower, _) in zip(geometry.eye_openings(face), at_rest, _LIDS, strict=True):
+        share = min(max((now / max(then, 1e-3) - SHUT) / (AS_DRIVEN - SHUT), 0.0), 1.0)
+        left = share * share * (3 - 2 * share)
+        above, below = list(upper[1:-1]), list(lower[1:-1])
+        seam = 0.75 * face[below] + 0.25 * face[above]
+        face[above] = seam + left * (face[above] - seam)
+        face[below] = seam + left * (face[below] - seam)
 
 
 def _keep_closed_things_closed(face: Floats) -> None:

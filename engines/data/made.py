@@ -16,6 +16,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.retarget import Motion, Neutral, Retargeter, motion_between
 from avatar_stream.portrait.aligned import rest_face
 from avatar_stream.portrait.raster import inverse_affines, triangle_map
+from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
 from engines.data.pairs import CONTEXT, Window, changed, make_window, plain_warp
 
@@ -48,17 +49,19 @@ class Motions:
             ]
         ]
         self._shapes = np.stack([inside.shape for inside in self.insides])
-        # People hardly ever open their mouths wide: where they do is remembered.
-        self._wide = [
+        # People hardly ever open their mouths wide or shut their eyes for long: where they do is remembered.
+        self._rare = [
             (number, int(k))
             for number, clip in enumerate(self.clips)
-            for k in np.flatnonzero(clip.good & (clip.mouth > WIDE))
+            for k in np.flatnonzero(
+                clip.good & ((clip.mouth > WIDE) | (clip.eyes < 0.35 * np.median(clip.eyes[clip.good])))
+            )
         ]
 
     def draw(self, n: int, random: np.random.Generator) -> tuple[int, list[int]]:
         """A clip and its consecutive frames, ``CONTEXT + n`` of them, mostly far from calm."""
-        if self._wide and random.random() < 0.3:
-            number, j = self._wide[int(random.integers(len(self._wide)))]
+        if self._rare and random.random() < 0.4:
+            number, j = self._rare[int(random.integers(len(self._rare)))]
             good = self.clips[number].good
             return number, [k if good[k] else j for k in np.clip(range(j - CONTEXT, j + n), 0, len(good) - 1)]
         number = int(random.integers(len(self.clips)))
@@ -100,6 +103,7 @@ class MadeWindows:
         if random.random() < 0.6:
             inside = self.motions.inside_like(mouth_shape(targets[CONTEXT]), random)
         blind, irises = _without_irises(picture, landmarks)
+        lidded = _without_eyes(picture, landmarks)
         warp = plain_warp(blind, landmarks)
         skin = rest_face(picture, landmarks).skin
         pictures = []
@@ -109,6 +113,9 @@ class MadeWindows:
             for (ring, points), iris in zip(_EYES, irises, strict=True):
                 if iris is not None:
                     _paste_iris(made, target, ring, points, iris)
+            shut = _shut(target, landmarks)
+            if max(shut) > 0:
+                _close_lids(made, target, _moved(warp, lidded, target), shut, skin)
             opened = geometry.mouth_opening(target)
             if opened > OPEN and not (keep_own and opened < 1.7 * own):
                 paint_inside(made, target, skin, inside or Inside(clip, k, mouth_shape(clip.landmarks[k])))
@@ -224,6 +231,45 @@ def _paste_iris(picture: Image, target: Floats, ring: tuple[int, ...], points: t
     alpha = np.clip((1 - distance) * radius + 0.5, 0, 1) * _filled(lids - [left, top], bottom - top, right - left)
     region = np.s_[top:bottom, left:right]
     picture[region] = np.clip(picture[region] + alpha[..., None] * (colour - picture[region]), 0, 255)
+
+
+def _shut(target: Floats, landmarks: Floats) -> tuple[float, float]:
+    """How far each lid (right, left) has come down over the last third of its way, 0..1."""
+    openings = zip(geometry.eye_openings(target), geometry.eye_openings(landmarks), strict=True)
+    right, left = (1 - min(max(now / max(then, 1e-3) / 0.35, 0.0), 1.0) for now, then in openings)
+    return right, left
+
+
+def _without_eyes(picture: Image, landmarks: Floats) -> Image:
+    """The picture with both eyes grown over by the skin around them."""
+    height, width = picture.shape[:2]
+    reach = max(3, round(geometry.eye_distance(landmarks) / 22)) | 1
+    mask = np.maximum.reduce([_filled(landmarks[list(ring), :2], height, width) for ring, _ in _EYES])
+    mask = cv2.dilate((mask > 0.05).astype(np.uint8), np.ones((reach, reach), np.uint8))
+    return np.asarray(cv2.inpaint(picture, mask, 3, cv2.INPAINT_TELEA), np.uint8)
+
+
+def _moved(warp: PortraitWarp, picture: Image, target: Floats) -> Image:
+    """Another picture moved as ``warp`` moves its own."""
+    flow = cv2.resize(warp.flow(target)[0], warp.size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.remap(picture, flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _close_lids(picture: Image, target: Floats, lidded: Image, shut: tuple[float, float], skin: Floats) -> None:
+    """Lay skin over shut eyes and a dark line where the lids meet (in place): a warp leaves a slit of the eye."""
+    height, width = picture.shape[:2]
+    span = geometry.eye_distance(target)
+    for share, (ring, _) in zip(shut, _EYES, strict=True):
+        over = np.zeros((height, width), np.uint8)
+        line = np.zeros((height, width), np.uint8)
+        points = np.round(target[list(ring), :2] * 16).astype(np.int32)
+        cv2.polylines(over, [points], True, 255, max(3, round(span / 9)), cv2.LINE_AA, 4)
+        upper = points[: len(mesh.RIGHT_LID_UPPER)]
+        cv2.polylines(line, [upper], False, 255, max(1, round(span / 60)), cv2.LINE_AA, 4)
+        alpha = cv2.GaussianBlur(over, (0, 0), span / 60).astype(np.float32)[..., None] * (share / 255)
+        picture[:] = np.clip(picture + alpha * (lidded.astype(np.float32) - picture), 0, 255)
+        alpha = cv2.GaussianBlur(line, (0, 0), 0.6).astype(np.float32)[..., None] * (0.6 * share / 255)
+        picture[:] = np.clip(picture + alpha * (0.3 * skin - picture), 0, 255)
 
 
 def _filled(polygon: npt.NDArray[np.float32], height: int, width: int) -> Floats:

@@ -14,7 +14,7 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face import geometry
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip, Recorder
-from engines import evaluate, export, train
+from engines import evaluate, export, lease, train
 from engines.checkpoint import keep_model, load_model
 from engines.data.made import MadeWindows, Motions
 from engines.data.packs import check_splits, load_packs, write_packs
@@ -182,6 +182,17 @@ def test_a_kept_model_is_the_model(trained: tuple[Path, dict[str, list[dict[str,
     again = load_model(tmp_path / "kept.npz", "toy").state_dict()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(again[name], value, atol=2e-3, rtol=2e-3)
+
+
+def test_a_lease_keeps_what_it_trained(packs: Path, tmp_path: Path) -> None:
+    command = ["--packs", str(packs), "--out", str(tmp_path), "--minutes", "0.001", "--tier", "toy"]
+    lease.main([*command, "--batch", "4", "--workers", "0", "--dev-pairs", "1"])
+    kept = tmp_path / "toy.npz"
+    assert not kept.exists()
+    kept.write_bytes(b"".join(piece.read_bytes() for piece in sorted(tmp_path.glob("toy.npz.*"))))
+    assert load_model(kept, "toy").tier.name == "toy"
+    assert (tmp_path / "slide" / "log.csv").is_file()
+    assert not list(tmp_path.glob("*/last.pt"))
 
 
 def test_release_is_exported_measured_and_refused_when_worse(
