@@ -73,14 +73,18 @@ class Signals:
 
 
 # A driver who does not move a thing says nothing of how it is followed: least deviation, by signal.
-MOVES = {"mouth": 0.015, "blink": 0.03, "gaze": 0.02, "yaw": 1.5, "pitch": 1.5}
+MOVES = {"mouth": 0.015, "blink": 0.03, "gaze": 0.015, "yaw": 1.5, "pitch": 1.5}
 
 
 def followed(driver: Signals, avatar: Signals) -> dict[str, float]:
     """Correlation with the driver and range relative to the driver's, for what the driver moves."""
     row = {}
+    # Where an eye that is shut looks is only the tracker's guess.
+    looking = driver.blink > 0.6 * np.median(driver.blink)
     for name, least in MOVES.items():
         theirs, ours = getattr(driver, name), getattr(avatar, name)
+        if name == "gaze":
+            theirs, ours = theirs[looking], ours[looking]
         if np.std(theirs) > least:
             row[name] = float(np.corrcoef(theirs, ours)[0, 1])
             row[f"{name}_range"] = float(np.std(ours) / np.std(theirs))

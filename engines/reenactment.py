@@ -135,6 +135,35 @@ def _judged(portrait: Portrait, clip: Footage, outputs: list[Image], judge: Iden
     return row
 
 
+def gaze_sweep(networks: Networks | None, stills: list[Footage], frames: int = 60) -> list[Row]:
+    """Portraits told to look from side to side, the head still: is that where the tracker sees them look?
+
+    The clips hardly look anywhere (a hundredth of an eye's width), so that what correlates there is noise.
+    """
+    rows = []
+    for still in stills:
+        portrait = prepare_tracked(still.picture(0), still.landmarks[0], 512)
+        engine = PortraitEngine(portrait, networks)
+        pose = geometry.head_pose(portrait.landmarks)
+        asked, outputs = [], []
+        for k in range(frames):
+            face = pose.undo(portrait.landmarks)
+            width = float(np.linalg.norm(face[33] - face[133]))
+            phase = 2 * np.pi * k / 30
+            face[468:478, :2] += np.array([0.1 * np.sin(phase), 0.02 * np.sin(0.7 * phase)], np.float32) * width
+            target = pose.apply(face)
+            asked.append(float(geometry.gaze(target)[0]))
+            outputs.append(engine(target).picture)
+        outputs = outputs[engine.delay :] + [frame.picture for frame in engine.flush()]
+        found = track_again(outputs)
+        both = [(a, float(geometry.gaze(face)[0])) for a, face in zip(asked, found, strict=True) if face is not None]
+        wanted, seen = np.array(both).T
+        rows.append(
+            {"gaze": float(np.corrcoef(wanted, seen)[0, 1]), "gaze_range": float(np.std(seen) / np.std(wanted))}
+        )
+    return rows
+
+
 def roll_out(networks: Networks, still: Footage, clip: Footage, minutes: float, judge: IdentityJudge) -> Row:
     """A portrait driven for ``minutes`` by a clip played to and fro; identity in its first and its last minute."""
     portrait = prepare_tracked(still.picture(0), still.landmarks[0], 512)

@@ -96,6 +96,11 @@ class MadeWindows:
         strong = random.random() < 0.3
         retarget = Retargeter(at_rest, gain=float(random.uniform(1.2, 1.8) if strong else random.uniform(0.8, 1.25)))
         opening = retarget.opening_at_neutral(neutral[0])
+        if random.random() < 0.6:
+            # Hardly anybody looks aside in front of a camera; users will.
+            look = np.clip(random.normal(0, [0.03, 0.01]), -0.06, 0.06)
+            opening = opening.copy()
+            opening[468:478, :2] += look.astype(np.float32)
         extra = Motion(random.normal(0, [0.08, 0.16, 0.05]).astype(np.float32), np.zeros(2, np.float32), 0.0, opening)
         targets = [retarget(motion_between(neutral, clip.landmarks[k]).plus(extra), neutral[0]) for k in frames]
         own = float(self.still.mouth[0])
