@@ -44,7 +44,7 @@ $(VENV)/.installed: pyproject.toml scripts/setup.sh
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --quiet -e ".[test,train]"
+	$(BIN)/pip install --quiet -e ".[test,train,evaluate]"
 	touch $@
 
 browser-system:

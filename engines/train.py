@@ -45,7 +45,7 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--decay", action="store_true", help="let the learning rate fall to zero over --minutes or --steps"
     )
-    parser.add_argument("--self-rolled", type=float, default=0.3)
+    parser.add_argument("--self-rolled", type=float, help="share of steps that start from the model's own guess")
     parser.add_argument("--adversarial", type=float, default=0.02, help="weight of the critic in distil and slide")
     parser.add_argument("--made", type=float, default=0.4, help="share of made targets")
     parser.add_argument("--stills", type=float, default=0.15, help="share of reopened stills; the rest are clips")
@@ -61,7 +61,11 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
 
 def helpers_for(arguments: argparse.Namespace, model: Model, device: torch.device) -> Helpers:
     """What the stage needs beside the model."""
-    helpers = Helpers(self_rolled=arguments.self_rolled, adversarial=arguments.adversarial)
+    # One slot alone mostly starts from pure noise; in a window the older slot always has a guess to go on from.
+    self_rolled = (
+        {"motion": 0.3}.get(arguments.stage, 0.95) if arguments.self_rolled is None else arguments.self_rolled
+    )
+    helpers = Helpers(self_rolled=self_rolled, adversarial=arguments.adversarial)
     if arguments.stage == "identity":
         helpers.recognition = Recognition(people_in(arguments.packs), model.tier.identity).to(device)
     if arguments.stage == "distil":

@@ -83,6 +83,9 @@ class Denoiser(nn.Module):
         self.leave = nn.Sequential(nn.GroupNorm(8, low), nn.SiLU(), nn.Conv2d(low, tier.latent, 3, padding=1))
         self.noise = nn.Sequential(nn.Linear(32, e), nn.SiLU(), nn.Linear(e, e))
         self.identity = nn.Linear(tier.identity, e)
+        nn.init.zeros_(
+            self.identity.weight
+        )  # motion is trained without it: switched on, it must not shake what is there
         nn.init.zeros_(self.leave[-1].weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, conditioning: Tensor, level: Tensor, z_id: Tensor, sink: Tensor) -> Tensor:
