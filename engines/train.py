@@ -134,7 +134,7 @@ def train(arguments: argparse.Namespace) -> None:
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         step, samples = step + 1, samples + arguments.batch
-        keep = min(0.999, 1 - 1 / (0.1 * (step - first) + 1))
+        keep = min(0.999, 1 - 1 / (0.25 * (step - first) + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
         seen.append({name: float(loss.detach()) for name, loss in losses.items()})

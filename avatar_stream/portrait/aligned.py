@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.face import geometry, mesh
+from avatar_stream.face import geometry
 from avatar_stream.face.drawing import RASTER_SIZE, UNKNOWN, landmark_raster
 from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.warp import GRID, Warped
@@ -80,6 +80,13 @@ def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInpu
     cv2.max(_aligned_stretch(warped, matrix), _unknown(raster, target, rest, mouth), dst=raster[UNKNOWN])
     if mouth > 0:
         _fill_mouth(image[_LOWER], raster[0, RASTER_SIZE // 2 :], mouth, rest)
+    for side, open_now, open_then in zip(_SIDES, geometry.eye_openings(target), rest.eyes, strict=True):
+        shut = 1 - _step(0.2, 0.45, open_now / max(open_then, 1e-3))
+        if shut > 0:
+            region = _eye_region(raster, side)[_EYE_CELLS]
+            scale = ALIGNED_SIZE // RASTER_SIZE
+            rows = slice(_EYE_CELLS.start * scale, _EYE_CELLS.stop * scale)
+            _fill_lid(image[rows, side.start * scale : side.stop * scale], region, shut)
     return AlignedInput(image, raster, residual_gate(raster[UNKNOWN]), matrix)
 
 
@@ -105,25 +112,39 @@ def _fill_mouth(lower: Image, hole: Image, share: float, rest: RestFace) -> None
     lower[:] = lower + filled * (np.float32(0.8) * tone + np.float32(0.1) * rest.skin - lower)
 
 
+def _fill_lid(band: Image, region: Image, share: float) -> None:
+    """Grow skin over an eye that is all but shut (in place): a warp squeezes the open eye into a slit."""
+    height, width = band.shape[:2]
+    inside = cv2.resize(region, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32) * (1 / 255)
+    outside = (1 - inside)[..., None]
+    around = cv2.blur(band * outside, _AROUND)
+    known = cv2.blur(outside, _AROUND)[..., None]
+    skin = around / np.maximum(known, 1e-3)
+    band[:] = band + inside[..., None] * np.float32(share) * (skin - band)
+
+
 def _unknown(raster: Image, target: Floats, rest: RestFace, mouth: float) -> Image:
     """Mouth that opened, lids that moved, irises that turned: 255 where nothing is known of them."""
     out = np.asarray(raster[0] * np.float32(mouth), np.uint8)
     turned = float(np.linalg.norm(geometry.gaze(target) - rest.gaze))
-    for open_now, open_then, ring in zip(
-        geometry.eye_openings(target), rest.eyes, (mesh.RIGHT_EYE_RING, mesh.LEFT_EYE_RING), strict=True
-    ):
+    for side, open_now, open_then in zip(_SIDES, geometry.eye_openings(target), rest.eyes, strict=True):
         moved = max(_step(0.06, 0.2, abs(open_now - open_then)), _step(0.02, 0.07, turned))
         if moved > 0:
-            half = RASTER_SIZE // 2
-            side = slice(0, half) if ring is mesh.RIGHT_EYE_RING else slice(half, RASTER_SIZE)
-            # The lines of the lids are marked too: a closed eye has no opening left to mark.
-            region = cv2.dilate(cv2.max(raster[2][:, side], raster[4][:, side] * _BELOW_BROWS), _BLOB)
+            region = _eye_region(raster, side)
             out[:, side] = cv2.max(out[:, side], np.asarray(region * np.float32(moved), np.uint8))
     return out
 
 
+def _eye_region(raster: Image, side: slice) -> Image:
+    """An eye's opening and the lines of its lids: a closed eye has no opening left to mark."""
+    return np.asarray(cv2.dilate(cv2.max(raster[2][:, side], raster[4][:, side] * _BELOW_BROWS), _BLOB), np.uint8)
+
+
+_SIDES = (slice(0, RASTER_SIZE // 2), slice(RASTER_SIZE // 2, RASTER_SIZE))  # of the right eye, of the left
+_AROUND = (21, 15)  # pixels over which skin is taken for a lid
 _BLOB = np.ones((3, 3), np.uint8)
 # Lids lie in a band of the aligned frame; brows above it are no unknown.
+_EYE_CELLS = slice(round(0.23 * RASTER_SIZE), round(0.52 * RASTER_SIZE))  # rows of the raster with an eye and around
 _BELOW_BROWS = np.zeros((RASTER_SIZE, 1), np.uint8)
 _BELOW_BROWS[round(0.29 * RASTER_SIZE) : round(0.45 * RASTER_SIZE)] = 1
 
