@@ -19,6 +19,7 @@ Image = npt.NDArray[np.uint8]
 
 ALIGNED_SIZE: Final = 192
 GATE: Final = 5  # raster cells by which the gate is wider than the unknown, and softer
+LASHES: Final = 0.45  # how dark the line of shut lids is
 _LOWER = np.s_[ALIGNED_SIZE // 2 :]  # rows of the aligned frame with the mouth in them
 
 
@@ -84,9 +85,10 @@ def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInpu
         shut = 1 - _step(0.2, 0.45, open_now / max(open_then, 1e-3))
         if shut > 0:
             region = _eye_region(raster, side)[_EYE_CELLS]
+            lashes = (raster[4][:, side] * _BELOW_BROWS)[_EYE_CELLS]
             scale = ALIGNED_SIZE // RASTER_SIZE
             rows = slice(_EYE_CELLS.start * scale, _EYE_CELLS.stop * scale)
-            _fill_lid(image[rows, side.start * scale : side.stop * scale], region, shut)
+            _fill_lid(image[rows, side.start * scale : side.stop * scale], region, lashes, shut)
     return AlignedInput(image, raster, residual_gate(raster[UNKNOWN]), matrix)
 
 
@@ -112,14 +114,18 @@ def _fill_mouth(lower: Image, hole: Image, share: float, rest: RestFace) -> None
     lower[:] = lower + filled * (np.float32(0.8) * tone + np.float32(0.1) * rest.skin - lower)
 
 
-def _fill_lid(band: Image, region: Image, share: float) -> None:
-    """Grow skin over an eye that is all but shut (in place): a warp squeezes the open eye into a slit."""
+def _fill_lid(band: Image, region: Image, lashes: Image, share: float) -> None:
+    """Grow skin over an eye that is all but shut, dark where the lids meet (in place).
+
+    A warp squeezes the open eye into a slit instead.
+    """
     height, width = band.shape[:2]
     inside = cv2.resize(region, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32) * (1 / 255)
     outside = (1 - inside)[..., None]
     around = cv2.blur(band * outside, _AROUND)
     known = cv2.blur(outside, _AROUND)[..., None]
-    skin = around / np.maximum(known, 1e-3)
+    line = cv2.resize(lashes, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)[..., None]
+    skin = around / np.maximum(known, 1e-3) * (1 - line * np.float32(LASHES / 255))
     band[:] = band + inside[..., None] * np.float32(share) * (skin - band)
 
 
