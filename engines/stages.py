@@ -177,7 +177,9 @@ def _slide(model: Model, batch: Batch, helpers: Helpers, truth: float) -> Losses
         with torch.no_grad():
             taught = painted(helpers.teacher, batch, rolled_out(helpers.teacher, batch, helpers.teacher.tier.steps))
         mixed = truth * batch.target + (1 - truth) * taught.float().unflatten(0, batch.target.shape[:2])
-        batch = Batch(batch.reference, batch.shown, mixed, batch.raster, batch.gate, batch.person)
+        asked = Batch(batch.reference, batch.shown, mixed, batch.raster, batch.gate, batch.person)
+    else:
+        asked = batch
     noise = NOISE.like(seen.residual[:, :1])
     levels = torch.tensor([[0.5, 1.0]], device=noise.device).expand(len(noise), -1)
     with torch.no_grad():
@@ -188,7 +190,7 @@ def _slide(model: Model, batch: Batch, helpers: Helpers, truth: float) -> Losses
         noisy = torch.cat([noised(guess, noise, 0.5), noise], 1)
         clean = model.denoiser(noisy, seen.conditioning[:, k - 1 : k + 1], levels, z_id, sink)
         picture = painted(model, pair, clean)
-        losses = {"reconstruction": wanted(model, pair, picture)}
+        losses = {"reconstruction": wanted(model, _frames(asked, k - 1, k + 1), picture)}
         if helpers.critic is not None and helpers.adversarial:
             losses |= _judged(helpers.critic, pair, picture, helpers.adversarial)
         total.append(losses)

@@ -121,7 +121,7 @@ def train(arguments: argparse.Namespace) -> None:
         done = max(
             (time.monotonic() - began) / 60 / arguments.minutes, (step - first) / max(arguments.steps - first, 1)
         )
-        rate = arguments.rate * min(1.0, (step + 1) / 200, (step - first + 1) / 20)
+        rate = arguments.rate * min(1.0, (step - first + 1) / (20 if arguments.init or first else 100))
         if arguments.decay:
             rate *= max(0.02, 1 - done)
         for group in optimizer.param_groups:

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from avatar_stream.portrait.window import CARRIED, Networks, RollingWindow
 from avatar_stream.runtime.network import load_network, zeros
 from engines.data.pairs import CONTEXT
 from engines.export import TickGraph, export
+from engines.losses import Critic, critic_loss
 from engines.networks.codec import GuidedDecoder, encode
 from engines.networks.config import LIVE_256, LIVE_512, TEACHER_256, TOY, Tier
 from engines.networks.landmarks import LandmarkEncoder
@@ -92,3 +94,17 @@ def test_the_export_rolls_like_the_model(runtime: str, tmp_path: Path) -> None:
         state = {name: out[f"next_{name}"] for name in CARRIED}
     window = RollingWindow(Networks(runtime=runtime, folder=tmp_path), np.full((192, 192, 3), 90, np.uint8))
     assert window.push(frame["shown"][0], frame["raster"][0]).shape == (192, 192, 3)
+
+
+def test_the_critic_learns_what_is_painted() -> None:
+    torch.manual_seed(0)
+    critic = Critic(7, width=16)
+    optimizer = torch.optim.AdamW(critic.parameters(), 2e-3)
+    shown, raster = torch.zeros(4, 3, 192, 192), torch.zeros(4, 7, 96, 96)
+    for _ in range(25):
+        real = torch.rand(4, 3, 192, 192) * 2 - 1
+        loss = critic_loss(critic(real, shown, raster), critic(F.avg_pool2d(real, 3, 1, 1), shown, raster))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 1.2  # 2 is chance
