@@ -27,12 +27,11 @@ class ReferenceGraph(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.encoder, self.identity = model.reference, model.identity
+        self.model = model
 
     def forward(self, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        face = _pixels(reference)
-        code, sink = self.encoder(face)
-        return code, sink, self.identity(face)
+        code, sink, z_id = self.model.refer(_pixels(reference))
+        return code, sink, z_id
 
 
 class TickGraph(nn.Module):
