@@ -13,13 +13,13 @@ import numpy.typing as npt
 from avatar_stream.face import geometry
 from avatar_stream.face.drawing import RASTER_SIZE, UNKNOWN, landmark_raster
 from avatar_stream.face.mesh import Floats
+from avatar_stream.portrait.eyes import Gaze, shut_lid
 from avatar_stream.portrait.warp import GRID, Warped
 
 Image = npt.NDArray[np.uint8]
 
 ALIGNED_SIZE: Final = 192
 GATE: Final = 5  # raster cells by which the gate is wider than the unknown, and softer
-LASHES: Final = 0.45  # how dark the line of shut lids is
 _LOWER = np.s_[ALIGNED_SIZE // 2 :]  # rows of the aligned frame with the mouth in them
 
 
@@ -34,6 +34,7 @@ class RestFace:
     mouth: float
     eyes: tuple[float, float]
     gaze: Floats
+    eyes_turned: Gaze
     skin: Floats  # mean RGB of cheeks and nose
 
 
@@ -60,13 +61,15 @@ def to_aligned(image: npt.NDArray[np.uint8], matrix: Floats, size: int = ALIGNED
 
 def rest_face(crop: Image, landmarks: Floats) -> RestFace:
     """Describe a portrait crop ``(h, w, 3)`` with its landmarks in crop pixels."""
-    image = to_aligned(crop, geometry.aligned_frame(landmarks, ALIGNED_SIZE))
+    matrix = geometry.aligned_frame(landmarks, ALIGNED_SIZE)
+    image = to_aligned(crop, matrix)
     skin = image[100:140, 40:152].reshape(-1, 3).mean(0)  # cheeks and nose
     return RestFace(
         image,
         geometry.mouth_opening(landmarks),
         geometry.eye_openings(landmarks),
         geometry.gaze(landmarks),
+        Gaze(image, geometry.transform_2d(matrix, landmarks)),
         np.asarray(skin, np.float32),
     )
 
@@ -75,10 +78,14 @@ def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInpu
     """Align a warped crop by its target landmarks ``(478, 3)``, and mark what the warp cannot know."""
     matrix = geometry.aligned_frame(target, ALIGNED_SIZE)
     image = to_aligned(warped.image, matrix)
-    points = (geometry.transform_2d(matrix, target) + 0.5) / ALIGNED_SIZE
-    raster = landmark_raster(points)
+    points = geometry.transform_2d(matrix, target)
+    raster = landmark_raster((points + 0.5) / ALIGNED_SIZE)
     mouth = _step(0.012, 0.05, geometry.mouth_opening(target) - 1.2 * rest.mouth)
-    cv2.max(_aligned_stretch(warped, matrix), _unknown(raster, target, rest, mouth), dst=raster[UNKNOWN])
+    turned = _step(0.03, 0.08, float(np.linalg.norm(geometry.gaze(target) - rest.gaze)))
+    unknown = _unknown(raster, target, rest, mouth, turned)
+    cv2.max(_aligned_stretch(warped, matrix), unknown, dst=raster[UNKNOWN])
+    if turned > 0:
+        rest.eyes_turned.turn(image, points, turned)
     if mouth > 0:
         _fill_mouth(image[_LOWER], raster[0, RASTER_SIZE // 2 :], mouth, rest)
     for side, open_now, open_then in zip(_SIDES, geometry.eye_openings(target), rest.eyes, strict=True):
@@ -88,7 +95,7 @@ def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInpu
             lashes = (raster[4][:, side] * _BELOW_BROWS)[_EYE_CELLS]
             scale = ALIGNED_SIZE // RASTER_SIZE
             rows = slice(_EYE_CELLS.start * scale, _EYE_CELLS.stop * scale)
-            _fill_lid(image[rows, side.start * scale : side.stop * scale], region, lashes, shut)
+            shut_lid(image[rows, side.start * scale : side.stop * scale], region, lashes, shut)
     return AlignedInput(image, raster, residual_gate(raster[UNKNOWN]), matrix)
 
 
@@ -114,27 +121,11 @@ def _fill_mouth(lower: Image, hole: Image, share: float, rest: RestFace) -> None
     lower[:] = lower + filled * (np.float32(0.8) * tone + np.float32(0.1) * rest.skin - lower)
 
 
-def _fill_lid(band: Image, region: Image, lashes: Image, share: float) -> None:
-    """Grow skin over an eye that is all but shut, dark where the lids meet (in place).
-
-    A warp squeezes the open eye into a slit instead.
-    """
-    height, width = band.shape[:2]
-    inside = cv2.resize(region, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32) * (1 / 255)
-    outside = (1 - inside)[..., None]
-    around = cv2.blur(band * outside, _AROUND)
-    known = cv2.blur(outside, _AROUND)[..., None]
-    line = cv2.resize(lashes, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)[..., None]
-    skin = around / np.maximum(known, 1e-3) * (1 - line * np.float32(LASHES / 255))
-    band[:] = band + inside[..., None] * np.float32(share) * (skin - band)
-
-
-def _unknown(raster: Image, target: Floats, rest: RestFace, mouth: float) -> Image:
+def _unknown(raster: Image, target: Floats, rest: RestFace, mouth: float, turned: float) -> Image:
     """Mouth that opened, lids that moved, irises that turned: 255 where nothing is known of them."""
     out = np.asarray(raster[0] * np.float32(mouth), np.uint8)
-    turned = float(np.linalg.norm(geometry.gaze(target) - rest.gaze))
     for side, open_now, open_then in zip(_SIDES, geometry.eye_openings(target), rest.eyes, strict=True):
-        moved = max(_step(0.06, 0.2, abs(open_now - open_then)), _step(0.02, 0.07, turned))
+        moved = max(_step(0.06, 0.2, abs(open_now - open_then)), turned)
         if moved > 0:
             region = _eye_region(raster, side)
             out[:, side] = cv2.max(out[:, side], np.asarray(region * np.float32(moved), np.uint8))
@@ -147,7 +138,6 @@ def _eye_region(raster: Image, side: slice) -> Image:
 
 
 _SIDES = (slice(0, RASTER_SIZE // 2), slice(RASTER_SIZE // 2, RASTER_SIZE))  # of the right eye, of the left
-_AROUND = (21, 15)  # pixels over which skin is taken for a lid
 _BLOB = np.ones((3, 3), np.uint8)
 # Lids lie in a band of the aligned frame; brows above it are no unknown.
 _EYE_CELLS = slice(round(0.23 * RASTER_SIZE), round(0.52 * RASTER_SIZE))  # rows of the raster with an eye and around

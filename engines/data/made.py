@@ -15,6 +15,7 @@ from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.retarget import Motion, Neutral, Retargeter, motion_between
 from avatar_stream.portrait.aligned import rest_face
+from avatar_stream.portrait.eyes import EYES, filled, set_iris, without_irises
 from avatar_stream.portrait.raster import inverse_affines, triangle_map
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
@@ -23,7 +24,6 @@ from engines.data.pairs import CONTEXT, Window, changed, make_window, plain_warp
 Image = npt.NDArray[np.uint8]
 OPEN = 0.02  # mouth opening from which there is an inside
 WIDE = 0.15
-_EYES = ((mesh.RIGHT_EYE_RING, mesh.RIGHT_IRIS), (mesh.LEFT_EYE_RING, mesh.LEFT_IRIS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class MadeWindows:
         inside: Inside | None = None
         if random.random() < 0.6:
             inside = self.motions.inside_like(mouth_shape(targets[CONTEXT]), random)
-        blind, irises = _without_irises(picture, landmarks)
+        blind, irises = without_irises(picture, landmarks)
         lidded = _without_eyes(picture, landmarks)
         warp = plain_warp(blind, landmarks)
         skin = rest_face(picture, landmarks).skin
@@ -115,9 +115,9 @@ class MadeWindows:
         keep_own = own > 2 * OPEN and random.random() < 0.5
         for k, target in zip(frames[CONTEXT:], targets[CONTEXT:], strict=True):
             made = np.ascontiguousarray(warp(target).image)
-            for (ring, points), iris in zip(_EYES, irises, strict=True):
+            for eye, iris in enumerate(irises):
                 if iris is not None:
-                    _paste_iris(made, target, ring, points, iris)
+                    set_iris(made, target, eye, iris)
             shut = _shut(target, landmarks)
             if max(shut) > 0:
                 _close_lids(made, target, _moved(warp, lidded, target), shut, skin)
@@ -154,88 +154,11 @@ def paint_inside(picture: Image, target: Floats, skin: Floats, inside: Inside) -
     ).astype(np.float32)
     moved = cv2.remap(donor, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     light = np.clip(skin / np.maximum(rest_face(donor, points).skin, 8), 0.5, 2.0) ** 0.8
-    mask = _filled(ring - [left, top], side, side) * (seen >= 0)
+    mask = filled(ring - [left, top], side, side) * (seen >= 0)
     mask = cv2.GaussianBlur(mask, (0, 0), 0.7)[..., None]
     region = np.s_[top:bottom, left:right]
     inner = np.s_[: bottom - top, : right - left]
     picture[region] = np.clip(picture[region] + mask[inner] * (moved[inner] * light - picture[region]), 0, 255)
-
-
-@dataclass(frozen=True, slots=True)
-class _Iris:
-    """An iris as seen: its picture, where it is visible, centre and radius, and its colour by distance."""
-
-    picture: Image
-    visible: Floats
-    centre: Floats
-    radius: float
-    profile: Floats  # (BINS, 3)
-
-
-_BINS = 6
-
-
-def _without_irises(picture: Image, landmarks: Floats) -> tuple[Image, list[_Iris | None]]:
-    """The picture with both eyes all white, and the irises that were in them."""
-    blind = picture.copy()
-    height, width = picture.shape[:2]
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    irises: list[_Iris | None] = []
-    for ring, points in _EYES:
-        centre = landmarks[points[0], :2]
-        radius = float(np.linalg.norm(landmarks[list(points[1:]), :2] - centre, axis=1).mean())
-        eye = _filled(landmarks[list(ring), :2], height, width)
-        distance = np.hypot(x - centre[0], y - centre[1])
-        white = (eye > 0.9) & (distance > 1.2 * radius)
-        seen = (eye > 0.9) & (distance < radius)
-        if white.sum() < 8 or seen.sum() < 12 or radius < 2:
-            irises.append(None)
-            continue
-        whites = picture[white].astype(np.float32)
-        bright = whites.sum(1) >= np.median(whites.sum(1))
-        tone = np.median(whites[bright], 0)
-        rows = landmarks[list(ring), 1]
-        down = np.clip((y - rows.min()) / max(float(np.ptp(rows)), 1.0), 0, 1)[..., None]
-        hidden = cv2.GaussianBlur(((eye > 0.5) & (distance < 1.15 * radius)).astype(np.float32), (0, 0), 0.8)
-        hidden = (hidden * eye)[..., None]
-        blind = np.clip(blind + hidden * (tone * (0.78 + 0.22 * down) - blind), 0, 255).astype(np.uint8)
-        bins = np.minimum((distance / radius * _BINS).astype(int), _BINS)
-        profile = np.zeros((_BINS, 3), np.float32)
-        for k in range(_BINS):
-            ring_pixels = picture[seen & (bins == k)]
-            profile[k] = np.median(ring_pixels, 0) if len(ring_pixels) else profile[max(k - 1, 0)]
-        visible = cv2.GaussianBlur(cv2.erode(seen.astype(np.float32), np.ones((3, 3))), (0, 0), 0.7)
-        irises.append(_Iris(picture, visible, centre, radius, profile))
-    return blind, irises
-
-
-def _paste_iris(picture: Image, target: Floats, ring: tuple[int, ...], points: tuple[int, ...], iris: _Iris) -> None:
-    """Set an iris where ``target`` looks, behind its lids (in place)."""
-    centre = target[points[0], :2]
-    radius = float(np.linalg.norm(target[list(points[1:]), :2] - centre, axis=1).mean())
-    lids = target[list(ring), :2]
-    reach = int(radius) + 3
-    left, top = (max(int(v) - reach, 0) for v in centre)
-    right, bottom = (min(int(v) + reach + 1, s) for v, s in zip(centre, picture.shape[1::-1], strict=True))
-    if right - left < 3 or bottom - top < 3 or radius < 1.5:
-        return
-    y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
-    distance = np.hypot(x - centre[0], y - centre[1]) / radius
-    at = (np.stack([x, y], -1) - centre) * (iris.radius / radius) + iris.centre
-    at = at.astype(np.float32)
-    seen = cv2.remap(iris.picture, at, None, cv2.INTER_LINEAR).astype(np.float32)
-    visible = cv2.remap(iris.visible.astype(np.float32), at, None, cv2.INTER_LINEAR)[..., None]
-    bins = np.clip(distance * _BINS - 0.5, 0, _BINS - 1)
-    low = bins.astype(int)
-    share = (bins - low)[..., None]
-    completed = iris.profile[low] * (1 - share) + iris.profile[np.minimum(low + 1, _BINS - 1)] * share
-    colour = completed + visible * (seen - completed)
-    # The upper lid throws a shadow on the iris.
-    down = (y - lids[:, 1].min()) / max(float(np.ptp(lids[:, 1])), 1.0)
-    colour *= np.clip(0.72 + 0.7 * down, 0, 1)[..., None]
-    alpha = np.clip((1 - distance) * radius + 0.5, 0, 1) * _filled(lids - [left, top], bottom - top, right - left)
-    region = np.s_[top:bottom, left:right]
-    picture[region] = np.clip(picture[region] + alpha[..., None] * (colour - picture[region]), 0, 255)
 
 
 def _shut(target: Floats, landmarks: Floats) -> tuple[float, float]:
@@ -249,7 +172,7 @@ def _without_eyes(picture: Image, landmarks: Floats) -> Image:
     """The picture with both eyes grown over by the skin around them."""
     height, width = picture.shape[:2]
     reach = max(3, round(geometry.eye_distance(landmarks) / 22)) | 1
-    mask = np.maximum.reduce([_filled(landmarks[list(ring), :2], height, width) for ring, _ in _EYES])
+    mask = np.maximum.reduce([filled(landmarks[ring, :2], height, width) for ring, _, _ in EYES])
     mask = cv2.dilate((mask > 0.05).astype(np.uint8), np.ones((reach, reach), np.uint8))
     return np.asarray(cv2.inpaint(picture, mask, 3, cv2.INPAINT_TELEA), np.uint8)
 
@@ -264,10 +187,10 @@ def _close_lids(picture: Image, target: Floats, lidded: Image, shut: tuple[float
     """Lay skin over shut eyes and a dark line where the lids meet (in place): a warp leaves a slit of the eye."""
     height, width = picture.shape[:2]
     span = geometry.eye_distance(target)
-    for share, (ring, _) in zip(shut, _EYES, strict=True):
+    for share, (ring, _, _) in zip(shut, EYES, strict=True):
         over = np.zeros((height, width), np.uint8)
         line = np.zeros((height, width), np.uint8)
-        points = np.round(target[list(ring), :2] * 16).astype(np.int32)
+        points = np.round(target[ring, :2] * 16).astype(np.int32)
         cv2.polylines(over, [points], True, 255, max(3, round(span / 9)), cv2.LINE_AA, 4)
         upper = points[: len(mesh.RIGHT_LID_UPPER)]
         cv2.polylines(line, [upper], False, 255, max(1, round(span / 60)), cv2.LINE_AA, 4)
@@ -275,12 +198,6 @@ def _close_lids(picture: Image, target: Floats, lidded: Image, shut: tuple[float
         picture[:] = np.clip(picture + alpha * (lidded.astype(np.float32) - picture), 0, 255)
         alpha = cv2.GaussianBlur(line, (0, 0), 0.6).astype(np.float32)[..., None] * (0.6 * share / 255)
         picture[:] = np.clip(picture + alpha * (0.3 * skin - picture), 0, 255)
-
-
-def _filled(polygon: npt.NDArray[np.float32], height: int, width: int) -> Floats:
-    mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    return mask.astype(np.float32) / 255
 
 
 def _neutral(clip: Footage) -> Neutral:
