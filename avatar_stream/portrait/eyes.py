@@ -17,6 +17,7 @@ from avatar_stream.face.mesh import Floats
 Image = npt.NDArray[np.uint8]
 
 LASHES: Final = 0.45  # how dark the line of shut lids is
+SEEN: Final = 0.3  # share of an iris that must be visible to complete it
 # (lids, iris, corners) of the right and of the left eye
 EYES: Final = (
     (list(mesh.RIGHT_EYE_RING), list(mesh.RIGHT_IRIS), [mesh.RIGHT_LID_UPPER[0], mesh.RIGHT_LID_UPPER[-1]]),
@@ -64,7 +65,7 @@ def without_irises(picture: Image, landmarks: Floats) -> tuple[Image, list[Iris 
         distance = np.hypot(x - centre[0], y - centre[1])
         white = (eye > 0.9) & (distance > 1.2 * radius)
         seen = (eye > 0.9) & (distance < radius)
-        if white.sum() < 8 or seen.sum() < 12 or radius < 2:
+        if white.sum() < 8 or radius < 2 or seen.sum() < SEEN * np.pi * radius**2:
             irises.append(None)
             continue
         whites = picture[white].astype(np.float32)

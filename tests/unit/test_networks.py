@@ -1,5 +1,6 @@
 """The networks by themselves: exact codec, streamed encoder, and an export that rolls as the model does."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from avatar_stream.errors import BadInput
 from avatar_stream.portrait.window import CARRIED, Networks, RollingWindow
 from avatar_stream.runtime.network import load_network, zeros
 from engines.data.pairs import CONTEXT
 from engines.export import TickGraph, export
+from engines.grow import grow
 from engines.losses import Critic, critic_loss
 from engines.networks.codec import GuidedDecoder, encode
 from engines.networks.config import LIVE_256, LIVE_512, TEACHER_256, TOY, Tier
@@ -43,6 +46,31 @@ def test_streamed_landmarks_equal_the_sequence() -> None:
         torch.testing.assert_close(
             torch.stack(streamed[CONTEXT:], 1), encoder.sequence(rasters, 4), atol=1e-5, rtol=1e-4
         )
+
+
+def test_a_grown_model_is_the_model_it_grew_from() -> None:
+    torch.manual_seed(0)
+    small = Model(TOY).eval()
+    for parameter in small.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    # Doubled exactly, normalisation too sees the same statistics.
+    sizes = {name: 2 * getattr(TOY, name) for name in ("landmarks", "reference", "guide", "embedding")}
+    wide = grow(small, replace(TOY, name="wide", widths=(48, 64, 96), **sizes)).eval()
+    face, rasters = torch.rand(2, 3, 192, 192), torch.rand(2, CONTEXT + 2, 7, 96, 96)
+    x = torch.randn(2, 2, TOY.latent, TOY.grid, TOY.grid)
+    levels = torch.tensor([[0.5, 1.0]]).expand(2, -1)
+
+    def painted(model: Model) -> torch.Tensor:
+        refer = model.refer(face)
+        code = model.landmarks.sequence(rasters, 2)
+        seen = torch.stack([model.conditioning(face, code[:, k], refer.code) for k in (0, 1)], 1)
+        latent = model.denoiser(x, seen, levels, refer.z_id, refer.sink)
+        return model.decoder(latent[:, 0], face, rasters[:, -1])
+
+    with torch.no_grad():
+        torch.testing.assert_close(painted(wide), painted(small), atol=1e-4, rtol=1e-3)
+    with pytest.raises(BadInput, match="differ in more than width"):
+        grow(small, LIVE_256)
 
 
 @pytest.mark.parametrize(
