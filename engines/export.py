@@ -23,15 +23,17 @@ OPSET = 17
 
 
 class ReferenceGraph(nn.Module):
-    """``reference`` uint8 [B, 192, 192, 3] -> ``code``, ``sink``, ``z_id`` (see ``Reference``)."""
+    """``reference`` uint8 [B, 192, 192, 3] -> ``code``, ``sink``, ``modulation`` [B, N, m] of a window, ``z_id``."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, slots: int) -> None:
         super().__init__()
         self.model = model
+        self.register_buffer("levels", slot_levels(slots))
 
-    def forward(self, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, reference: Tensor) -> tuple[Tensor, ...]:
         code, sink, z_id = self.model.refer(_pixels(reference))
-        return code, sink, z_id
+        levels = self.levels.expand(reference.shape[0], -1)
+        return code, sink, self.model.denoiser.modulations(levels, z_id), z_id
 
 
 class TickGraph(nn.Module):
@@ -48,7 +50,7 @@ class TickGraph(nn.Module):
         generator = torch.Generator().manual_seed(1)
         shape = (1, 1, tier.latent, tier.grid, tier.grid)
         self.register_buffer("noise", torch.randn(shape, generator=generator))
-        self.register_buffer("levels", (torch.arange(slots) + 1)[None] / slots)
+        self.register_buffer("levels", slot_levels(slots))
 
     def forward(
         self,
@@ -56,7 +58,7 @@ class TickGraph(nn.Module):
         raster: Tensor,
         code: Tensor,
         sink: Tensor,
-        z_id: Tensor,
+        modulation: Tensor,
         latents: Tensor,
         conditioning: Tensor,
         guide: Tensor,
@@ -78,10 +80,15 @@ class TickGraph(nn.Module):
         x = torch.cat([latents, noise], 1)
         c = torch.cat([conditioning, newest], 1)
         g = torch.cat([guide, model.decoder.guide(picture, drawn)[:, None]], 1)
-        clean = model.denoiser(x, c, self.levels.expand(shown.shape[0], -1), z_id, sink)
+        clean = model.denoiser.denoise(x, c, modulation, sink)
         residual = model.decoder.decode(clean[:, 0], g[:, 0]).permute(0, 2, 3, 1) * 127.5
         lower = self.levels[:, :-1, None, None, None]
         return residual, noised(clean[:, 1:], noise, lower), c[:, 1:], g[:, 1:], next_0, next_1
+
+
+def slot_levels(slots: int) -> Tensor:
+    """Noise levels ``[1, N]`` of a window's slots, the oldest first."""
+    return (torch.arange(slots) + 1)[None] / slots
 
 
 def _pixels(image: Tensor) -> Tensor:
@@ -95,11 +102,11 @@ def export(model: Model, folder: Path, slots: int = 2) -> None:
     tier = model.tier
     picture = torch.zeros(1, tier.size, tier.size, 3, dtype=torch.uint8)
     torch.onnx.export(
-        ReferenceGraph(model),
+        ReferenceGraph(model, slots),
         (picture,),
         str(folder / "reference.onnx"),
         input_names=["reference"],
-        output_names=["code", "sink", "z_id"],
+        output_names=["code", "sink", "modulation", "z_id"],
         opset_version=OPSET,
         dynamo=False,
     )
@@ -109,7 +116,7 @@ def export(model: Model, folder: Path, slots: int = 2) -> None:
         "raster": torch.zeros(1, tier.raster, tier.size // 2, tier.size // 2, dtype=torch.uint8),
         "code": torch.zeros(1, tier.reference, grid, grid),
         "sink": torch.zeros(1, (grid // 4) ** 2, tier.widths[2]),
-        "z_id": torch.zeros(1, tier.identity),
+        "modulation": model.denoiser.modulations(slot_levels(slots), torch.zeros(1, tier.identity)).detach(),
         "latents": torch.zeros(1, slots - 1, tier.latent, grid, grid),
         "conditioning": torch.zeros(1, slots - 1, tier.widths[0], grid, grid),
         "guide": torch.zeros(1, slots - 1, 12 + tier.raster, tier.size // 2, tier.size // 2),

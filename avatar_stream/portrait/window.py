@@ -58,18 +58,17 @@ class RollingWindow:
     """One session's window on one portrait; cost and memory of a tick never change."""
 
     def __init__(self, networks: Networks, reference: npt.NDArray[np.uint8]) -> None:
-        """``reference`` is the portrait's aligned face, RGB ``uint8 (192, 192, 3)``."""
+        """``reference`` is the portrait's aligned face, RGB ``uint8 (192, 192, 3)``.
+
+        ``z_id`` is then its identity vector, ``(512,)``, unit length.
+        """
         self._tick: Network = networks.tick
         self.slots = networks.slots
         self._lock = networks.lock
         with self._lock:
             self._identity: Arrays = networks.reference.run({"reference": reference[None]})
+        self.z_id = np.asarray(self._identity.pop("z_id")[0], np.float32)
         self._state: Arrays = {}
-
-    @property
-    def z_id(self) -> Floats:
-        """The portrait's identity vector, ``(512,)``, unit length."""
-        return np.asarray(self._identity["z_id"][0], np.float32)
 
     def reset(self) -> None:
         """Empty the window."""

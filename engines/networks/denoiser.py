@@ -8,7 +8,7 @@ from engines.networks.config import Tier
 
 
 class Block(nn.Module):
-    """Residual block, modulated by scale and shift from the embedding (FiLM)."""
+    """Residual block, modulated by scale and shift from the embedding (Perez et al., "FiLM", AAAI 2018)."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
@@ -16,14 +16,14 @@ class Block(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.norm2 = nn.GroupNorm(8, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.modulation = nn.Linear(embedding, 2 * outputs)
+        self.modulation = nn.Linear(embedding, 2 * outputs)  # of level and identity, run by Denoiser.modulations
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.modulation.weight)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """``x [*, inputs, h, w]``, ``embedding [*, e]`` -> ``[*, outputs, h, w]``."""
-        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, 1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """``x [*, inputs, h, w]``, ``modulation [*, 2 * outputs]`` -> ``[*, outputs, h, w]``."""
+        scale, shift = modulation[:, :, None, None].chunk(2, 1)
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
         return self.skip(x) + h
@@ -92,18 +92,32 @@ class Denoiser(nn.Module):
         """``x [B, N, latent, grid, grid]``, ``conditioning [B, N, low, grid, grid]``, ``level [B, N]`` in 0..1,
         ``z_id [B, 512]``, ``sink [B, (grid/4)^2, deep]`` -> ``[B, N, latent, grid, grid]``.
         """
+        return self.denoise(x, conditioning, self.modulations(level, z_id), sink)
+
+    def modulations(self, level: Tensor, z_id: Tensor) -> Tensor:
+        """What noise levels ``[B, N]`` and identity ``[B, 512]`` ask of all blocks: ``[B, N, m]``.
+
+        A running window's levels never change, so that this runs once a portrait.
+        """
+        waves = level.reshape(-1, 1) * torch.exp(torch.arange(16, device=level.device) * 0.4)
+        noise = self.noise(torch.cat([waves.sin(), waves.cos()], 1)).unflatten(0, level.shape)
+        embedding = F.silu(noise + self.identity(z_id * self.tier.identity**0.5)[:, None])
+        return torch.cat([block.modulation(embedding) for block in self._blocks()], 2)
+
+    def denoise(self, x: Tensor, conditioning: Tensor, modulation: Tensor, sink: Tensor) -> Tensor:
+        """See :meth:`forward`; ``modulation [B, N, m]`` is what :meth:`modulations` gave."""
         batch, window = x.shape[:2]
-        waves = level.reshape(-1, 1) * torch.exp(torch.arange(16, device=x.device) * 0.4)
-        noise = self.noise(torch.cat([waves.sin(), waves.cos()], 1)).unflatten(0, (batch, window))
-        embedding = F.silu(noise + self.identity(z_id * self.tier.identity**0.5)[:, None]).flatten(0, 1)
+        sizes = [block.modulation.out_features for block in self._blocks()]
+        down0, down1a, down1b, deep1, deep2, join1, join0 = modulation.flatten(0, 1).split(sizes, 1)
         h = self.enter(torch.cat([x, conditioning], 2).flatten(0, 1))
-        h0 = self.down0(h, embedding)
-        h = self.to1(h0)
-        for block in self.down1:
-            h = block(h, embedding)
-        h1 = h
-        h = self.deep1(self.to2(h), embedding)
-        h = self.deep2(self.attention(h, sink, window), embedding)
-        h = self.join1(torch.cat([F.pixel_shuffle(self.up1(h), 2), h1], 1), embedding)
-        h = self.join0(torch.cat([F.pixel_shuffle(self.up0(h), 2), h0], 1), embedding)
+        h0 = self.down0(h, down0)
+        h1 = self.down1[1](self.down1[0](self.to1(h0), down1a), down1b)
+        h = self.deep1(self.to2(h1), deep1)
+        h = self.deep2(self.attention(h, sink, window), deep2)
+        h = self.join1(torch.cat([F.pixel_shuffle(self.up1(h), 2), h1], 1), join1)
+        h = self.join0(torch.cat([F.pixel_shuffle(self.up0(h), 2), h0], 1), join0)
         return self.leave(h).unflatten(0, (batch, window))
+
+    def _blocks(self) -> list[Block]:
+        named = (self.down0, *self.down1, self.deep1, self.deep2, self.join1, self.join0)
+        return [block for block in named if isinstance(block, Block)]

@@ -111,8 +111,8 @@ def test_the_export_rolls_like_the_model(runtime: str, tmp_path: Path) -> None:
             "shown": random.integers(0, 255, (1, 192, 192, 3)).astype(np.uint8),
             "raster": random.integers(0, 255, (1, 7, 96, 96)).astype(np.uint8),
         }
-        order = ("shown", "raster", "code", "sink", "z_id", *CARRIED)
-        given = frame | {k: identity[k] for k in ("code", "sink", "z_id")} | state
+        order = ("shown", "raster", "code", "sink", "modulation", *CARRIED)
+        given = frame | {k: identity[k] for k in ("code", "sink", "modulation")} | state
         with torch.no_grad():
             wanted = graph(*(torch.from_numpy(given[name]) for name in order))
         out = network.run(given)
