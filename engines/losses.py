@@ -1,5 +1,7 @@
 """What training asks for: the right pixels where a warp is blind, the same person, a believable mouth."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,32 +55,73 @@ class Recognition(nn.Module):
         return F.cross_entropy(self.scale * (cosine - self.margin * own), person)
 
 
+class Judged(NamedTuple):
+    """What a critic says of pictures, patch by patch."""
+
+    scores: Tensor  # [B, P] realness
+    weight: Tensor  # [B, P] how much of the patch is painted, 0..1
+    features: list[Tensor]  # of each layer and band
+    weights: list[Tensor]  # of these
+
+
 class Critic(nn.Module):
-    """Patch discriminator of mouth and eyes (Isola et al., "pix2pix", CVPR 2017), told the landmarks and the warp."""
+    """Patch discriminator of mouth and eyes (Isola et al., "pix2pix", CVPR 2017), told the landmarks and the warp.
+
+    Only what is painted counts: beside it a warp is never quite the truth, and would give every picture away.
+    """
 
     BANDS = ((0.26, 0.48, 0.12, 0.88), (0.62, 0.96, 0.18, 0.82))  # eyes and mouth: top, bottom, left, right
 
     def __init__(self, raster: int, width: int = 48) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
         inputs = 6 + raster
+        self.layers = nn.ModuleList()
         for outputs, stride in ((width, 2), (2 * width, 2), (3 * width, 1)):
-            layers += [nn.utils.parametrizations.spectral_norm(nn.Conv2d(inputs, outputs, 4, stride, 1))]
-            layers += [nn.LeakyReLU(0.2)]
+            layer = nn.utils.parametrizations.spectral_norm(nn.Conv2d(inputs, outputs, 4, stride, 1))
+            self.layers.append(nn.Sequential(layer, nn.LeakyReLU(0.2)))
             inputs = outputs
-        self.body = nn.Sequential(*layers, nn.Conv2d(inputs, 1, 3, 1, 1))
+        self.score = nn.Conv2d(inputs, 1, 3, 1, 1)
 
-    def forward(self, picture: Tensor, shown: Tensor, raster: Tensor) -> Tensor:
-        """``[B, 3, s, s]`` twice and ``[B, 7, s/2, s/2]`` -> realness of every patch of both bands, flat."""
+    def forward(self, picture: Tensor, shown: Tensor, raster: Tensor, gate: Tensor) -> Judged:
+        """``[B, 3, s, s]`` twice, ``[B, 7, s/2, s/2]`` and ``[B, 1, s, s]``."""
         size = picture.shape[-1]
-        x = torch.cat([picture, shown, F.interpolate(raster, (size, size), mode="nearest")], 1)
-        judged = []
+        everything = torch.cat([picture, shown, F.interpolate(raster, (size, size), mode="nearest"), gate], 1)
+        scores, score_weights, features, weights = [], [], [], []
         for band in self.BANDS:
             top, bottom, left, right = (round(v * size) for v in band)
-            judged.append(self.body(x[..., top:bottom, left:right]).flatten(1))
-        return torch.cat(judged, 1)
+            region = everything[..., top:bottom, left:right]
+            x, painted = region[:, :-1], region[:, -1:]
+            for layer in self.layers:
+                x = layer(x)
+                features.append(x)
+                weights.append(F.adaptive_avg_pool2d(painted, x.shape[-2:]))
+            scores.append(self.score(x).flatten(1))
+            score_weights.append(weights[-1].flatten(1))
+        return Judged(torch.cat(scores, 1), torch.cat(score_weights, 1), features, weights)
 
 
-def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
+def critic_loss(real: Judged, fake: Judged) -> Tensor:
     """Hinge loss of the critic."""
-    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    return _mean(F.relu(1 - real.scores) + F.relu(1 + fake.scores), real.weight)
+
+
+def fooling_loss(fake: Judged) -> Tensor:
+    """What a painter pays for patches that look painted."""
+    return _mean(-fake.scores, fake.weight)
+
+
+def matching_loss(real: Judged, fake: Judged) -> Tensor:
+    """How far painted pictures are from true ones in the critic's features (Wang et al., "pix2pixHD", CVPR 2018).
+
+    Each layer is measured by its own mean size.
+    """
+    total = real.scores.new_zeros(())
+    for a, b, weight in zip(real.features, fake.features, real.weights, strict=True):
+        a = a.detach()
+        total = total + _mean((a - b).abs(), weight) / _mean(a.abs(), weight).clamp(min=1e-3)
+    return total / len(real.features)
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    weight = weight.expand_as(values)
+    return (values * weight).sum() / weight.sum().clamp(min=1)

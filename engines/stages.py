@@ -13,7 +13,15 @@ from torch import Tensor
 
 from engines.data.batches import Batch
 from engines.data.pairs import CONTEXT
-from engines.losses import Critic, Recognition, critic_loss, pixel_weights, reconstruction
+from engines.losses import (
+    Critic,
+    Recognition,
+    critic_loss,
+    fooling_loss,
+    matching_loss,
+    pixel_weights,
+    reconstruction,
+)
 from engines.networks.codec import encode
 from engines.networks.model import Model, Reference, noised
 
@@ -28,7 +36,8 @@ class Helpers:
     critic: Critic | None = None
     teacher: Model | None = None
     self_rolled: float = 0.3
-    adversarial: float = 0.02
+    adversarial: float = 0.02  # weight of being found out by the critic
+    matching: float = 5.0  # weight of its features, relative to that
     pull: float = 0.1  # of the output's identity to the portrait's
 
 
@@ -192,25 +201,31 @@ def _slide(model: Model, batch: Batch, helpers: Helpers, truth: float) -> Losses
         picture = painted(model, pair, clean)
         losses = {"reconstruction": wanted(model, _frames(asked, k - 1, k + 1), picture)}
         if helpers.critic is not None and helpers.adversarial:
-            losses |= _judged(helpers.critic, pair, picture, helpers.adversarial)
+            losses |= _judged(helpers.critic, pair, picture, helpers)
         total.append(losses)
         guess = clean[:, 1:].detach()
     return {name: torch.stack([losses[name] for losses in total]).mean() for name in total[0]}
 
 
-def _judged(critic: Critic, pair: Batch, picture: Tensor, weight: float) -> Losses:
+def _judged(critic: Critic, pair: Batch, picture: Tensor, helpers: Helpers) -> Losses:
     """The critic's loss on the shown (oldest) slot, and what the model pays for being found out."""
     size = len(pair.shown)
-    shown, target = pair.shown[:, 0], pair.target[:, 0]
+    shown, target, gate = pair.shown[:, 0], pair.target[:, 0], pair.gate[:, 0]
     raster = pair.raster[:, CONTEXT]
-    fake = picture.float().unflatten(0, (size, -1))[:, 0]
-    learns = critic_loss(critic(target, shown, raster), critic(fake.detach(), shown, raster))
+    # Where the model may not paint it is not judged either: there both pictures are the truth.
+    fake = target + gate * (picture.float().unflatten(0, (size, -1))[:, 0] - target)
+    real = critic(target, shown, raster, gate)
+    learns = critic_loss(real, critic(fake.detach(), shown, raster, gate))
     for parameter in critic.parameters():
         parameter.requires_grad_(False)
-    fooled = -critic(fake, shown, raster).mean()
+    seen = critic(fake, shown, raster, gate)
     for parameter in critic.parameters():
         parameter.requires_grad_(True)
-    return {"critic": learns, "adversarial": weight * fooled}
+    return {
+        "critic": learns,
+        "adversarial": helpers.adversarial * fooling_loss(seen),
+        "matching": helpers.adversarial * helpers.matching * matching_loss(real, seen),
+    }
 
 
 def _frames(batch: Batch, first: int, end: int) -> Batch:

@@ -28,6 +28,8 @@ from engines.networks.model import Model
 from engines.report import draw_curve
 from engines.stages import FRAMES, STAGES, Helpers
 
+CRITIC_ALONE = 200  # steps over which the critic's word comes to count in full
+
 
 def arguments_of(given: list[str] | None) -> argparse.Namespace:
     """The command line."""
@@ -47,6 +49,7 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--self-rolled", type=float, help="share of steps that start from the model's own guess")
     parser.add_argument("--adversarial", type=float, default=0.02, help="weight of the critic in distil and slide")
+    parser.add_argument("--frames", type=int, help="frames a window, where the stage's own number is too dear")
     parser.add_argument("--made", type=float, default=0.4, help="share of made targets")
     parser.add_argument("--stills", type=float, default=0.15, help="share of reopened stills; the rest are clips")
     parser.add_argument("--pool", type=int, default=3000)
@@ -110,7 +113,9 @@ def train(arguments: argparse.Namespace) -> None:
         step, samples = saved["step"], saved["samples"]
         print(f"resumed at step {step}, {samples} samples", flush=True)
     model = model.to(memory_format=torch.channels_last)
-    mix = Mix(arguments.packs, FRAMES[arguments.stage], arguments.made, arguments.stills, seed=step)
+    mix = Mix(
+        arguments.packs, arguments.frames or FRAMES[arguments.stage], arguments.made, arguments.stills, seed=step
+    )
     pool = Pool(mix, capacity=arguments.pool, fresh=arguments.fresh, workers=arguments.workers)
     cases = dev_cases(arguments.packs, arguments.dev_pairs)
     seen: list[dict[str, float]] = []
@@ -122,6 +127,8 @@ def train(arguments: argparse.Namespace) -> None:
             (time.monotonic() - began) / 60 / arguments.minutes, (step - first) / max(arguments.steps - first, 1)
         )
         rate = arguments.rate * min(1.0, (step - first + 1) / (20 if arguments.init or first else 100))
+        # A critic that knows nothing yet has nothing to teach.
+        helpers.adversarial = arguments.adversarial * min(1.0, (step - first) / CRITIC_ALONE)
         if arguments.decay:
             rate *= max(0.02, 1 - done)
         for group in optimizer.param_groups:

@@ -14,7 +14,7 @@ from avatar_stream.runtime.network import load_network, zeros
 from engines.data.pairs import CONTEXT
 from engines.export import TickGraph, export
 from engines.grow import grow
-from engines.losses import Critic, critic_loss
+from engines.losses import Critic, critic_loss, fooling_loss, matching_loss
 from engines.networks.codec import GuidedDecoder, encode
 from engines.networks.config import LIVE_256, LIVE_512, TEACHER_256, TOY, Tier
 from engines.networks.landmarks import LandmarkEncoder
@@ -128,11 +128,16 @@ def test_the_critic_learns_what_is_painted() -> None:
     torch.manual_seed(0)
     critic = Critic(7, width=16)
     optimizer = torch.optim.AdamW(critic.parameters(), 2e-3)
-    shown, raster = torch.zeros(4, 3, 192, 192), torch.zeros(4, 7, 96, 96)
+    shown, raster, gate = torch.zeros(4, 3, 192, 192), torch.zeros(4, 7, 96, 96), torch.zeros(4, 1, 192, 192)
+    gate[..., 130:170, 60:130] = 1
     for _ in range(25):
         real = torch.rand(4, 3, 192, 192) * 2 - 1
-        loss = critic_loss(critic(real, shown, raster), critic(F.avg_pool2d(real, 3, 1, 1), shown, raster))
+        soft = real + gate * (F.avg_pool2d(real, 3, 1, 1) - real)
+        seen, judged = critic(real, shown, raster, gate), critic(soft, shown, raster, gate)
+        loss = critic_loss(seen, judged)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 1.2  # 2 is chance
+    assert fooling_loss(judged).item() > fooling_loss(seen).item()
+    assert matching_loss(seen, seen).item() == 0 < matching_loss(seen, judged).item()
