@@ -1,38 +1,111 @@
-"""The README's picture: ``python -m engines.picture docs/example.jpg``. The sample driver above, portraits below."""
+"""The pictures of README and model card, from the shipped samples alone.
+
+``python -m engines.picture example docs/example.jpg``: the sample driver above, portraits below it.
+``python -m engines.picture failures docs/failures.jpg``: what the model is known to do badly, a portrait a row.
+"""
 
 import argparse
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
+from avatar_stream.face import geometry, mesh
+from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
 from avatar_stream.portrait.avatar import Avatar
-from avatar_stream.portrait.portrait import prepare, read_picture
+from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks
 
+Image = npt.NDArray[np.uint8]
 CELL = 232
+FRAMES = (12, 46, 78, 113, 168)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--portraits", nargs="*", default=["noor", "mateo", "dalia"])
-    parser.add_argument("--frames", nargs="*", type=int, default=[12, 46, 78, 113, 168])
-    arguments = parser.parse_args()
+def example(names: list[str], networks: Networks) -> list[list[Image]]:
+    """Rows of pictures: the driver, then every portrait driven by it."""
     clip = Clip(SAMPLES / "driver.mp4")
     driver = [picture for _, picture in clip.frames()]
     clip.close()
-    networks = Networks()
-    square = [driver[k][:, 80:560] for k in arguments.frames]
+    square = [driver[k][:, 80:560] for k in FRAMES]
     rows = [[np.full_like(square[0], 255), *square]]
-    for name in arguments.portraits:
+    for name in names:
         portrait = prepare(read_picture(sample_pictures()[name]), 512, square=True)
         avatar = Avatar(portrait, networks)
         pictures = [avatar.draw(avatar.follow(frame, k / 25)).picture for k, frame in enumerate(driver)]
         avatar.close()
-        rows.append([portrait.picture] + [pictures[k + avatar.engine.delay] for k in arguments.frames])
+        rows.append([portrait.picture] + [pictures[k + avatar.engine.delay] for k in FRAMES])
+    return rows
+
+
+def failures(names: list[str], networks: Networks) -> list[list[Image]]:
+    """Rows of pictures: a portrait, far turned, nodding, with a mouth torn open, and its own shut eyes opened."""
+    rows = []
+    for name in names:
+        portrait = prepare(read_picture(sample_pictures()[name]), 512, square=True)
+        rest = portrait.landmarks
+        targets = [turned(rest, 0, 38), turned(rest, -28, 0), opened(rest, 0.42)]
+        asleep = shown(portrait, lids(rest, 0), networks)
+        row = [portrait.picture, *(shown(portrait, target, networks) for target in targets), asleep]
+        rows.append([*row, shown(prepare(asleep, 512, square=True), rest, networks)])
+    return rows
+
+
+def shown(portrait: Portrait, target: Floats, networks: Networks) -> Image:
+    """The portrait as the engine shows it with landmarks ``target (478, 3)``."""
+    engine = PortraitEngine(portrait, networks)
+    for _ in range(networks.slots):
+        picture = engine(target).picture
+    return picture
+
+
+def turned(landmarks: Floats, pitch: float, yaw: float) -> Floats:
+    """The head turned, in degrees."""
+    pose = geometry.head_pose(landmarks)
+    turn = geometry.from_rotation_vector(np.radians([pitch, yaw, 0]))
+    return geometry.Pose(pose.scale, turn @ pose.rotation, pose.translation).apply(pose.undo(landmarks))
+
+
+def opened(landmarks: Floats, wide: float) -> Floats:
+    """The mouth opened to ``wide`` eye distances by lowering the jaw."""
+    pose = geometry.head_pose(landmarks)
+    face = pose.undo(landmarks)
+    drop = (wide - geometry.mouth_opening(landmarks)) * geometry.eye_distance(face)
+    corner, chin = float(face[[78, 308], 1].mean()), float(face[152, 1])
+    follows = np.clip((face[:, 1] - corner) / (0.3 * (chin - corner)), 0, 1)
+    follows[[*mesh.INNER_LIP_UPPER, *mesh.OUTER_LIP_UPPER]] = 0
+    for ring in (mesh.INNER_LIP_LOWER, mesh.OUTER_LIP_LOWER):
+        follows[list(ring)] = np.sin(np.linspace(0, np.pi, len(ring)))
+    face[:, 1] += drop * follows
+    return pose.apply(face)
+
+
+def lids(landmarks: Floats, share: float) -> Floats:
+    """The eyes opened to ``share`` of what they are."""
+    out = landmarks.copy()
+    for upper, lower in (
+        (mesh.RIGHT_LID_UPPER, mesh.RIGHT_LID_LOWER),
+        (mesh.LEFT_LID_UPPER, mesh.LEFT_LID_LOWER),
+    ):
+        above, below = list(upper[1:-1]), list(lower[1:-1])
+        out[above] = out[below] + share * (out[above] - out[below])
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("example", "failures"))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--portraits", nargs="*")
+    arguments = parser.parse_args()
+    make, names = {
+        "example": (example, ["noor", "mateo", "dalia"]),
+        "failures": (failures, ["noor", "walter"]),
+    }[arguments.kind]
+    rows = make(arguments.portraits or names, Networks())
     cells = [[cv2.resize(cell, (CELL, CELL), interpolation=cv2.INTER_AREA) for cell in row] for row in rows]
     sheet = np.vstack([np.hstack(row) for row in cells])
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
