@@ -1,6 +1,7 @@
-"""Curves of a run, drawn from its log."""
+"""Curves of a run, drawn from its log, and tables."""
 
 import csv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -29,3 +30,9 @@ def draw_curve(run: Path) -> None:
             axis.legend(fontsize=8)
     figure.savefig(run / "curve.png", dpi=80)
     plt.close(figure)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
