@@ -92,7 +92,8 @@ def slot_levels(slots: int) -> Tensor:
 
 
 def _pixels(image: Tensor) -> Tensor:
-    return image.permute(0, 3, 1, 2).float() / 127.5 - 1
+    # The cast comes first: TensorRT takes bytes as an input, and casts them, and does nothing else with them.
+    return image.float().permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def export(model: Model, folder: Path, slots: int = 2) -> None:
