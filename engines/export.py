@@ -20,6 +20,7 @@ from engines.checkpoint import load_model
 from engines.networks.model import Model, noised
 
 OPSET = 17
+REFERENCE_OUTPUTS = ["code", "sink", "modulation", "z_id"]
 
 
 class ReferenceGraph(nn.Module):
@@ -107,7 +108,8 @@ def export(model: Model, folder: Path, slots: int = 2) -> None:
         (picture,),
         str(folder / "reference.onnx"),
         input_names=["reference"],
-        output_names=["code", "sink", "modulation", "z_id"],
+        output_names=REFERENCE_OUTPUTS,
+        dynamic_axes={name: {0: "sessions"} for name in ("reference", *REFERENCE_OUTPUTS)},
         opset_version=OPSET,
         dynamo=False,
     )
@@ -124,12 +126,14 @@ def export(model: Model, folder: Path, slots: int = 2) -> None:
         "landmarks_0": torch.zeros(1, state[0], grid, grid),
         "landmarks_1": torch.zeros(1, state[1], grid, grid),
     }
+    outputs = ["residual"] + [f"next_{name}" for name in CARRIED]
     torch.onnx.export(
         TickGraph(model, slots),
         tuple(inputs.values()),
         str(folder / "tick.onnx"),
         input_names=list(inputs),
-        output_names=["residual"] + [f"next_{name}" for name in CARRIED],
+        output_names=outputs,
+        dynamic_axes={name: {0: "sessions"} for name in (*inputs, *outputs)},
         opset_version=OPSET,
         dynamo=False,
     )

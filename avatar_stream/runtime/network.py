@@ -23,7 +23,7 @@ class Network(Protocol):
     """Runtime and precision, for reports: ``openvino bf16``."""
 
     shapes: dict[str, tuple[int, ...]]
-    """Input shapes by name."""
+    """Input shapes by name, for one session."""
 
     def run(self, inputs: Arrays) -> Arrays:
         """Outputs by name. The arrays are copies and stay valid."""
@@ -40,7 +40,7 @@ class OpenVinoNetwork:
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": threads,
         }
-        self._compiled = core.compile_model(str(path), "CPU", settings)
+        self._compiled = core.compile_model(read_model(path), "CPU", settings)
         self._request = self._compiled.create_infer_request()
         self.name = "openvino int8" if ".int8." in path.name else f"openvino {precision}"
         self.shapes = {port.any_name: tuple(port.shape) for port in self._compiled.inputs}
@@ -67,7 +67,7 @@ class OnnxRuntimeNetwork:
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.name = "onnxruntime fp32"
-        self.shapes = {node.name: tuple(node.shape) for node in self._session.get_inputs()}
+        self.shapes = {node.name: (1, *node.shape[1:]) for node in self._session.get_inputs()}
         self._outputs = [node.name for node in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> Arrays:
@@ -92,6 +92,13 @@ def load_network(path: Path, *, runtime: str | None = None, threads: int = 2) ->
 def zeros(network: Network, names: list[str]) -> Arrays:
     """Start values of the named inputs."""
     return {name: np.zeros(network.shapes[name], np.float32) for name in names}
+
+
+def read_model(path: Path, sessions: int = 1) -> Any:
+    """An ONNX file as an OpenVINO model with its first dimension, the sessions served by one run, fixed."""
+    model = openvino_core().read_model(str(path))
+    model.reshape({port.any_name: [sessions, *list(port.partial_shape)[1:]] for port in model.inputs})
+    return model
 
 
 @cache

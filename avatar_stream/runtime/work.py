@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from avatar_stream.runtime.network import openvino_core
+from avatar_stream.runtime.network import openvino_core, read_model
 
 
 def multiply_adds(path: Path) -> int:
     """Multiply-adds of one run of an ONNX network: its convolutions and matrix products."""
     total = 0
-    for node in openvino_core().read_model(str(path)).get_ordered_ops():
+    for node in read_model(path).get_ordered_ops():
         kind = node.get_type_name()
         if kind in ("Convolution", "GroupConvolution"):
             weights = node.input(1).get_shape()
