@@ -128,7 +128,7 @@ def train(arguments: argparse.Namespace) -> None:
         )
         rate = arguments.rate * min(1.0, (step - first + 1) / (20 if arguments.init or first else 100))
         # A critic that knows nothing yet has nothing to teach.
-        helpers.adversarial = arguments.adversarial * min(1.0, (step - first) / CRITIC_ALONE)
+        helpers.adversarial = arguments.adversarial * min(1.0, (step - first + 1) / CRITIC_ALONE)
         if arguments.decay:
             rate *= max(0.02, 1 - done)
         for group in optimizer.param_groups:
