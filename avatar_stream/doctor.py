@@ -9,7 +9,7 @@ from typing import Any
 from avatar_stream.errors import AvatarError
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.window import WEIGHTS
-from avatar_stream.runtime import network
+from avatar_stream.runtime import choose, openvino_cpu, tensorrt_build
 
 PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
 HINTS = (
@@ -60,12 +60,16 @@ def sentences(report: dict[str, Any]) -> str:
 
 
 def _engine() -> tuple[str, str]:
-    available = network.available_runtimes()
+    available = choose.available()
     if not available:
         return "warp", "because neither openvino nor onnxruntime is installed"
+    if available[0] == "tensorrt":
+        return "tensorrt fp16", f"because there is {tensorrt_build.gpu_name()} and TensorRT"
+    if available[0] == "cuda":
+        return "onnxruntime cuda fp32", f"because there is {tensorrt_build.gpu_name()} and onnxruntime-gpu"
     if available[0] == "onnxruntime":
         return "onnxruntime fp32", "because openvino is not installed"
-    if network.openvino_precision() == "bf16":
+    if openvino_cpu.openvino_precision() == "bf16":
         return "openvino bf16", "because this processor multiplies bf16 natively"
     return "openvino int8", "because this processor has no bf16 arithmetic (AVX512_BF16 or AMX)"
 

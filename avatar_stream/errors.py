@@ -8,7 +8,8 @@ AvatarError (500, 1)
 │   └── UnknownPortrait (404)
 ├── NotFound (404)            no such session
 ├── TooLarge (413, 2)
-└── ServerFull (503)
+├── ServerFull (503)
+└── EngineUnavailable (503)   no runtime, or not the one asked for, can run the networks
 """
 
 from typing import ClassVar
@@ -64,5 +65,11 @@ class TooLarge(BadInput):
 
 class ServerFull(AvatarError):
     """All session slots are taken."""
+
+    status = 503
+
+
+class EngineUnavailable(AvatarError):
+    """An engine cannot be loaded or built here."""
 
     status = 503

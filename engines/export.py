@@ -13,9 +13,10 @@ import onnx.checker
 import onnx.helper
 import onnx.numpy_helper
 import torch
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
-from avatar_stream.portrait.window import CARRIED
+from avatar_stream.runtime.network import CARRIED
 from engines.checkpoint import load_model
 from engines.networks.model import Model, noised
 
@@ -97,8 +98,8 @@ def _pixels(image: Tensor) -> Tensor:
     return image.float().permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def export(model: Model, folder: Path, slots: int = 2) -> None:
-    """Write both graphs of ``model`` into ``folder``."""
+def export(model: Model, folder: Path, slots: int = 2, *, half: bool = True) -> None:
+    """Write both graphs of ``model`` into ``folder``, in fp16 or (to quantise from) in fp32."""
     folder.mkdir(parents=True, exist_ok=True)
     model = model.to(memory_format=torch.contiguous_format).eval()
     tier = model.tier
@@ -137,15 +138,23 @@ def export(model: Model, folder: Path, slots: int = 2) -> None:
         opset_version=OPSET,
         dynamo=False,
     )
-    for name in ("reference", "tick"):
-        store_as_half(folder / f"{name}.onnx")
+    if half:
+        compute_in_half(folder / "reference.onnx", ["z_id"])
+        compute_in_half(folder / "tick.onnx", ["residual"])
+
+
+def compute_in_half(path: Path, exact: list[str]) -> None:
+    """Turn a graph to fp16, its state included; outputs ``exact`` stay fp32.
+
+    TensorRT computes in the types of the graph. CPU runtimes compute such a graph in what suits them, and as fast.
+    """
+    model = convert_float_to_float16(onnx.load(str(path)), keep_io_types=exact, disable_shape_infer=True)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
 
 
 def store_as_half(path: Path) -> None:
-    """Keep large weights as fp16 with a cast before their use: half the file, the same network once it is compiled.
-
-    What is fixed and must stay exact (the noise field) is small in number and rounds as harmlessly.
-    """
+    """Keep large weights as fp16 with a cast before their use: half the file, the same network in use."""
     model = onnx.load(str(path))
     casts = []
     for weight in model.graph.initializer:

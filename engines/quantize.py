@@ -1,39 +1,47 @@
-"""Quantise the tick network to int8: ``python -m engines.quantize WEIGHTS --packs runs/packs``.
+"""Quantise the tick network to int8: ``python -m engines.quantize CHECKPOINT WEIGHTS --packs runs/packs``.
 
 Static quantisation (int8 weights a channel, uint8 activations) of the convolutions, calibrated on ticks recorded from
-rolled-out windows of training clips. Writes ``tick.int8.onnx`` beside ``tick.onnx``.
+rolled-out windows of training clips. Writes ``WEIGHTS/tick.int8.onnx``.
 """
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import prepare_tracked
 from avatar_stream.portrait.window import Networks
-from avatar_stream.runtime.network import Arrays, Network
+from avatar_stream.runtime.network import Arrays, HostLane, Job, batched
+from avatar_stream.runtime.openvino_cpu import OpenVinoNetwork, OpenVinoTicker
+from engines.checkpoint import load_model
 from engines.data.packs import load_packs
-from engines.export import store_as_half
+from engines.export import export, store_as_half
 
 CLIPS, TICKS, STRIDE = 12, 5, 9
 
 
 class Recorder:
-    """A network that remembers what it was given."""
+    """A ticker that remembers what its runs were given."""
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.name, self.shapes = network.name, network.shapes
+    def __init__(self, ticker: OpenVinoTicker) -> None:
+        self._ticker = ticker
+        self.name, self.slots, self.batches = ticker.name, ticker.slots, ticker.batches
         self.seen: list[Arrays] = []
 
-    def run(self, inputs: Arrays) -> Arrays:
-        """Run and remember."""
-        self.seen.append({name: np.array(value) for name, value in inputs.items()})
-        return self.network.run(inputs)
+    def open(self, identity: Arrays) -> HostLane:
+        """See ``Ticker``."""
+        return self._ticker.open(identity)
+
+    def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
+        """Remember and run."""
+        self.seen.append(batched(jobs))
+        return self._ticker.run(jobs)
 
 
 class Ticks(CalibrationDataReader):  # type: ignore[misc]
@@ -49,33 +57,35 @@ class Ticks(CalibrationDataReader):  # type: ignore[misc]
 
 def recorded_ticks(weights: Path, packs: Path) -> list[Arrays]:
     """Inputs of fp32 ticks on training clips, every window well past its start."""
-    networks = Networks(folder=weights, precision="fp32")
+    reference = OpenVinoNetwork(weights / "reference.onnx", 2, full=True)
+    ticker = OpenVinoTicker(weights / "tick.onnx", 2, full=True)
     kept = []
     for clip in load_packs(packs, "train", "clip")[:CLIPS]:
-        recorder = Recorder(networks.tick)
-        networks.tick = recorder
+        recorder = Recorder(ticker)
         first = int(np.argmin(np.where(clip.good, clip.mouth, np.inf)))
         portrait = prepare_tracked(clip.picture(first), clip.landmarks[first], 512)
-        engine = PortraitEngine(portrait, networks)
+        engine = PortraitEngine(portrait, Networks.of(reference, recorder))
         usable = clip.good.nonzero()[0]
         order = usable[np.argsort(clip.mouth[usable])][:: max(1, len(usable) // 24)]  # from closed to wide open
         for k in order:
             engine(clip.landmarks[k] - np.array([*portrait.box[:2], 0], np.float32))
         kept += recorder.seen[3::STRIDE][:TICKS] + recorder.seen[-2:]
-        networks.tick = recorder.network
     return kept
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--packs", type=Path, required=True)
+    parser.add_argument("--slots", type=int, default=2)
     arguments = parser.parse_args()
-    ticks = recorded_ticks(arguments.weights, arguments.packs)
     out = arguments.weights / "tick.int8.onnx"
     with tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(str(arguments.weights / "tick.onnx"), str(prepared), skip_symbolic_shape=True)
+        exact, prepared = Path(folder), Path(folder) / "prepared.onnx"
+        export(load_model(arguments.checkpoint), exact, arguments.slots, half=False)
+        ticks = recorded_ticks(exact, arguments.packs)
+        quant_pre_process(str(exact / "tick.onnx"), str(prepared), skip_symbolic_shape=True)
         quantize_static(
             str(prepared),
             str(out),

@@ -28,6 +28,7 @@ from engines.networks.model import Model
 from engines.report import draw_curve
 from engines.stages import FRAMES, STAGES, Helpers
 
+CRITICISED = ("distil", "slide")  # stages with a critic, which goes on from one to the next
 CRITIC_ALONE = 200  # steps over which the critic's word comes to count in full
 
 
@@ -75,8 +76,12 @@ def helpers_for(arguments: argparse.Namespace, model: Model, device: torch.devic
         if arguments.teacher is None:
             raise BadInput("distil needs --teacher, the checkpoint of a trained teacher")
         helpers.teacher = load_model(arguments.teacher).to(device).requires_grad_(False)
-    if arguments.stage in ("distil", "slide") and arguments.adversarial:
+    if arguments.stage in CRITICISED and arguments.adversarial:
         helpers.critic = Critic(model.tier.raster).to(device)
+        if arguments.init and arguments.init.suffix == ".pt":
+            before = load_checkpoint(arguments.init, model.tier.name)
+            if before.get("stage") in CRITICISED and before["beside"]:
+                helpers.critic.load_state_dict(before["beside"][0])
     return helpers
 
 

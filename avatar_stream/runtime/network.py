@@ -1,115 +1,124 @@
-"""Load an ONNX network on the best runtime this machine has.
+"""What a runtime offers: a network that is run, and a tick network that keeps the state of its sessions.
 
-OpenVINO runs it first (on CPUs with bf16 matrix units ten times faster than onnxruntime), in bf16 where the CPU
-computes that natively and in fp32 elsewhere; never in a precision left to chance. onnxruntime is the fallback.
+Implementations: :mod:`openvino_cpu` (first choice on a CPU: with bf16 matrix units ten times onnxruntime's speed),
+:mod:`onnx_runtime` (any CPU, and CUDA where ``onnxruntime-gpu`` is installed) and :mod:`tensorrt_gpu`.
 """
 
-import importlib.util
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Arrays = dict[str, npt.NDArray[Any]]
+Ports = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]
+"""Shape, for one session, and type of a network's inputs."""
+
+CARRIED: Final = ("latents", "conditioning", "guide", "landmarks_0", "landmarks_1")
+"""The state of a window: each goes into a tick under its name and comes out as ``next_`` name."""
+FRAME: Final = ("shown", "raster")
+"""What is new in a tick (see ``AlignedInput``)."""
 
 
 class Network(Protocol):
-    """A loaded network. Not thread-safe: one thread at a time."""
+    """A loaded network without state. Not thread-safe: one thread at a time."""
 
     name: str
     """Runtime and precision, for reports: ``openvino bf16``."""
 
-    shapes: dict[str, tuple[int, ...]]
-    """Input shapes by name, for one session."""
-
     def run(self, inputs: Arrays) -> Arrays:
-        """Outputs by name. The arrays are copies and stay valid."""
+        """Outputs by name. The arrays stay valid."""
 
 
-class OpenVinoNetwork:
-    """OpenVINO on the CPU."""
+class Lane(Protocol):
+    """One session's identity and state, where the runtime wants them."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        core = openvino_core()
-        precision = openvino_precision()
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            "INFERENCE_NUM_THREADS": threads,
-        }
-        self._compiled = core.compile_model(read_model(path), "CPU", settings)
-        self._request = self._compiled.create_infer_request()
-        self.name = "openvino int8" if ".int8." in path.name else f"openvino {precision}"
-        self.shapes = {port.any_name: tuple(port.shape) for port in self._compiled.inputs}
-        # A port may carry internal names beside the one it was exported under.
-        self._outputs = [sorted(port.names) for port in self._compiled.outputs]
+    def reset(self) -> None:
+        """Empty the window: all state zero."""
 
-    def run(self, inputs: Arrays) -> Arrays:
-        """See :class:`Network`."""
-        self._request.infer(inputs, share_inputs=True)
-        out: Arrays = {}
-        for index, names in enumerate(self._outputs):
-            value = self._request.get_output_tensor(index).data.copy()
-            out |= dict.fromkeys(names, value)
-        return out
+    def state(self) -> Arrays:
+        """A copy of the state, for checks."""
 
 
-class OnnxRuntimeNetwork:
-    """onnxruntime on any CPU, fp32."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A frame, ``{"shown": uint8 (192, 192, 3), "raster": uint8 (7, 96, 96)}``, for the window of a lane."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.name = "onnxruntime fp32"
-        self.shapes = {node.name: (1, *node.shape[1:]) for node in self._session.get_inputs()}
-        self._outputs = [node.name for node in self._session.get_outputs()]
-
-    def run(self, inputs: Arrays) -> Arrays:
-        """See :class:`Network`."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+    lane: Any
+    frame: Arrays
 
 
-RUNTIMES: dict[str, Callable[[Path, int], Network]] = {"openvino": OpenVinoNetwork, "onnxruntime": OnnxRuntimeNetwork}
+class Ticker(Protocol):
+    """The tick network. Not thread-safe: one thread at a time.
+
+    State is bound once and never leaves the runtime's device: what a tick puts out is the next one's input.
+    """
+
+    name: str
+    slots: int
+    """N, the frames in a window."""
+    batches: tuple[int, ...]
+    """For how many sessions one run can serve, ascending; 1 is always among them."""
+
+    def open(self, identity: Arrays) -> Lane:
+        """A lane for the portrait that the reference network said ``identity`` of, its window empty."""
+
+    def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
+        """One tick of each job's window: residuals ``(192, 192, 3)`` in grey levels, which stay valid.
+
+        ``len(jobs)`` must be one of ``batches`` and their lanes distinct.
+        """
 
 
-def available_runtimes() -> list[str]:
-    """Names of the runtimes that are installed, best first."""
-    return [name for name in RUNTIMES if importlib.util.find_spec(name) is not None]
+class HostLane:
+    """A lane in ordinary memory: two sets of state that take turns as input and output."""
+
+    def __init__(self, identity: Arrays, ports: Ports) -> None:
+        wanted = [name for name in ports if name in identity]
+        self.identity = {name: np.ascontiguousarray(identity[name], ports[name][1]) for name in wanted}
+        self._sets = [{name: np.zeros(*ports[name]) for name in CARRIED} for _ in range(2)]
+        self.turn = 0
+        self.binding: Any = None  # what a runtime wants to remember of it
+
+    @property
+    def now(self) -> Arrays:
+        """The state that goes in, by input name."""
+        return self._sets[self.turn]
+
+    @property
+    def after(self) -> Arrays:
+        """Where the next state goes, by input name."""
+        return self._sets[1 - self.turn]
+
+    def swap(self) -> None:
+        """What came out goes in next."""
+        self.turn = 1 - self.turn
+
+    def reset(self) -> None:
+        """See :class:`Lane`."""
+        for value in self.now.values():
+            value[:] = 0
+
+    def state(self) -> Arrays:
+        """See :class:`Lane`."""
+        return {name: value.copy() for name, value in self.now.items()}
 
 
-def load_network(path: Path, *, runtime: str | None = None, threads: int = 2) -> Network:
-    """Load ``path`` on ``runtime`` (None: the best there is) with at most ``threads`` threads."""
-    chosen = runtime or available_runtimes()[0]
-    return RUNTIMES[chosen](path, threads)
+def batched(jobs: Sequence[Job]) -> Arrays:
+    """Frames, identities and states of several host lanes, stacked into one run's inputs."""
+    out = {name: np.stack([job.frame[name] for job in jobs]) for name in FRAME}
+    for name in jobs[0].lane.identity:
+        out[name] = np.concatenate([job.lane.identity[name] for job in jobs])
+    for name in CARRIED:
+        out[name] = np.concatenate([job.lane.now[name] for job in jobs])
+    return out
 
 
-def zeros(network: Network, names: list[str]) -> Arrays:
-    """Start values of the named inputs."""
-    return {name: np.zeros(network.shapes[name], np.float32) for name in names}
-
-
-def read_model(path: Path, sessions: int = 1) -> Any:
-    """An ONNX file as an OpenVINO model with its first dimension, the sessions served by one run, fixed."""
-    model = openvino_core().read_model(str(path))
-    model.reshape({port.any_name: [sessions, *list(port.partial_shape)[1:]] for port in model.inputs})
-    return model
-
-
-@cache
-def openvino_precision() -> str:
-    """``bf16`` where this CPU multiplies it natively, else ``fp32``."""
-    return "bf16" if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
-
-
-@cache
-def openvino_core() -> Any:
-    """The one OpenVINO core of this process."""
-    import openvino
-
-    return openvino.Core()
+def unbatch(jobs: Sequence[Job], outputs: Arrays) -> list[npt.NDArray[np.float32]]:
+    """Put a run's states back into the lanes and return the residuals."""
+    for k, job in enumerate(jobs):
+        for name in CARRIED:
+            job.lane.after[name][:] = outputs[f"next_{name}"][k : k + 1]
+        job.lane.swap()
+    return [np.array(residual, np.float32) for residual in outputs["residual"]]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from avatar_stream.runtime.network import openvino_core, read_model
+from avatar_stream.runtime.openvino_cpu import openvino_core, read_model
 
 
 def multiply_adds(path: Path) -> int:

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from avatar_stream.errors import BadInput
-from avatar_stream.portrait.window import CARRIED, Networks, RollingWindow
-from avatar_stream.runtime.network import load_network, zeros
+from avatar_stream.portrait.window import Networks, RollingWindow
+from avatar_stream.runtime.choose import load
+from avatar_stream.runtime.network import CARRIED, Job
 from engines.data.pairs import CONTEXT
 from engines.export import TickGraph, export
 from engines.grow import grow
@@ -99,29 +100,30 @@ def test_the_export_rolls_like_the_model(runtime: str, tmp_path: Path) -> None:
             parameter.add_(0.05 * torch.randn_like(parameter))
     export(model, tmp_path)
     graph = TickGraph(model.eval(), 2)
-    network = load_network(tmp_path / "tick.onnx", runtime=runtime)
-    identity = load_network(tmp_path / "reference.onnx", runtime=runtime).run(
-        {"reference": np.random.default_rng(1).integers(0, 255, (1, 192, 192, 3)).astype(np.uint8)}
-    )
-    assert np.linalg.norm(identity["z_id"]) == pytest.approx(1, abs=1e-2)
+    reference, ticker = load(tmp_path, runtime=runtime)
+    face = np.random.default_rng(1).integers(0, 255, (1, 192, 192, 3)).astype(np.uint8)
+    identity = reference.run({"reference": face})
+    assert np.linalg.norm(identity.pop("z_id")) == pytest.approx(1, abs=1e-2)
+    lane = ticker.open(identity)
     random = np.random.default_rng(0)
-    state = zeros(network, list(CARRIED))
     for _ in range(12):
         frame = {
-            "shown": random.integers(0, 255, (1, 192, 192, 3)).astype(np.uint8),
-            "raster": random.integers(0, 255, (1, 7, 96, 96)).astype(np.uint8),
+            "shown": random.integers(0, 255, (192, 192, 3)).astype(np.uint8),
+            "raster": random.integers(0, 255, (7, 96, 96)).astype(np.uint8),
         }
+        given = {name: value[None] for name, value in frame.items()} | identity | lane.state()
         order = ("shown", "raster", "code", "sink", "modulation", *CARRIED)
-        given = frame | {k: identity[k] for k in ("code", "sink", "modulation")} | state
         with torch.no_grad():
             wanted = graph(*(torch.from_numpy(given[name]) for name in order))
-        out = network.run(given)
+        (residual,) = ticker.run([Job(lane, frame)])
         # bf16 machines keep about three digits; residuals are in grey levels.
         scale = float(np.abs(wanted[0].numpy()).max())
-        np.testing.assert_allclose(out["residual"], wanted[0].numpy(), atol=0.03 * scale)
-        state = {name: out[f"next_{name}"] for name in CARRIED}
+        np.testing.assert_allclose(residual, wanted[0].numpy()[0], atol=0.03 * scale)
+        for name, value in zip(CARRIED, wanted[1:], strict=True):
+            size = float(np.abs(value.numpy()).max())
+            np.testing.assert_allclose(lane.state()[name], value.numpy(), atol=0.03 * size)
     window = RollingWindow(Networks(runtime=runtime, folder=tmp_path), np.full((192, 192, 3), 90, np.uint8))
-    assert window.push(frame["shown"][0], frame["raster"][0]).shape == (192, 192, 3)
+    assert window.push(frame["shown"], frame["raster"]).shape == (192, 192, 3)
 
 
 def test_the_critic_learns_what_is_painted() -> None:

@@ -1,50 +1,48 @@
-import threading
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from avatar_stream.face import mesh
+from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.window import CARRIED, Networks, RollingWindow
-from avatar_stream.runtime.network import Arrays
+from avatar_stream.portrait.window import Networks, RollingWindow
+from avatar_stream.runtime.network import CARRIED, Arrays, HostLane, Job
 
 
-class CountingTick:
-    """Stands in for the tick network: latents carry the first pixel of the frames in flight."""
+class CountingTicker:
+    """Stands in for the tick network: its state is the first pixels of the frames in flight."""
 
     name = "counting"
+    batches: tuple[int, ...] = (1,)
 
     def __init__(self, slots: int) -> None:
-        self.shapes: dict[str, tuple[int, ...]] = dict.fromkeys(CARRIED, (1, 1))
-        self.shapes["latents"] = (1, slots - 1)
+        self.slots = slots
         self.runs = 0
 
-    def run(self, inputs: Arrays) -> Arrays:
+    def open(self, identity: Arrays) -> HostLane:
+        return HostLane(identity, dict.fromkeys((*CARRIED, *identity), ((1, self.slots), np.float32)))
+
+    def run(self, jobs: Sequence[Job]) -> list[Floats]:
         self.runs += 1
-        queue = np.append(inputs["latents"][0], float(inputs["shown"][0, 0, 0, 0]))
-        out: Arrays = {f"next_{name}": inputs[name] + 1 for name in CARRIED}
-        out["next_latents"] = queue[None, 1:].astype(np.float32)
-        out["residual"] = np.full((1, 192, 192, 3), queue[0], np.float32)
-        return out
+        (job,) = jobs
+        queue = np.append(job.lane.now["latents"][0, 1:], float(job.frame["shown"][0, 0, 0]))
+        job.lane.after["latents"][:] = queue
+        job.lane.swap()
+        return [np.full((192, 192, 3), queue[0], np.float32)]
 
 
 class FixedReference:
     name = "fixed"
 
-    def __init__(self) -> None:
-        self.shapes: dict[str, tuple[int, ...]] = {}
-
     def run(self, inputs: Arrays) -> Arrays:
         return {"code": np.zeros(1), "sink": np.zeros(1), "z_id": np.ones((1, 512), np.float32)}
 
 
-def fake_networks(slots: int) -> Any:
-    made = Networks.__new__(Networks)
-    made.lock, made.reference, made.tick = threading.Lock(), FixedReference(), CountingTick(slots)
-    return made
+def fake_networks(slots: int) -> Networks:
+    return Networks.of(FixedReference(), CountingTicker(slots))
 
 
 def shown(value: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -58,6 +56,7 @@ def test_frames_come_out_in_order_slots_minus_one_ticks_later(slots: int) -> Non
     raster = np.zeros((7, 96, 96), np.uint8)
     out = [window.push(shown(value), raster)[0, 0, 0] for value in range(10, 20)]
     assert out == [10] * slots + list(range(11, 20))[: 10 - slots]
+    assert isinstance(networks.tick, CountingTicker)
     assert networks.tick.runs == 10 + slots - 1  # the first push fills the window, then one run a frame
     window.reset()
     assert window.empty

@@ -1,0 +1,94 @@
+"""Ticks of several sessions, run together where the runtime gains by it, one after the other where it does not."""
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.runtime.network import Arrays, Job, Ticker
+
+COMPANY = 0.005  # seconds a tick waits at most for others to run with
+RECENT = 0.5  # seconds since its last tick for which a session counts as company to wait for
+
+Residual = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    job: Job
+    result: "Future[Residual]"
+    since: float
+
+
+class Batcher:
+    """The one thread that runs a ticker. First come, first served: no session can hold up another's turn.
+
+    A tick waits up to ``COMPANY`` for the sessions that have been ticking lately, so that what is due together runs
+    together; alone, or where the ticker serves one session at a time, it waits for nobody.
+    """
+
+    def __init__(self, ticker: Ticker) -> None:
+        self._ticker = ticker
+        self._queue: deque[_Waiting] = deque()
+        self._seen: dict[int, float] = {}  # lane -> when it last asked
+        self._wake = threading.Condition()
+        self._stopped = False
+        self.sizes: deque[int] = deque(maxlen=500)
+        """How many sessions each of the last runs served."""
+        self._thread = threading.Thread(target=self._work, name="ticks", daemon=True)
+        self._thread.start()
+
+    def run(self, lane: Any, frame: Arrays) -> Residual:
+        """One tick of a lane's window; blocks until it is done and raises what the ticker raised."""
+        result: Future[Residual] = Future()
+        now = time.monotonic()
+        with self._wake:
+            if self._stopped:
+                raise RuntimeError("the engine was closed")
+            self._seen[id(lane)] = now
+            self._queue.append(_Waiting(Job(lane, frame), result, now))
+            self._wake.notify()
+        return result.result()
+
+    def close(self) -> None:
+        """Finish what is waiting and end the thread."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while chosen := self._next():
+            self.sizes.append(len(chosen))
+            try:
+                residuals = self._ticker.run([waiting.job for waiting in chosen])
+            except Exception as error:
+                for waiting in chosen:
+                    waiting.result.set_exception(error)
+                continue
+            for waiting, residual in zip(chosen, residuals, strict=True):
+                waiting.result.set_result(residual)
+
+    def _next(self) -> list[_Waiting]:
+        """The ticks to run now, oldest first; empty when it is time to stop."""
+        with self._wake:
+            while not self._queue:
+                if self._stopped:
+                    return []
+                self._wake.wait()
+            largest = self._ticker.batches[-1]
+            until = self._queue[0].since + COMPANY
+            while not self._stopped:
+                now = time.monotonic()
+                self._seen = {lane: at for lane, at in self._seen.items() if now - at < RECENT}
+                if len(self._queue) >= min(largest, len(self._seen)) or now >= until:
+                    break
+                self._wake.wait(until - now)
+            # A window has one tick at a time, so that the lanes in the queue are distinct.
+            size = max(n for n in self._ticker.batches if n <= len(self._queue))
+            return [self._queue.popleft() for _ in range(size)]

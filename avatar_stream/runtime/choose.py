@@ -1,0 +1,82 @@
+"""Which runtime executes the networks here: the best one that works, so that nobody has to choose."""
+
+import importlib.util
+import logging
+from pathlib import Path
+
+from avatar_stream.errors import EngineUnavailable
+from avatar_stream.runtime import onnx_runtime, openvino_cpu, tensorrt_build, tensorrt_gpu
+from avatar_stream.runtime.network import Network, Ticker
+
+log = logging.getLogger(__name__)
+
+RUNTIMES = ("tensorrt", "cuda", "openvino", "onnxruntime")
+"""Best first. ``cuda`` is onnxruntime with its CUDA provider."""
+
+
+def available() -> list[str]:
+    """Runtimes that are installed and have the device they need, best first."""
+    gpu = tensorrt_build.gpu_name() is not None
+    here = {
+        "tensorrt": gpu and tensorrt_build.flavour() is not None,
+        "cuda": gpu and _installed("onnxruntime") and onnx_runtime.has_cuda(),
+        "openvino": _installed("openvino"),
+        "onnxruntime": _installed("onnxruntime"),
+    }
+    return [name for name in RUNTIMES if here[name]]
+
+
+def load(
+    folder: Path, *, runtime: str | None = None, precision: str | None = None, threads: int = 2
+) -> tuple[Network, Ticker]:
+    """The reference and the tick network in ``folder`` on ``runtime`` (None: the best that works here).
+
+    ``precision`` None takes what is fastest: bf16 where the CPU has it, else int8; ``"int8"`` and ``"fp32"`` ask for
+    one. Raises :class:`EngineUnavailable` when nothing works, or not what was asked for.
+    """
+    wanted = [runtime] if runtime else available()
+    for name in wanted:
+        try:
+            return _load(name, folder, precision, threads)
+        except Exception as error:
+            if runtime:
+                raise EngineUnavailable(f"the engine {name} cannot run here: {_line(error)}") from error
+            log.warning("the engine %s cannot run here (%s): trying the next best", name, _line(error))
+    raise EngineUnavailable("no engine can run the networks here: pip install openvino, or use --engine warp")
+
+
+def _load(name: str, folder: Path, precision: str | None, threads: int) -> tuple[Network, Ticker]:
+    reference, tick = folder / "reference.onnx", folder / "tick.onnx"
+    quantised = folder / "tick.int8.onnx"
+    if name == "tensorrt":
+        plan = tensorrt_build.cached_plan(tick)
+        return _on_cpu(reference, threads), tensorrt_gpu.TensorRtTicker(plan)
+    if name == "cuda":
+        ticker = onnx_runtime.OnnxRuntimeTicker(tick, threads, "cuda", tensorrt_build.SESSIONS)
+        return onnx_runtime.OnnxRuntimeNetwork(reference, threads), ticker
+    if name == "openvino":
+        fast_bf16 = openvino_cpu.openvino_precision() == "bf16"
+        if precision == "int8" or (precision is None and not fast_bf16 and quantised.is_file()):
+            tick = quantised
+        full = precision == "fp32"
+        return (
+            openvino_cpu.OpenVinoNetwork(reference, threads, full),
+            openvino_cpu.OpenVinoTicker(tick, threads, full=full),
+        )
+    path = quantised if precision == "int8" else tick
+    return onnx_runtime.OnnxRuntimeNetwork(reference, threads), onnx_runtime.OnnxRuntimeTicker(path, threads)
+
+
+def _on_cpu(path: Path, threads: int) -> Network:
+    """What runs once a portrait may run anywhere."""
+    if _installed("openvino"):
+        return openvino_cpu.OpenVinoNetwork(path, threads)
+    return onnx_runtime.OnnxRuntimeNetwork(path, threads)
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,140 @@
+"""onnxruntime: fp32 on any CPU, and CUDA where ``onnxruntime-gpu`` and a GPU are there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.runtime.network import CARRIED, FRAME, Arrays, HostLane, Job, Ports, batched, unbatch
+
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+
+
+def has_cuda() -> bool:
+    """onnxruntime was built with CUDA. Whether there is a GPU shows only when a session is made."""
+    import onnxruntime
+
+    return PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+
+
+def _session(path: Path, threads: int, device: str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[device]])
+    if session.get_providers()[0] != PROVIDERS[device]:  # onnxruntime falls back to the CPU without a word
+        raise RuntimeError(f"onnxruntime cannot use {device} here")
+    return session
+
+
+class OnnxRuntimeNetwork:
+    """See :class:`avatar_stream.runtime.network.Network`."""
+
+    def __init__(self, path: Path, threads: int, device: str = "cpu") -> None:
+        self._session = _session(path, threads, device)
+        self.name = _name(path, device)
+        self._outputs = [node.name for node in self._session.get_outputs()]
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """See ``Network``."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+
+
+class OnnxRuntimeTicker:
+    """See :class:`avatar_stream.runtime.network.Ticker`. State stays on ``device``."""
+
+    def __init__(self, path: Path, threads: int, device: str = "cpu", batches: tuple[int, ...] = (1,)) -> None:
+        self._session = _session(path, threads, device)
+        self._device = device
+        self.name = _name(path, device)
+        self.batches = batches
+        self._ports: Ports = {
+            node.name: ((1, *node.shape[1:]), TYPES[node.type]) for node in self._session.get_inputs()
+        }
+        self._outputs = [node.name for node in self._session.get_outputs()]
+        self.slots = self._ports["latents"][0][1] + 1
+
+    def open(self, identity: Arrays) -> "OrtLane":
+        """See ``Ticker``."""
+        return OrtLane(identity, self._ports, self._device)
+
+    def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
+        """See ``Ticker``."""
+        if len(jobs) > 1:
+            lanes = [job.lane.on_host() for job in jobs]
+            stacked = [Job(lane, job.frame) for lane, job in zip(lanes, jobs, strict=True)]
+            found = self._session.run(self._outputs, batched(stacked))
+            residuals = unbatch(stacked, dict(zip(self._outputs, found, strict=True)))
+            for job, lane in zip(jobs, lanes, strict=True):
+                job.lane.take(lane.now)
+            return residuals
+        lane, frame = jobs[0].lane, jobs[0].frame
+        binding = self._session.io_binding()
+        for name in FRAME:
+            binding.bind_cpu_input(name, np.ascontiguousarray(frame[name])[None])
+        for name, value in (lane.identity | lane.now).items():
+            binding.bind_ortvalue_input(name, value)
+        for name in CARRIED:
+            binding.bind_ortvalue_output(f"next_{name}", lane.after[name])
+        binding.bind_output("residual", "cpu")
+        self._session.run_with_iobinding(binding)
+        lane.turn = 1 - lane.turn
+        residual = binding.get_outputs()[-1].numpy()  # in the order they were bound
+        return [np.array(residual[0], np.float32)]
+
+
+class OrtLane:
+    """Identity and two sets of state as values of onnxruntime, on its device."""
+
+    def __init__(self, identity: Arrays, ports: Ports, device: str) -> None:
+        self._ports, self._device = ports, device
+        wanted = [name for name in ports if name in identity]
+        self.identity = {name: self._value(np.asarray(identity[name], ports[name][1])) for name in wanted}
+        self._sets = [{name: self._value(np.zeros(*ports[name])) for name in CARRIED} for _ in range(2)]
+        self.turn = 0
+
+    @property
+    def now(self) -> dict[str, Any]:
+        """The state that goes in."""
+        return self._sets[self.turn]
+
+    @property
+    def after(self) -> dict[str, Any]:
+        """Where the next state goes."""
+        return self._sets[1 - self.turn]
+
+    def reset(self) -> None:
+        """See ``Lane``."""
+        self.take({name: np.zeros(*self._ports[name]) for name in CARRIED})
+
+    def state(self) -> Arrays:
+        """See ``Lane``."""
+        return {name: np.array(value.numpy()) for name, value in self.now.items()}
+
+    def take(self, state: Arrays) -> None:
+        """Go on from this state."""
+        for name, value in state.items():
+            self.now[name].update_inplace(np.ascontiguousarray(value))
+
+    def on_host(self) -> HostLane:
+        """A copy in ordinary memory, to be stacked with others."""
+        lane = HostLane({name: value.numpy() for name, value in self.identity.items()}, self._ports)
+        for name, value in self.state().items():
+            lane.now[name][:] = value
+        return lane
+
+    def _value(self, value: npt.NDArray[Any]) -> Any:
+        import onnxruntime
+
+        # On the CPU the value shares the array's memory, so that it must be the value's alone.
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.array(value, order="C"), self._device, 0)
+
+
+def _name(path: Path, device: str) -> str:
+    precision = "int8" if ".int8." in path.name else "fp32"
+    return f"onnxruntime {'cuda ' if device == 'cuda' else ''}{precision}"

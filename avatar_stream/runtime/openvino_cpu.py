@@ -1,0 +1,133 @@
+"""OpenVINO on the CPU: bf16 where the CPU computes it natively, fp32 or int8 elsewhere; never left to chance."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.runtime.network import CARRIED, FRAME, Arrays, HostLane, Job, Ports, batched, unbatch
+
+
+class OpenVinoNetwork:
+    """See :class:`avatar_stream.runtime.network.Network`."""
+
+    def __init__(self, path: Path, threads: int, full: bool = False) -> None:
+        """``full``: fp32, whatever is faster."""
+        self.name = f"openvino {_precision_of(path, full)}"
+        self._request = _compile(path, threads, 1, full).create_infer_request()
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """See ``Network``."""
+        self._request.infer(inputs, share_inputs=True)
+        return _outputs(self._request)
+
+
+class OpenVinoTicker:
+    """See :class:`avatar_stream.runtime.network.Ticker`.
+
+    One session at a time by default: on a CPU a run for several takes as long as several runs.
+    """
+
+    def __init__(self, path: Path, threads: int, *, full: bool = False, batches: tuple[int, ...] = (1,)) -> None:
+        """``full``: fp32, whatever is faster."""
+        self.name = f"openvino {_precision_of(path, full)}"
+        self.batches = batches
+        compiled = {sessions: _compile(path, threads, sessions, full) for sessions in {1, *batches}}
+        self._requests = {sessions: network.create_infer_request() for sessions, network in compiled.items()}
+        inputs = compiled[1].inputs
+        self._ports: Ports = {port.any_name: (tuple(port.shape), port.element_type.to_dtype()) for port in inputs}
+        self._outputs = {name: k for k, port in enumerate(compiled[1].outputs) for name in port.names}
+        self.slots = self._ports["latents"][0][1] + 1
+
+    def open(self, identity: Arrays) -> HostLane:
+        """See ``Ticker``."""
+        return HostLane(identity, self._ports)
+
+    def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
+        """See ``Ticker``."""
+        request = self._requests[len(jobs)]
+        if len(jobs) > 1:
+            request.infer(batched(jobs), share_inputs=True)
+            return unbatch(jobs, _outputs(request))
+        lane, frame = jobs[0].lane, jobs[0].frame
+        for name in FRAME:
+            request.set_tensor(name, _tensor(np.ascontiguousarray(frame[name])[None]))
+        if lane.binding is None:
+            # Tensors over the lane's own memory, for both turns: bound here once, written by the network ever after.
+            lane.binding = (
+                [
+                    [
+                        (name, _tensor(now[name]), self._outputs[f"next_{name}"], _tensor(after[name]))
+                        for name in CARRIED
+                    ]
+                    for now, after in (_turns(lane))
+                ],
+                [(name, _tensor(value)) for name, value in lane.identity.items()],
+            )
+        states, identity = lane.binding
+        for name, tensor in identity:
+            request.set_tensor(name, tensor)
+        for name, now, output, after in states[lane.turn]:
+            request.set_tensor(name, now)
+            request.set_output_tensor(output, after)
+        request.infer()
+        lane.swap()
+        return [np.array(request.get_output_tensor(self._outputs["residual"]).data[0], np.float32)]
+
+
+def _turns(lane: HostLane) -> list[tuple[Arrays, Arrays]]:
+    turns = [(lane.now, lane.after), (lane.after, lane.now)]
+    return turns if lane.turn == 0 else turns[::-1]
+
+
+def _tensor(value: npt.NDArray[Any]) -> Any:
+    from openvino import Tensor
+
+    return Tensor(value, shared_memory=True)
+
+
+def _outputs(request: Any) -> Arrays:
+    out: Arrays = {}
+    for index, port in enumerate(request.model_outputs):
+        # A port may carry internal names beside the one it was exported under.
+        out |= dict.fromkeys(port.names, request.get_output_tensor(index).data.copy())
+    return out
+
+
+def _compile(path: Path, threads: int, sessions: int, full: bool) -> Any:
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32" if full or openvino_precision() == "fp32" else "bf16",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    return openvino_core().compile_model(read_model(path, sessions), "CPU", settings)
+
+
+def _precision_of(path: Path, full: bool) -> str:
+    if ".int8." in path.name:
+        return "int8"
+    return "fp32" if full else openvino_precision()
+
+
+def read_model(path: Path, sessions: int = 1) -> Any:
+    """An ONNX file as an OpenVINO model with its first dimension, the sessions served by one run, fixed."""
+    model = openvino_core().read_model(str(path))
+    model.reshape({port.any_name: [sessions, *list(port.partial_shape)[1:]] for port in model.inputs})
+    return model
+
+
+@cache
+def openvino_precision() -> str:
+    """``bf16`` where this CPU multiplies it natively, else ``fp32``."""
+    return "bf16" if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+
+
+@cache
+def openvino_core() -> Any:
+    """The one OpenVINO core of this process."""
+    import openvino
+
+    return openvino.Core()

@@ -1,0 +1,101 @@
+"""The cache of built TensorRT plans: one file per network, TensorRT, GPU, driver and precision.
+
+``$XDG_CACHE_HOME/avatar-stream/engines`` (or what the platform uses instead) holds ``KEY.plan`` and, beside it,
+``KEY.json`` that says what it is. A plan whose checksum is not the one written down is as good as none.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from avatar_stream.errors import EngineUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class PlanKey:
+    """Everything a plan depends on; if one of these differs, it must be built again."""
+
+    network: str  # first 16 digits of its SHA-256
+    tensorrt: str  # flavour and version: "tensorrt_rtx 1.7.1.116"
+    gpu: str  # name and compute capability: "NVIDIA L4 sm89"
+    driver: str
+    precision: str
+    sessions: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """File name without its ending."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:20]
+
+
+def network_hash(path: Path) -> str:
+    """The ``network`` of a key."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+class PlanCache:
+    """Plans on disk. Written whole or not at all, so that two processes cannot harm each other."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or user_cache_path("avatar-stream") / "engines"
+
+    def find(self, key: PlanKey) -> Path | None:
+        """The plan of ``key``, if a sound one is here."""
+        plan = self.folder / f"{key.name}.plan"
+        try:
+            noted = json.loads(plan.with_suffix(".json").read_text())
+            if hashlib.sha256(plan.read_bytes()).hexdigest() == noted["sha256"]:
+                return plan
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return None
+
+    def store(self, key: PlanKey, data: bytes) -> Path:
+        """Keep a plan; raises :class:`EngineUnavailable` when the folder cannot be written."""
+        plan = self.folder / f"{key.name}.plan"
+        noted = asdict(key) | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(plan, data)
+            _write(plan.with_suffix(".json"), json.dumps(noted, indent=1).encode())
+        except OSError as error:
+            raise EngineUnavailable(
+                f"the engine cannot be kept in {self.folder} ({error.strerror}): free some space there, make it"
+                " writable, or set XDG_CACHE_HOME"
+            ) from error
+        return plan
+
+    def entries(self) -> Iterator[tuple[str, dict[str, object]]]:
+        """Name and description of every plan, with ``sound`` saying whether it can be used."""
+        for note in sorted(self.folder.glob("*.json")):
+            try:
+                noted = json.loads(note.read_text())
+                data = note.with_suffix(".plan").read_bytes()
+                sound = hashlib.sha256(data).hexdigest() == noted["sha256"]
+            except (OSError, ValueError, KeyError):
+                noted, sound = {}, False
+            yield note.stem, noted | {"sound": sound}
+
+    def remove(self, name: str) -> bool:
+        """Delete a plan; False if there was none."""
+        found = [path for path in self.folder.glob(f"{name}.*") if path.suffix in (".plan", ".json")]
+        for path in found:
+            path.unlink(missing_ok=True)
+        return bool(found)
+
+
+def _write(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

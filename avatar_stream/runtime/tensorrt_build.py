@@ -1,0 +1,158 @@
+"""Building TensorRT plans, with ``tensorrt_rtx`` (RTX cards, seconds) or ``tensorrt`` (all others): one API.
+
+Building needs no GPU with ``tensorrt_rtx``; running needs one, and ``cuda-bindings``.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from avatar_stream.errors import EngineUnavailable
+from avatar_stream.runtime.plans import PlanCache, PlanKey, network_hash
+
+SESSIONS = (1, 2, 4, 8, 16)
+FLAVOURS = ("tensorrt_rtx", "tensorrt")
+
+
+def flavour() -> Any:
+    """The TensorRT module that is installed, the RTX one first; None if there is none that works."""
+    for name in FLAVOURS:
+        try:
+            module = importlib.import_module(name)
+            if hasattr(module, "Builder"):
+                return module
+        except Exception:  # an installed TensorRT without its libraries fails in its own ways
+            continue
+    return None
+
+
+@cache
+def gpu_name() -> str | None:
+    """Name and compute capability of the first NVIDIA GPU, as ``NVIDIA L4 sm89``; None without one."""
+    try:
+        from cuda.bindings import runtime as cuda
+
+        error, count = cuda.cudaGetDeviceCount()
+        if int(error) or not count:
+            return None
+        found = checked(cuda.cudaGetDeviceProperties(0))
+        return f"{found.name.decode().rstrip(chr(0))} sm{found.major}{found.minor}"
+    except Exception:  # no driver: the bindings raise whatever their loader raises
+        return None
+
+
+def plan_key(network: Path, sessions: Sequence[int] = SESSIONS, target: str | None = None) -> PlanKey:
+    """The key of ``network``'s plan on this machine, or for a ``target`` such as ``sm89``."""
+    trt = flavour()
+    if trt is None:
+        raise EngineUnavailable("TensorRT is not installed: pip install 'avatar-stream[tensorrt]'")
+    gpu = target or gpu_name()
+    if gpu is None:
+        raise EngineUnavailable("there is no NVIDIA GPU here: name the GPU to build for, as --target sm89")
+    version = f"{trt.__name__} {trt.__version__}"
+    return PlanKey(network_hash(network), version, gpu, "" if target else _driver(), "fp16", tuple(sessions))
+
+
+def cached_plan(network: Path, cache_: PlanCache | None = None) -> bytes:
+    """The plan of ``network`` for this machine; :class:`EngineUnavailable` if it was not built yet."""
+    found = (cache_ or PlanCache()).find(plan_key(network))
+    if found is None:
+        raise EngineUnavailable("no TensorRT engine was built yet: avatar-stream engine build")
+    return found.read_bytes()
+
+
+def build(
+    network: Path,
+    sessions: Sequence[int] = SESSIONS,
+    target: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> bytes:
+    """Compile an exported network to a plan, in the precision it was exported in (fp16).
+
+    ``progress`` is told phase, step and number of steps. Raises :class:`EngineUnavailable` with TensorRT's reason.
+    """
+    trt = flavour()
+    if trt is None:
+        raise EngineUnavailable("TensorRT is not installed: pip install 'avatar-stream[tensorrt]'")
+    told: list[str] = []
+    logger = logger_of(trt, told)
+    builder = trt.Builder(logger)
+    graph = builder.create_network(0)
+    parser = trt.OnnxParser(graph, logger)
+    if not parser.parse_from_file(str(network)):
+        reasons = [parser.get_error(k).desc() for k in range(parser.num_errors)]
+        raise EngineUnavailable(f"TensorRT cannot read {network.name}: {first_line(reasons + told)}")
+    config = builder.create_builder_config()
+    if target:
+        wanted = getattr(trt.ComputeCapability, target.upper(), None) if hasattr(trt, "ComputeCapability") else None
+        if wanted is None:
+            raise EngineUnavailable(f"{trt.__name__} {trt.__version__} cannot build for {target}")
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(wanted, 0)
+    profile = builder.create_optimization_profile()
+    for k in range(graph.num_inputs):
+        port = graph.get_input(k)
+        rest = tuple(port.shape)[1:]
+        profile.set_shape(port.name, *((n, *rest) for n in (sessions[0], sessions[len(sessions) // 2], sessions[-1])))
+    config.add_optimization_profile(profile)
+    if progress is not None:
+        config.progress_monitor = _monitor(trt, progress)
+    plan = builder.build_serialized_network(graph, config)
+    if plan is None:
+        raise EngineUnavailable(f"TensorRT cannot build {network.name}: {first_line(told)}")
+    return bytes(plan)
+
+
+def checked(answer: Any) -> Any:
+    """The values of a CUDA call's answer; :class:`EngineUnavailable` if it failed."""
+    error, *values = answer
+    if int(error):
+        raise EngineUnavailable(f"the GPU refused ({getattr(error, 'name', error)})")
+    return values[0] if len(values) == 1 else values
+
+
+def logger_of(trt: Any, told: list[str]) -> Any:
+    """A TensorRT logger that keeps errors for the one line a user sees."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.Severity.ERROR:
+                told.append(message)
+
+    return Logger()
+
+
+def first_line(told: list[str]) -> str:
+    """What went wrong, in one line."""
+    lines = [line.strip() for text in told for line in text.splitlines() if line.strip()]
+    return lines[0][:200] if lines else "it gave no reason"
+
+
+def _driver() -> str:
+    from cuda.bindings import runtime as cuda
+
+    return str(checked(cuda.cudaDriverGetVersion()))
+
+
+def _monitor(trt: Any, progress: Callable[[str, int, int], None]) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress(phase_name, step + 1, self._steps.get(phase_name, step + 1))
+            return True
+
+    return Monitor()

@@ -1,0 +1,208 @@
+"""TensorRT on an NVIDIA GPU: state stays on the device, frames go through pinned memory, a tick is one CUDA graph."""
+
+import ctypes
+import importlib
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.errors import EngineUnavailable
+from avatar_stream.runtime.network import CARRIED, FRAME, Arrays, Job
+from avatar_stream.runtime.tensorrt_build import SESSIONS, checked, first_line, flavour, logger_of
+
+
+class TensorRtTicker:
+    """See :class:`avatar_stream.runtime.network.Ticker`.
+
+    Alone, a session's two sets of state are bound as they are and take turns; together, states are gathered and
+    scattered on the device. Copies of frames in (pinned), the network and the residual out are one CUDA graph each.
+    """
+
+    def __init__(
+        self, plan: bytes, batches: tuple[int, ...] = SESSIONS, *, trt: Any = None, cuda: Any = None
+    ) -> None:
+        """``trt`` and ``cuda`` stand in for TensorRT and ``cuda.bindings.runtime`` in tests."""
+        self._trt = trt or flavour()
+        self.cuda = cuda or importlib.import_module("cuda.bindings.runtime")
+        self._told: list[str] = []
+        self._runtime = self._trt.Runtime(logger_of(self._trt, self._told))
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise EngineUnavailable(f"TensorRT cannot load the engine: {first_line(self._told)}")
+        self.name = f"{self._trt.__name__} fp16"
+        self.batches = batches
+        engine = self._engine
+        names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
+        self.shapes = {name: tuple(engine.get_tensor_shape(name))[1:] for name in names}
+        self.types = {name: np.dtype(self._trt.nptype(engine.get_tensor_dtype(name))) for name in names}
+        self.identity = [n for n in names if n not in (*FRAME, *CARRIED, "residual") and not n.startswith("next_")]
+        self.slots = self.shapes["latents"][0] + 1
+        self.stream = checked(self.cuda.cudaStreamCreate())
+        self._contexts: dict[int, Any] = {}
+        self._groups: dict[int, _Group] = {}
+
+    def open(self, identity: Arrays) -> "DeviceLane":
+        """See ``Ticker``."""
+        lane = DeviceLane(self)
+        for name in self.identity:
+            value = np.ascontiguousarray(identity[name], self.types[name])
+            self.copy(lane.identity_at[name].address, value.ctypes.data, value.nbytes, "HostToDevice")
+            self.synchronize()  # the array copied from goes out of use here
+        return lane
+
+    def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
+        """See ``Ticker``."""
+        count = len(jobs)
+        if count == 1:
+            lane = jobs[0].lane
+            group = lane.groups[lane.turn] or _Group(
+                self, 1, lane.identity_at, lane.sets[lane.turn], lane.sets[1 - lane.turn]
+            )
+            lane.groups[lane.turn] = group
+            lane.turn = 1 - lane.turn
+        else:
+            if count not in self._groups:
+                made = [self.buffers(names, count) for names in (self.identity, CARRIED, CARRIED)]
+                self._groups[count] = _Group(self, count, *made)
+            group = self._groups[count]
+            self._move(jobs, group, gather=True)
+        for k, job in enumerate(jobs):
+            for name in FRAME:
+                group.frames[name][k] = job.frame[name]
+        group.launch()
+        if count > 1:
+            self._move(jobs, group, gather=False)
+        self.synchronize()
+        return [np.array(residual, np.float32) for residual in group.residual]
+
+    def buffers(self, names: Sequence[str], count: int) -> "dict[str, _Buffer]":
+        """Zeroed device memory for the named tensors of ``count`` sessions."""
+        return {name: _Buffer(self.cuda, count * self.size(name)) for name in names}
+
+    def size(self, name: str) -> int:
+        """Bytes of one session's tensor."""
+        return int(np.prod(self.shapes[name])) * self.types[name].itemsize
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        checked(self.cuda.cudaStreamSynchronize(self.stream))
+
+    def _move(self, jobs: Sequence[Job], group: "_Group", gather: bool) -> None:
+        for k, job in enumerate(jobs):
+            lane = job.lane
+            state = lane.sets[lane.turn]
+            pairs = [(state[name], (group.now if gather else group.after)[name], self.size(name)) for name in CARRIED]
+            if gather:
+                pairs += [(lane.identity_at[name], group.identity[name], self.size(name)) for name in self.identity]
+            for own, shared, size in pairs:
+                there, here = shared.address + k * size, own.address
+                target, source = (there, here) if gather else (here, there)
+                self.copy(target, source, size, "DeviceToDevice")
+
+    def copy(self, target: int, source: int, size: int, kind: str) -> None:
+        direction = getattr(self.cuda.cudaMemcpyKind, f"cudaMemcpy{kind}")
+        checked(self.cuda.cudaMemcpyAsync(target, source, size, direction, self.stream))
+
+    def context(self, count: int) -> Any:
+        """The execution context for ``count`` sessions."""
+        if count not in self._contexts:
+            context = self._engine.create_execution_context()
+            for name in (*FRAME, *self.identity, *CARRIED):
+                context.set_input_shape(name, (count, *self.shapes[name]))
+            self._contexts[count] = context
+        return self._contexts[count]
+
+
+class _Buffer:
+    """Device memory, zeroed, freed with its owner."""
+
+    def __init__(self, cuda: Any, size: int) -> None:
+        self.address = int(checked(cuda.cudaMalloc(size)))
+        self.size = size
+        checked(cuda.cudaMemset(self.address, 0, size))
+        weakref.finalize(self, cuda.cudaFree, self.address)
+
+
+class DeviceLane:
+    """One session's identity and two sets of state on the device. See :class:`avatar_stream.runtime.network.Lane`."""
+
+    def __init__(self, ticker: TensorRtTicker) -> None:
+        self._ticker = ticker
+        self.identity_at = ticker.buffers(ticker.identity, 1)
+        self.sets = [ticker.buffers(CARRIED, 1) for _ in range(2)]
+        self.groups: list[_Group | None] = [None, None]
+        self.turn = 0
+
+    def reset(self) -> None:
+        """See ``Lane``."""
+        for buffer in self.sets[self.turn].values():
+            checked(self._ticker.cuda.cudaMemset(buffer.address, 0, buffer.size))
+
+    def state(self) -> Arrays:
+        """See ``Lane``."""
+        out: Arrays = {}
+        for name, buffer in self.sets[self.turn].items():
+            value = np.empty((1, *self._ticker.shapes[name]), self._ticker.types[name])
+            self._ticker.copy(value.ctypes.data, buffer.address, buffer.size, "DeviceToHost")
+            self._ticker.synchronize()
+            out[name] = value
+        return out
+
+
+class _Group:
+    """A run for ``count`` sessions with fixed memory: captured as a CUDA graph when it is first launched."""
+
+    def __init__(
+        self,
+        ticker: TensorRtTicker,
+        count: int,
+        identity: dict[str, _Buffer],
+        now: dict[str, _Buffer],
+        after: dict[str, _Buffer],
+    ) -> None:
+        self._ticker, self._count = ticker, count
+        self.identity, self.now, self.after = identity, now, after
+        self._device = ticker.buffers((*FRAME, "residual"), count)
+        self.frames = {name: self._pinned(name) for name in FRAME}
+        self.residual = self._pinned("residual")
+        self._graph: Any = None
+
+    def launch(self) -> None:
+        """Frames to the device, the network, the residual back; returns before it is done."""
+        ticker = self._ticker
+        if self._graph is None:
+            self._work()  # a first run outside the capture lets TensorRT load its kernels
+            ticker.synchronize()
+            mode = ticker.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+            checked(ticker.cuda.cudaStreamBeginCapture(ticker.stream, mode))
+            self._work()
+            self._graph = checked(
+                ticker.cuda.cudaGraphInstantiate(checked(ticker.cuda.cudaStreamEndCapture(ticker.stream)), 0)
+            )
+            return
+        checked(ticker.cuda.cudaGraphLaunch(self._graph, ticker.stream))
+
+    def _work(self) -> None:
+        ticker = self._ticker
+        context = ticker.context(self._count)
+        bound = self._device | self.identity | self.now | {f"next_{name}": b for name, b in self.after.items()}
+        for name, buffer in bound.items():
+            context.set_tensor_address(name, buffer.address)
+        for name, value in self.frames.items():
+            ticker.copy(self._device[name].address, value.ctypes.data, value.nbytes, "HostToDevice")
+        if not context.execute_async_v3(int(ticker.stream)):
+            raise EngineUnavailable("TensorRT failed to run the engine")
+        source = self._device["residual"]
+        ticker.copy(self.residual.ctypes.data, source.address, self.residual.nbytes, "DeviceToHost")
+
+    def _pinned(self, name: str) -> npt.NDArray[Any]:
+        """Page-locked host memory as an array: what the device copies from and to without waiting."""
+        cuda, dtype = self._ticker.cuda, self._ticker.types[name]
+        size = self._count * self._ticker.size(name)
+        address = int(checked(cuda.cudaMallocHost(size)))
+        array = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)).view(dtype)
+        weakref.finalize(self, cuda.cudaFreeHost, address)
+        return array.reshape(self._count, *self._ticker.shapes[name])
