@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from avatar_stream import engine_commands
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.choose import RUNTIMES
 from avatar_stream.settings import Settings
 
-ENGINES = ("auto", "openvino", "onnxruntime", "warp")
+ENGINES = ("auto", *RUNTIMES, "warp")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", type=_between(1, 256), default=2)
     bench.add_argument("--json", action="store_true")
     bench.set_defaults(run=_bench)
+
+    engine = commands.add_parser("engine", help="build, list, check and remove what runs the networks")
+    engine_commands.add_commands(engine, _between)
 
     doctor = commands.add_parser("doctor", help="say what is installed, what will be used and why")
     doctor.add_argument("--json", action="store_true")

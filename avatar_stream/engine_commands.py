@@ -1,0 +1,102 @@
+"""``avatar-stream engine``: build, list, check and remove what runs the networks."""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from avatar_stream import parity
+from avatar_stream.errors import AvatarError, BadInput
+from avatar_stream.portrait.window import WEIGHTS
+from avatar_stream.runtime import choose, tensorrt_build
+from avatar_stream.runtime.plans import PlanCache
+
+NETWORK = WEIGHTS / "tick.onnx"
+Told = Callable[[str, int, int], None]
+
+
+def add_commands(engine: argparse.ArgumentParser, number: Callable[[int, int], Callable[[str], int]]) -> None:
+    """Add the subcommands to ``engine``."""
+    commands = engine.add_subparsers(required=True, metavar="COMMAND")
+
+    build = commands.add_parser("build", help="compile the network with TensorRT for this GPU, and keep it")
+    build.add_argument("--target", help="compute capability of another GPU to build for, such as sm89 (tensorrt_rtx)")
+    build.add_argument("--again", action="store_true", help="build even if a sound one is kept")
+    build.set_defaults(run=_build)
+
+    listing = commands.add_parser("list", help="what can run the networks here, and what was built")
+    listing.set_defaults(run=_list)
+
+    check = commands.add_parser("check", help="compare every engine with onnxruntime over a rolled-out window")
+    check.add_argument("--ticks", type=number(10, 100_000), default=parity.TICKS, help="%(default)s")
+    check.set_defaults(run=_check)
+
+    remove = commands.add_parser("remove", help="delete built engines")
+    remove.add_argument("names", nargs="*", help="as engine list shows them")
+    remove.add_argument("--all", action="store_true")
+    remove.set_defaults(run=_remove)
+    for command in (build, listing, check, remove):
+        command.add_argument("--json", action="store_true", help="print a JSON report")
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    cache = PlanCache()
+    key = tensorrt_build.plan_key(NETWORK, target=arguments.target)
+    kept = None if arguments.again else cache.find(key)
+    if kept is None:
+        told = None if arguments.json else _line
+        plan = tensorrt_build.build(NETWORK, target=arguments.target, progress=told)
+        kept = cache.store(key, plan)
+        if told is not None:
+            print()
+    report = {"name": key.name, "gpu": key.gpu, "tensorrt": key.tensorrt, "path": str(kept)}
+    print(json.dumps(report) if arguments.json else f"{key.name}: {key.tensorrt} for {key.gpu}, {kept}")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    built = dict(PlanCache().entries())
+    report = {"engines": choose.available(), "gpu": tensorrt_build.gpu_name(), "built": built}
+    if arguments.json:
+        print(json.dumps(report))
+        return
+    print(f"can run here, best first: {', '.join(choose.available()) or 'none'} (GPU: {report['gpu'] or 'none'})")
+    for name, noted in built.items():
+        what = f"{noted['tensorrt']} for {noted['gpu']}" if noted["sound"] else "damaged: engine remove it"
+        print(f"  {name}  {what}")
+    if not built:
+        print("  nothing was built with TensorRT")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    rows, failed = parity.check(arguments.ticks, told=None if arguments.json else _line)
+    if arguments.json:
+        found: list[dict[str, Any]] = [asdict(row) | {"passed": row.passed} for row in rows]
+        print(json.dumps({"reference": "onnxruntime fp32", "engines": found, "cannot_run": failed}))
+    else:
+        print(f"\nagainst onnxruntime fp32 over {arguments.ticks} ticks:")
+        for row in rows:
+            print(
+                f"  {row.engine:<22}{row.psnr:6.1f} dB, last tenth {row.psnr_last:6.1f} dB, largest error "
+                f"{row.largest:5.1f} grey levels, state {row.state:.1%}: {'passed' if row.passed else 'FAILED'}"
+            )
+        for reason in failed.values():
+            print(f"  {reason}")
+    if not all(row.passed for row in rows):
+        raise AvatarError("an engine failed the check: it will draw a wrong picture; please report it")
+
+
+def _remove(arguments: argparse.Namespace) -> None:
+    cache = PlanCache()
+    names = [name for name, _ in cache.entries()] if arguments.all else arguments.names
+    if not names and not arguments.all:
+        raise BadInput("name the engines to remove (avatar-stream engine list shows them), or say --all")
+    unknown = [name for name in names if not cache.remove(name)]
+    removed = [name for name in names if name not in unknown]
+    print(json.dumps({"removed": removed}) if arguments.json else f"removed {len(removed)} engines")
+    if unknown:
+        raise BadInput(f"there is no engine {unknown[0]}: avatar-stream engine list shows what there is")
+
+
+def _line(what: str, done: int, total: int) -> None:
+    print(f"\r{what[:60]:<60} {done}/{total}   ", end="", flush=True)

@@ -1,0 +1,286 @@
+"""Runtimes: a session's window is its own, alone and in company; plans are whole; TensorRT takes the graphs."""
+
+import gc
+import json
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from avatar_stream.errors import EngineUnavailable
+from avatar_stream.face.mesh import Floats
+from avatar_stream.portrait.window import WEIGHTS
+from avatar_stream.runtime import tensorrt_build
+from avatar_stream.runtime.batcher import COMPANY, Batcher
+from avatar_stream.runtime.choose import load
+from avatar_stream.runtime.network import Arrays, HostLane, Job, Ticker
+from avatar_stream.runtime.onnx_runtime import OnnxRuntimeTicker
+from avatar_stream.runtime.openvino_cpu import OpenVinoTicker
+from avatar_stream.runtime.plans import PlanCache, PlanKey
+from avatar_stream.runtime.tensorrt_gpu import TensorRtTicker
+from engines.export import export
+from engines.networks.config import TOY
+from engines.networks.model import Model
+from tests.unit.fake_gpu import FakeCuda, FakeTensorRt
+
+# What TensorRT and onnxruntime both run without a plugin.
+OPERATORS = {
+    *("Add", "AveragePool", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv", "Cos", "DepthToSpace"),
+    *("Div", "Equal", "Expand", "Flatten", "Gather", "Gemm", "InstanceNormalization", "LayerNormalization", "MatMul"),
+    *(
+        "Mod",
+        "Mul",
+        "Pow",
+        "ReduceL2",
+        "ReduceSum",
+        "Reshape",
+        "Shape",
+        "Sigmoid",
+        "Sin",
+        "Slice",
+        "Softmax",
+        "Split",
+    ),
+    *("Sqrt", "Sub", "Transpose", "Unsqueeze", "Where"),
+}
+needs_rtx = pytest.mark.skipif(tensorrt_build.flavour() is None, reason="no TensorRT for this platform")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported network in which every path counts."""
+    torch.manual_seed(3)
+    model = Model(TOY)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    folder = tmp_path_factory.mktemp("toy")
+    export(model, folder)
+    return folder
+
+
+def identities(folder: Path, count: int) -> list[Arrays]:
+    reference, _ = load(folder, runtime="onnxruntime")
+    random = np.random.default_rng(5)
+    faces = random.integers(0, 255, (count, 1, 192, 192, 3)).astype(np.uint8)
+    return [reference.run({"reference": face}) for face in faces]
+
+
+def some_frames(count: int) -> list[Arrays]:
+    random = np.random.default_rng(6)
+    return [
+        {
+            "shown": random.integers(0, 255, (192, 192, 3)).astype(np.uint8),
+            "raster": random.integers(0, 255, (7, 96, 96)).astype(np.uint8),
+        }
+        for _ in range(count)
+    ]
+
+
+def rolled(ticker: Ticker, faces: list[Arrays], frames: list[Arrays], together: bool) -> list[Floats]:
+    """Residuals of several sessions over some frames; halfway the first one starts anew."""
+    lanes = [ticker.open(face) for face in faces]
+    out = []
+    for k, frame in enumerate(frames):
+        if k == len(frames) // 2:
+            lanes[0].reset()
+        jobs = [Job(lane, frame) for lane in lanes]
+        out += ticker.run(jobs) if together else [ticker.run([job])[0] for job in jobs]
+    return out
+
+
+def close_to(found: list[Floats], wanted: list[Floats], share: float) -> None:
+    scale = max(float(np.abs(residual).max()) for residual in wanted)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, atol=share * scale)
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnxruntime", "tensorrt"])
+def test_sessions_in_one_run_are_as_if_alone(toy: Path, kind: str) -> None:
+    network, faces, frames = toy / "tick.onnx", identities(toy, 2), some_frames(6)
+    exact = rolled(OnnxRuntimeTicker(network, 1), faces, frames, together=False)
+    ticker: Ticker
+    if kind == "openvino":
+        ticker = OpenVinoTicker(network, 1, full=True, batches=(1, 2))
+    elif kind == "onnxruntime":
+        ticker = OnnxRuntimeTicker(network, 1, batches=(1, 2))
+    else:
+        cuda = FakeCuda()
+        ticker = TensorRtTicker(b"plan", (1, 2), trt=FakeTensorRt(network, cuda), cuda=cuda)
+    close_to(rolled(ticker, faces, frames, together=False), exact, 0.02)
+    close_to(rolled(ticker, faces, frames, together=True), exact, 0.02)
+
+
+def test_the_gpu_gets_its_memory_back_and_graphs_are_launched(toy: Path) -> None:
+    cuda = FakeCuda()
+    ticker = TensorRtTicker(b"plan", (1, 2), trt=FakeTensorRt(toy / "tick.onnx", cuda), cuda=cuda)
+    lane = ticker.open(identities(toy, 1)[0])
+    for frame in some_frames(6):
+        ticker.run([Job(lane, frame)])
+    assert cuda.launches == 4, "after the first run of either turn every tick is one graph"
+    del lane
+    gc.collect()
+    assert not cuda.memory
+    with pytest.raises(EngineUnavailable, match="cannot load the engine"):
+        TensorRtTicker(b"", trt=FakeTensorRt(toy / "tick.onnx", cuda), cuda=cuda)
+
+
+class SlowTicker:
+    """Notes who ran together; a frame of 13 fails."""
+
+    name = "slow"
+    slots = 1
+
+    def __init__(self, batches: tuple[int, ...], seconds: float = 0.004) -> None:
+        self.batches, self.seconds = batches, seconds
+        self.runs: list[int] = []
+        self.order: list[int] = []
+
+    def open(self, identity: Arrays) -> HostLane:
+        return HostLane({}, {})
+
+    def run(self, jobs: Sequence[Job]) -> list[Floats]:
+        assert len({id(job.lane) for job in jobs}) == len(jobs)
+        time.sleep(self.seconds)
+        values = [int(job.frame["shown"]) for job in jobs]
+        if 13 in values:
+            raise RuntimeError("unlucky")
+        self.runs.append(len(jobs))
+        self.order += values
+        return [np.full(1, value, np.float32) for value in values]
+
+
+def sessions(ticker: SlowTicker, count: int, ticks: int) -> list[list[float]]:
+    """Waits, in seconds, of sessions that tick as fast as they can."""
+    batcher = Batcher(ticker)
+    waits: list[list[float]] = [[] for _ in range(count)]
+
+    def session(number: int) -> None:
+        lane = object()
+        for _ in range(ticks):
+            began = time.monotonic()
+            assert batcher.run(lane, {"shown": np.array(number + 20)})[0] == number + 20
+            waits[number].append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=session, args=(k,)) for k in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    batcher.close()
+    return waits
+
+
+def test_ticks_that_are_due_together_run_together() -> None:
+    ticker = SlowTicker((1, 2, 4))
+    sessions(ticker, 4, 30)
+    assert sum(ticker.runs) == 120
+    assert np.mean(ticker.runs) > 2.5
+
+
+def test_alone_nobody_waits_for_company() -> None:
+    ticker = SlowTicker((1, 2, 4))
+    (waits,) = sessions(ticker, 1, 20)
+    assert set(ticker.runs) == {1}
+    assert np.median(waits) - ticker.seconds < COMPANY / 2
+
+
+def test_no_session_is_held_up_by_the_others() -> None:
+    ticker = SlowTicker((1,))
+    sessions(ticker, 3, 20)
+    # First come, first served: between two ticks of one session at most one of each other.
+    for number in (20, 21, 22):
+        turns = np.flatnonzero(np.array(ticker.order) == number)
+        assert np.diff(turns).max() <= 4
+
+
+def test_a_failing_tick_fails_its_session_and_the_next_one_runs() -> None:
+    batcher = Batcher(SlowTicker((1,)))
+    with pytest.raises(RuntimeError, match="unlucky"):
+        batcher.run(object(), {"shown": np.array(13)})
+    assert batcher.run(object(), {"shown": np.array(5)})[0] == 5
+    batcher.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        batcher.run(object(), {"shown": np.array(5)})
+
+
+KEY = PlanKey("0123", "tensorrt_rtx 1", "NVIDIA L4 sm89", "550", "fp16", (1, 2))
+
+
+def test_plans_are_found_again_and_broken_ones_are_not(tmp_path: Path) -> None:
+    cache = PlanCache(tmp_path / "engines")
+    assert cache.find(KEY) is None
+    plan = cache.store(KEY, b"plan" * 100)
+    assert cache.find(KEY) == plan
+    other = PlanKey(KEY.network, KEY.tensorrt, KEY.gpu, "551", KEY.precision, KEY.sessions)
+    assert cache.find(other) is None, "another driver needs another plan"
+    ((name, noted),) = cache.entries()
+    assert noted["sound"]
+    assert noted["gpu"] == "NVIDIA L4 sm89"
+    plan.write_bytes(b"plan" * 99)
+    assert cache.find(KEY) is None
+    ((_, noted),) = cache.entries()
+    assert not noted["sound"]
+    assert cache.remove(name)
+    assert not cache.remove(name)
+    assert not list(cache.folder.iterdir())
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "engines").write_text("a file where the folder should be")
+    cache = PlanCache(tmp_path / "engines")
+    with pytest.raises(EngineUnavailable, match="set XDG_CACHE_HOME"):
+        cache.store(KEY, b"plan")
+    assert cache.find(KEY) is None
+    assert list(cache.entries()) == []
+
+
+def test_two_builders_do_not_harm_each_other(tmp_path: Path) -> None:
+    cache = PlanCache(tmp_path)
+    threads = [threading.Thread(target=cache.store, args=(KEY, bytes([7]) * 2_000_000)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cache.find(KEY) is not None
+    assert json.loads((tmp_path / f"{KEY.name}.json").read_text())["bytes"] == 2_000_000
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("graph", ["tick", "reference"])
+def test_exported_graphs_use_only_plain_operators(toy: Path, graph: str) -> None:
+    for folder in (WEIGHTS, toy):
+        model = onnx.load(str(folder / f"{graph}.onnx"))
+        assert {node.op_type for node in model.graph.node} <= OPERATORS
+        assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+
+
+@needs_rtx
+@pytest.mark.parametrize("graph", ["tick", "reference"])
+def test_tensorrt_builds_every_exported_graph(graph: str) -> None:
+    steps: list[tuple[str, int, int]] = []
+    plan = tensorrt_build.build(WEIGHTS / f"{graph}.onnx", progress=lambda *step: steps.append(step))
+    assert len(plan) > 1_000_000
+    assert steps
+
+
+@needs_rtx
+def test_what_tensorrt_cannot_build_is_said_in_one_line(tmp_path: Path, toy: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes((toy / "tick.onnx").read_bytes()[:5000])
+    with pytest.raises(EngineUnavailable, match=r"cannot read broken\.onnx") as caught:
+        tensorrt_build.build(tmp_path / "broken.onnx")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(EngineUnavailable, match="cannot build for sm12"):
+        tensorrt_build.build(toy / "tick.onnx", target="sm12")
+
+
+def test_an_engine_that_cannot_run_is_said_in_one_line_and_the_next_best_is_taken(toy: Path) -> None:
+    if tensorrt_build.gpu_name() is None:
+        with pytest.raises(EngineUnavailable, match="the engine tensorrt cannot run here"):
+            load(toy, runtime="tensorrt")
+    assert load(toy)[1].slots == 2
