@@ -1,7 +1,7 @@
 """What each part buys: ``python -m engines.ablate RUNS --packs runs/packs --init JOINT --teacher TEACHER``.
 
-Trains every variant from the same checkpoint for the same ``--minutes`` (so run nothing beside it) and writes
-``RUNS/ablations.md``: dB over the warp on the dev pairs, one slot denoised alone.
+Trains every variant from the same checkpoint over the same number of windows and writes ``RUNS/ablations.md``: dB over
+the warp on the dev pairs, one slot denoised alone.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--packs", type=Path, required=True)
     parser.add_argument("--init", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=4)
+    parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), help="default: all")
     arguments, more = parser.parse_known_args(given)
     rows = []
@@ -41,7 +41,7 @@ def main(given: list[str] | None = None) -> None:
         stage, *options = VARIANTS[name]
         run = arguments.runs / name.replace(", ", "-").replace(" ", "-")
         command = [stage, str(run), "--packs", str(arguments.packs), "--init", str(arguments.init), "--decay"]
-        command += ["--minutes", str(arguments.minutes), "--teacher", str(arguments.teacher)]
+        command += ["--steps", str(arguments.steps), "--teacher", str(arguments.teacher)]
         command += ["--check-every", str(1 << 30), *options, *more]
         if not (run / "log.csv").exists():
             train.main(command)
