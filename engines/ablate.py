@@ -1,7 +1,7 @@
 """What each part buys: ``python -m engines.ablate RUNS --packs runs/packs --init JOINT --teacher TEACHER``.
 
-Trains every variant from the same checkpoint over the same number of windows and writes ``RUNS/ablations.md``: dB over
-the warp on the dev pairs, one slot denoised alone.
+Trains every variant from the same checkpoint over the same number of windows and writes ``RUNS/ablations.md``: dB
+over the warp on the dev pairs, one slot denoised alone.
 """
 
 import argparse
