@@ -43,13 +43,14 @@ class AlignedInput:
     """One frame in the aligned face frame.
 
     ``shown`` RGB ``(192, 192, 3)`` is the warp with the unknown mouth filled smoothly; ``raster`` is ``uint8
-    (7, 96, 96)``; ``gate`` ``float32 (192, 192)`` is how much of the network's residual is let through; ``matrix``
-    (2x3) takes crop pixels to aligned ones.
+    (7, 96, 96)``; ``gate`` ``float32 (192, 192)`` is how much of the network's residual is let through; ``filled``
+    ``uint8 (96, 96)`` is where the warp shows nothing worth keeping; ``matrix`` (2x3) takes crop to aligned pixels.
     """
 
     shown: Image
     raster: Image
     gate: Floats
+    filled: Image
     matrix: Floats
 
 
@@ -84,6 +85,7 @@ def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInpu
     turned = _step(0.03, 0.08, float(np.linalg.norm(geometry.gaze(target) - rest.gaze)))
     unknown = _unknown(raster, target, rest, mouth, turned)
     cv2.max(_aligned_stretch(warped, matrix), unknown, dst=raster[UNKNOWN])
+    filled = np.asarray(np.maximum(raster[0] * mouth, raster[2] * turned), np.uint8)
     if turned > 0:
         rest.eyes_turned.turn(image, points, turned)
     if mouth > 0:
@@ -92,11 +94,12 @@ def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInpu
         shut = 1 - _step(0.2, 0.45, open_now / max(open_then, 1e-3))
         if shut > 0:
             region = _eye_region(raster, side)[_EYE_CELLS]
+            cv2.max(filled[_EYE_CELLS, side], (region * shut).astype(np.uint8), dst=filled[_EYE_CELLS, side])
             lashes = (raster[4][:, side] * _BELOW_BROWS)[_EYE_CELLS]
             scale = ALIGNED_SIZE // RASTER_SIZE
             rows = slice(_EYE_CELLS.start * scale, _EYE_CELLS.stop * scale)
             shut_lid(image[rows, side.start * scale : side.stop * scale], region, lashes, shut)
-    return AlignedInput(image, raster, residual_gate(raster[UNKNOWN]), matrix)
+    return AlignedInput(image, raster, residual_gate(raster[UNKNOWN]), filled, matrix)
 
 
 def residual_gate(unknown: Image) -> Floats:

@@ -31,21 +31,59 @@ def add_residual(crop: Image, warped: Image, seen: AlignedInput, residual: Float
     """
     gate = seen.gate[..., None]
     change = (residual * gate + seen.shown - warped) * _FACE
-    corners = np.array([[0, 0, 1], [ALIGNED_SIZE, 0, 1], [0, ALIGNED_SIZE, 1], [ALIGNED_SIZE, ALIGNED_SIZE, 1]])
     back = cv2.invertAffineTransform(seen.matrix)
-    reach = corners @ back.T
     height, width = crop.shape[:2]
-    left, top = (int(max(0, v)) for v in np.floor(reach.min(0)))
-    right, bottom = (int(v) for v in np.minimum(np.ceil(reach.max(0)) + 1, [width, height]))
-    if right <= left or bottom <= top:
+    box = _reach(back, (0, 0, ALIGNED_SIZE, ALIGNED_SIZE), width, height)
+    if box is None:
         return crop
-    back[:, 2] -= (left, top)
+    out = crop.copy()
+    _forget(out, warped, seen, back)
     # Rounded to whole steps: integers travel through the resampling at half the cost of floats.
     steps = np.clip(np.rint(change), -255, 255).astype(np.int16)
-    placed = cv2.warpAffine(steps, back, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
-    out = crop.copy()
-    cv2.add(crop[top:bottom, left:right], placed, dst=out[top:bottom, left:right], dtype=cv2.CV_8U)
+    place = np.s_[box[1] : box[3], box[0] : box[2]]
+    cv2.add(out[place], _placed(steps, back, box), dst=out[place], dtype=cv2.CV_8U)
     return out
+
+
+def _forget(out: Image, warped: Image, seen: AlignedInput, back: Floats) -> None:
+    """Where something was filled in, keep nothing of the crop that is finer than the aligned frame (in place).
+
+    Stretched lips would shine through an opened mouth as streaks, the slit of an eye through its lid.
+    """
+    cells = ALIGNED_SIZE / seen.filled.shape[0]
+    found = cv2.boundingRect(seen.filled)
+    if found[2] == 0:
+        return
+    left, top, right, bottom = (
+        cells * v for v in (found[0] - 1, found[1] - 1, sum(found[::2]) + 1, sum(found[1::2]) + 1)
+    )
+    box = _reach(back, (left, top, right, bottom), out.shape[1], out.shape[0])
+    if box is None:
+        return
+    place = np.s_[box[1] : box[3], box[0] : box[2]]
+    # Raster cell -> aligned pixel -> crop pixel, all with centres at i + 0.5.
+    from_cells = np.column_stack([back[:, :2] * cells, back @ np.array([cells / 2 - 0.5, cells / 2 - 0.5, 1])])
+    share = _placed(seen.filled, from_cells, box).astype(np.float32) * np.float32(1 / 255)
+    out[place] = cv2.blendLinear(_placed(warped, back, box), np.ascontiguousarray(out[place]), share, 1 - share)
+
+
+def _placed(image: npt.NDArray[np.generic], back: Floats, box: tuple[int, int, int, int]) -> npt.NDArray[np.generic]:
+    """An aligned picture resampled into the part ``box`` of the crop."""
+    local = back.copy()
+    local[:, 2] -= box[:2]
+    size = (box[2] - box[0], box[3] - box[1])
+    return np.asarray(cv2.warpAffine(image, local, size, flags=cv2.INTER_LINEAR))
+
+
+def _reach(
+    back: Floats, region: tuple[float, float, float, float], width: int, height: int
+) -> tuple[int, int, int, int] | None:
+    """The box of the crop (left, top, right, bottom) that a region of the aligned frame comes to lie in."""
+    left, top, right, bottom = region
+    corners = np.array([[left, top, 1], [right, top, 1], [left, bottom, 1], [right, bottom, 1]]) @ back.T
+    x, y = (int(max(0, v)) for v in np.floor(corners.min(0)))
+    to_x, to_y = (int(v) for v in np.minimum(np.ceil(corners.max(0)) + 1, [width, height]))
+    return (x, y, to_x, to_y) if x < to_x and y < to_y else None
 
 
 def paste_back(portrait: Portrait, crop: Image) -> Image:
