@@ -31,7 +31,7 @@ bench: install
 
 # A wheel that installs elsewhere must carry the weights, the samples and the page.
 wheel: install-test
-	rm -rf build/wheel && $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	rm -rf build && $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	$(BIN)/python tests/check_wheel.py build/wheel
 
 install: $(VENV)/.installed

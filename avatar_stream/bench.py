@@ -21,6 +21,7 @@ from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS, Networks
 from avatar_stream.render import ahead
+from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.work import multiply_adds, product_ceiling
 
 TIME_BASE = Fraction(1, CLOCK)
@@ -75,7 +76,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
     avatar.close()
 
     report: dict[str, Any] = {
-        "engine": networks.tick.name if networks else "warp",
+        "engine": networks.name if networks else "warp",
         "size": size,
         "frames": frames,
         "threads": threads,
@@ -85,10 +86,10 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
         "warp_alone_ms": round(_warp_alone(portrait, targets), 2),
     }
     if networks:
-        rate = 2 * multiply_adds(WEIGHTS / "tick.onnx") / (stages["network"] * 1e-3)
-        ceiling = product_ceiling(threads, networks.tick.name)
+        rate = 2 * multiply_adds(tick_path(WEIGHTS)) / (stages["network"] * 1e-3)
+        ceiling = product_ceiling(threads, networks.name)
         report |= {
-            "network_gmacs": round(multiply_adds(WEIGHTS / "tick.onnx") / 1e9, 2),
+            "network_gmacs": round(multiply_adds(tick_path(WEIGHTS)) / 1e9, 2),
             "network_gflops": round(rate / 1e9, 1),
             "ceiling_gflops": round(ceiling / 1e9, 1),
             "share_of_ceiling": round(rate / ceiling, 3),

@@ -10,6 +10,7 @@ from avatar_stream.errors import AvatarError
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import choose, openvino_cpu, tensorrt_build
+from avatar_stream.runtime.network import WEIGHTS_FILE, tick_path
 
 PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
 HINTS = (
@@ -28,7 +29,7 @@ def examine() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     problems = [f"{name} is not installed: pip install avatar-stream" for name, v in versions.items() if v is None]
-    if not all((WEIGHTS / f"{graph}.onnx").is_file() for graph in ("reference", "tick")):
+    if not all((WEIGHTS / name).is_file() for name in ("reference.onnx", tick_path(WEIGHTS).name, WEIGHTS_FILE)):
         problems.append("the network's weights are missing from the package: install it again")
     if not sample_pictures():
         problems.append("the sample portraits are missing from the package: install it again")

@@ -10,9 +10,10 @@ from avatar_stream import parity
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import choose, tensorrt_build
+from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.plans import PlanCache
 
-NETWORK = WEIGHTS / "tick.onnx"
+NETWORK = tick_path(WEIGHTS)
 Told = Callable[[str, int, int], None]
 
 

@@ -16,7 +16,7 @@ from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime.choose import available, load
-from avatar_stream.runtime.network import Arrays, Job, Network, Ticker
+from avatar_stream.runtime.network import Arrays, Job, Network, Ticker, tick_path
 from avatar_stream.runtime.openvino_cpu import openvino_precision
 
 TICKS = 500
@@ -115,7 +115,7 @@ def engines_here(weights: Path = WEIGHTS) -> list[tuple[str, str | None]]:
     for runtime in available():
         if runtime == "openvino":
             found += [("openvino", None), ("openvino", "fp32")] if openvino_precision() == "bf16" else []
-            found += [("openvino", "int8")] if (weights / "tick.int8.onnx").is_file() else []
+            found += [("openvino", "int8")] if tick_path(weights, precision="int8").is_file() else []
             found += [("openvino", "fp32")] if openvino_precision() == "fp32" else []
         elif runtime != "onnxruntime":
             found.append((runtime, None))

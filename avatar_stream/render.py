@@ -90,7 +90,7 @@ def render(
         avatar.close()
     took = time.perf_counter() - began
     totals = avatar.times.totals | avatar.engine.times.totals
-    engine = networks.tick.name if networks else "warp"
+    engine = networks.name if networks else "warp"
     stages = {name: round(total / frames, 2) for name, total in totals.items()}
     return Rendered(frames, round(frames / took, 2), engine, str(output), round(seen / frames, 4), stages)
 

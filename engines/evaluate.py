@@ -106,7 +106,7 @@ def main(given: list[str] | None = None) -> None:
     arguments = parser.parse_args(given)
     arguments.out.mkdir(parents=True, exist_ok=True)
     networks = Networks(folder=arguments.weights, precision=arguments.precision)
-    report: dict[str, Any] = {"engine": networks.tick.name}
+    report: dict[str, Any] = {"engine": networks.name}
     clips = load_packs(arguments.packs, "dev", "clip")
     stills = load_packs(arguments.packs, "dev", "still")
     judge = IdentityJudge()

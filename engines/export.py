@@ -1,10 +1,11 @@
 """Export a checkpoint to ONNX: ``python -m engines.export runs/slide/last.pt avatar_stream/weights``.
 
-Two graphs. ``reference.onnx`` runs once per portrait; ``tick.onnx`` runs once per frame and carries its state in and
-out, so that a runtime can bind the outputs of one tick as the inputs of the next.
+``reference.onnx`` runs once per portrait; the tick graphs, one for each length of the window, run once per frame and
+carry their state in and out, so that a runtime can bind the outputs of one tick as the inputs of the next.
 """
 
 import argparse
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
-from avatar_stream.runtime.network import CARRIED
+from avatar_stream.runtime.network import CARRIED, WEIGHTS_FILE, WINDOWS, tick_path
 from engines.checkpoint import load_model
 from engines.networks.model import Model, noised
 
@@ -98,23 +99,46 @@ def _pixels(image: Tensor) -> Tensor:
     return image.float().permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def export(model: Model, folder: Path, slots: int = 2, *, half: bool = True) -> None:
-    """Write both graphs of ``model`` into ``folder``, in fp16 or (to quantise from) in fp32."""
+def export(model: Model, folder: Path, *, half: bool = True) -> None:
+    """Write the graphs of ``model`` into ``folder``, in fp16 or (to quantise from) in fp32.
+
+    ``reference.onnx``, and a tick graph for every number of slots in ``WINDOWS``. The weights of fp16 graphs are in
+    one file beside them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    model = model.to(memory_format=torch.contiguous_format).eval()
+    paths = [folder / "reference.onnx", *(tick_path(folder, slots) for slots in WINDOWS)]
+    export_reference(model, paths[0])
+    for slots, path in zip(WINDOWS, paths[1:], strict=True):
+        export_tick(model, path, slots)
+    if half:
+        for path in paths:
+            compute_in_half(path)
+        share_weights(paths)
+
+
+def export_reference(model: Model, path: Path) -> None:
+    """The reference graph, with the modulation of the longest window: a shorter one needs the last of it."""
     tier = model.tier
+    model = model.to(memory_format=torch.contiguous_format).eval()
     picture = torch.zeros(1, tier.size, tier.size, 3, dtype=torch.uint8)
     torch.onnx.export(
-        ReferenceGraph(model, slots),
+        ReferenceGraph(model, WINDOWS[0]),
         (picture,),
-        str(folder / "reference.onnx"),
+        str(path),
         input_names=["reference"],
         output_names=REFERENCE_OUTPUTS,
         dynamic_axes={name: {0: "sessions"} for name in ("reference", *REFERENCE_OUTPUTS)},
         opset_version=OPSET,
         dynamo=False,
     )
+
+
+def export_tick(model: Model, path: Path, slots: int) -> None:
+    """The tick graph of a window of ``slots``."""
+    model = model.to(memory_format=torch.contiguous_format).eval()
+    tier = model.tier
     grid, state = tier.grid, model.landmarks.state_channels
+    picture = torch.zeros(1, tier.size, tier.size, 3, dtype=torch.uint8)
     inputs = {
         "shown": picture,
         "raster": torch.zeros(1, tier.raster, tier.size // 2, tier.size // 2, dtype=torch.uint8),
@@ -131,30 +155,29 @@ def export(model: Model, folder: Path, slots: int = 2, *, half: bool = True) -> 
     torch.onnx.export(
         TickGraph(model, slots),
         tuple(inputs.values()),
-        str(folder / "tick.onnx"),
+        str(path),
         input_names=list(inputs),
         output_names=outputs,
         dynamic_axes={name: {0: "sessions"} for name in (*inputs, *outputs)},
         opset_version=OPSET,
         dynamo=False,
     )
-    if half:
-        compute_in_half(folder / "reference.onnx", ["z_id"])
-        compute_in_half(folder / "tick.onnx", ["residual"])
 
 
-def compute_in_half(path: Path, exact: list[str]) -> None:
-    """Turn a graph to fp16, its state included; outputs ``exact`` stay fp32.
+def compute_in_half(path: Path) -> None:
+    """Turn a graph to fp16, its state included; the residual and ``z_id`` stay fp32.
 
     TensorRT computes in the types of the graph. CPU runtimes compute such a graph in what suits them, and as fast.
     """
-    model = convert_float_to_float16(onnx.load(str(path)), keep_io_types=exact, disable_shape_infer=True)
+    graph = onnx.load(str(path))
+    exact = [port.name for port in graph.graph.output if port.name in ("residual", "z_id")]
+    model = convert_float_to_float16(graph, keep_io_types=exact, disable_shape_infer=True)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
 
 def store_as_half(path: Path) -> None:
-    """Keep large weights as fp16 with a cast before their use: half the file, the same network in use."""
+    """Keep the large weights of an fp32 graph as fp16 with a cast before their use."""
     model = onnx.load(str(path))
     casts = []
     for weight in model.graph.initializer:
@@ -169,15 +192,40 @@ def store_as_half(path: Path) -> None:
     onnx.save(model, str(path))
 
 
+def share_weights(paths: list[Path]) -> None:
+    """Move the weights of several graphs in one folder into one file beside them, each kept once."""
+    kept: dict[bytes, tuple[int, int]] = {}
+    blob = bytearray()
+    for path in paths:
+        model = onnx.load(str(path))
+        for weight in model.graph.initializer:
+            raw = onnx.numpy_helper.to_array(weight).tobytes()
+            if len(raw) < 1024:
+                continue
+            digest = hashlib.sha256(raw).digest()
+            if digest not in kept:
+                blob += bytes(-len(blob) % 64)
+                kept[digest] = (len(blob), len(raw))
+                blob += raw
+            for field in ("raw_data", "float_data", "int32_data", "int64_data"):
+                weight.ClearField(field)
+            weight.data_location = onnx.TensorProto.EXTERNAL
+            del weight.external_data[:]
+            offset, length = kept[digest]
+            for key, value in (("location", WEIGHTS_FILE), ("offset", str(offset)), ("length", str(length))):
+                weight.external_data.add(key=key, value=value)
+        path.write_bytes(model.SerializeToString())
+    (paths[0].parent / WEIGHTS_FILE).write_bytes(blob)
+
+
 def main(given: list[str] | None = None) -> None:
     """Export a checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--slots", type=int, default=2)
     arguments = parser.parse_args(given)
-    export(load_model(arguments.checkpoint), arguments.folder, arguments.slots)
-    for path in sorted(arguments.folder.glob("*.onnx")):
+    export(load_model(arguments.checkpoint), arguments.folder)
+    for path in sorted(arguments.folder.iterdir()):
         print(path, f"{path.stat().st_size / 1e6:.1f} MB")
 
 

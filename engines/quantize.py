@@ -1,7 +1,7 @@
 """Quantise the tick network to int8: ``python -m engines.quantize CHECKPOINT WEIGHTS --packs runs/packs``.
 
 Static quantisation (int8 weights a channel, uint8 activations) of the convolutions, calibrated on ticks recorded from
-rolled-out windows of training clips. Writes ``WEIGHTS/tick.int8.onnx``.
+rolled-out windows of training clips. Writes an int8 graph beside each tick graph.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import prepare_tracked
 from avatar_stream.portrait.window import Networks
-from avatar_stream.runtime.network import Arrays, HostLane, Job, batched
+from avatar_stream.runtime.network import WINDOWS, Arrays, HostLane, Job, batched, tick_path
 from avatar_stream.runtime.openvino_cpu import OpenVinoNetwork, OpenVinoTicker
 from engines.checkpoint import load_model
 from engines.data.packs import load_packs
-from engines.export import export, store_as_half
+from engines.export import export, share_weights, store_as_half
 
 CLIPS, TICKS, STRIDE = 12, 5, 9
 
@@ -55,16 +55,16 @@ class Ticks(CalibrationDataReader):  # type: ignore[misc]
         return next(self._ticks, None)
 
 
-def recorded_ticks(weights: Path, packs: Path) -> list[Arrays]:
+def recorded_ticks(weights: Path, packs: Path, slots: int) -> list[Arrays]:
     """Inputs of fp32 ticks on training clips, every window well past its start."""
     reference = OpenVinoNetwork(weights / "reference.onnx", 2, full=True)
-    ticker = OpenVinoTicker(weights / "tick.onnx", 2, full=True)
+    ticker = OpenVinoTicker(tick_path(weights, slots), 2, full=True)
     kept = []
     for clip in load_packs(packs, "train", "clip")[:CLIPS]:
         recorder = Recorder(ticker)
         first = int(np.argmin(np.where(clip.good, clip.mouth, np.inf)))
         portrait = prepare_tracked(clip.picture(first), clip.landmarks[first], 512)
-        engine = PortraitEngine(portrait, Networks.of(reference, recorder))
+        engine = PortraitEngine(portrait, Networks.of(reference, {slots: recorder}))
         usable = clip.good.nonzero()[0]
         order = usable[np.argsort(clip.mouth[usable])][:: max(1, len(usable) // 24)]  # from closed to wide open
         for k in order:
@@ -78,27 +78,29 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--packs", type=Path, required=True)
-    parser.add_argument("--slots", type=int, default=2)
     arguments = parser.parse_args()
-    out = arguments.weights / "tick.int8.onnx"
+    outs = [tick_path(arguments.weights, slots, "int8") for slots in WINDOWS]
     with tempfile.TemporaryDirectory() as folder:
         exact, prepared = Path(folder), Path(folder) / "prepared.onnx"
-        export(load_model(arguments.checkpoint), exact, arguments.slots, half=False)
-        ticks = recorded_ticks(exact, arguments.packs)
-        quant_pre_process(str(exact / "tick.onnx"), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(out),
-            Ticks(ticks),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-        )
-    store_as_half(out)  # what stayed in fp32
-    print(out, f"{out.stat().st_size / 1e6:.1f} MB, from {len(ticks)} ticks")
+        export(load_model(arguments.checkpoint), exact, half=False)
+        for slots, out in zip(WINDOWS, outs, strict=True):
+            quant_pre_process(str(tick_path(exact, slots)), str(prepared), skip_symbolic_shape=True)
+            quantize_static(
+                str(prepared),
+                str(out),
+                Ticks(recorded_ticks(exact, arguments.packs, slots)),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+            store_as_half(out)  # what stayed in fp32
+    graphs = [path for path in arguments.weights.glob("*.onnx") if path not in outs]
+    share_weights([*graphs, *outs])
+    for path in sorted(arguments.weights.iterdir()):
+        print(path, f"{path.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import zipfile
 from pathlib import Path
 
 NEEDED = (
-    "avatar_stream/weights/tick.onnx",
+    "avatar_stream/weights/tick2.onnx",
+    "avatar_stream/weights/tick1.onnx",
+    "avatar_stream/weights/networks.weights",
     "avatar_stream/weights/reference.onnx",
     "avatar_stream/weights/MODEL_CARD.md",
     "avatar_stream/samples/driver.mp4",

@@ -59,7 +59,7 @@ class PortraitEngine:
         self.times = StageTimes()
         self._warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
         self._rest = rest_face(portrait.crop, portrait.landmarks)
-        self._window = RollingWindow(networks, self._rest.image) if networks else None
+        self._window = RollingWindow(networks, networks.refer(self._rest.image)) if networks else None
         self._in_flight: deque[Posed] = deque()
 
     @property

@@ -5,6 +5,7 @@ tick went in N - 1 ticks earlier.
 """
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,16 @@ import numpy.typing as npt
 from avatar_stream.face.mesh import Floats
 from avatar_stream.runtime.batcher import Batcher
 from avatar_stream.runtime.choose import load
-from avatar_stream.runtime.network import Arrays, Network, Ticker
+from avatar_stream.runtime.network import WINDOWS, Arrays, Network, Ticker
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 class Networks:
-    """The two networks of a tier, loaded once and shared by all sessions (see ``avatar_stream.runtime.choose``)."""
+    """The networks of a tier, loaded once and shared by all sessions (see ``avatar_stream.runtime.choose``).
+
+    ``slots`` are the lengths of window to load, longest first; the first is the one that runs by default.
+    """
 
     def __init__(
         self,
@@ -28,18 +32,25 @@ class Networks:
         precision: str | None = None,
         threads: int = 2,
         folder: Path = WEIGHTS,
+        slots: Sequence[int] = WINDOWS[:1],
     ) -> None:
-        self._set(*load(folder, runtime=runtime, precision=precision, threads=threads))
+        tickers = {}
+        for n in slots:
+            reference, tickers[n] = load(folder, runtime=runtime, precision=precision, threads=threads, slots=n)
+        self._set(reference, tickers)
 
     @classmethod
-    def of(cls, reference: Network, tick: Ticker) -> "Networks":
+    def of(cls, reference: Network, tickers: dict[int, Ticker]) -> "Networks":
         """Of networks that are already loaded."""
         made = cls.__new__(cls)
-        made._set(reference, tick)
+        made._set(reference, tickers)
         return made
 
-    def _set(self, reference: Network, tick: Ticker) -> None:
-        self.reference, self.tick, self.ticks = reference, tick, Batcher(tick)
+    def _set(self, reference: Network, tickers: dict[int, Ticker]) -> None:
+        self.reference, self.tickers = reference, tickers
+        self.slots = next(iter(tickers))
+        self.name = tickers[self.slots].name
+        self.batchers = {n: Batcher(ticker) for n, ticker in tickers.items()}
         self._lock = threading.Lock()
 
     def refer(self, face: npt.NDArray[np.uint8]) -> Arrays:
@@ -47,25 +58,18 @@ class Networks:
         with self._lock:
             return self.reference.run({"reference": face[None]})
 
-    @property
-    def slots(self) -> int:
-        """N, the frames in the window."""
-        return self.tick.slots
-
 
 class RollingWindow:
     """One session's window on one portrait; cost and memory of a tick never change."""
 
-    def __init__(self, networks: Networks, reference: npt.NDArray[np.uint8]) -> None:
-        """``reference`` is the portrait's aligned face, RGB ``uint8 (192, 192, 3)``.
-
-        ``z_id`` is then its identity vector, ``(512,)``, unit length.
-        """
-        self.slots = networks.slots
-        self._ticks = networks.ticks
-        identity = networks.refer(reference)
-        self.z_id = np.asarray(identity.pop("z_id")[0], np.float32)
-        self._lane = networks.tick.open(identity)
+    def __init__(self, networks: Networks, identity: Arrays, slots: int | None = None) -> None:
+        """``identity`` is what ``networks`` said of the portrait's face."""
+        self.slots = slots or networks.slots
+        self._ticks = networks.batchers[self.slots]
+        wanted = {name: value for name, value in identity.items() if name != "z_id"}
+        # A shorter window runs the last, the noisiest, of the levels.
+        wanted["modulation"] = wanted["modulation"][:, -self.slots :]
+        self._lane = networks.tickers[self.slots].open(wanted)
         self.empty = True
         """No frame is in flight."""
 

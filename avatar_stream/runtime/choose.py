@@ -6,7 +6,7 @@ from pathlib import Path
 
 from avatar_stream.errors import EngineUnavailable
 from avatar_stream.runtime import onnx_runtime, openvino_cpu, tensorrt_build, tensorrt_gpu
-from avatar_stream.runtime.network import Network, Ticker
+from avatar_stream.runtime.network import WINDOWS, Network, Ticker, tick_path
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,12 @@ def available() -> list[str]:
 
 
 def load(
-    folder: Path, *, runtime: str | None = None, precision: str | None = None, threads: int = 2
+    folder: Path,
+    *,
+    runtime: str | None = None,
+    precision: str | None = None,
+    threads: int = 2,
+    slots: int = WINDOWS[0],
 ) -> tuple[Network, Ticker]:
     """The reference and the tick network in ``folder`` on ``runtime`` (None: the best that works here).
 
@@ -37,7 +42,7 @@ def load(
     wanted = [runtime] if runtime else available()
     for name in wanted:
         try:
-            return _load(name, folder, precision, threads)
+            return _load(name, folder, precision, threads, slots)
         except Exception as error:
             if runtime:
                 raise EngineUnavailable(f"the engine {name} cannot run here: {_line(error)}") from error
@@ -45,9 +50,9 @@ def load(
     raise EngineUnavailable("no engine can run the networks here: pip install openvino, or use --engine warp")
 
 
-def _load(name: str, folder: Path, precision: str | None, threads: int) -> tuple[Network, Ticker]:
-    reference, tick = folder / "reference.onnx", folder / "tick.onnx"
-    quantised = folder / "tick.int8.onnx"
+def _load(name: str, folder: Path, precision: str | None, threads: int, slots: int) -> tuple[Network, Ticker]:
+    reference, tick = folder / "reference.onnx", tick_path(folder, slots)
+    quantised = tick_path(folder, slots, "int8")
     if name == "tensorrt":
         plan = tensorrt_build.cached_plan(tick)
         return _on_cpu(reference, threads), tensorrt_gpu.TensorRtTicker(plan)

@@ -6,6 +6,7 @@ Implementations: :mod:`openvino_cpu` (first choice on a CPU: with bf16 matrix un
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -17,8 +18,17 @@ Ports = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]
 
 CARRIED: Final = ("latents", "conditioning", "guide", "landmarks_0", "landmarks_1")
 """The state of a window: each goes into a tick under its name and comes out as ``next_`` name."""
+WINDOWS: Final = (2, 1)
+"""Numbers of slots there are graphs for; the first is what runs by default."""
+WEIGHTS_FILE: Final = "networks.weights"
+"""The weights of all graphs of a folder, which refer to it by name."""
 FRAME: Final = ("shown", "raster")
 """What is new in a tick (see ``AlignedInput``)."""
+
+
+def tick_path(folder: Path, slots: int = WINDOWS[0], precision: str = "fp16") -> Path:
+    """Where the tick graph of a window of ``slots`` is kept; ``precision`` is fp16 or int8."""
+    return folder / f"tick{slots}{'.int8' if precision == 'int8' else ''}.onnx"
 
 
 class Network(Protocol):

@@ -15,6 +15,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from avatar_stream.errors import EngineUnavailable
+from avatar_stream.runtime.network import WEIGHTS_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class PlanKey:
 
 def network_hash(path: Path) -> str:
     """The ``network`` of a key."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    weights = path.parent / WEIGHTS_FILE
+    data = path.read_bytes() + (weights.read_bytes() if weights.is_file() else b"")
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 class PlanCache:

@@ -22,7 +22,7 @@ def serve(settings: Settings, networks: Networks | None) -> None:
         ) from None
     shown = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::") else settings.host
     port = listening.getsockname()[1]
-    engine = networks.tick.name if networks else "warp"
+    engine = networks.name if networks else "warp"
     # aiortc tells of every packet it cannot use; one line per session is enough.
     for name in ("aioice", "aiortc", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)

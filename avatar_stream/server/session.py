@@ -117,7 +117,7 @@ class Session:
             "server_ms": round(statistics.median(delays) * 1e3) if delays else None,
             "face": str(self._avatar.face) if self._avatar else "searching",
             "calibrated": bool(self._avatar and self._avatar.calibrated),
-            "engine": self._networks.tick.name if self._networks else "warp",
+            "engine": self._networks.name if self._networks else "warp",
             "portrait": self.portrait,
             "dropped": self._camera.dropped,
         }

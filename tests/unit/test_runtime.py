@@ -18,7 +18,7 @@ from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import tensorrt_build
 from avatar_stream.runtime.batcher import COMPANY, Batcher
 from avatar_stream.runtime.choose import load
-from avatar_stream.runtime.network import Arrays, HostLane, Job, Ticker
+from avatar_stream.runtime.network import Arrays, HostLane, Job, Ticker, tick_path
 from avatar_stream.runtime.onnx_runtime import OnnxRuntimeTicker
 from avatar_stream.runtime.openvino_cpu import OpenVinoTicker
 from avatar_stream.runtime.plans import PlanCache, PlanKey
@@ -102,7 +102,7 @@ def close_to(found: list[Floats], wanted: list[Floats], share: float) -> None:
 
 @pytest.mark.parametrize("kind", ["openvino", "onnxruntime", "tensorrt"])
 def test_sessions_in_one_run_are_as_if_alone(toy: Path, kind: str) -> None:
-    network, faces, frames = toy / "tick.onnx", identities(toy, 2), some_frames(6)
+    network, faces, frames = tick_path(toy), identities(toy, 2), some_frames(6)
     exact = rolled(OnnxRuntimeTicker(network, 1), faces, frames, together=False)
     ticker: Ticker
     if kind == "openvino":
@@ -118,7 +118,7 @@ def test_sessions_in_one_run_are_as_if_alone(toy: Path, kind: str) -> None:
 
 def test_the_gpu_gets_its_memory_back_and_graphs_are_launched(toy: Path) -> None:
     cuda = FakeCuda()
-    ticker = TensorRtTicker(b"plan", (1, 2), trt=FakeTensorRt(toy / "tick.onnx", cuda), cuda=cuda)
+    ticker = TensorRtTicker(b"plan", (1, 2), trt=FakeTensorRt(tick_path(toy), cuda), cuda=cuda)
     lane = ticker.open(identities(toy, 1)[0])
     for frame in some_frames(6):
         ticker.run([Job(lane, frame)])
@@ -127,7 +127,7 @@ def test_the_gpu_gets_its_memory_back_and_graphs_are_launched(toy: Path) -> None
     gc.collect()
     assert not cuda.memory
     with pytest.raises(EngineUnavailable, match="cannot load the engine"):
-        TensorRtTicker(b"", trt=FakeTensorRt(toy / "tick.onnx", cuda), cuda=cuda)
+        TensorRtTicker(b"", trt=FakeTensorRt(tick_path(toy), cuda), cuda=cuda)
 
 
 class SlowTicker:
@@ -252,7 +252,7 @@ def test_two_builders_do_not_harm_each_other(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("graph", ["tick", "reference"])
+@pytest.mark.parametrize("graph", ["tick2", "tick1", "reference"])
 def test_exported_graphs_use_only_plain_operators(toy: Path, graph: str) -> None:
     for folder in (WEIGHTS, toy):
         model = onnx.load(str(folder / f"{graph}.onnx"))
@@ -261,7 +261,7 @@ def test_exported_graphs_use_only_plain_operators(toy: Path, graph: str) -> None
 
 
 @needs_rtx
-@pytest.mark.parametrize("graph", ["tick", "reference"])
+@pytest.mark.parametrize("graph", ["tick2", "tick1", "reference"])
 def test_tensorrt_builds_every_exported_graph(graph: str) -> None:
     steps: list[tuple[str, int, int]] = []
     plan = tensorrt_build.build(WEIGHTS / f"{graph}.onnx", progress=lambda *step: steps.append(step))
@@ -271,12 +271,12 @@ def test_tensorrt_builds_every_exported_graph(graph: str) -> None:
 
 @needs_rtx
 def test_what_tensorrt_cannot_build_is_said_in_one_line(tmp_path: Path, toy: Path) -> None:
-    (tmp_path / "broken.onnx").write_bytes((toy / "tick.onnx").read_bytes()[:5000])
+    (tmp_path / "broken.onnx").write_bytes((tick_path(toy)).read_bytes()[:5000])
     with pytest.raises(EngineUnavailable, match=r"cannot read broken\.onnx") as caught:
         tensorrt_build.build(tmp_path / "broken.onnx")
     assert "\n" not in str(caught.value)
     with pytest.raises(EngineUnavailable, match="cannot build for sm12"):
-        tensorrt_build.build(toy / "tick.onnx", target="sm12")
+        tensorrt_build.build(tick_path(toy), target="sm12")
 
 
 def test_an_engine_that_cannot_run_is_said_in_one_line_and_the_next_best_is_taken(toy: Path) -> None:

@@ -38,11 +38,11 @@ class FixedReference:
     name = "fixed"
 
     def run(self, inputs: Arrays) -> Arrays:
-        return {"code": np.zeros(1), "sink": np.zeros(1), "z_id": np.ones((1, 512), np.float32)}
+        return {"modulation": np.zeros((1, 4, 8)), "z_id": np.ones((1, 512), np.float32)}
 
 
 def fake_networks(slots: int) -> Networks:
-    return Networks.of(FixedReference(), CountingTicker(slots))
+    return Networks.of(FixedReference(), {slots: CountingTicker(slots)})
 
 
 def shown(value: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -52,12 +52,13 @@ def shown(value: int) -> np.ndarray:  # type: ignore[type-arg]
 @pytest.mark.parametrize("slots", [1, 2, 4])
 def test_frames_come_out_in_order_slots_minus_one_ticks_later(slots: int) -> None:
     networks = fake_networks(slots)
-    window = RollingWindow(networks, shown(0))
+    window = RollingWindow(networks, networks.refer(shown(0)))
     raster = np.zeros((7, 96, 96), np.uint8)
     out = [window.push(shown(value), raster)[0, 0, 0] for value in range(10, 20)]
     assert out == [10] * slots + list(range(11, 20))[: 10 - slots]
-    assert isinstance(networks.tick, CountingTicker)
-    assert networks.tick.runs == 10 + slots - 1  # the first push fills the window, then one run a frame
+    ticker = networks.tickers[slots]
+    assert isinstance(ticker, CountingTicker)
+    assert ticker.runs == 10 + slots - 1  # the first push fills the window, then one run a frame
     window.reset()
     assert window.empty
     assert window.push(shown(77), raster)[0, 0, 0] == 77
