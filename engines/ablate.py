@@ -6,9 +6,10 @@ over the warp on the dev pairs, one slot denoised alone.
 
 import argparse
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
-from engines import train
 from engines.report import table
 
 # Variant: stage and options. "from the truth": the older slot of a window starts from the noised truth instead of the
@@ -44,7 +45,8 @@ def main(given: list[str] | None = None) -> None:
         command += ["--steps", str(arguments.steps), "--teacher", str(arguments.teacher)]
         command += ["--check-every", str(1 << 30), *options, *more]
         if not (run / "log.csv").exists():
-            train.main(command)
+            # A process each: a loader's worker forked beside the threads of an earlier training hangs.
+            subprocess.run([sys.executable, "-m", "engines.train", *command], check=True)
         with open(run / "log.csv") as stream:
             last = list(csv.DictReader(stream))[-1]
         rows.append([name, last["samples"], *(f"{float(last[column]):+.2f}" for column in COLUMNS)])

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.portrait.aligned import AlignedInput, Image, aligned_input, rest_face, to_aligned
+from avatar_stream.portrait.aligned import AlignedInput, Image, RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.compositor import add_residual, paste_back
+from avatar_stream.portrait.ladder import Rung
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.warp import PortraitWarp, Warped
 from avatar_stream.portrait.window import Networks, RollingWindow
@@ -34,6 +36,7 @@ class StageTimes:
 class Posed:
     """A warped portrait on its way to the network: the crop, the same aligned, and what is known of it."""
 
+    rung: Rung
     crop: Image
     aligned: Image | None
     seen: AlignedInput | None
@@ -51,43 +54,66 @@ class Frame:
 class PortraitEngine:
     """Animates one portrait. ``networks`` None shows the warp alone.
 
-    ``pose`` keeps no state and ``paint`` keeps the window, so each may have a thread of its own.
+    ``pose`` keeps no state and ``paint`` keeps the window, so each may have its own thread. ``rung`` says how much
+    to spend (see ``avatar_stream.portrait.ladder``); it may be set at any time, from any thread.
     """
 
     def __init__(self, portrait: Portrait, networks: Networks | None) -> None:
         self.portrait = portrait
         self.times = StageTimes()
-        self._warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
-        self._rest = rest_face(portrait.crop, portrait.landmarks)
-        self._window = RollingWindow(networks, networks.refer(self._rest.image)) if networks else None
+        self._networks = networks
+        self._views: dict[float, _View] = {1: _View.of(portrait, 1)}
+        rest = self._views[1].rest
+        self._identity = networks.refer(rest.image) if networks else None
+        self.rung = Rung("full", networks.slots if networks else 0)
+        self._window: RollingWindow | None = None
         self._in_flight: deque[Posed] = deque()
+        self._frames = 0
+        self._residual: Floats | None = None
 
     @property
     def delay(self) -> int:
         """Frames between the landmarks of a picture and its being finished."""
-        return self._window.slots - 1 if self._window else 0
+        return max(self.rung.slots - 1, 0)
+
+    @property
+    def z_id(self) -> Floats | None:
+        """The portrait's identity vector, ``(512,)``, unit length; None without networks."""
+        return None if self._identity is None else np.asarray(self._identity["z_id"][0], np.float32)
 
     def pose(self, target: Floats, tag: Any = None) -> Posed:
         """Warp the portrait to landmarks ``(478, 3)`` (crop pixels) and see what the warp cannot know."""
-        warped = self.times.measure("warp", self._warp, target)
-        if self._window is None:
-            return Posed(warped.image, None, None, tag)
-        return self.times.measure("align", self._align, warped, target, tag)
+        rung = self.rung
+        view = self._view(rung.scale)
+        target = target if rung.scale == 1 else (target * np.float32(rung.scale)).astype(np.float32)
+        warped = self.times.measure("warp", view.warp, target)
+        if rung.slots == 0:
+            return Posed(rung, warped.image, None, None, tag)
+        return self.times.measure("align", self._align, rung, view, warped, target, tag)
 
     def paint(self, posed: Posed) -> Frame:
         """Take a posed frame into the window and return the frame that is finished now.
 
         With a window that is the one taken in ``delay`` calls ago; the first calls return the first frame, so every
-        call returns a picture.
+        call returns a picture. Where the rung changes, frames in flight are dropped.
         """
         measure = self.times.measure
-        if self._window is None or posed.seen is None:
-            return Frame(measure("compose", paste_back, self.portrait, posed.crop), posed.tag)
+        if posed.seen is None:
+            self._window = None
+            return Frame(measure("compose", self._paste, posed.crop), posed.tag)
+        if self._window is None or self._window.slots != posed.rung.slots:
+            assert self._networks is not None
+            assert self._identity is not None
+            self._window = RollingWindow(self._networks, self._identity, posed.rung.slots)
+            self._in_flight.clear()
+            self._residual, self._frames = None, 0
         first = self._window.empty
-        residual = measure("network", self._window.push, posed.seen.shown, posed.seen.raster)
+        if self._residual is None or self._frames % posed.rung.every == 0:
+            self._residual = measure("network", self._window.push, posed.seen.shown, posed.seen.raster)
+        self._frames += 1
         # A first frame fills the window: it is in every slot, and comes out of every slot.
         self._in_flight.extend([posed] * (self._window.slots if first else 1))
-        return measure("compose", self._compose, self._in_flight.popleft(), residual)
+        return measure("compose", self._compose, self._in_flight.popleft(), self._residual)
 
     def __call__(self, target: Floats, tag: Any = None) -> Frame:
         """Both halves, one after the other."""
@@ -97,12 +123,43 @@ class PortraitEngine:
         """The frames still in flight, finished by repeating the last one."""
         return [self.paint(self._in_flight[-1]) for _ in range(self.delay if self._in_flight else 0)]
 
-    def _align(self, warped: Warped, target: Floats, tag: Any) -> Posed:
-        seen = aligned_input(warped, target, self._rest)
-        return Posed(warped.image, to_aligned(warped.image, seen.matrix), seen, tag)
+    def _view(self, scale: float) -> "_View":
+        if scale not in self._views:
+            self._views[scale] = _View.of(self.portrait, scale)
+        return self._views[scale]
+
+    def _align(self, rung: Rung, view: "_View", warped: Warped, target: Floats, tag: Any) -> Posed:
+        seen = aligned_input(warped, target, view.rest)
+        return Posed(rung, warped.image, to_aligned(warped.image, seen.matrix), seen, tag)
 
     def _compose(self, frame: Posed, residual: Floats) -> Frame:
         assert frame.seen is not None
         assert frame.aligned is not None
         crop = add_residual(frame.crop, frame.aligned, frame.seen, residual)
-        return Frame(np.ascontiguousarray(paste_back(self.portrait, crop)), frame.tag)
+        return Frame(self._paste(crop), frame.tag)
+
+    def _paste(self, crop: Image) -> Image:
+        _, _, width, height = self.portrait.box
+        if crop.shape[:2] != (height, width):
+            crop = np.asarray(cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        return np.ascontiguousarray(paste_back(self.portrait, crop))
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A portrait's moved region at one resolution."""
+
+    warp: PortraitWarp
+    rest: RestFace
+
+    @staticmethod
+    def of(portrait: Portrait, scale: float) -> "_View":
+        crop, plate, matte, landmarks = portrait.crop, portrait.plate, portrait.matte, portrait.landmarks
+        if scale != 1:
+            size = (round(crop.shape[1] * scale), round(crop.shape[0] * scale))
+            crop, plate, matte = (
+                np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+                for image in (crop, plate, matte)
+            )
+            landmarks = (landmarks * np.float32(scale)).astype(np.float32)
+        return _View(PortraitWarp(crop, plate, matte, landmarks), rest_face(crop, landmarks))
