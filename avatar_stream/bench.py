@@ -16,7 +16,8 @@ from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
 from avatar_stream.media.tracks import CLOCK, raise_start_bitrate
 from avatar_stream.portrait.avatar import Avatar
-from avatar_stream.portrait.engine import StageTimes
+from avatar_stream.portrait.engine import PortraitEngine, StageTimes
+from avatar_stream.portrait.ladder import RUNGS
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS, Networks
@@ -24,6 +25,7 @@ from avatar_stream.render import ahead
 from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.work import multiply_adds, product_ceiling
 
+RUNG_FRAMES = 60
 TIME_BASE = Fraction(1, CLOCK)
 STAGES = ("decode", "track", "retarget", "warp", "align", "network", "compose", "encode")
 
@@ -86,6 +88,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
         "warp_alone_ms": round(_warp_alone(portrait, targets), 2),
     }
     if networks:
+        report["rungs"] = _rungs(portrait, networks, targets)
         rate = 2 * multiply_adds(tick_path(WEIGHTS)) / (stages["network"] * 1e-3)
         ceiling = product_ceiling(threads, networks.name)
         report |= {
@@ -103,12 +106,32 @@ def table(report: dict[str, Any]) -> str:
     lines += [f"  {name:<10}{ms:>8.2f} ms" for name, ms in report["stages"].items()]
     lines += [f"  {'sum':<10}{report['sum_ms']:>8.2f} ms", "", f"whole loop: {report['fps']} frames a second"]
     lines.append(f"the warp by itself on one core: {report['warp_alone_ms']} ms")
+    if "rungs" in report:
+        lines += ["", "drawing a frame, by rung of the quality ladder:"]
+        lines += [f"  {name:<10}{ms:>8.2f} ms" for name, ms in report["rungs"].items()]
     if "share_of_ceiling" in report:
         lines.append(
             f"network: {report['network_gmacs']} GMACs a tick at {report['network_gflops']} GFLOP/s, "
             f"{report['share_of_ceiling']:.0%} of a plain matrix product's {report['ceiling_gflops']} here"
         )
     return "\n".join(lines)
+
+
+def _rungs(portrait: Portrait, networks: Networks, targets: list[Floats]) -> dict[str, float]:
+    """Milliseconds a frame of drawing (warp to finished picture) on every rung of the quality ladder."""
+    costs = {}
+    for rung in RUNGS:
+        if rung.slots:
+            networks.add(rung.slots)
+        engine = PortraitEngine(portrait, networks)
+        engine.rung = rung
+        for target in targets[:10]:
+            engine(target)
+        began = time.perf_counter()
+        for target in targets[:RUNG_FRAMES]:
+            engine(target)
+        costs[rung.name] = round((time.perf_counter() - began) / len(targets[:RUNG_FRAMES]) * 1e3, 2)
+    return costs
 
 
 def _warp_alone(portrait: Portrait, targets: list[Floats]) -> float:

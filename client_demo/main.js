@@ -126,6 +126,8 @@ function stop() {
 
 async function showStatus(status) {
   $('fps').textContent = Math.round(status.fps);
+  $('rung').textContent = status.rung;
+  $('simpler').hidden = status.rung === 'full' || status.engine === 'warp';
   if (status.face === 'lost' || status.face === 'searching') {
     hint('No face in your camera: move into the light, in front of it.');
   } else {

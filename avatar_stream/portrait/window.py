@@ -7,6 +7,7 @@ tick went in N - 1 ticks earlier.
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,10 +35,10 @@ class Networks:
         folder: Path = WEIGHTS,
         slots: Sequence[int] = WINDOWS[:1],
     ) -> None:
-        tickers = {}
-        for n in slots:
-            reference, tickers[n] = load(folder, runtime=runtime, precision=precision, threads=threads, slots=n)
-        self._set(reference, tickers)
+        self._how: dict[str, Any] = {"folder": folder, "runtime": runtime, "precision": precision, "threads": threads}
+        reference, ticker = load(**self._how, slots=slots[0])
+        self._set(reference, {slots[0]: ticker})
+        self.add(*slots[1:])
 
     @classmethod
     def of(cls, reference: Network, tickers: dict[int, Ticker]) -> "Networks":
@@ -45,6 +46,14 @@ class Networks:
         made = cls.__new__(cls)
         made._set(reference, tickers)
         return made
+
+    def add(self, *lengths: int) -> None:
+        """Load the tick networks of more lengths of window, on the runtime that is in use."""
+        for slots in lengths:
+            if slots not in self.tickers:
+                _, ticker = load(**self._how, slots=slots)
+                self.batchers[slots] = Batcher(ticker)
+                self.tickers[slots] = ticker
 
     def _set(self, reference: Network, tickers: dict[int, Ticker]) -> None:
         self.reference, self.tickers = reference, tickers

@@ -27,6 +27,7 @@ from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.media.tracks import AvatarTrack, pump
 from avatar_stream.portrait.avatar import Avatar, Moved
 from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.ladder import Ladder
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.control import ChoosePortrait, Command, SetGain, SetMirror, SetNeutral
 from avatar_stream.server.signalling import hint_bitrate
@@ -66,6 +67,7 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads: list[threading.Thread] = []
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._ladder = Ladder(1 / settings.fps) if networks else None
         self._drawn: deque[float] = deque(maxlen=60)  # when pictures were finished
         self._delays: deque[float] = deque(maxlen=60)  # camera frame in, picture finished
         self._changed_state = time.monotonic()
@@ -118,6 +120,7 @@ class Session:
             "face": str(self._avatar.face) if self._avatar else "searching",
             "calibrated": bool(self._avatar and self._avatar.calibrated),
             "engine": self._networks.name if self._networks else "warp",
+            "rung": self._ladder.rung.name if self._ladder else "warp",
             "portrait": self.portrait,
             "dropped": self._camera.dropped,
         }
@@ -198,13 +201,19 @@ class Session:
 
     def _draw(self, avatar: Avatar) -> None:
         while True:
-            finished = avatar.draw(self._moved.take())
+            moved = self._moved.take()
+            began = time.monotonic()
+            if self._ladder and self._networks and self._ladder.rung.slots in (0, *self._networks.tickers):
+                moved.engine.rung = self._ladder.rung
+            finished = avatar.draw(moved)
             picture = finished.picture
             if self.settings.frame_marks and finished.tag.mark is not None:
                 picture = picture.copy()
                 draw_mark(picture, finished.tag.mark)
             self._newest = _video_frame(picture)
             now = time.monotonic()
+            if self._ladder and self._ladder.observe(now - began, now):
+                log.info("drawing at rung %s", self._ladder.rung.name)
             self._drawn.append(now)
             self._delays.append(now - finished.tag.arrived)
 

@@ -1,0 +1,88 @@
+"""The ladder goes down when drawing takes too long, comes back when it does not, and does not swing."""
+
+import numpy as np
+import pytest
+
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.ladder import PATIENCE, RUNGS, Ladder
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.window import Networks
+
+PERIOD = 0.04
+
+
+class Machine:
+    """Draws a frame of each rung in its own time, at 25 frames a second or as fast as it can."""
+
+    def __init__(self, costs: dict[str, float]) -> None:
+        self.costs = costs
+        self.ladder = Ladder(PERIOD)
+        self.now = 0.0
+        self.rungs: list[str] = []
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            cost = self.costs[self.ladder.rung.name]
+            self.now += max(cost, PERIOD)
+            self.ladder.observe(cost, self.now)
+            self.rungs.append(self.ladder.rung.name)
+
+    @property
+    def changes(self) -> int:
+        return sum(a != b for a, b in zip(self.rungs, self.rungs[1:], strict=False))
+
+
+def costs(*milliseconds: float) -> dict[str, float]:
+    return {rung.name: ms / 1e3 for rung, ms in zip(RUNGS, milliseconds, strict=True)}
+
+
+def test_a_fast_machine_stays_on_top() -> None:
+    machine = Machine(costs(20, 12, 10, 8, 5))
+    machine.run(60)
+    assert set(machine.rungs) == {"full"}
+
+
+def test_a_slow_machine_finds_its_rung_in_seconds_and_stays() -> None:
+    machine = Machine(costs(90, 60, 45, 30, 8))
+    machine.run(8)
+    assert machine.ladder.rung.name == "half rate"
+    before = machine.changes
+    machine.run(300)
+    assert machine.ladder.rung.name == "half rate"
+    assert machine.changes - before <= 8, "tries upwards must become rare"
+
+
+def test_the_slowest_machine_ends_at_the_warp() -> None:
+    machine = Machine(costs(400, 300, 200, 100, 60))
+    machine.run(30)
+    assert machine.ladder.rung.name == "warp"
+
+
+def test_a_passing_load_is_forgotten() -> None:
+    machine = Machine(costs(25, 15, 12, 9, 5))
+    machine.run(5)
+    machine.costs = costs(80, 50, 38, 25, 10)
+    machine.run(6)
+    assert machine.ladder.rung.name != "full"
+    machine.costs = costs(25, 15, 12, 9, 5)
+    machine.run(10 * PATIENCE)
+    assert machine.ladder.rung.name == "full"
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    return prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
+
+
+def test_every_rung_draws_the_portrait_and_may_follow_any_other(portrait: Portrait) -> None:
+    engine = PortraitEngine(portrait, Networks(slots=(2, 1)))
+    order = [0, 1, 2, 3, 4, 3, 0, 4, 1, 0]
+    for level in order:
+        engine.rung = RUNGS[level]
+        for _ in range(3):
+            picture = engine(portrait.landmarks).picture
+            assert picture.shape == portrait.picture.shape
+            error = np.abs(picture.astype(int) - portrait.picture).mean()
+            assert error < 5, (RUNGS[level].name, error)
