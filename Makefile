@@ -13,6 +13,7 @@ test: install-test browser-system lint types unit webrtc browser wheel
 lint:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/hadolint docker/*.Dockerfile
 
 types:
 	$(BIN)/mypy
