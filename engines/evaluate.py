@@ -67,13 +67,13 @@ def mean_of(rows: list[Row]) -> Row:
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown: pairs, then whole clips and cross-reenactment beside the warp alone."""
     lines = [
-        "| pairs, PSNR in dB | pairs | warp | engine | gain | SSIM warp | engine |",
-        "|---|---|---|---|---|---|---|",
+        "| pairs, PSNR in dB | pairs | warp | engine | gain | SSIM warp | engine | contrast | edges |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in report.get("pairs", {}).items():
         lines.append(
             f"| {name} | {row['pairs']} | {row['warp_db']:.2f} | {row['engine_db']:.2f} | {row['gain_db']:+.2f} "
-            f"| {row['warp_ssim']:.3f} | {row['engine_ssim']:.3f} |"
+            f"| {row['warp_ssim']:.3f} | {row['engine_ssim']:.3f} | {row['contrast']:.2f} | {row['edges']:.2f} |"
         )
     for kind in ("clips", "cross", "sweep"):
         if kind in report:

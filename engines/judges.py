@@ -19,6 +19,17 @@ def psnr(a: Image, b: Image, mask: Mask) -> float:
     return float(10 * np.log10(255**2 / max(error.mean(), 1e-3)))
 
 
+def spread(image: Image, mask: npt.NDArray[np.bool_]) -> float:
+    """Standard deviation of the grey levels under a mask."""
+    return float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[mask].std())
+
+
+def edges(image: Image, mask: npt.NDArray[np.bool_]) -> float:
+    """Mean size of the grey levels' gradient under a mask."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return float(np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))[mask].mean())
+
+
 def similarity_map(a: Image, b: Image) -> npt.NDArray[np.float64]:
     """SSIM at every pixel (Wang et al., IEEE TIP 2004), mean of the channels."""
     from skimage.metrics import structural_similarity

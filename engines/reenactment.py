@@ -14,7 +14,17 @@ from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.window import Networks
 from engines.data.packs import Footage
-from engines.judges import IdentityJudge, Image, Signals, followed, psnr, similarity_map, track_again
+from engines.judges import (
+    IdentityJudge,
+    Image,
+    Signals,
+    edges,
+    followed,
+    psnr,
+    similarity_map,
+    spread,
+    track_again,
+)
 from engines.measure import Case, regions
 
 Row = dict[str, float]
@@ -39,6 +49,9 @@ def pairs(networks: Networks, cases: list[Case]) -> tuple[dict[str, Any], list[I
                 "engine_l1": float(np.abs(picture[mask].astype(int) - truth[mask]).mean()),
                 "warp_ssim": float(alike_warp[mask].mean()),
                 "engine_ssim": float(alike[mask].mean()),
+                # A painter that only knows the mean wins pixels and loses these.
+                "contrast": spread(picture, mask) / max(spread(truth, mask), 1e-3),
+                "edges": edges(picture, mask) / max(edges(truth, mask), 1e-3),
             }
             rows.setdefault(f"{case.kind}/{region}", []).append(row)
     report = {}
