@@ -16,6 +16,7 @@ from engines.data.pairs import CONTEXT
 from engines.export import TickGraph, export
 from engines.grow import grow
 from engines.losses import Critic, critic_loss, fooling_loss, matching_loss
+from engines.mix import mix
 from engines.networks.codec import GuidedDecoder, encode
 from engines.networks.config import LIVE_256, LIVE_512, TEACHER_256, TOY, Tier
 from engines.networks.landmarks import LandmarkEncoder
@@ -72,6 +73,16 @@ def test_a_grown_model_is_the_model_it_grew_from() -> None:
         torch.testing.assert_close(painted(wide), painted(small), atol=1e-4, rtol=1e-3)
     with pytest.raises(BadInput, match="differ in more than width"):
         grow(small, LIVE_256)
+
+
+def test_a_mixture_lies_between_its_models() -> None:
+    a, b = Model(TOY), Model(TOY)
+    mixed = mix([a, b], [1, 3])
+    name = "denoiser.enter.weight"
+    wanted = 0.25 * a.state_dict()[name] + 0.75 * b.state_dict()[name]
+    torch.testing.assert_close(mixed.state_dict()[name], wanted)
+    with pytest.raises(BadInput, match="one tier"):
+        mix([a, Model(replace(TOY, name="other"))], [1, 1])
 
 
 @pytest.mark.parametrize(

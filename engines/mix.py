@@ -1,0 +1,48 @@
+"""The weighted mean of models: ``python -m engines.mix OUT.npz A.pt 0.5 B.pt 0.5``.
+
+Between a model trained for pixels and one that a critic taught lies every compromise of the two (Wang et al.,
+"ESRGAN", ECCV workshops 2018, network interpolation).
+"""
+
+import argparse
+from pathlib import Path
+
+from torch import Tensor
+
+from avatar_stream.errors import AvatarError, BadInput
+from engines.checkpoint import keep_model, load_model
+from engines.networks.model import Model
+
+
+def mix(models: list[Model], shares: list[float]) -> Model:
+    """The mean of ``models`` of one tier with weights ``shares``, which are brought to a sum of 1."""
+    if len({model.tier.name for model in models}) != 1:
+        raise BadInput("only models of one tier can be mixed")
+    total = sum(shares)
+    states = [model.state_dict() for model in models]
+    mean: dict[str, Tensor] = {
+        name: sum((state[name] * (share / total) for state, share in zip(states, shares, strict=True)), Tensor([0.0]))
+        for name in states[0]
+    }
+    out = Model(models[0].tier)
+    out.load_state_dict({name: value.reshape(states[0][name].shape) for name, value in mean.items()})
+    return out.eval()
+
+
+def main(given: list[str] | None = None) -> None:
+    """The command; bad input ends in one line and status 2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("parts", nargs="+", metavar="CHECKPOINT SHARE")
+    arguments = parser.parse_args(given)
+    paths, shares = arguments.parts[::2], arguments.parts[1::2]
+    try:
+        if len(paths) != len(shares):
+            raise BadInput("every checkpoint needs its share: A.pt 0.5 B.pt 0.5")
+        keep_model(mix([load_model(Path(path)) for path in paths], [float(share) for share in shares]), arguments.out)
+    except (AvatarError, ValueError) as error:
+        raise SystemExit(f"engines.mix: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
