@@ -16,6 +16,7 @@ from engines.report import table
 # model's own guess.
 VARIANTS: dict[str, list[str]] = {
     "joint": ["joint"],
+    "without identity": ["motion", "--frames", "2", "--self-rolled", "0.95"],
     "without made targets": ["joint", "--made", "0"],
     "without reopened stills": ["joint", "--stills", "0"],
     "older slot from the truth": ["joint", "--self-rolled", "0"],
