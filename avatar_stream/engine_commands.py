@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -46,11 +47,8 @@ def _build(arguments: argparse.Namespace) -> None:
     key = tensorrt_build.plan_key(NETWORK, target=arguments.target)
     kept = None if arguments.again else cache.find(key)
     if kept is None:
-        told = None if arguments.json else _line
-        plan = tensorrt_build.build(NETWORK, target=arguments.target, progress=told)
+        plan = tensorrt_build.build(NETWORK, target=arguments.target, progress=_progress(arguments))
         kept = cache.store(key, plan)
-        if told is not None:
-            print()
     report = {"name": key.name, "gpu": key.gpu, "tensorrt": key.tensorrt, "path": str(kept)}
     print(json.dumps(report) if arguments.json else f"{key.name}: {key.tensorrt} for {key.gpu}, {kept}")
 
@@ -70,12 +68,12 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    rows, failed = parity.check(arguments.ticks, told=None if arguments.json else _line)
+    rows, failed = parity.check(arguments.ticks, told=_progress(arguments))
     if arguments.json:
         found: list[dict[str, Any]] = [asdict(row) | {"passed": row.passed} for row in rows]
         print(json.dumps({"reference": "onnxruntime fp32", "engines": found, "cannot_run": failed}))
     else:
-        print(f"\nagainst onnxruntime fp32 over {arguments.ticks} ticks:")
+        print(f"against onnxruntime fp32 over {arguments.ticks} ticks:")
         for row in rows:
             print(
                 f"  {row.engine:<22}{row.psnr:6.1f} dB, last tenth {row.psnr_last:6.1f} dB, largest error "
@@ -99,5 +97,13 @@ def _remove(arguments: argparse.Namespace) -> None:
         raise BadInput(f"there is no engine {unknown[0]}: avatar-stream engine list shows what there is")
 
 
-def _line(what: str, done: int, total: int) -> None:
-    print(f"\r{what[:60]:<60} {done}/{total}   ", end="", flush=True)
+def _progress(arguments: argparse.Namespace) -> Told | None:
+    """One line on a terminal that is written over and over; nothing where nobody watches."""
+    if arguments.json or not sys.stderr.isatty():
+        return None
+
+    def tell(what: str, done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        print(f"\r{what[:60]:<60} {done}/{total}   ", end=end, file=sys.stderr, flush=True)
+
+    return tell
