@@ -46,7 +46,7 @@ def test_a_fast_machine_stays_on_top() -> None:
 
 def test_a_slow_machine_finds_its_rung_in_seconds_and_stays() -> None:
     machine = Machine(costs(90, 60, 45, 30, 8))
-    machine.run(8)
+    machine.run(12)
     assert machine.ladder.rung.name == "half rate"
     before = machine.changes
     machine.run(300)
@@ -64,7 +64,7 @@ def test_a_passing_load_is_forgotten() -> None:
     machine = Machine(costs(25, 15, 12, 9, 5))
     machine.run(5)
     machine.costs = costs(80, 50, 38, 25, 10)
-    machine.run(6)
+    machine.run(8)
     assert machine.ladder.rung.name != "full"
     machine.costs = costs(25, 15, 12, 9, 5)
     machine.run(10 * PATIENCE)
