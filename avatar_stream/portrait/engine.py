@@ -101,10 +101,11 @@ class PortraitEngine:
         if posed.seen is None:
             self._window = None
             return Frame(measure("compose", self._paste, posed.crop), posed.tag)
-        if self._window is None or self._window.slots != posed.rung.slots:
-            assert self._networks is not None
+        assert self._networks is not None
+        slots = posed.rung.slots if posed.rung.slots in self._networks.tickers else self._networks.slots
+        if self._window is None or self._window.slots != slots or not self._window.current:
             assert self._identity is not None
-            self._window = RollingWindow(self._networks, self._identity, posed.rung.slots)
+            self._window = RollingWindow(self._networks, self._identity, slots)
             self._in_flight.clear()
             self._residual, self._frames = None, 0
         first = self._window.empty

@@ -4,6 +4,7 @@ The denoising itself is the exported tick network; this class owns the state it 
 tick went in N - 1 ticks earlier.
 """
 
+import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from avatar_stream.errors import EngineUnavailable
 from avatar_stream.face.mesh import Floats
 from avatar_stream.runtime.batcher import Batcher
-from avatar_stream.runtime.choose import load
+from avatar_stream.runtime.choose import available, load
 from avatar_stream.runtime.network import WINDOWS, Arrays, Network, Ticker
 
+log = logging.getLogger(__name__)
+
+LAST_ORDERS = 5.0  # seconds an engine that was replaced still answers
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
@@ -25,6 +30,15 @@ class Networks:
 
     ``slots`` are the lengths of window to load, longest first; the first is the one that runs by default.
     """
+
+    reference: Network
+    tickers: dict[int, Ticker]
+    batchers: dict[int, Batcher]
+    slots: int
+    name: str  # of the runtime and its precision
+    _how: dict[str, Any]
+    _lock: threading.Lock
+    _falling: bool
 
     def __init__(
         self,
@@ -35,7 +49,7 @@ class Networks:
         folder: Path = WEIGHTS,
         slots: Sequence[int] = WINDOWS[:1],
     ) -> None:
-        self._how: dict[str, Any] = {"folder": folder, "runtime": runtime, "precision": precision, "threads": threads}
+        self._how = {"folder": folder, "runtime": runtime, "precision": precision, "threads": threads}
         reference, ticker = load(**self._how, slots=slots[0])
         self._set(reference, {slots[0]: ticker})
         self.add(*slots[1:])
@@ -44,6 +58,7 @@ class Networks:
     def of(cls, reference: Network, tickers: dict[int, Ticker]) -> "Networks":
         """Of networks that are already loaded."""
         made = cls.__new__(cls)
+        made._how = {}
         made._set(reference, tickers)
         return made
 
@@ -52,15 +67,53 @@ class Networks:
         for slots in lengths:
             if slots not in self.tickers:
                 _, ticker = load(**self._how, slots=slots)
-                self.batchers[slots] = Batcher(ticker)
+                self.batchers[slots] = Batcher(ticker, self._failed)
                 self.tickers[slots] = ticker
+
+    def switch(self, runtime: str) -> None:
+        """Run on another runtime from the next frame on; windows in flight are refilled, nobody is cut off.
+
+        Raises :class:`EngineUnavailable`, and changes nothing, where that runtime cannot run here.
+        """
+        how = self._how | {"runtime": runtime, "precision": None}
+        _, ticker = load(**how, slots=self.slots)
+        before = list(self.batchers.values())
+        self._how = how
+        # Only the length in use: the ladder asks for others when it is told that they are there.
+        self.batchers, self.tickers = {self.slots: Batcher(ticker, self._failed)}, {self.slots: ticker}
+        self.name = ticker.name
+        # Whoever took hold of an old one a moment ago still gets an answer.
+        for batcher in before:
+            leave = threading.Timer(LAST_ORDERS, batcher.close)
+            leave.daemon = True
+            leave.start()
+
+    def _failed(self, error: Exception) -> None:
+        """A tick failed; after a few in a row the next best runtime takes over."""
+        with self._lock:
+            if not self._how or self._falling:
+                return
+            self._falling = True
+        threading.Thread(target=self._fall_back, args=(error,), daemon=True).start()
+
+    def _fall_back(self, error: Exception) -> None:
+        now = self._how["runtime"] or available()[0]
+        for runtime in available()[available().index(now) + 1 :] if now in available() else available():
+            try:
+                self.switch(runtime)
+                log.warning("the engine %s failed (%s): %s goes on", now, error, self.name)
+                break
+            except EngineUnavailable as other:
+                log.warning("%s", other)
+        self._falling = False
 
     def _set(self, reference: Network, tickers: dict[int, Ticker]) -> None:
         self.reference, self.tickers = reference, tickers
         self.slots = next(iter(tickers))
         self.name = tickers[self.slots].name
-        self.batchers = {n: Batcher(ticker) for n, ticker in tickers.items()}
+        self.batchers = {n: Batcher(ticker, self._failed) for n, ticker in tickers.items()}
         self._lock = threading.Lock()
+        self._falling = False
 
     def refer(self, face: npt.NDArray[np.uint8]) -> Arrays:
         """What a portrait's aligned face, RGB ``uint8 (192, 192, 3)``, says: ``z_id`` and what every tick needs."""
@@ -74,6 +127,7 @@ class RollingWindow:
     def __init__(self, networks: Networks, identity: Arrays, slots: int | None = None) -> None:
         """``identity`` is what ``networks`` said of the portrait's face."""
         self.slots = slots or networks.slots
+        self._networks = networks
         self._ticks = networks.batchers[self.slots]
         wanted = {name: value for name, value in identity.items() if name != "z_id"}
         # A shorter window runs the last, the noisiest, of the levels.
@@ -81,6 +135,11 @@ class RollingWindow:
         self._lane = networks.tickers[self.slots].open(wanted)
         self.empty = True
         """No frame is in flight."""
+
+    @property
+    def current(self) -> bool:
+        """The networks still run on what this window was opened on."""
+        return self._networks.batchers.get(self.slots) is self._ticks
 
     def reset(self) -> None:
         """Empty the window."""

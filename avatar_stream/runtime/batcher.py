@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from avatar_stream.runtime.network import Arrays, Job, Ticker
 
 COMPANY = 0.005  # seconds a tick waits at most for others to run with
+FAILURES = 3  # in a row, after which the engine counts as broken
 RECENT = 0.5  # seconds since its last tick for which a session counts as company to wait for
 
 Residual = npt.NDArray[np.float32]
@@ -32,8 +34,10 @@ class Batcher:
     together; alone, or where the ticker serves one session at a time, it waits for nobody.
     """
 
-    def __init__(self, ticker: Ticker) -> None:
+    def __init__(self, ticker: Ticker, broken: Callable[[Exception], None] | None = None) -> None:
+        """``broken`` is told when ``FAILURES`` runs have failed in a row."""
         self._ticker = ticker
+        self._broken, self._failures = broken, 0
         self._queue: deque[_Waiting] = deque()
         self._seen: dict[int, float] = {}  # lane -> when it last asked
         self._wake = threading.Condition()
@@ -70,7 +74,11 @@ class Batcher:
             except Exception as error:
                 for waiting in chosen:
                     waiting.result.set_exception(error)
+                self._failures += 1
+                if self._failures >= FAILURES and self._broken is not None:
+                    self._broken(error)
                 continue
+            self._failures = 0
             for waiting, residual in zip(chosen, residuals, strict=True):
                 waiting.result.set_result(residual)
 

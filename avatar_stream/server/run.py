@@ -8,9 +8,9 @@ import uvicorn
 
 from avatar_stream.errors import AvatarError
 from avatar_stream.portrait.window import Networks
-from avatar_stream.runtime.network import WINDOWS
 from avatar_stream.server.app import create_app
 from avatar_stream.server.control import MAX_MESSAGE
+from avatar_stream.server.upgrade import upgrade
 from avatar_stream.settings import Settings
 
 
@@ -29,8 +29,9 @@ def serve(settings: Settings, networks: Networks | None) -> None:
     for name in ("aioice", "aiortc", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if networks:
-        # Shorter windows are for when this machine cannot keep up: nobody has to wait for them.
-        threading.Thread(target=networks.add, args=WINDOWS[1:], daemon=True).start()
+        # Nobody has to wait for what only makes it better.
+        automatic = {"automatic": settings.engine == "auto"}
+        threading.Thread(target=upgrade, args=(networks,), kwargs=automatic, daemon=True).start()
     print(f"avatar-stream is ready on http://{shown}:{port} (engine: {engine}). Ctrl+C stops it.", flush=True)
     config = uvicorn.Config(
         create_app(settings, networks),

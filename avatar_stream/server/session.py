@@ -203,7 +203,7 @@ class Session:
         while True:
             moved = self._moved.take()
             began = time.monotonic()
-            if self._ladder and self._networks and self._ladder.rung.slots in (0, *self._networks.tickers):
+            if self._ladder:
                 moved.engine.rung = self._ladder.rung
             finished = avatar.draw(moved)
             picture = finished.picture

@@ -1,0 +1,138 @@
+"""Engines that come while the server serves, and engines that go: nobody is cut off."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avatar_stream.errors import EngineUnavailable
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.ladder import RUNGS
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime import choose, tensorrt_build
+from avatar_stream.runtime.plans import PlanKey
+from avatar_stream.server.upgrade import upgrade
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    return prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
+
+
+def drawn(engine: PortraitEngine, portrait: Portrait) -> float:
+    """Mean error of the portrait at rest, in grey levels."""
+    picture = engine(portrait.landmarks).picture
+    return float(np.abs(picture.astype(int) - portrait.picture).mean())
+
+
+def test_a_broken_engine_is_replaced_while_it_draws(portrait: Portrait, caplog: pytest.LogCaptureFixture) -> None:
+    networks = Networks(runtime="openvino")
+    engine = PortraitEngine(portrait, networks)
+    assert drawn(engine, portrait) < 4
+
+    def broken(jobs: Any) -> Any:
+        raise RuntimeError("the device is gone")
+
+    networks.tickers[2].run = broken  # type: ignore[method-assign]
+    failures, until = 0, time.monotonic() + 20
+    with caplog.at_level(logging.WARNING):
+        while networks.name.startswith("openvino") and time.monotonic() < until:
+            with pytest.raises(RuntimeError, match="the device is gone"):
+                engine(portrait.landmarks)
+            failures += 1
+            time.sleep(0.02)
+    assert networks.name == "onnxruntime fp32"
+    assert drawn(engine, portrait) < 4
+    assert "the device is gone" in caplog.text
+    assert failures >= 3
+
+
+class Machine:
+    """A machine that seems to have a GPU; what runs as TensorRT is OpenVINO in fp32."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, cache: Path) -> None:
+        self.built = 0
+        self.spoil = 0.0
+        real = choose._load
+
+        def load(name: str, folder: Path, precision: str | None, threads: int, slots: int) -> Any:
+            if name != "tensorrt":
+                return real(name, folder, precision, threads, slots)
+            reference, ticker = real("openvino", folder, "fp32", threads, slots)
+            ticker.name = "tensorrt fp16"
+            run = ticker.run
+            ticker.run = lambda jobs: [r + np.float32(self.spoil) for r in run(jobs)]  # type: ignore[method-assign]
+            return reference, ticker
+
+        def build(network: Path) -> bytes:
+            self.built += 1
+            return b"plan"
+
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        patch.setattr(choose, "_load", load)
+        patch.setattr(tensorrt_build, "build", build)
+        patch.setattr(tensorrt_build, "gpu_name", lambda: "Imagined sm89")
+        patch.setattr(tensorrt_build, "flavour", lambda: tensorrt_build)
+        key = PlanKey("network", "tensorrt", "gpu", "driver", "fp16", (1,))
+        patch.setattr(tensorrt_build, "plan_key", lambda network: key)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    return Machine(monkeypatch, tmp_path)
+
+
+def test_a_session_goes_over_to_a_new_engine(machine: Machine, portrait: Portrait) -> None:
+    networks = Networks(runtime="openvino")
+    engine = PortraitEngine(portrait, networks)
+    assert drawn(engine, portrait) < 4
+    upgrade(networks)
+    assert networks.name == "tensorrt fp16"
+    assert machine.built == 1
+    for level in (0, 1, 0):
+        engine.rung = RUNGS[level]
+        assert drawn(engine, portrait) < 4
+    upgrade(Networks(runtime="openvino"))
+    assert machine.built == 1, "what was built once is kept"
+
+
+def test_an_engine_that_computes_something_else_is_not_used(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.spoil = 3.0
+    networks = Networks(runtime="openvino")
+    before = networks.name
+    with caplog.at_level(logging.WARNING):
+        upgrade(networks)
+    assert networks.name == before
+    assert "failed its check" in caplog.text
+
+
+def test_a_build_that_fails_is_one_line_and_the_server_goes_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def build(network: Path) -> bytes:
+        raise EngineUnavailable("TensorRT cannot build tick2.onnx: no space left")
+
+    monkeypatch.setattr(tensorrt_build, "build", build)
+    networks = Networks(runtime="openvino")
+    before = networks.name
+    with caplog.at_level(logging.WARNING):
+        upgrade(networks)
+    assert networks.name == before
+    assert 1 in networks.tickers, "the ladder is there all the same"
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.getMessage().endswith("no space left")
+
+
+def test_without_a_gpu_only_the_ladder_gets_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_build, "gpu_name", lambda: None)
+    networks = Networks(runtime="onnxruntime")
+    upgrade(networks)
+    assert networks.name == "onnxruntime fp32"
+    assert set(networks.tickers) == {2, 1}
