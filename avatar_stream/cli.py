@@ -11,6 +11,7 @@ from pathlib import Path
 from avatar_stream import engine_commands
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.portrait.window import Networks
+from avatar_stream.quiet import quiet_native_logs
 from avatar_stream.runtime.choose import RUNTIMES
 from avatar_stream.settings import Settings
 
@@ -20,6 +21,8 @@ ENGINES = ("auto", *RUNTIMES, "warp")
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 for a failure and 2 for bad input."""
     parsed = _parser().parse_args(arguments)
+    if arguments is None:  # the command itself, not a program that calls it
+        quiet_native_logs()
     try:
         parsed.run(parsed)
     except AvatarError as error:

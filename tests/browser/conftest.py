@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class RunningServer:
 
     def __init__(self, *flags: str) -> None:
         command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", "--frame-marks", *flags]
+        began = time.monotonic()
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -43,12 +45,19 @@ class RunningServer:
         threading.Thread(target=self._read_errors, daemon=True).start()
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
+        self.ready_after = time.monotonic() - began
         found = re.search(r"http://localhost:(\d+)", line)
         if not found:
             self.stop()
             raise AssertionError(f"the server did not start: {line} {''.join(self.errors)}")
         self.port = int(found.group(1))
         self.url = f"http://localhost:{self.port}/"
+
+    def memory_mb(self) -> float:
+        """Resident memory of the server."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(found.group(1)) / 1024 if found else 0.0
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)

@@ -67,12 +67,14 @@ def openings(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float64]:
 
 def test_avatar_plays_and_follows(browser: Any, server: RunningServer, record_property: Any, tmp_path: Path) -> None:
     page = open_page(browser, server)
+    began = time.monotonic()
     start(page)
+    playing = time.monotonic() - began
     page.wait_for_timeout(8000)
     drawn = page.inner_text("#fps"), page.inner_text("#latency")
-    print(
-        f"\nlive, nothing else running: {drawn[0]} pictures drawn a second, delay on the page {drawn[1]}", flush=True
-    )
+    memory = server.memory_mb()
+    print(f"\nserver ready after {server.ready_after:.1f} s, avatar {playing:.1f} s after Start; {memory:.0f} MB")
+    print(f"live, no probe: {drawn[0]} pictures drawn a second, delay on the page {drawn[1]}", flush=True)
     page.evaluate("window.keepPictures = 90")
     page.evaluate(PROBE)
     page.wait_for_timeout(12_000)

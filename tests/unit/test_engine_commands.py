@@ -1,0 +1,68 @@
+"""``avatar-stream engine`` as a user meets it, and the report for GPU machines on this CPU."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from avatar_stream.cli import main
+from avatar_stream.runtime import tensorrt_build
+from engines import gpu_report
+
+needs_rtx = pytest.mark.skipif(tensorrt_build.flavour() is None, reason="no TensorRT for this platform")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "avatar-stream" / "engines"
+
+
+@needs_rtx
+def test_build_list_remove(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "build", "--target", "sm89", "--json"]) == 0
+    built = json.loads(capsys.readouterr().out)
+    assert Path(built["path"]).stat().st_size > 1_000_000
+    assert main(["engine", "build", "--target", "sm89"]) == 0  # kept: not built again
+    assert built["name"] in capsys.readouterr().out
+    assert main(["engine", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["built"][built["name"]]["sound"]
+    assert listed["engines"][-1] == "onnxruntime"
+    Path(built["path"]).write_bytes(b"cut short")
+    assert main(["engine", "list"]) == 0
+    assert "damaged" in capsys.readouterr().out
+    assert main(["engine", "remove", "nonsense"]) == 2
+    assert "avatar-stream engine list" in capsys.readouterr().err
+    assert main(["engine", "remove", "--all"]) == 0
+    assert not list(cache.iterdir())
+    assert main(["engine", "remove"]) == 2
+
+
+@pytest.mark.skipif(tensorrt_build.gpu_name() is not None, reason="there is a GPU")
+def test_without_a_gpu_build_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "build"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "--target" in said or "pip install" in said
+
+
+def test_check_compares_every_engine_that_runs_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "check", "--ticks", "12", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert any(row["engine"] == "openvino int8" for row in found["engines"])
+    for row in found["engines"]:
+        assert row["passed"]
+        assert row["ticks"] == 12
+        assert 40 < row["psnr"] < 99
+
+
+def test_the_gpu_report_runs_on_a_cpu(tmp_path: Path) -> None:
+    gpu_report.main([str(tmp_path / "out"), "--seconds", "0.1", "--ticks", "10", "--frames", "12"])
+    found = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert found["floor"]["operations_per_s"] > 1e9
+    assert set(found["engines"]) >= {"onnxruntime fp32"}
+    for engine in found["engines"].values():
+        assert engine["loop"]["256"]["fps"] > 1
+        assert 0 < engine["share_of_floor"]["1"] < 1.5
+    assert "ms a run" in (tmp_path / "out" / "report.md").read_text()
