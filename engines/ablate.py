@@ -6,11 +6,10 @@ over the warp on the dev pairs, one slot denoised alone.
 
 import argparse
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 from engines.report import table
+from engines.train import in_own_process
 
 # Variant: stage and options. "from the truth": the older slot of a window starts from the noised truth instead of the
 # model's own guess.
@@ -46,14 +45,17 @@ def main(given: list[str] | None = None) -> None:
         command += ["--steps", str(arguments.steps), "--teacher", str(arguments.teacher)]
         command += ["--check-every", str(1 << 30), *options, *more]
         if not (run / "log.csv").exists():
-            # A process each: a loader's worker forked beside the threads of an earlier training hangs.
-            subprocess.run([sys.executable, "-m", "engines.train", *command], check=True)
+            in_own_process(command)
         with open(run / "log.csv") as stream:
             last = list(csv.DictReader(stream))[-1]
-        rows.append([name, last["samples"], *(f"{float(last[column]):+.2f}" for column in COLUMNS)])
+        rows.append([name, last["samples"], *(_cell(last.get(column)) for column in COLUMNS)])
         text = table(["variant", "windows", *COLUMNS], rows)
         (arguments.runs / "ablations.md").write_text(text)
     print(text)
+
+
+def _cell(value: str | None) -> str:
+    return "-" if value is None else f"{float(value):+.2f}"
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ the last call kept (``cat live-256.npz.* > live-256.npz`` joins its pieces).
 import argparse
 from pathlib import Path
 
-from engines import train
 from engines.checkpoint import keep_model, load_model
+from engines.train import in_own_process
 
 # Share of the minutes by stage, in their order. What a short lease needs most is motion.
 SHARES = {"motion": 0.55, "identity": 0.1, "joint": 0.15, "slide": 0.2}
@@ -53,7 +53,7 @@ def main(given: list[str] | None = None) -> None:
         command += ["--dev-pairs", str(arguments.dev_pairs)]
         command += ["--init", str(before)] if before else []
         command += ["--teacher", str(arguments.teacher)] if stage == "distil" else []
-        train.main(command)
+        in_own_process(command)
         before = run / "last.pt"
     kept = arguments.out / f"{arguments.tier}.npz"
     keep_model(load_model(before, arguments.tier), kept)

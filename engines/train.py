@@ -9,6 +9,8 @@ import argparse
 import contextlib
 import copy
 import csv
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -187,6 +189,16 @@ def write_log(run: Path, row: dict[str, float]) -> None:
         writer.writerow(row)
     print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
     draw_curve(run)
+
+
+def in_own_process(command: list[str]) -> None:
+    """Train with these arguments in a process of their own.
+
+    A second training in one process hangs: its loader's workers are forked beside the threads of the first.
+    """
+    done = subprocess.run([sys.executable, "-m", "engines.train", *command], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
 
 
 def main(given: list[str] | None = None) -> None:

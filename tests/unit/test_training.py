@@ -14,7 +14,7 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face import geometry
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip, Recorder
-from engines import evaluate, export, lease, train
+from engines import ablate, evaluate, export, lease, train
 from engines.checkpoint import keep_model, load_model
 from engines.data.made import MadeWindows, Motions
 from engines.data.packs import check_splits, load_packs, write_packs
@@ -181,6 +181,17 @@ def test_a_kept_model_is_the_model(trained: tuple[Path, dict[str, list[dict[str,
     again = load_model(tmp_path / "kept.npz", "toy").state_dict()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(again[name], value, atol=2e-3, rtol=2e-3)
+
+
+def test_an_ablation_is_a_table(
+    packs: Path, trained: tuple[Path, dict[str, list[dict[str, float]]]], tmp_path: Path
+) -> None:
+    joint = str(trained[0] / "joint" / "last.pt")
+    command = [str(tmp_path), "--packs", str(packs), "--init", joint, "--teacher", joint, "--steps", "1"]
+    ablate.main([*command, "--only", "without reopened stills", *TOY[:-4], "--dev-pairs", "1"])
+    head, _, row = (tmp_path / "ablations.md").read_text().splitlines()
+    assert head.startswith("| variant | windows |")
+    assert row.startswith("| without reopened stills | 8 |")
 
 
 def test_a_lease_keeps_what_it_trained(packs: Path, tmp_path: Path) -> None:
