@@ -29,7 +29,7 @@ def examine() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     problems = [f"{name} is not installed: pip install avatar-stream" for name, v in versions.items() if v is None]
-    if not all((WEIGHTS / name).is_file() for name in ("reference.onnx", tick_path(WEIGHTS).name, WEIGHTS_FILE)):
+    if not all(path.is_file() for path in (WEIGHTS / "reference.onnx", tick_path(WEIGHTS), WEIGHTS / WEIGHTS_FILE)):
         problems.append("the network's weights are missing from the package: install it again")
     if not sample_pictures():
         problems.append("the sample portraits are missing from the package: install it again")

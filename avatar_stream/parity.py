@@ -114,9 +114,9 @@ def engines_here(weights: Path = WEIGHTS) -> list[tuple[str, str | None]]:
     found: list[tuple[str, str | None]] = []
     for runtime in available():
         if runtime == "openvino":
-            found += [("openvino", None), ("openvino", "fp32")] if openvino_precision() == "bf16" else []
-            found += [("openvino", "int8")] if tick_path(weights, precision="int8").is_file() else []
-            found += [("openvino", "fp32")] if openvino_precision() == "fp32" else []
+            found += [(runtime, "bf16")] if openvino_precision() == "bf16" else []
+            found += [(runtime, "fp32")]
+            found += [(runtime, "int8")] if tick_path(weights, precision="int8").is_file() else []
         elif runtime != "onnxruntime":
             found.append((runtime, None))
     return found

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from avatar_stream.portrait.window import WEIGHTS, Networks
+from avatar_stream.runtime.network import WINDOWS
 from engines.data.packs import load_packs
 from engines.judges import IdentityJudge, Image
 from engines.measure import dev_cases, sheet
@@ -96,6 +97,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--packs", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--precision", choices=("fp32", "int8"), help="default: what runs fastest here")
+    parser.add_argument("--slots", type=int, choices=WINDOWS, default=WINDOWS[0], help="length of the window")
     parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
     parser.add_argument("--pairs", type=int, default=10, help="self-reenactment pairs a clip and kind; 0 skips them")
     parser.add_argument("--clips", type=int, default=7, help="clips driven by themselves")
@@ -105,7 +107,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--against", type=Path, help="report.json of the previous release")
     arguments = parser.parse_args(given)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    networks = Networks(folder=arguments.weights, precision=arguments.precision)
+    networks = Networks(folder=arguments.weights, precision=arguments.precision, slots=(arguments.slots,))
     report: dict[str, Any] = {"engine": networks.name}
     clips = load_packs(arguments.packs, "dev", "clip")
     stills = load_packs(arguments.packs, "dev", "still")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from avatar_stream import parity
 from avatar_stream.errors import AvatarError
@@ -24,7 +25,7 @@ from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.window import WEIGHTS, Networks
 from avatar_stream.runtime import choose, tensorrt_build
-from avatar_stream.runtime.network import WEIGHTS_FILE, Arrays, Job, Ticker, tick_path
+from avatar_stream.runtime.network import Arrays, Job, Ticker, tick_path
 from avatar_stream.runtime.plans import PlanCache
 from avatar_stream.runtime.work import multiply_adds
 from engines.report import table
@@ -109,7 +110,7 @@ def report(weights: Path, seconds: float, parity_ticks: int, frames: int) -> dic
     out["cannot_run"] = failed
     face, recorded = parity.recorded_ticks(60)
     operations = 2 * multiply_adds(tick_path(weights))
-    moved = (weights / WEIGHTS_FILE).stat().st_size / 2  # about one precision's share of the file
+    moved = _weights_of(tick_path(weights))
     out["engines"] = {}
     for name in choose.available():
         try:
@@ -131,6 +132,13 @@ def report(weights: Path, seconds: float, parity_ticks: int, frames: int) -> dic
         }
     out["gpu_memory_mb"] = _gpu_memory()
     return out
+
+
+def _weights_of(graph: Path) -> int:
+    """Bytes of a graph's weights."""
+    model = onnx.load(str(graph), load_external_data=False)
+    entries = [entry for weight in model.graph.initializer for entry in weight.external_data]
+    return sum(int(entry.value) for entry in entries if entry.key == "length")
 
 
 def _build(weights: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ Between a model trained for pixels and one that a critic taught lies every compr
 import argparse
 from pathlib import Path
 
-from torch import Tensor
+import torch
 
 from avatar_stream.errors import AvatarError, BadInput
 from engines.checkpoint import keep_model, load_model
@@ -20,12 +20,12 @@ def mix(models: list[Model], shares: list[float]) -> Model:
         raise BadInput("only models of one tier can be mixed")
     total = sum(shares)
     states = [model.state_dict() for model in models]
-    mean: dict[str, Tensor] = {
-        name: sum((state[name] * (share / total) for state, share in zip(states, shares, strict=True)), Tensor([0.0]))
+    mean = {
+        name: torch.stack([state[name] * (share / total) for state, share in zip(states, shares, strict=True)]).sum(0)
         for name in states[0]
     }
     out = Model(models[0].tier)
-    out.load_state_dict({name: value.reshape(states[0][name].shape) for name, value in mean.items()})
+    out.load_state_dict(mean)
     return out.eval()
 
 

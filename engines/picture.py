@@ -42,7 +42,7 @@ def example(names: list[str], networks: Networks) -> list[list[Image]]:
 
 
 def failures(names: list[str], networks: Networks) -> list[list[Image]]:
-    """Rows of pictures: a portrait, far turned, nodding, with a mouth torn open, and its own shut eyes opened."""
+    """Rows of pictures: a portrait, far turned, tilted back, with a mouth torn open, and its own shut eyes opened."""
     rows = []
     for name in names:
         portrait = prepare(read_picture(sample_pictures()[name]), 512, square=True)

@@ -76,11 +76,6 @@ class PortraitEngine:
         """Frames between the landmarks of a picture and its being finished."""
         return max(self.rung.slots - 1, 0)
 
-    @property
-    def z_id(self) -> Floats | None:
-        """The portrait's identity vector, ``(512,)``, unit length; None without networks."""
-        return None if self._identity is None else np.asarray(self._identity["z_id"][0], np.float32)
-
     def pose(self, target: Floats, tag: Any = None) -> Posed:
         """Warp the portrait to landmarks ``(478, 3)`` (crop pixels) and see what the warp cannot know."""
         rung = self.rung

@@ -5,6 +5,7 @@ once, completed from what the lids leave visible of it, and set where the eye lo
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import cv2
@@ -121,12 +122,17 @@ class Gaze:
     """
 
     def __init__(self, face: Image, points: Floats) -> None:
-        self._points = points
-        self._blind, self._irises = without_irises(face, points)
+        self._face, self._points = face, points
+
+    @cached_property
+    def _cut_out(self) -> tuple[Image, list[Iris | None]]:
+        """Done when an eye first turns: most faces described in training never turn theirs."""
+        return without_irises(self._face, self._points)
 
     def turn(self, picture: Image, target: Floats, share: float) -> None:
         """Lay eyes that look where ``target (478, 2+)`` does over ``picture`` (in place), ``share`` opaque."""
-        for k, (iris, (ring, _, corners)) in enumerate(zip(self._irises, EYES, strict=True)):
+        blind, irises = self._cut_out
+        for k, (iris, (ring, _, corners)) in enumerate(zip(irises, EYES, strict=True)):
             if iris is None:
                 continue
             lids = target[ring, :2]
@@ -136,7 +142,7 @@ class Gaze:
                 continue
             back = _between(target[corners, :2] - [left, top], self._points[corners, :2])
             white = cv2.warpAffine(
-                self._blind, back, (right - left, bottom - top), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+                blind, back, (right - left, bottom - top), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             )
             alpha = filled(lids - [left, top], bottom - top, right - left)[..., None] * np.float32(share)
             eye = picture[top:bottom, left:right]

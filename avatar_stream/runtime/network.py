@@ -87,19 +87,19 @@ class HostLane:
     def __init__(self, identity: Arrays, ports: Ports) -> None:
         wanted = [name for name in ports if name in identity]
         self.identity = {name: np.ascontiguousarray(identity[name], ports[name][1]) for name in wanted}
-        self._sets = [{name: np.zeros(*ports[name]) for name in CARRIED} for _ in range(2)]
+        self.sets = [{name: np.zeros(*ports[name]) for name in CARRIED} for _ in range(2)]
         self.turn = 0
         self.binding: Any = None  # what a runtime wants to remember of it
 
     @property
     def now(self) -> Arrays:
         """The state that goes in, by input name."""
-        return self._sets[self.turn]
+        return self.sets[self.turn]
 
     @property
     def after(self) -> Arrays:
         """Where the next state goes, by input name."""
-        return self._sets[1 - self.turn]
+        return self.sets[1 - self.turn]
 
     def swap(self) -> None:
         """What came out goes in next."""

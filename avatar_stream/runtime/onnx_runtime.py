@@ -46,7 +46,10 @@ class OnnxRuntimeNetwork:
 
 
 class OnnxRuntimeTicker:
-    """See :class:`avatar_stream.runtime.network.Ticker`. State stays on ``device``."""
+    """See :class:`avatar_stream.runtime.network.Ticker`.
+
+    Alone, a session's state stays on ``device``; several at once are stacked in host memory.
+    """
 
     def __init__(self, path: Path, threads: int, device: str = "cpu", batches: tuple[int, ...] = (1,)) -> None:
         self._session = _session(path, threads, device)

@@ -63,7 +63,7 @@ class OpenVinoTicker:
                         (name, _tensor(now[name]), self._outputs[f"next_{name}"], _tensor(after[name]))
                         for name in CARRIED
                     ]
-                    for now, after in (_turns(lane))
+                    for now, after in (lane.sets, lane.sets[::-1])
                 ],
                 [(name, _tensor(value)) for name, value in lane.identity.items()],
             )
@@ -76,11 +76,6 @@ class OpenVinoTicker:
         request.infer()
         lane.swap()
         return [np.array(request.get_output_tensor(self._outputs["residual"]).data[0], np.float32)]
-
-
-def _turns(lane: HostLane) -> list[tuple[Arrays, Arrays]]:
-    turns = [(lane.now, lane.after), (lane.after, lane.now)]
-    return turns if lane.turn == 0 else turns[::-1]
 
 
 def _tensor(value: npt.NDArray[Any]) -> Any:
