@@ -1,7 +1,6 @@
 """Time every stage of the loop on this machine, and the loop itself."""
 
 import time
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -13,8 +12,8 @@ from aiortc.jitterbuffer import JitterFrame
 
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import SAMPLES, sample_pictures
+from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.files import Clip
-from avatar_stream.media.tracks import CLOCK, raise_start_bitrate
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import PortraitEngine, StageTimes
 from avatar_stream.portrait.ladder import RUNGS
@@ -26,7 +25,6 @@ from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.work import multiply_adds, product_ceiling
 
 RUNG_FRAMES = 60
-TIME_BASE = Fraction(1, CLOCK)
 STAGES = ("decode", "track", "retarget", "warp", "align", "network", "compose", "encode")
 
 
@@ -37,11 +35,10 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
     threads, for the frames a second. ``share_of_ceiling`` is the network's arithmetic rate over that of a plain
     matrix product on the same runtime, precision and threads.
     """
-    raise_start_bitrate()
     portrait = prepare(read_picture(next(iter(sample_pictures().values()))), size, square=True)
     packets = _camera_packets(frames)
     avatar = Avatar(portrait, networks)
-    decoder, encoder, times = vpx.Vp8Decoder(), vpx.Vp8Encoder(), StageTimes()
+    decoder, encoder, times = vpx.Vp8Decoder(), VideoEncoder("VP8", 25), StageTimes()
     targets: list[Floats] = []
 
     def decode(packet: bytes) -> npt.NDArray[np.uint8]:
@@ -50,8 +47,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
 
     def encode(number: int, picture: npt.NDArray[np.uint8]) -> None:
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-        frame.pts, frame.time_base = number * 3600, TIME_BASE
-        encoder.encode(frame)
+        encoder.encode(frame, number * 3600)
 
     def one(number: int) -> None:
         image = times.measure("decode", decode, packets[number])
@@ -152,17 +148,9 @@ def _camera_packets(count: int) -> list[bytes]:
     clip = Clip(SAMPLES / "driver.mp4")
     pictures = [picture for _, picture in clip.frames()]
     clip.close()
-    encoder, packets = vpx.Vp8Encoder(), []
+    encoder, packets = VideoEncoder("VP8", 25), []
     for number in range(count):
         lap, at = divmod(number, len(pictures))
         frame = av.VideoFrame.from_ndarray(pictures[at if lap % 2 == 0 else -1 - at], format="rgb24")
-        frame = frame.reformat(format="yuv420p")
-        frame.pts, frame.time_base = number * 3600, TIME_BASE
-        payloads, _ = encoder.encode(frame)
-        packets.append(b"".join(_strip_descriptor(payload) for payload in payloads))
+        packets += [bytes(packet) for packet in encoder.encode(frame.reformat(format="yuv420p"), number * 3600)]
     return packets
-
-
-def _strip_descriptor(payload: bytes) -> bytes:
-    _, rest = vpx.VpxPayloadDescriptor.parse(payload)
-    return bytes(rest)

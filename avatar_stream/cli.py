@@ -2,18 +2,20 @@
 
 import argparse
 import json
-import logging
+import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from avatar_stream import engine_commands
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.portrait.window import Networks
 from avatar_stream.quiet import quiet_native_logs
 from avatar_stream.runtime.choose import RUNTIMES
-from avatar_stream.settings import Settings
+from avatar_stream.server.access import SCOPES
+from avatar_stream.settings import Settings, settings_fields
 
 ENGINES = ("auto", *RUNTIMES, "warp")
 
@@ -45,19 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="start the server and its page")
-    defaults = Settings()
-    serve.add_argument("--host", default=defaults.host, help="address to listen on (default %(default)s)")
-    serve.add_argument("--port", type=_between(0, 65535), default=defaults.port, help="default %(default)s")
-    serve.add_argument("--size", type=_side, default=defaults.size, help="side of the avatar in pixels, %(default)s")
-    serve.add_argument("--fps", type=_between(1, 60), default=defaults.fps, help="frames a second, %(default)s")
-    serve.add_argument(
-        "--sessions", type=_between(1, 1000), default=defaults.sessions, help="at the same time, %(default)s"
-    )
-    serve.add_argument("--engine", choices=ENGINES, default=defaults.engine)
-    serve.add_argument(
-        "--threads", type=_between(1, 256), default=defaults.threads, help="of the network, %(default)s"
-    )
-    serve.add_argument("--frame-marks", action="store_true", help="carry frame numbers through, to measure latency")
+    _add_settings(serve)
     serve.set_defaults(run=_serve)
 
     render = commands.add_parser("render", help="move a portrait with a video, into a file")
@@ -81,10 +71,45 @@ def _parser() -> argparse.ArgumentParser:
     engine = commands.add_parser("engine", help="build, list, check and remove what runs the networks")
     engine_commands.add_commands(engine, _between)
 
+    token = commands.add_parser("token", help="make a bearer token for the server")
+    token.add_argument("name", help="whose it is: small letters, digits and dashes")
+    token.add_argument("--scopes", default="publish,view", help=f"of {', '.join(SCOPES)} (default %(default)s)")
+    token.add_argument("--file", type=Path, help="tokens file to add it to")
+    token.set_defaults(run=_token)
+
     doctor = commands.add_parser("doctor", help="say what is installed, what will be used and why")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_settings(serve: argparse.ArgumentParser) -> None:
+    """A flag for every setting."""
+    choices = {"engine": ENGINES, "log": ("text", "json")}
+    numbers = {"size": _side}
+    groups: dict[str, Any] = {}
+    for one in settings_fields():
+        about, default = one.metadata, one.default
+        group = about["group"]
+        groups.setdefault(group, serve.add_argument_group(group) if group not in groups else None)
+        flag, what = f"--{one.name.replace('_', '-')}", str(about["what"]).replace("%", "%%")
+        if isinstance(default, bool):
+            groups[group].add_argument(flag, action="store_true", help=what)
+        elif isinstance(default, tuple):
+            groups[group].add_argument(flag, action="append", default=[], metavar="VALUE", help=what)
+        elif isinstance(default, str):
+            shown = f"{what} (default {default})" if default else what
+            metavar = None if one.name in choices else one.name.split("_")[-1].upper()
+            groups[group].add_argument(
+                flag, default=default, choices=choices.get(one.name), metavar=metavar, help=shown
+            )
+        else:
+            parse = numbers.get(one.name) or (_between if isinstance(default, int) else _seconds)(
+                about["low"], about["high"]
+            )
+            groups[group].add_argument(
+                flag, type=parse, default=default, metavar="N", help=f"{what} (default {default})"
+            )
 
 
 def _between(low: int, high: int) -> Callable[[str], int]:
@@ -92,6 +117,19 @@ def _between(low: int, high: int) -> Callable[[str], int]:
         if not text.isdecimal() or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(f"a whole number from {low} to {high}")
         return int(text)
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"a number from {low:g} to {high:g}")
+        return value
 
     return parse
 
@@ -106,10 +144,26 @@ def _side(text: str) -> int:
 def _serve(arguments: argparse.Namespace) -> None:
     from avatar_stream.server.run import serve
 
-    names = {f.name for f in fields(Settings)}
-    settings = Settings(**{k: v for k, v in vars(arguments).items() if k in names})
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    given = {one.name: getattr(arguments, one.name) for one in settings_fields()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    settings = Settings(**values)
     serve(settings, networks_for(settings.engine, settings.threads))
+
+
+def _token(arguments: argparse.Namespace) -> None:
+    from avatar_stream.server.access import make_token
+
+    token, line = make_token(arguments.name, arguments.scopes.split(","))
+    if arguments.file:
+        try:
+            with open(arguments.file, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise BadInput(f"cannot write {arguments.file}: {error.strerror}") from None
+        print(f"added {arguments.name} to {arguments.file}. The token is shown this once:", file=sys.stderr)
+    else:
+        print(f"line for the tokens file: {line}", file=sys.stderr)
+    print(token)
 
 
 def _render(arguments: argparse.Namespace) -> None:

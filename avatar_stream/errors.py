@@ -4,11 +4,19 @@ AvatarError (500, 1)
 ├── BadInput (400, 2)
 │   ├── BadPicture (422)      a portrait that cannot be used
 │   ├── BadClip (422)         a driving video that cannot be used
-│   ├── BadOffer (400)        an SDP offer that cannot be answered
+│   ├── BadOffer (400)        a text that is no SDP offer, or too much of one
+│   ├── Unacceptable (406)    an offer that asks for what we do not do
+│   ├── TooLarge (413)
+│   ├── WrongType (415)       a body of another type than the resource takes
 │   └── UnknownPortrait (404)
+├── Unauthorized (401)        no token, or not a good one
+├── Forbidden (403)           a good token without the scope; another site's page
 ├── NotFound (404)            no such session
-├── TooLarge (413, 2)
-├── ServerFull (503)
+├── TooSlow (408)             a body that does not arrive
+├── PreconditionFailed (412), PreconditionRequired (428)
+├── NotSupported (422)        an ICE restart
+├── TooMany (429)             one address wants more than its share
+├── ServerFull (503)          all places are taken, or the server is stopping
 └── EngineUnavailable (503)   no runtime, or not the one asked for, can run the networks
 """
 
@@ -42,7 +50,13 @@ class BadClip(BadInput):
 
 
 class BadOffer(BadInput):
-    """An SDP offer that is malformed or asks for what we do not do."""
+    """An SDP offer that is malformed or over a limit."""
+
+
+class Unacceptable(BadInput):
+    """An SDP offer that asks for what we do not do."""
+
+    status = 406
 
 
 class UnknownPortrait(BadInput):
@@ -63,8 +77,60 @@ class TooLarge(BadInput):
     status = 413
 
 
+class WrongType(BadInput):
+    """A body of another type than ``wanted``."""
+
+    status = 415
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(f"send the body as {wanted}")
+        self.wanted = wanted
+
+
+class Unauthorized(AvatarError):
+    """No bearer token, or one that is unknown or over."""
+
+    status = 401
+
+
+class Forbidden(AvatarError):
+    """The token does not allow this, or a page of another site asks."""
+
+    status = 403
+
+
+class TooSlow(AvatarError):
+    """A request's body did not arrive in time."""
+
+    status = 408
+
+
+class PreconditionFailed(AvatarError):
+    """If-Match names another state than the session's."""
+
+    status = 412
+
+
+class PreconditionRequired(AvatarError):
+    """If-Match is missing."""
+
+    status = 428
+
+
+class NotSupported(AvatarError):
+    """Something the standard lets a server refuse."""
+
+    status = 422
+
+
+class TooMany(AvatarError):
+    """One address asks for more than its share."""
+
+    status = 429
+
+
 class ServerFull(AvatarError):
-    """All session slots are taken."""
+    """All places are taken, or the server is stopping."""
 
     status = 503
 

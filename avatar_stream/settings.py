@@ -1,25 +1,92 @@
-"""Everything a person who runs the server may set, with its default and unit."""
+"""Everything a person who runs the server may set: default, unit, meaning and range.
+
+Each is a flag of ``avatar-stream serve`` (``connect_timeout`` is ``--connect-timeout``) and a line of
+``docs/settings.md``, which a test keeps equal to this file.
+"""
 
 import os
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+
+def setting(default: Any, what: str, low: float | None = None, high: float | None = None, group: str = "") -> Any:
+    """A field of :class:`Settings` that knows what it means and what it may be."""
+    return field(default=default, metadata={"what": what, "low": low, "high": high, "group": group})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Settings of ``avatar-stream serve``; each is a flag of the same name."""
+    """Settings of ``avatar-stream serve``. Tuples are flags that may be given more than once."""
 
-    host: str = "127.0.0.1"
-    port: int = 8080
-    size: int = 384  # side of the square avatar stream, pixels
-    fps: int = 25  # of the avatar stream
-    sessions: int = 4  # at the same time
-    engine: str = "auto"  # auto | openvino | onnxruntime | warp
-    threads: int = max(1, (os.cpu_count() or 2) // 2)  # of the network; tracking, codecs and a browser want the rest
-    frame_marks: bool = False  # carry a frame number from the camera picture to the avatar's, to measure latency
+    host: str = setting("127.0.0.1", "address to listen on", group="server")
+    port: int = setting(8080, "port to listen on, 0 for a free one", 0, 65535, "server")
+    size: int = setting(384, "side of the avatar, pixels, even", 128, 2048, "server")
+    fps: int = setting(25, "avatar frames a second", 1, 60, "server")
+    engine: str = setting("auto", "what runs the networks; warp shows the warp prior alone", group="server")
+    # Tracking, codecs and a browser want the rest of the cores.
+    threads: int = setting(max(1, (os.cpu_count() or 2) // 2), "threads of the network", 1, 256, "server")
+    frame_marks: bool = setting(False, "carry frame numbers through, to measure latency", group="server")
+    log: str = setting("text", "log lines: text, or json for a machine", group="server")
+    drain: float = setting(
+        10.0, "seconds that sessions get to leave when the server is told to stop", 0, 3600, "server"
+    )
 
-    connect_timeout: float = 15.0  # seconds from the offer to a connection
-    disconnect_timeout: float = 6.0  # seconds a connection may be interrupted
-    control_timeout: float = 8.0  # seconds a page may be away from its control channel once it had one
-    max_offer: int = 64 * 1024  # bytes of an SDP offer
-    max_upload: int = 24 * 1024 * 1024  # bytes of a portrait
-    uploads: int = 32  # portraits kept; the oldest goes first
+    tokens: str = setting("", "file of bearer tokens, as avatar-stream token writes it", group="access")
+    certificate: str = setting("", "PEM file: serve https", group="access")
+    private_key: str = setting("", "PEM file of the certificate's key", group="access")
+    allow_host: tuple[str, ...] = setting((), "name the server may be called by (default: any)", group="access")
+    allow_origin: tuple[str, ...] = setting((), "other web site that may use this server", group="access")
+    allow_private: bool = setting(
+        False,
+        "send media to private and link-local addresses that peers name (a loopback server does)",
+        group="access",
+    )
+    trust_proxy: tuple[str, ...] = setting((), "address of a proxy whose X-Forwarded-For is believed", group="access")
+    link_minutes: int = setting(720, "minutes a viewer's link works", 1, 100_000, "access")
+
+    turn: tuple[str, ...] = setting((), "TURN server for clients, as turn:HOST:PORT?transport=udp", group="TURN")
+    turn_secret_file: str = setting("", "file with the secret shared with the TURN server", group="TURN")
+    turn_minutes: int = setting(120, "minutes that handed-out TURN credentials work", 1, 1440, "TURN")
+
+    sessions: int = setting(
+        0, "sessions at the same time, at most; 0: as many as this machine holds", 0, 1000, "limits"
+    )
+    sessions_per_address: int = setting(4, "sessions of one address", 1, 1000, "limits")
+    viewers: int = setting(32, "viewers of one session", 0, 1000, "limits")
+    viewers_per_address: int = setting(16, "viewers of one address", 1, 1000, "limits")
+    half_open: int = setting(16, "connections that are being set up", 1, 1000, "limits")
+    half_open_per_address: int = setting(6, "connections that one address is setting up", 1, 1000, "limits")
+    connections_per_address: int = setting(64, "HTTP connections of one address", 1, 10_000, "limits")
+    header_timeout: float = setting(10.0, "seconds a request's headers may take", 0.1, 600, "limits")
+    body_timeout: float = setting(20.0, "seconds a request's body may take", 0.1, 600, "limits")
+    connect_timeout: float = setting(15.0, "seconds from the answer to a connection", 0.1, 600, "limits")
+    control_timeout: float = setting(8.0, "seconds a page may be away from its control channel", 0.1, 600, "limits")
+    silence_timeout: float = setting(60.0, "seconds a session may be without video", 1, 86_400, "limits")
+    watchdog: float = setting(
+        5.0, "seconds a frame may take before its session or engine is given up", 0.5, 600, "limits"
+    )
+    max_offer: int = setting(64 * 1024, "bytes of an SDP offer", 1024, 1 << 20, "limits")
+    max_lines: int = setting(1500, "lines of an SDP offer", 20, 10_000, "limits")
+    max_sections: int = setting(3, "media sections of an SDP offer", 1, 10, "limits")
+    max_candidates: int = setting(32, "ICE candidates of a peer, trickled ones included", 0, 1000, "limits")
+    max_fragment: int = setting(16 * 1024, "bytes of a trickle fragment", 256, 1 << 20, "limits")
+    max_message: int = setting(4096, "characters of a control message", 128, 1 << 20, "limits")
+    message_rate: int = setting(30, "control messages a second", 1, 1000, "limits")
+    max_upload: int = setting(24 * 1024 * 1024, "bytes of a portrait", 1024, 1 << 30, "limits")
+    uploads: int = setting(32, "portraits kept; the oldest goes first", 1, 10_000, "limits")
+    uploads_at_once: int = setting(2, "portraits being taken in at the same time", 1, 100, "limits")
+
+    @property
+    def loopback(self) -> bool:
+        """Only this machine can reach the server."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def private_allowed(self) -> bool:
+        """Media may go to private addresses."""
+        return self.allow_private or self.loopback
+
+
+def settings_fields() -> list[Field[Any]]:
+    """The fields of :class:`Settings`, in order."""
+    return list(fields(Settings))

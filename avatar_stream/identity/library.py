@@ -59,14 +59,18 @@ class Library:
                 self._uploaded.popitem(last=False)
         return key
 
+    def check(self, key: str) -> None:
+        """Raise :class:`UnknownPortrait` unless there is such a portrait. Waits for nobody."""
+        if key not in self._samples and key not in self._uploaded:
+            raise UnknownPortrait("this portrait is not on the server any more: choose it again")
+
     def get(self, key: str) -> Portrait:
         """The prepared portrait; preparing takes a moment, so call it off the event loop."""
         with self._lock:
             known = self._uploaded.get(key) or self._prepared.get(key)
             if known is not None:
                 return known
-            if key not in self._samples:
-                raise UnknownPortrait("this portrait is not on the server any more: choose it again")
+            self.check(key)
             path = self._samples[key]
             self._prepared[key] = prepare(read_picture(path), self._size, name=path.name, square=True)
             return self._prepared[key]

@@ -23,12 +23,17 @@ class StageTimes:
     """Milliseconds spent by stage, summed over frames."""
 
     totals: dict[str, float] = field(default_factory=dict)
+    told: Callable[[str, float], None] | None = None
+    """Told of every stage and its seconds."""
 
     def measure(self, stage: str, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run ``work`` and charge its wall time to ``stage``."""
         began = time.perf_counter()
         result = work(*arguments)
-        self.totals[stage] = self.totals.get(stage, 0.0) + (time.perf_counter() - began) * 1e3
+        seconds = time.perf_counter() - began
+        self.totals[stage] = self.totals.get(stage, 0.0) + seconds * 1e3
+        if self.told is not None:
+            self.told(stage, seconds)
         return result
 
 
@@ -70,6 +75,7 @@ class PortraitEngine:
         self._in_flight: deque[Posed] = deque()
         self._frames = 0
         self._residual: Floats | None = None
+        self._finished: tuple[Image, Floats] | None = None  # the last crop, and the way to its aligned face
 
     @property
     def delay(self) -> int:
@@ -119,6 +125,13 @@ class PortraitEngine:
         """The frames still in flight, finished by repeating the last one."""
         return [self.paint(self._in_flight[-1]) for _ in range(self.delay if self._in_flight else 0)]
 
+    def similarity(self) -> float | None:
+        """Cosine of the identity vectors of portrait and last painted picture; None before there is one."""
+        if self._finished is None or self._networks is None or self._identity is None:
+            return None
+        seen = self._networks.refer(to_aligned(*self._finished))["z_id"].ravel()
+        return float(seen @ self._identity["z_id"].ravel())
+
     def _view(self, scale: float) -> "_View":
         if scale not in self._views:
             self._views[scale] = _View.of(self.portrait, scale)
@@ -132,6 +145,7 @@ class PortraitEngine:
         assert frame.seen is not None
         assert frame.aligned is not None
         crop = add_residual(frame.crop, frame.aligned, frame.seen, residual)
+        self._finished = crop, frame.seen.matrix
         return Frame(self._paste(crop), frame.tag)
 
     def _paste(self, crop: Image) -> Image:

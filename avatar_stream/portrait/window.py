@@ -22,6 +22,7 @@ from avatar_stream.runtime.network import WINDOWS, Arrays, Network, Ticker
 log = logging.getLogger(__name__)
 
 LAST_ORDERS = 5.0  # seconds an engine that was replaced still answers
+RELOADS = 3  # of an engine that failed where there is no other
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
@@ -39,6 +40,7 @@ class Networks:
     _how: dict[str, Any]
     _lock: threading.Lock
     _falling: bool
+    _reloads: int
 
     def __init__(
         self,
@@ -88,6 +90,13 @@ class Networks:
             leave.daemon = True
             leave.start()
 
+    def watch(self, limit: float) -> bool:
+        """Give up an engine whose tick takes more than ``limit`` seconds: the next best takes over. True if so."""
+        hanging = [batcher for batcher in list(self.batchers.values()) if batcher.hangs(limit)]
+        for batcher in hanging:
+            batcher.abandon(EngineUnavailable(f"no answer for {limit:g} seconds"))
+        return bool(hanging)
+
     def _failed(self, error: Exception) -> None:
         """A tick failed; after a few in a row the next best runtime takes over."""
         with self._lock:
@@ -97,8 +106,12 @@ class Networks:
         threading.Thread(target=self._fall_back, args=(error,), daemon=True).start()
 
     def _fall_back(self, error: Exception) -> None:
-        now = self._how["runtime"] or available()[0]
-        for runtime in available()[available().index(now) + 1 :] if now in available() else available():
+        now, known = self._how["runtime"] or available()[0], available()
+        others = known[known.index(now) + 1 :] if now in known else known
+        if not others and self._reloads < RELOADS:
+            self._reloads += 1
+            others = [now]
+        for runtime in others:
             try:
                 self.switch(runtime)
                 log.warning("the engine %s failed (%s): %s goes on", now, error, self.name)
@@ -114,6 +127,7 @@ class Networks:
         self.batchers = {n: Batcher(ticker, self._failed) for n, ticker in tickers.items()}
         self._lock = threading.Lock()
         self._falling = False
+        self._reloads = 0
 
     def refer(self, face: npt.NDArray[np.uint8]) -> Arrays:
         """What a portrait's aligned face, RGB ``uint8 (192, 192, 3)``, says: ``z_id`` and what every tick needs."""

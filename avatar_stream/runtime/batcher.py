@@ -44,6 +44,8 @@ class Batcher:
         self._stopped = False
         self.sizes: deque[int] = deque(maxlen=500)
         """How many sessions each of the last runs served."""
+        self._running: list[_Waiting] = []
+        self._began = 0.0
         self._thread = threading.Thread(target=self._work, name="ticks", daemon=True)
         self._thread.start()
 
@@ -66,21 +68,51 @@ class Batcher:
             self._wake.notify()
         self._thread.join()
 
+    def hangs(self, limit: float) -> bool:
+        """A run has been going on for more than ``limit`` seconds."""
+        with self._wake:
+            return bool(self._running) and time.monotonic() - self._began > limit
+
+    def abandon(self, error: Exception) -> None:
+        """Give up a run that hangs: who waits gets ``error``, and the thread ends if the run ever does."""
+        with self._wake:
+            self._stopped = True
+            left = [*self._running, *self._queue]
+            self._running = []
+            self._queue.clear()
+            self._wake.notify()
+        for waiting in left:
+            waiting.result.set_exception(error)
+        if self._broken is not None:
+            self._broken(error)
+
     def _work(self) -> None:
         while chosen := self._next():
             self.sizes.append(len(chosen))
+            with self._wake:
+                self._running, self._began = chosen, time.monotonic()
             try:
                 residuals = self._ticker.run([waiting.job for waiting in chosen])
             except Exception as error:
+                if not self._done():
+                    return
                 for waiting in chosen:
                     waiting.result.set_exception(error)
                 self._failures += 1
                 if self._failures >= FAILURES and self._broken is not None:
                     self._broken(error)
                 continue
+            if not self._done():
+                return
             self._failures = 0
             for waiting, residual in zip(chosen, residuals, strict=True):
                 waiting.result.set_result(residual)
+
+    def _done(self) -> bool:
+        """The run is over; False if it had been given up."""
+        with self._wake:
+            kept, self._running = bool(self._running), []
+            return kept
 
     def _next(self) -> list[_Waiting]:
         """The ticks to run now, oldest first; empty when it is time to stop."""

@@ -1,55 +1,88 @@
-"""The HTTP surface: the page, portraits, sessions and the control channel.
+"""The HTTP surface.
 
-========================  =====================================================================
-``GET /``                 the page
-``GET /identities``       shipped portraits
-``POST /identities``      upload a picture (JPEG, PNG, WebP bytes) -> 201 ``{"id": ...}``
-``GET /identities/{id}``  the portrait as a JPEG
-``POST /session``         SDP offer -> 201, SDP answer, ``Location: /session/{id}``; ``?portrait=ID``
-``DELETE /session/{id}``  end it
-``WS /control/{id}``      see :mod:`avatar_stream.server.control`
-``GET /healthz``          200 while the server runs, with the number of sessions
-========================  =====================================================================
+============================  =================================================================================
+``GET /``                     the page; ``/view/{session}`` the avatar alone, for OBS; ``/status`` for a person
+``GET /identities``           shipped portraits
+``POST /identities``          upload a picture (JPEG, PNG, WebP bytes) -> 201 ``{"id": ...}``
+``GET /identities/{id}``      the portrait as a JPEG
+``POST /session``             camera up, avatar down in one offer; ``?portrait=ID``, ``?session=NAME``
+``POST /whip``                WHIP (RFC 9725): publish a camera; ``?portrait=ID``, ``?session=NAME``
+``POST /whep/{session}``      WHEP (draft-ietf-wish-whep): watch
+``PATCH``, ``DELETE``         on the Location each of these three answers with: trickle, and leave
+``POST /links/{key}``         a link for viewers of one's own session
+``WS /control/{key}``         see :mod:`avatar_stream.server.control`
+``GET /healthz /readyz``      the process answers; it takes new sessions
+``GET /metrics``              for Prometheus (see :mod:`avatar_stream.server.metrics`)
+============================  =================================================================================
+
+``{key}`` is the last part of a Location: a secret of who opened it. ``{session}`` is the public name.
 """
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from avatar_stream.errors import AvatarError, BadInput, BadOffer, NotFound, ServerFull, TooLarge
+from avatar_stream.errors import AvatarError, BadOffer, Forbidden, ServerFull, TooMany, Unauthorized, WrongType
 from avatar_stream.identity.library import Library
-from avatar_stream.media.tracks import raise_start_bitrate
+from avatar_stream.portrait.ladder import RUNGS
 from avatar_stream.portrait.window import Networks
-from avatar_stream.server.control import MAX_MESSAGE, parse_command
-from avatar_stream.server.session import Session
-from avatar_stream.server.signalling import check_offer
+from avatar_stream.server.access import Access, Caller, require
+from avatar_stream.server.channel import Control
+from avatar_stream.server.gate import METHODS, Gate, read_body
+from avatar_stream.server.metrics import Metrics
+from avatar_stream.server.peer import Peer
+from avatar_stream.server.sessions import Sessions
+from avatar_stream.server.signalling import Role, check_offer
+from avatar_stream.server.trickle import FRAGMENT, check_precondition, parse_fragment
+from avatar_stream.server.turn import ice_servers, link_header
+from avatar_stream.server.watch import watch
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-STATUS_PERIOD = 0.5  # seconds
+SDP = "application/sdp"
+SOON = {"Retry-After": "5"}
 
 
 class Server:
     """The sessions of one process, and the handlers that make and end them."""
 
-    def __init__(self, settings: Settings, networks: Networks | None) -> None:
+    def __init__(
+        self, settings: Settings, networks: Networks | None, access: Access | None = None, turn_secret: str = ""
+    ) -> None:
         self.settings = settings
         self.networks = networks
+        self.access = access or Access([])
+        self.metrics = Metrics()
         self.library = Library(size=settings.size, uploads=settings.uploads)
-        self.sessions: dict[str, Session] = {}
-        self._opening = 0
+        self.sessions = Sessions(settings, networks, self.library, self.metrics)
+        self.warm = asyncio.Event()
+        self.began = time.monotonic()
+        self._turn_secret = turn_secret
+        self._uploading = asyncio.Semaphore(settings.uploads_at_once)
+        self.metrics.watch(
+            {
+                "live": self._live,
+                "connecting": lambda: len(self.sessions.by_id) - self._live(),
+                "viewers": lambda: sum(p.role is Role.VIEW for p in self.sessions.peers()),
+            },
+            {rung.name: partial(self._at_rung, k) for k, rung in enumerate(RUNGS)},
+            lambda: self.sessions.capacity,
+        )
+
+    # Portraits
 
     async def identities(self, request: Request) -> Response:
         """List the portraits a visitor can choose."""
@@ -58,8 +91,12 @@ class Server:
 
     async def upload(self, request: Request) -> Response:
         """Take in a portrait."""
-        data = await _body(request, self.settings.max_upload, "the picture")
-        key = await asyncio.to_thread(self.library.add, data)
+        require(self._caller(request), "publish")
+        if self._uploading.locked():
+            raise TooMany("others are sending their pictures: try again in a moment")
+        async with self._uploading:
+            data = await read_body(request, self.settings.max_upload, "the picture", self.settings.body_timeout)
+            key = await asyncio.to_thread(self.library.add, data)
         return JSONResponse({"id": key}, 201, {"Location": f"/identities/{key}"})
 
     async def picture(self, request: Request) -> Response:
@@ -67,106 +104,195 @@ class Server:
         data = await asyncio.to_thread(self.library.picture, request.path_params["key"])
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
-    async def open_session(self, request: Request) -> Response:
-        """Answer an offer."""
-        if request.headers.get("content-type", "").split(";")[0].strip() != "application/sdp":
-            message = "send the offer as application/sdp"
-            return JSONResponse({"error": message}, 415, {"Accept-Post": "application/sdp"})
-        body = await _body(request, self.settings.max_offer, "the offer")
-        try:
-            offer = body.decode()
-        except UnicodeDecodeError:
-            raise BadOffer("the offer is not UTF-8 text") from None
-        check_offer(offer)
-        portrait = request.query_params.get("portrait") or self.library.default
-        if len(self.sessions) + self._opening >= self.settings.sessions:
-            raise ServerFull(f"all {self.settings.sessions} places are taken: try again in a moment")
-        self._opening += 1
-        session = Session(self.settings, self.networks, self.library, portrait)
-        try:
-            answer = await session.answer(offer)
-        except BaseException:
-            await asyncio.shield(session.close())
-            raise
-        finally:
-            self._opening -= 1
-        self.sessions[session.id] = session
-        session_end = asyncio.get_running_loop().create_task(self._forget(session))
-        session_end.set_name(f"forget-{session.id}")
-        return Response(answer, 201, {"Location": f"/session/{session.id}"}, "application/sdp")
+    # Signalling
 
-    async def close_session(self, request: Request) -> Response:
-        """End a session."""
-        await self._find(request.path_params["key"]).close()
-        return Response(status_code=200)
+    async def publish(self, request: Request) -> Response:
+        """``POST /session`` and ``POST /whip``."""
+        role = Role.BOTH if request.url.path.endswith("/session") else Role.PUBLISH
+        caller = self._caller(request)
+        require(caller, "publish")
+        offer = await self._offer(request, role)
+        _, peer, answer = await self.sessions.publish(
+            role,
+            offer,
+            address=_address(request),
+            caller=caller,
+            portrait=request.query_params.get("portrait", ""),
+            name=request.query_params.get("session", ""),
+        )
+        return self._answered(peer, answer, f"{request.url.path.rstrip('/')}/{peer.key}")
 
-    async def control(self, socket: WebSocket) -> None:
-        """Commands in, status out, until either side leaves."""
-        session = self.sessions.get(socket.path_params["key"])
-        await socket.accept()
-        if session is None:
-            await socket.close(4404, "no such session")
-            return
-        session.last_control = 0.0
-        status = asyncio.create_task(_send_status(socket, session))
-        try:
-            while True:
-                text = await socket.receive_text()
-                try:
-                    await session.obey(parse_command(text[: MAX_MESSAGE + 1]))
-                    await socket.send_text(json.dumps({"type": "done"}))
-                except AvatarError as error:
-                    await socket.send_text(json.dumps({"type": "error", "message": str(error)}))
-        except (WebSocketDisconnect, RuntimeError, KeyError):
-            pass  # gone, closed by us, or sent bytes
-        finally:
-            status.cancel()
-            session.last_control = time.monotonic()
+    async def play(self, request: Request) -> Response:
+        """``POST /whep/{session}``."""
+        id = request.path_params["id"]
+        caller = self._caller(request)
+        require(caller, "view", id)
+        offer = await self._offer(request, Role.VIEW)
+        peer, answer = await self.sessions.view(id, offer, address=_address(request), caller=caller)
+        return self._answered(peer, answer, f"/whep/{id}/{peer.key}")
+
+    async def ice(self, request: Request) -> Response:
+        """``OPTIONS`` that is no preflight: what can be posted, and ICE servers for who may (RFC 9725, 4.4)."""
+        response = Response(status_code=204, headers={"Accept-Post": SDP, "Allow": METHODS})
+        with contextlib.suppress(Unauthorized):
+            self._add_ice(response, self._caller(request))
+        return response
+
+    async def resource(self, request: Request) -> Response:
+        """``PATCH``, ``DELETE`` and ``GET`` on what a POST has opened."""
+        caller = self._caller(request)
+        session, peer = self.sessions.peer(request.path_params["key"], *_roles(request))
+        _check_owner(caller, peer)
+        if request.method == "DELETE":
+            if peer.role is Role.VIEW:
+                peer.end("left")
+            else:
+                await session.end("left")
+            return Response(status_code=200)
+        if request.method in ("GET", "HEAD"):
+            return Response(status_code=204, headers={"ETag": peer.etag})
+        _check_type(request, FRAGMENT)
+        check_precondition(request.headers.get("if-match"), peer.etag)
+        limits = self.settings
+        body = await read_body(request, limits.max_fragment, "the fragment", limits.body_timeout)
+        await peer.trickle(parse_fragment(_text(body), peer.user, limits.private_allowed, limits))
+        return Response(status_code=204)
+
+    async def reserved(self, request: Request) -> Response:
+        """GET and HEAD on an endpoint: reserved by the standard, answered without content."""
+        return Response(status_code=204, headers={"Accept-Post": SDP})
+
+    async def link(self, request: Request) -> Response:
+        """A link for viewers of the caller's own session."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        session, peer = self.sessions.peer(request.path_params["key"], Role.BOTH, Role.PUBLISH)
+        _check_owner(caller, peer)
+        expires = time.time() + 60 * self.settings.link_minutes
+        # Behind the #, so that the token reaches no server and no log.
+        token = "" if self.access.open else "#" + self.access.link(session.id, expires)
+        return JSONResponse({"path": f"/view/{session.id}{token}", "expires": int(expires)}, 201)
+
+    # Looking in
 
     async def health(self, request: Request) -> Response:
         """The process answers."""
-        return JSONResponse({"status": "ok", "sessions": len(self.sessions), "limit": self.settings.sessions})
+        live = len(self.sessions.by_id)
+        return JSONResponse({"status": "ok", "sessions": live, "limit": self.sessions.capacity})
 
-    async def close(self) -> None:
-        """End every session."""
-        await asyncio.gather(*(session.close() for session in list(self.sessions.values())))
+    async def ready(self, request: Request) -> Response:
+        """New sessions are taken: the first portrait is warm and nobody has said stop."""
+        state = "stopping" if self.sessions.draining else "ready" if self.warm.is_set() else "warming up"
+        return JSONResponse({"status": state}, 200 if state == "ready" else 503, {} if state == "ready" else SOON)
 
-    def _find(self, key: str) -> Session:
-        try:
-            return self.sessions[key]
-        except KeyError:
-            raise NotFound("no such session: it may have ended") from None
+    async def measurements(self, request: Request) -> Response:
+        """For Prometheus."""
+        require(self._caller(request), "admin")
+        self.metrics.runs_on(self.networks.name if self.networks else "warp")
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def _forget(self, session: Session) -> None:
-        await session.closed.wait()
-        self.sessions.pop(session.id, None)
+    async def status(self, request: Request) -> Response:
+        """``/status``: a page for a person, JSON for the page."""
+        if "application/json" not in request.headers.get("accept", ""):
+            return FileResponse(page_folder() / "status.html")
+        require(self._caller(request), "admin")
+        keep = ("fps", "server_ms", "face", "rung", "portrait", "viewers")
+        rows = [
+            {"id": s.id, "live": s.live, "seconds": round(time.monotonic() - s.began)}
+            | {name: value for name, value in s.status().items() if name in keep}
+            for s in self.sessions.by_id.values()
+        ]
+        return JSONResponse(
+            {
+                "engine": self.networks.name if self.networks else "warp",
+                "uptime": round(time.monotonic() - self.began),
+                "capacity": self.sessions.capacity,
+                "measured": self.sessions.measured,
+                "stopping": self.sessions.draining,
+                "sessions": rows,
+            }
+        )
+
+    async def viewer(self, request: Request) -> Response:
+        """``/view/{session}``: the avatar and nothing else."""
+        return FileResponse(page_folder() / "view.html")
+
+    # Helpers
+
+    def _caller(self, request: Request) -> Caller:
+        return self.access.who(request.headers.get("authorization"), time.time())
+
+    async def _offer(self, request: Request, role: Role) -> str:
+        _check_type(request, SDP)
+        body = await read_body(request, self.settings.max_offer, "the offer", self.settings.body_timeout)
+        offer = _text(body)
+        check_offer(offer, role, self.settings)
+        return offer
+
+    def _answered(self, peer: Peer, answer: str, location: str) -> Response:
+        headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": FRAGMENT}
+        response = Response(answer, 201, headers, SDP)
+        self._add_ice(response, Caller(peer.owner, frozenset()))
+        return response
+
+    def _add_ice(self, response: Response, caller: Caller) -> None:
+        settings = self.settings
+        servers = ice_servers(settings.turn, self._turn_secret, settings.turn_minutes, time.time(), caller.name)
+        for server in servers:
+            response.headers.append("Link", link_header([server]))
+
+    def _live(self) -> int:
+        return sum(s.live for s in self.sessions.by_id.values())
+
+    def _at_rung(self, level: int) -> int:
+        return sum(s.live and s.level == level for s in self.sessions.by_id.values())
 
 
-def create_app(settings: Settings, networks: Networks | None) -> Starlette:
+def create_app(
+    settings: Settings, networks: Networks | None, access: Access | None = None, turn_secret: str = ""
+) -> Starlette:
     """The ASGI application; ``app.state.server`` is its :class:`Server`."""
-    raise_start_bitrate()
-    server = Server(settings, networks)
+    server = Server(settings, networks, access, turn_secret)
+    control = Control(server.sessions, server.access, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        # The first visitor should not wait for the default portrait and the first run of its networks.
-        warm = asyncio.create_task(asyncio.to_thread(server.library.get, server.library.default))
-        yield
-        await asyncio.gather(warm, return_exceptions=True)
-        await server.close()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(watch(server))
+            try:
+                yield
+            finally:
+                await server.sessions.close()
+                task.cancel()
 
+    resource = ["PATCH", "DELETE", "GET", "HEAD"]
+    routes: list[Any] = [
+        Route("/identities", server.identities, methods=["GET"]),
+        Route("/identities", server.upload, methods=["POST"]),
+        Route("/identities/{key}", server.picture, methods=["GET"]),
+    ]
+    for path, handler in (("/session", server.publish), ("/whip", server.publish), ("/whep/{id}", server.play)):
+        routes += [
+            Route(path, handler, methods=["POST"]),
+            Route(path, server.ice, methods=["OPTIONS"]),
+            Route(path, server.reserved, methods=["GET", "HEAD"]),
+            Route(path + "/{key}", server.resource, methods=resource),
+            Route(path + "/{key}", server.ice, methods=["OPTIONS"]),
+        ]
+    routes += [
+        Route("/links/{key}", server.link, methods=["POST"]),
+        WebSocketRoute("/control/{key}", control.serve),
+        Route("/healthz", server.health, methods=["GET"]),
+        Route("/readyz", server.ready, methods=["GET"]),
+        Route("/metrics", server.measurements, methods=["GET"]),
+        Route("/status", server.status, methods=["GET"]),
+        Route("/view/{id}", server.viewer, methods=["GET"]),
+        Mount("/", StaticFiles(directory=page_folder(), html=True)),
+    ]
     app = Starlette(
-        routes=[
-            Route("/identities", server.identities, methods=["GET"]),
-            Route("/identities", server.upload, methods=["POST"]),
-            Route("/identities/{key}", server.picture, methods=["GET"]),
-            Route("/session", server.open_session, methods=["POST"]),
-            Route("/session/{key}", server.close_session, methods=["DELETE"]),
-            WebSocketRoute("/control/{key}", server.control),
-            Route("/healthz", server.health, methods=["GET"]),
-            Mount("/", StaticFiles(directory=page_folder(), html=True)),
-        ],
+        routes=routes,
         exception_handlers={AvatarError: _error},
+        middleware=[Middleware(Gate, settings=settings, metrics=server.metrics)],
         lifespan=lifespan,
     )
     app.state.server = server
@@ -182,27 +308,36 @@ def page_folder() -> Path:
 
 async def _error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AvatarError)
-    headers = {"Retry-After": "5"} if isinstance(error, ServerFull) else {}
+    headers = dict(SOON) if isinstance(error, ServerFull | TooMany) else {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="avatar-stream"'
+    if isinstance(error, WrongType):
+        headers["Accept-Patch" if request.method == "PATCH" else "Accept-Post"] = error.wanted
     return JSONResponse({"error": str(error)}, error.status, headers)
 
 
-async def _body(request: Request, limit: int, what: str) -> bytes:
-    """The request's body, given up on as soon as it is over ``limit`` bytes."""
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"{what} is larger than {limit // 1024} KB")
-        chunks.append(chunk)
-    if not size:
-        raise BadInput(f"{what} is empty")
-    return b"".join(chunks)
+def _check_type(request: Request, wanted: str) -> None:
+    """Raise :class:`WrongType` for a body of another type."""
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != wanted:
+        raise WrongType(wanted)
 
 
-async def _send_status(socket: WebSocket, session: Session) -> None:
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-        while not session.closed.is_set():
-            await socket.send_text(json.dumps(session.status()))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(session.closed.wait(), STATUS_PERIOD)
-        await socket.close(4410, "the session has ended")
+def _check_owner(caller: Caller, peer: Peer) -> None:
+    if caller.name != peer.owner and "admin" not in caller.scopes:
+        raise Forbidden("this session was opened with another token")
+
+
+def _roles(request: Request) -> tuple[Role, ...]:
+    head = request.url.path.split("/")[1]
+    return {"session": (Role.BOTH,), "whip": (Role.PUBLISH,), "whep": (Role.VIEW,)}[head]
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise BadOffer("the body is not UTF-8 text") from None
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""

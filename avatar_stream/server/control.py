@@ -2,15 +2,15 @@
 
 A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neutral"}``,
 ``{"type": "gain", "value": 0..2}``, ``{"type": "mirror", "value": true}``. The server answers ``{"type": "done"}`` or
-``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second.
+``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second, and ``{"type":
+"reconnect"}`` once it is about to stop.
 """
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from avatar_stream.errors import BadInput
-
-MAX_MESSAGE = 4096  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,9 @@ class SetMirror:
 Command = ChoosePortrait | SetNeutral | SetGain | SetMirror
 
 
-def parse_command(text: str) -> Command:
+def parse_command(text: str, longest: int) -> Command:
     """Parse one message; raises :class:`BadInput` with a sentence for the sender."""
-    if len(text) > MAX_MESSAGE:
-        raise BadInput(f"a control message may have {MAX_MESSAGE} characters")
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadInput("a control message must be JSON") from None
-    if not isinstance(message, dict):
-        raise BadInput("a control message must be a JSON object")
+    message = _object(text, longest)
     value = message.get("value")
     match message.get("type"):
         case "portrait":
@@ -70,3 +63,23 @@ def parse_command(text: str) -> Command:
             return SetMirror(value)
         case _:
             raise BadInput("unknown control message: use portrait, neutral, gain or mirror")
+
+
+def parse_token(text: str, longest: int) -> str:
+    """The token of a first message; raises :class:`BadInput`."""
+    message = _object(text, longest)
+    if message.get("type") != "token" or not isinstance(message.get("value"), str):
+        raise BadInput("the first message must be your token")
+    return str(message["value"])
+
+
+def _object(text: str, longest: int) -> dict[str, Any]:
+    if len(text) > longest:
+        raise BadInput(f"a control message may have {longest} characters")
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadInput("a control message must be JSON") from None
+    if not isinstance(message, dict):
+        raise BadInput("a control message must be a JSON object")
+    return message

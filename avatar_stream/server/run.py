@@ -1,42 +1,144 @@
-"""Start the server."""
+"""Start the server, and stop it so that nobody is cut off without a word."""
 
-import logging
+import asyncio
+import os
+import re
 import socket
+import ssl
 import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
 
 import uvicorn
 
-from avatar_stream.errors import AvatarError
+from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.portrait.window import Networks
+from avatar_stream.server.access import SCOPES, Access, Token, digest, read_tokens
 from avatar_stream.server.app import create_app
-from avatar_stream.server.control import MAX_MESSAGE
+from avatar_stream.server.gate import http_protocol
+from avatar_stream.server.logs import set_up
+from avatar_stream.server.sessions import Sessions
 from avatar_stream.server.upgrade import upgrade
 from avatar_stream.settings import Settings
 
+TOKEN_VARIABLE: Final = "AVATAR_STREAM_TOKEN"
+TURN_VARIABLE: Final = "AVATAR_STREAM_TURN_SECRET"
+SHORTEST: Final = 20  # characters of a token from the environment
+CONNECTIONS: Final = 1000  # at the same time, in all
+
+
+class DrainingServer(uvicorn.Server):
+    """A first signal lets sessions leave, for so many seconds; a second one ends them."""
+
+    def __init__(self, config: uvicorn.Config, sessions: Sessions, seconds: float) -> None:
+        super().__init__(config)
+        self._sessions, self._seconds = sessions, seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See ``uvicorn.Server``."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See ``uvicorn.Server``."""
+        if self._loop is None or self._sessions.draining:
+            super().handle_exit(sig, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._drain, sig, frame)
+
+    def _drain(self, sig: int, frame: FrameType | None) -> None:
+        async def leave() -> None:
+            await self._sessions.drain(self._seconds)
+            super(DrainingServer, self).handle_exit(sig, frame)
+
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(leave())
+
 
 def serve(settings: Settings, networks: Networks | None) -> None:
-    """Serve until stopped; raises :class:`AvatarError` when the address cannot be used."""
+    """Serve until stopped; raises :class:`AvatarError` when the settings or the address cannot be used."""
+    access, turn_secret = Access(_tokens(settings)), _turn_secret(settings)
+    tls = _tls(settings)
     try:
         listening = socket.create_server((settings.host, settings.port), reuse_port=False)
     except OSError as error:
         raise AvatarError(
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port"
         ) from None
-    shown = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::") else settings.host
-    port = listening.getsockname()[1]
-    engine = networks.name if networks else "warp"
-    # aiortc tells of every packet it cannot use; one line per session is enough.
-    for name in ("aioice", "aiortc", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    set_up(settings.log)
     if networks:
         # Nobody has to wait for what only makes it better.
         automatic = {"automatic": settings.engine == "auto"}
         threading.Thread(target=upgrade, args=(networks,), kwargs=automatic, daemon=True).start()
-    print(f"avatar-stream is ready on http://{shown}:{port} (engine: {engine}). Ctrl+C stops it.", flush=True)
-    config = uvicorn.Config(
-        create_app(settings, networks),
+    scheme, port = "https" if tls else "http", listening.getsockname()[1]
+    shown = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::") else settings.host
+    engine = networks.name if networks else "warp"
+    print(f"avatar-stream is ready on {scheme}://{shown}:{port} (engine: {engine}). Ctrl+C stops it.", flush=True)
+    if not settings.loopback and not tls:
+        print("Browsers give cameras to https pages only: --certificate, or a proxy in front (docs/deploy.md).")
+    app = create_app(settings, networks, access, turn_secret)
+    server = DrainingServer(uvicorn_config(app, settings, **tls), app.state.server.sessions, settings.drain)
+    server.run(sockets=[listening])
+
+
+def uvicorn_config(app: Any, settings: Settings, **more: Any) -> uvicorn.Config:
+    """uvicorn with our limits."""
+    return uvicorn.Config(
+        app,
+        http=http_protocol(settings),
+        log_config=None,
         log_level="warning",
-        ws_max_size=4 * MAX_MESSAGE,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        ws_max_size=4 * settings.max_message,
+        ws_max_queue=8,
+        proxy_headers=bool(settings.trust_proxy),
+        forwarded_allow_ips=list(settings.trust_proxy),
         timeout_graceful_shutdown=3,
+        **more,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _tokens(settings: Settings) -> list[Token]:
+    tokens = read_tokens(Path(settings.tokens)) if settings.tokens else []
+    given = os.environ.get(TOKEN_VARIABLE, "")
+    if given:
+        if len(given) < SHORTEST:
+            raise BadInput(f"{TOKEN_VARIABLE} must have {SHORTEST} characters or more: avatar-stream token makes one")
+        tokens.append(Token("environment", frozenset(SCOPES), digest(given)))
+    if not tokens and not settings.loopback:
+        raise BadInput(
+            f"others can reach {settings.host}, so the server wants tokens:"
+            " avatar-stream token NAME --file tokens.txt, then serve with --tokens tokens.txt"
+        )
+    return tokens
+
+
+def _turn_secret(settings: Settings) -> str:
+    for url in settings.turn:
+        if not re.fullmatch(r"(stun|turns?):[^\s<>,;\"]+", url):
+            raise BadInput(f"{url} is no TURN server: write turn:HOST:PORT?transport=udp")
+    if settings.turn_secret_file:
+        try:
+            secret = Path(settings.turn_secret_file).read_text().strip()
+        except OSError as error:
+            raise BadInput(f"cannot read {settings.turn_secret_file}: {error.strerror}") from None
+    else:
+        secret = os.environ.get(TURN_VARIABLE, "")
+    if any(url.startswith("turn") for url in settings.turn) and not secret:
+        raise BadInput(f"the TURN server's secret is missing: --turn-secret-file FILE, or {TURN_VARIABLE}")
+    return secret
+
+
+def _tls(settings: Settings) -> dict[str, str]:
+    if not settings.certificate and not settings.private_key:
+        return {}
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certificate, settings.private_key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise BadInput(f"the certificate cannot be used ({error}): give --certificate and --private-key") from None
+    return {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.private_key or settings.certificate}

@@ -1,4 +1,4 @@
-"""One peer: its connection, its two worker threads and everything that ends with it."""
+"""One avatar: the peer that drives it, the peers that watch it, and everything that ends with it."""
 
 import asyncio
 import contextlib
@@ -12,31 +12,34 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import av
 import numpy as np
 import numpy.typing as npt
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 
-from avatar_stream.errors import BadOffer
 from avatar_stream.identity.library import Library
+from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.media.files import upright
 from avatar_stream.media.mailbox import Closed, Mailbox
 from avatar_stream.media.marks import draw_mark, read_mark
-from avatar_stream.media.tracks import AvatarTrack, pump
 from avatar_stream.portrait.avatar import Avatar, Moved
 from avatar_stream.portrait.engine import PortraitEngine
-from avatar_stream.portrait.ladder import Ladder
+from avatar_stream.portrait.ladder import RUNGS, Ladder
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.control import ChoosePortrait, Command, SetGain, SetMirror, SetNeutral
-from avatar_stream.server.signalling import hint_bitrate
+from avatar_stream.server.metrics import Metrics
+from avatar_stream.server.peer import Peer
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-CAMERA_SIDE = 640  # larger camera pictures are scaled down before tracking
-CAMERA_SILENT = 0.5  # seconds without a frame after which nobody is taken to be there
+CAMERA_SIDE: Final = 640  # larger camera pictures are scaled down before tracking
+CAMERA_SILENT: Final = 0.5  # seconds without a frame after which nobody is taken to be there
+LOOK: Final = 0.25  # seconds between looks at whether all is well
+JOIN: Final = 2.0  # seconds a worker thread gets to end
+RECENT: Final = 2.0  # seconds that figures of now are about
+COMPLAIN: Final = 5.0  # seconds between log lines about frames that fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,50 +51,93 @@ class Tag:
 
 
 class Session:
-    """Camera up, avatar down. Made on the event loop; :meth:`close` ends every task, thread and track."""
+    """Lives in :meth:`run`, which ends with the publisher and frees every task, thread and track.
 
-    def __init__(self, settings: Settings, networks: Networks | None, library: Library, portrait: str) -> None:
-        self.id = secrets.token_urlsafe(12)
+    ``id`` is its public name: viewers and logs use it. What may change the session goes by ``publisher.key``.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        publisher: Peer,
+        settings: Settings,
+        networks: Networks | None,
+        library: Library,
+        portrait: str,
+        metrics: Metrics,
+    ) -> None:
+        self.id = id
+        self.publisher = publisher
+        self.viewers: dict[str, Peer] = {}
         self.settings = settings
         self.portrait = portrait
+        self.began = time.monotonic()
         self.closed = asyncio.Event()
         self.last_control = 0.0  # when the last control channel closed; 0: there was none, or one is open
+        self.broadcast = Broadcast(lambda: self._newest, settings.fps)
+        self.log = logging.LoggerAdapter(log, {"session": id})
         self._networks = networks
         self._library = library
-        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._metrics = metrics
         self._avatar: Avatar | None = None
         self._camera: Mailbox[tuple[av.VideoFrame, float]] = Mailbox()
         self._moved: Mailbox[Moved] = Mailbox()
         self._orders: queue.SimpleQueue[Callable[[Avatar], None]] = queue.SimpleQueue()
         self._newest: av.VideoFrame | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
         self._threads: list[threading.Thread] = []
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._ladder = Ladder(1 / settings.fps) if networks else None
-        self._drawn: deque[float] = deque(maxlen=60)  # when pictures were finished
-        self._delays: deque[float] = deque(maxlen=60)  # camera frame in, picture finished
-        self._changed_state = time.monotonic()
+        self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
+        self._video_at = time.monotonic()
+        self._progress = time.monotonic()
+        self._complained = 0.0
 
-    async def answer(self, offer: str) -> str:
-        """Answer an SDP offer that :func:`check_offer` let through; raises ``BadOffer``, ``UnknownPortrait``."""
-        portrait = await self._in_background(self._library.get, self.portrait)
-        self._avatar = await self._in_background(Avatar, portrait, self._networks)
-        self._newest = _video_frame(portrait.picture)
-        pc = self._pc
-        pc.on("track", self._on_track)
-        pc.on("connectionstatechange", self._on_state)
+    @property
+    def live(self) -> bool:
+        """The publisher is connected."""
+        return self.publisher.connected.is_set() and not self.closed.is_set()
+
+    @property
+    def level(self) -> int:
+        """Rungs below the best at which it is drawn."""
+        return self._ladder.rungs.index(self._ladder.rung) if self._ladder else 0
+
+    async def open(self, offer: str) -> str:
+        """Answer the publisher's offer; raises ``BadOffer``. Costs little: the work begins when the peer comes."""
+        return await self.publisher.answer(offer, self.broadcast, self._hear)
+
+    async def run(self) -> None:
+        """Live until the publisher has left or something here failed; then free everything."""
         try:
-            await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-            pc.addTrack(AvatarTrack(self._picture, self.settings.fps))
-            _prefer_vp8(pc)
-            await pc.setLocalDescription(await pc.createAnswer())
-        except Exception as error:
-            log.info("offer refused: %s", error)
-            raise BadOffer("the offer cannot be answered: is it a complete WebRTC offer?") from error
-        self._start(self._follow, "follow")
-        self._start(self._draw, "draw")
-        self._spawn(self._watch())
-        return hint_bitrate(pc.localDescription.sdp)
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self.publisher.run())
+                work = (self._begin(), self._watch(), self.broadcast.send_pictures(), self.broadcast.send_sound())
+                services = [group.create_task(one) for one in work]
+                await self.publisher.ended.wait()
+                for service in services:
+                    service.cancel()
+                for viewer in self.viewers.values():
+                    viewer.end("the session ended")
+        except* Exception:
+            self.publisher.end("failed")
+            self.log.exception("the session failed")
+        finally:
+            await self._free()
+
+    async def view(self, viewer: Peer, offer: str) -> str:
+        """Answer a viewer's offer; raises ``BadOffer``."""
+        answer = await viewer.answer(offer, self.broadcast, lambda kind, frame: None)
+        self.viewers[viewer.key] = viewer
+        assert self._group is not None
+        self._group.create_task(self._show(viewer))
+        return answer
+
+    async def end(self, reason: str) -> None:
+        """End the session and wait until all of it is gone. Safe to call twice."""
+        self.publisher.end(reason)
+        await self.closed.wait()
 
     async def obey(self, command: Command) -> None:
         """Carry out a control command; raises ``UnknownPortrait``, ``BadPicture``."""
@@ -99,6 +145,7 @@ class Session:
             case ChoosePortrait(id=key):
                 portrait = await self._in_background(self._library.get, key)
                 engine = await self._in_background(PortraitEngine, portrait, self._networks)
+                engine.times.told = self._metrics.stage
                 self._orders.put(lambda avatar: avatar.change_portrait(engine))
                 self.portrait = key
             case SetNeutral():
@@ -110,12 +157,10 @@ class Session:
 
     def status(self) -> dict[str, Any]:
         """What the page shows: pictures a second, milliseconds from camera frame to picture, the face."""
-        now = time.monotonic()
-        recent = [at for at in list(self._drawn) if now - at < 2]
-        delays = list(self._delays)
+        delays = self._recent_delays()
         return {
             "type": "status",
-            "fps": round(len(recent) / 2, 1),
+            "fps": round(len(delays) / RECENT, 1),
             "server_ms": round(statistics.median(delays) * 1e3) if delays else None,
             "face": str(self._avatar.face) if self._avatar else "searching",
             "calibrated": bool(self._avatar and self._avatar.calibrated),
@@ -123,61 +168,87 @@ class Session:
             "rung": self._ladder.rung.name if self._ladder else "warp",
             "portrait": self.portrait,
             "dropped": self._camera.dropped,
+            "session": self.id,
+            "viewers": sum(viewer.connected.is_set() for viewer in self.viewers.values()),
+            "ai_generated": True,
         }
 
-    async def close(self) -> None:
-        """End the session: peer connection, tasks, threads, networks' state. Safe to call twice."""
-        if self.closed.is_set():
+    def similarity(self) -> float | None:
+        """How much the last picture looks like the portrait: cosine of identity vectors. Takes a moment."""
+        return self._avatar.engine.similarity() if self._avatar and self._newest else None
+
+    def _recent_delays(self) -> list[float]:
+        now = time.monotonic()
+        return [delay for at, delay in list(self._drawn) if now - at < RECENT]
+
+    # On the event loop
+
+    def _hear(self, kind: str, frame: Any) -> None:
+        if kind == "audio":
+            self.broadcast.hear(frame)
             return
-        self.closed.set()
-        self._camera.close()
-        self._moved.close()
-        current = asyncio.current_task()
-        others = [task for task in self._tasks if task is not current]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._pc.close()
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
-        self._preparer.shutdown(wait=False, cancel_futures=True)
-        if self._avatar is not None:
-            self._avatar.close()
-        log.info("session closed")
+        self._video_at = time.monotonic()
+        before = self._camera.dropped
+        self._camera.put((frame, self._video_at))
+        self._metrics.came(self._camera.dropped - before)
 
-    # Connection
+    async def _show(self, viewer: Peer) -> None:
+        try:
+            await viewer.run()
+        except Exception:
+            self.log.exception("a viewer's connection failed")  # its own affair, not the session's
+        self.viewers.pop(viewer.key, None)
+        self._left(viewer)
 
-    def _on_track(self, track: Any) -> None:
-        if track.kind == "video":
-            self._spawn(pump(track, lambda frame: self._camera.put((frame, time.monotonic()))))
-        else:
-            self._spawn(pump(track, lambda frame: None))
+    def _left(self, peer: Peer) -> None:
+        for feed in peer.feeds:
+            self.broadcast.leave(feed)
+        self._metrics.ended(peer.role, peer.reason)
+        self.log.info("%s ended: %s", "session" if peer is self.publisher else "viewer", peer.reason)
 
-    def _on_state(self) -> None:
-        self._changed_state = time.monotonic()
+    async def _begin(self) -> None:
+        """Make the avatar once the publisher is there: who never comes costs nothing."""
+        await self.publisher.connected.wait()
+        self.log.info("connected")
+        portrait = await self._in_background(self._library.get, self.portrait)
+        self._newest = _video_frame(portrait.picture)
+        self._avatar = await self._in_background(Avatar, portrait, self._networks)
+        for times in (self._avatar.times, self._avatar.engine.times):
+            times.told = self._metrics.stage
+        self._video_at = self._progress = time.monotonic()
+        self._start(self._follow, "follow")
+        self._start(self._draw, "draw")
 
     async def _watch(self) -> None:
-        """Close when the peer fails, never comes, stays away, or its page has gone."""
+        """End the session when its page has gone, when no video comes, or when it hangs."""
         settings = self.settings
         while True:
-            await asyncio.sleep(0.25)
-            now, state = time.monotonic(), self._pc.connectionState
-            since = now - self._changed_state
-            ice = self._pc.iceConnectionState
-            if state in ("failed", "closed"):
-                break
-            if state != "connected" and since > settings.connect_timeout:
-                break
-            if ice == "disconnected" and since > settings.disconnect_timeout:
-                break
+            await asyncio.sleep(LOOK)
+            now = time.monotonic()
+            if delays := self._recent_delays():
+                # A picture waits half a period for its turn to be sent.
+                self.broadcast.delay = statistics.median(delays) + 0.5 / settings.fps
             if self.last_control and now - self.last_control > settings.control_timeout:
-                break
-        # Not here: closing waits for this very task.
-        self._closing = asyncio.get_running_loop().create_task(self.close())
+                self.publisher.end("page gone")
+            elif self._threads and now - self._video_at > settings.silence_timeout:
+                self.publisher.end("no video")
+            elif self._threads and now - self._progress > 2 * settings.watchdog:
+                # A hanging engine has been replaced after half of this time (see Networks.watch).
+                self.publisher.end("stalled")
 
-    def _picture(self) -> av.VideoFrame:
-        assert self._newest is not None
-        return self._newest
+    async def _free(self) -> None:
+        self._camera.close()
+        self._moved.close()
+        self.broadcast.close()
+        self._preparer.shutdown(wait=False, cancel_futures=True)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, JOIN)
+        if any(thread.is_alive() for thread in self._threads):
+            self.log.error("a worker hangs and is left behind")
+        elif self._avatar is not None:
+            self._avatar.close()
+        self._left(self.publisher)
+        self.closed.set()
 
     # Worker threads
 
@@ -187,6 +258,7 @@ class Session:
             image, mark, arrived = None, None, time.monotonic()
             try:
                 frame, arrived = self._camera.take(silent)
+                self._metrics.waited("camera", time.monotonic() - arrived)
                 silent = CAMERA_SILENT
                 image = _camera_image(frame)
                 if self.settings.frame_marks:
@@ -205,44 +277,58 @@ class Session:
             began = time.monotonic()
             if self._ladder:
                 moved.engine.rung = self._ladder.rung
-            finished = avatar.draw(moved)
+            try:
+                finished = avatar.draw(moved)
+            except Exception:
+                # The avatar goes on: the warp needs no network.
+                self._complain("the engine failed: the warp goes on")
+                self._metrics.failed("draw")
+                moved.engine.rung = RUNGS[-1]
+                finished = avatar.draw(moved)
             picture = finished.picture
             if self.settings.frame_marks and finished.tag.mark is not None:
                 picture = picture.copy()
                 draw_mark(picture, finished.tag.mark)
             self._newest = _video_frame(picture)
-            now = time.monotonic()
+            now = self._progress = time.monotonic()
             if self._ladder and self._ladder.observe(now - began, now):
-                log.info("drawing at rung %s", self._ladder.rung.name)
-            self._drawn.append(now)
-            self._delays.append(now - finished.tag.arrived)
+                self.log.info("drawing at rung %s", self._ladder.rung.name)
+            self._drawn.append((now, now - finished.tag.arrived))
+            self._metrics.drew(now - finished.tag.arrived)
 
     def _start(self, work: Callable[[Avatar], None], name: str) -> None:
         avatar = self._avatar
         assert avatar is not None
 
         def run() -> None:
-            while not self.closed.is_set():
+            while not self.publisher.ended.is_set():
                 try:
                     work(avatar)
                 except Closed:
                     return
                 except Exception:
-                    # One bad frame must not end a call; a fault on every frame must not fill the log in a second.
-                    log.exception("a frame failed in %s", name)
-                    time.sleep(0.2)
+                    # One bad frame must not end a call.
+                    self._complain(f"a frame failed in {name}")
+                    self._metrics.failed(name)
 
         thread = threading.Thread(target=run, name=f"{name}-{self.id[:6]}", daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _complain(self, what: str) -> None:
+        """Log the exception being handled; a fault on every frame must not fill the log in a second."""
+        now = time.monotonic()
+        if now - self._complained > COMPLAIN:
+            self._complained = now
+            self.log.exception(what)
 
     async def _in_background(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._preparer, work, *arguments)
+
+
+def new_id() -> str:
+    """A public name for a session nobody named."""
+    return secrets.token_hex(6)
 
 
 def _camera_image(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
@@ -255,12 +341,3 @@ def _camera_image(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
 
 def _video_frame(picture: npt.NDArray[np.uint8]) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-
-
-def _prefer_vp8(pc: RTCPeerConnection) -> None:
-    """VP8 first: on a CPU aiortc encodes it three to four times cheaper than H264."""
-    codecs = RTCRtpSender.getCapabilities("video").codecs
-    ordered = sorted(codecs, key=lambda codec: codec.mimeType != "video/VP8")
-    for transceiver in pc.getTransceivers():
-        if transceiver.kind == "video":
-            transceiver.setCodecPreferences(ordered)

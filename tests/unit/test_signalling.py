@@ -4,16 +4,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avatar_stream.errors import BadInput, BadOffer
+from avatar_stream.errors import (
+    BadInput,
+    BadOffer,
+    NotSupported,
+    PreconditionFailed,
+    PreconditionRequired,
+    Unacceptable,
+)
 from avatar_stream.server.control import (
-    MAX_MESSAGE,
     ChoosePortrait,
     SetGain,
     SetMirror,
     SetNeutral,
     parse_command,
+    parse_token,
 )
-from avatar_stream.server.signalling import MAX_CANDIDATES, check_offer, hint_bitrate, media_sections
+from avatar_stream.server.signalling import (
+    Role,
+    agreed_codec,
+    allowed_candidate,
+    check_offer,
+    direction,
+    hint_bitrate,
+    mark_generated,
+    media_sections,
+    without_refused_candidates,
+)
+from avatar_stream.server.trickle import check_precondition, parse_fragment
+from avatar_stream.settings import Settings
+
+LIMITS = Settings()
+LONGEST = LIMITS.max_message
 
 OFFER = "\r\n".join(
     [
@@ -39,32 +61,132 @@ OFFER = "\r\n".join(
 )
 
 
-def test_a_plain_offer_passes() -> None:
-    check_offer(OFFER)
+def offer(way: str = "sendrecv") -> str:
+    return OFFER.replace("sendrecv", way)
+
+
+AUDIO = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=recvonly\r\na=rtpmap:111 opus/48000/2\r\n"
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("role", "way"),
+    [(Role.BOTH, "sendrecv"), (Role.PUBLISH, "sendonly"), (Role.PUBLISH, "sendrecv"), (Role.VIEW, "recvonly")],
+)
+def test_plain_offers_pass(role: Role, way: str) -> None:
+    check_offer(offer(way), role, LIMITS)
+    check_offer(offer(way) + AUDIO, role, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("role", "way"),
+    [(Role.BOTH, "sendonly"), (Role.PUBLISH, "recvonly"), (Role.VIEW, "sendrecv"), (Role.VIEW, "inactive")],
+)
+def test_offers_in_the_wrong_direction_are_refused(role: Role, way: str) -> None:
+    with pytest.raises(Unacceptable, match="must be"):
+        check_offer(offer(way), role, LIMITS)
+
+
+def test_a_direction_may_be_the_sessions() -> None:
+    lines = OFFER.replace("a=sendrecv\r\n", "").replace("t=0 0\r\n", "t=0 0\r\na=recvonly\r\n")
+    assert direction(media_sections(lines)[0], lines) == "recvonly"
+    assert direction(media_sections(OFFER)[0], OFFER) == "sendrecv"
+    assert direction("m=video 9 X 0\r\n", "v=0\r\n") == "sendrecv"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"),
     [
-        (lambda s: "", "v=0"),
-        (lambda s: s.replace("sendrecv", "sendonly"), "sendrecv"),
-        (lambda s: s.replace("VP8", "AV1").replace("H264", "VP9"), "VP8"),
-        (lambda s: s.replace("a=ice-pwd", "a=nothing"), "ice-pwd"),
-        (lambda s: s + "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n", "one video"),
-        (lambda s: s + "m=audio 9 X 0\r\n" * 3, "sections"),
-        (lambda s: s + "a=candidate:1 1 udp 1 10.0.0.1 1 typ host\r\n" * (MAX_CANDIDATES + 1), "candidates"),
-        (lambda s: s + "a=x\r\n" * 3000, "lines"),
+        (lambda s: "", BadOffer, "v=0"),
+        (lambda s: s.replace("a=ice-pwd", "a=nothing"), BadOffer, "ice-pwd"),
+        (lambda s: s + "m=audio 9 X 0\r\n" * 3, BadOffer, "sections"),
+        (lambda s: s + "a=candidate:1 1 udp 1 10.0.0.1 1 typ host\r\n" * 33, BadOffer, "candidates"),
+        (lambda s: s + "a=x\r\n" * 3000, BadOffer, "lines"),
+        (lambda s: s.replace("VP8", "AV1").replace("H264", "VP9"), Unacceptable, "VP8"),
+        (lambda s: s + "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n", Unacceptable, "one video"),
+        (lambda s: s + AUDIO.replace("opus", "PCMU"), Unacceptable, "opus"),
+        (lambda s: s + "m=text 9 X 0\r\n", Unacceptable, "video and audio"),
     ],
 )
-def test_other_offers_are_refused_with_a_reason(change, sentence) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(BadOffer, match=sentence):
-        check_offer(change(OFFER))
+def test_other_offers_are_refused_with_a_reason(change, error, sentence) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(error, match=sentence):
+        check_offer(change(OFFER), Role.BOTH, LIMITS)
 
 
-@given(st.text())
-def test_any_text_is_refused_and_never_breaks(text: str) -> None:
-    with pytest.raises(BadOffer):
-        check_offer(text)
+@given(st.text(), st.sampled_from(Role))
+def test_any_text_is_refused_and_never_breaks(text: str, role: Role) -> None:
+    with pytest.raises((BadOffer, Unacceptable)):
+        check_offer("v=0\r\n" + text, role, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("address", "abroad", "at_home"),
+    [
+        ("93.184.216.34", True, True),
+        ("2606:2800:220:1::1", True, True),
+        ("10.1.2.3", False, True),
+        ("192.168.0.7", False, True),
+        ("127.0.0.1", False, True),
+        ("169.254.169.254", False, True),
+        ("100.64.0.1", False, True),
+        ("::1", False, True),
+        ("fe80::1", False, True),
+        ("fd00::1", False, True),
+        ("::ffff:10.0.0.1", False, True),
+        ("6c6f0ebc-0ba5-4f1c-b1a6-0c0f0ba4f8a1.local", False, True),
+        ("224.0.0.1", False, False),
+        ("0.0.0.0", False, False),
+        ("metadata.internal", False, False),
+        ("0x7f.1", False, False),
+    ],
+)
+def test_where_media_may_go(address: str, abroad: bool, at_home: bool) -> None:
+    line = f"a=candidate:1 1 UDP 2130706431 {address} 50000 typ host"
+    assert allowed_candidate(line, private=False) is abroad
+    assert allowed_candidate(line, private=True) is at_home
+    kept = without_refused_candidates(f"v=0\r\n{line}\r\na=x\r\n", private=False)
+    assert (line in kept) is abroad
+    assert kept.startswith("v=0\r\n")
+    assert kept.endswith("a=x\r\n")
+
+
+@pytest.mark.parametrize(
+    "line", ["", "a=candidate:", "candidate:1 1 tcp 1 9.9.9.9 9 typ host", "x" * 90, "1 1 udp 1 9.9.9.9 0 typ host"]
+)
+def test_odd_candidates_are_dropped(line: str) -> None:
+    assert not allowed_candidate(line, private=True)
+
+
+HEAD = "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdef01234567\r\nm=video 9 RTP/AVP 0\r\na=mid:0\r\n"
+
+
+def test_a_fragment() -> None:
+    text = HEAD + "a=candidate:1 1 udp 1 9.9.9.9 5 typ host\r\na=candidate:2 1 udp 1 10.0.0.1 5 typ host\r\n"
+    said = parse_fragment(text, "abcd", private=False, limits=LIMITS)
+    assert said.candidates == (("1 1 udp 1 9.9.9.9 5 typ host", "0"),)
+    assert not said.complete
+    assert parse_fragment(HEAD + "a=end-of-candidates\r\n", "abcd", private=False, limits=LIMITS).complete
+    with pytest.raises(NotSupported, match="restart"):
+        parse_fragment(text, "efgh", private=False, limits=LIMITS)
+    for bad in ("", "hello", "v=0\r\n" + HEAD, HEAD + "a=candidate:1\r\n" * 40, HEAD + "a=x\r\n" * 2000):
+        with pytest.raises(BadInput):
+            parse_fragment(bad, "abcd", private=False, limits=LIMITS)
+
+
+def test_preconditions() -> None:
+    for fine in ('"a"', '"b", "a"', "*", 'W/"a"'):
+        check_precondition(fine, '"a"')
+    with pytest.raises(PreconditionFailed):
+        check_precondition('"b"', '"a"')
+    with pytest.raises(PreconditionRequired):
+        check_precondition(None, '"a"')
+
+
+def test_what_an_answer_says() -> None:
+    assert agreed_codec(OFFER, "video") == "VP8"
+    assert agreed_codec(OFFER.replace("SAVPF 96 98", "SAVPF 98 96"), "video") == "H264"
+    assert agreed_codec(OFFER.replace("m=video 9", "m=video 0"), "video") == ""
+    assert agreed_codec(OFFER + AUDIO, "audio") == "opus"
+    assert "\r\ns=AI-generated\r\n" in mark_generated(OFFER)
 
 
 def test_the_bitrate_hint_goes_to_every_codec_once() -> None:
@@ -76,10 +198,10 @@ def test_the_bitrate_hint_goes_to_every_codec_once() -> None:
 
 
 def test_commands() -> None:
-    assert parse_command('{"type": "portrait", "id": "amber"}') == ChoosePortrait("amber")
-    assert parse_command('{"type": "neutral"}') == SetNeutral()
-    assert parse_command('{"type": "gain", "value": 1.5}') == SetGain(1.5)
-    assert parse_command('{"type": "mirror", "value": false}') == SetMirror(False)
+    assert parse_command('{"type": "portrait", "id": "amber"}', LONGEST) == ChoosePortrait("amber")
+    assert parse_command('{"type": "neutral"}', LONGEST) == SetNeutral()
+    assert parse_command('{"type": "gain", "value": 1.5}', LONGEST) == SetGain(1.5)
+    assert parse_command('{"type": "mirror", "value": false}', LONGEST) == SetMirror(False)
 
 
 @pytest.mark.parametrize(
@@ -97,15 +219,22 @@ def test_commands() -> None:
         '{"type": "portrait", "id": 7}',
         '{"type": ["gain"]}',
         "[" * 4000,
-        '{"type": "neutral", "x": "' + "y" * MAX_MESSAGE + '"}',
+        '{"type": "neutral", "x": "' + "y" * LONGEST + '"}',
     ],
 )
 def test_bad_commands_get_a_sentence(text: str) -> None:
     with pytest.raises(BadInput):
-        parse_command(text)
+        parse_command(text, LONGEST)
 
 
 @given(st.text(max_size=300))
 def test_any_text_is_a_command_or_bad_input(text: str) -> None:
     with contextlib.suppress(BadInput):
-        assert isinstance(parse_command(text), ChoosePortrait | SetNeutral | SetGain | SetMirror)
+        assert isinstance(parse_command(text, LONGEST), ChoosePortrait | SetNeutral | SetGain | SetMirror)
+
+
+@given(st.text(max_size=300))
+def test_a_first_message_is_a_token_or_bad_input(text: str) -> None:
+    with contextlib.suppress(BadInput):
+        parse_token(text, LONGEST)
+    assert parse_token('{"type": "token", "value": "abc"}', LONGEST) == "abc"

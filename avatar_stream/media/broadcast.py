@@ -1,0 +1,220 @@
+"""One picture and one sound for any number of peers: each codec encodes once, whoever watches."""
+
+import asyncio
+import logging
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import av
+from aiortc import MediaStreamTrack, RTCRtpSender
+from aiortc.mediastreams import MediaStreamError
+from aiortc.rtp import RTCP_PSFB_APP, RTCP_PSFB_FIR, RTCP_PSFB_PLI, RtcpPsfbPacket, unpack_remb_fci
+
+from avatar_stream.media.encode import AUDIO_RATE, CLOCK, HIGHEST, LOWEST, OpusEncoder, Packet, VideoEncoder
+
+log = logging.getLogger(__name__)
+
+WAITING: Final = 50  # packets a feed holds for a peer that does not take them
+KEY_PAUSE: Final = 0.5  # seconds between key frames: one peer's losses must not cost all others their picture
+SPOKEN_MOST: Final = 150  # frames of sound held back, 3 s
+RAISE_PAUSE: Final = 10.0  # seconds between raises of the bit rate, each of which costs a key frame
+
+
+class Feed(MediaStreamTrack):
+    """What one peer is sent: packets, encoded elsewhere. aiortc only packs them."""
+
+    def __init__(self, kind: str, codec: str) -> None:
+        """``codec`` is ``VP8``, ``H264`` or ``opus``."""
+        super().__init__()
+        self.kind = kind
+        self.codec = codec
+        self.wants_key = kind == "video"
+        self.bitrate: int | None = None
+        """What the peer's line carries, bit/s, as the peer says; None until it does."""
+        self.sent = 0
+        self.dropped = 0
+        self._packets: deque[Packet] = deque()
+        self._more = asyncio.Event()
+        self._whole = kind != "video"  # no packet is missing since the last key frame
+
+    async def recv(self) -> Any:
+        """The next packet."""
+        while not self._packets:
+            if self.readyState != "live":
+                raise MediaStreamError
+            self._more.clear()
+            await self._more.wait()
+        self.sent += 1
+        return self._packets.popleft()
+
+    def put(self, packet: Packet) -> None:
+        """Hand on a packet. A peer that takes none for two seconds goes on with the next key frame."""
+        if self.kind == "video":
+            if packet.is_keyframe:
+                self._whole, self.wants_key = True, False
+            if not self._whole:
+                self.dropped += 1
+                return
+            if len(self._packets) >= WAITING:
+                self.dropped += len(self._packets) + 1
+                self._packets.clear()
+                self._whole, self.wants_key = False, True
+                return
+        elif len(self._packets) >= WAITING:
+            self._packets.popleft()
+            self.dropped += 1
+        self._packets.append(packet)
+        self._more.set()
+
+    def stop(self) -> None:
+        """End; who waits for a packet is told."""
+        super().stop()
+        self._more.set()
+
+
+def listen_to_feedback(sender: RTCRtpSender, feed: Feed) -> None:
+    """Let a peer's RTCP reach its feed: lost pictures (PLI, FIR, RFC 4585 and 5104) and its bit rate (REMB).
+
+    aiortc gives them to the encoder it would have made itself and has no other way to hear of them.
+    """
+    handle = sender._handle_rtcp_packet
+
+    async def listen(packet: Any) -> None:
+        if isinstance(packet, RtcpPsfbPacket):
+            if packet.fmt in (RTCP_PSFB_PLI, RTCP_PSFB_FIR):
+                feed.wants_key = True
+            elif packet.fmt == RTCP_PSFB_APP:
+                try:
+                    bitrate, ssrcs = unpack_remb_fci(packet.fci)
+                    if sender._ssrc in ssrcs:
+                        feed.bitrate = bitrate
+                except ValueError:
+                    pass
+        await handle(packet)
+
+    sender._handle_rtcp_packet = listen  # type: ignore[method-assign]
+
+
+class Broadcast:
+    """Sends ``newest`` to every video feed, ``fps`` times a second, and delayed sound to every audio feed."""
+
+    def __init__(self, newest: Callable[[], av.VideoFrame | None], fps: int) -> None:
+        self.delay = 0.0
+        """Seconds the picture is behind the camera: sound waits as long."""
+        self.sent = 0
+        """Pictures sent, however many watched."""
+        self.encoded = 0
+        """Pictures encoded, all codecs."""
+        self._newest = newest
+        self._fps = fps
+        self._feeds: set[Feed] = set()
+        self._encoders: dict[str, VideoEncoder] = {}
+        self._last_key: dict[str, float] = {}
+        self._raised: dict[str, float] = {}
+        self._spoken: deque[tuple[float, av.AudioFrame]] = deque(maxlen=SPOKEN_MOST)
+        self._heard = asyncio.Event()
+        self._opus: OpusEncoder | None = None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._began = time.monotonic()
+
+    def open(self, kind: str, codec: str) -> Feed:
+        """A feed for a peer; it starts with a key frame."""
+        feed = Feed(kind, codec)
+        self._feeds.add(feed)
+        return feed
+
+    def leave(self, feed: Feed) -> None:
+        """End a feed."""
+        feed.stop()
+        self._feeds.discard(feed)
+
+    def hear(self, frame: av.AudioFrame) -> None:
+        """Take in a frame of the driver's sound; it goes out when the picture of its moment does."""
+        self._spoken.append((time.monotonic(), frame))
+        self._heard.set()
+
+    async def send_pictures(self) -> None:
+        """Encode and send until cancelled, at a steady rate whatever the pace of the engine."""
+        due = time.monotonic()
+        while True:
+            due += 1 / self._fps
+            now = time.monotonic()
+            if due < now - 1 / self._fps:
+                due = now  # late: go on from here, never catch up in a burst
+            await asyncio.sleep(max(0.0, due - now))
+            frame = self._newest()
+            if frame is None:
+                continue
+            pts = self._time(CLOCK)
+            for codec in {feed.codec for feed in self._feeds if feed.kind == "video"}:
+                await self._send(codec, frame, pts)
+            self.sent += 1
+
+    async def send_sound(self) -> None:
+        """Send the sound in step with the picture until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._spoken:
+                self._heard.clear()
+                await self._heard.wait()
+                continue
+            arrived, frame = self._spoken[0]
+            wait = arrived + self.delay - time.monotonic()
+            if wait > 0:
+                # The delay may change meanwhile: look again soon.
+                await asyncio.sleep(min(wait, 0.02))
+                continue
+            self._spoken.popleft()
+            feeds = [feed for feed in self._feeds if feed.kind == "audio"]
+            if not feeds:
+                self._opus = None
+                continue
+            self._opus = self._opus or OpusEncoder()
+            packets = await loop.run_in_executor(self._worker, self._opus.encode, frame, self._time(AUDIO_RATE))
+            for feed in feeds:
+                for packet in packets:
+                    feed.put(packet)
+
+    def close(self) -> None:
+        """End every feed and the encoding thread."""
+        for feed in list(self._feeds):
+            self.leave(feed)
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    async def _send(self, codec: str, frame: av.VideoFrame, pts: int) -> None:
+        feeds = [feed for feed in self._feeds if feed.codec == codec]
+        encoder = self._encoders.setdefault(codec, VideoEncoder(codec, self._fps))
+        now = time.monotonic()
+        encoder.bitrate = self._bitrate(codec, [feed.bitrate for feed in feeds if feed.bitrate], encoder.bitrate, now)
+        key = any(feed.wants_key for feed in feeds) and now - self._last_key.get(codec, -KEY_PAUSE) >= KEY_PAUSE
+        if key:
+            self._last_key[codec] = now
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._worker, encoder.encode, frame, pts, key)
+            packets = await work
+        except av.FFmpegError:
+            log.exception("the %s encoder failed: a new one goes on", codec)
+            self._encoders.pop(codec)
+            return
+        self.encoded += 1
+        for packet in packets:
+            for feed in feeds:
+                feed.put(packet)
+
+    def _bitrate(self, codec: str, wanted: list[int], now_used: int, now: float) -> int:
+        """What half of the peers can take: one bad line must not make everybody's picture bad."""
+        if not wanted:
+            return now_used
+        fits = max(LOWEST, min(HIGHEST, round(statistics.median_low(wanted))))
+        if fits > now_used:
+            if now - self._raised.get(codec, self._began) < RAISE_PAUSE:
+                return now_used
+            self._raised[codec] = now
+        return fits
+
+    def _time(self, rate: int) -> int:
+        return round((time.monotonic() - self._began) * rate)

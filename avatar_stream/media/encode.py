@@ -1,0 +1,111 @@
+"""Encoders whose packets go to any number of peers. aiortc would encode once for each of them.
+
+``libvpx`` and ``libx264`` are set for conversation: no look-ahead, constant bit rate, a key frame only when asked.
+"""
+
+from fractions import Fraction
+from typing import Any, Final, cast
+
+import av
+from av.video.frame import PictureType
+
+CLOCK: Final = 90_000  # Hz, RFC 6184 and RFC 7741
+AUDIO_RATE: Final = 48_000  # Hz, RFC 7587
+OPUS_FRAME: Final = 960  # samples: 20 ms
+
+Packet = Any
+"""``av.Packet``, which PyAV makes generic over a stream that these packets do not have."""
+
+LOWEST, HIGHEST = 250_000, 1_500_000  # bit/s of the picture
+
+
+class VideoEncoder:
+    """One codec, ``VP8`` or ``H264``, at one size. Not thread-safe."""
+
+    def __init__(self, codec: str, fps: int) -> None:
+        self._codec, self._fps = codec, fps
+        self._context: Any = None
+        self._key = True
+        self.bitrate = HIGHEST
+
+    def encode(self, frame: av.VideoFrame, pts: int, key: bool = False) -> list[Packet]:
+        """Packets of ``frame`` (yuv420p), stamped ``pts`` on the 90 kHz clock; ``key`` asks for a key frame."""
+        made = self._context
+        if made is None or (made.width, made.height) != (frame.width, frame.height) or self._off(made.bit_rate):
+            self._context = made = self._open(frame.width, frame.height)
+        # The same picture may be encoded again, and for two codecs at a time: each needs its own time and type.
+        own = av.VideoFrame(frame.width, frame.height, "yuv420p")
+        for target, plane in zip(own.planes, frame.planes, strict=True):
+            target.update(cast(Any, plane))  # any buffer will do
+        own.pts, own.time_base = pts, Fraction(1, CLOCK)
+        own.pict_type = PictureType.I if key else PictureType.NONE
+        packets = list(made.encode(own))
+        for packet in packets:
+            # The 90 kHz time is the frame's: what a codec makes of it is rounded to its own clock.
+            packet.pts, packet.time_base = pts, Fraction(1, CLOCK)
+        return packets
+
+    def _off(self, bitrate: int) -> bool:
+        """A new encoder costs a key frame: only for a change that is worth it."""
+        return self.bitrate < 0.85 * bitrate or self.bitrate > 1.4 * bitrate
+
+    def _open(self, width: int, height: int) -> Any:
+        made: Any = av.CodecContext.create("libvpx" if self._codec == "VP8" else "libx264", "w")
+        made.width, made.height, made.pix_fmt = width, height, "yuv420p"
+        made.bit_rate = self.bitrate
+        made.framerate, made.time_base = Fraction(self._fps), Fraction(1, CLOCK)
+        made.gop_size = 3000
+        made.thread_count = 1 if width * height <= 640 * 480 else 2
+        rate = str(self.bitrate)
+        if self._codec == "VP8":
+            made.qmin, made.qmax = 2, 56
+            made.options = {
+                "deadline": "realtime",
+                "cpu-used": "-6",
+                "lag-in-frames": "0",
+                "minrate": rate,
+                "maxrate": rate,
+                "bufsize": rate,
+                "undershoot-pct": "100",
+                "overshoot-pct": "15",
+                "noise-sensitivity": "0",
+                "static-thresh": "1",
+            }
+        else:
+            # x264's own default preset takes three times as long and looks no better at this size.
+            made.options = {
+                "preset": "veryfast",
+                "tune": "zerolatency",
+                "forced-idr": "1",
+                "maxrate": rate,
+                "bufsize": rate,
+                "level": "31",
+            }
+            made.profile = "Baseline"
+        return made
+
+
+class OpusEncoder:
+    """Decoded sound to 20 ms Opus packets, 48 kHz stereo. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._context: Any = av.CodecContext.create("libopus", "w")
+        self._context.bit_rate = 64_000
+        self._context.format, self._context.layout = "s16", "stereo"
+        self._context.sample_rate = AUDIO_RATE
+        self._context.time_base = Fraction(1, AUDIO_RATE)
+        self._context.options = {"application": "voip"}
+        self._resampler = av.AudioResampler(format="s16", layout="stereo", rate=AUDIO_RATE, frame_size=OPUS_FRAME)
+        self._samples = 0
+
+    def encode(self, frame: av.AudioFrame, pts: int) -> list[Packet]:
+        """Packets of ``frame``; the first is stamped ``pts`` on the 48 kHz clock."""
+        packets: list[Packet] = []
+        frame.pts = None
+        for part in self._resampler.resample(frame):
+            part.pts = self._samples
+            self._samples += part.samples
+            packets += self._context.encode(part)
+        for k, packet in enumerate(packets):
+            packet.pts, packet.time_base = pts + k * OPUS_FRAME, Fraction(1, AUDIO_RATE)
+        return packets

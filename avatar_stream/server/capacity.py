@@ -1,0 +1,71 @@
+"""How many sessions this machine holds: measured at the start, in a second, with the work that sessions do."""
+
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import av
+
+from avatar_stream.identity.library import SAMPLES
+from avatar_stream.media.encode import VideoEncoder
+from avatar_stream.media.files import Clip
+from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.portrait import Portrait
+from avatar_stream.portrait.window import Networks
+
+log = logging.getLogger(__name__)
+
+FRAMES: Final = 30
+WARM: Final = 6
+USED: Final = 0.85  # of the machine that sessions may take: the rest is for signalling and for bad moments
+PACKETS: Final = 0.2  # cores for a session's packets and decoding, which aiortc handles in Python (measured)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one frame costs: seconds of processor, all threads together, and seconds that the engine is taken."""
+
+    processor: float
+    engine: float
+    shared_engine: bool
+    """The engine is a device of its own: its time is what runs out there, not the processor's."""
+
+    def sessions(self, fps: int, cores: float) -> int:
+        """How many sessions of ``fps`` fit on ``cores``; one always does (the ladder sees to it)."""
+        fit = USED * cores / (self.processor * fps + PACKETS)
+        if self.shared_engine:
+            fit = min(fit, USED / (self.engine * fps))
+        return max(1, math.floor(fit))
+
+
+def measure(networks: Networks | None, portrait: Portrait, fps: int) -> Load:
+    """Draw and encode a second of the sample clip."""
+    clip = Clip(SAMPLES / "driver.mp4")
+    pictures = [picture for (_, picture), _ in zip(clip.frames(), range(FRAMES), strict=False)]
+    clip.close()
+    avatar, encoder = Avatar(portrait, networks), VideoEncoder("VP8", fps)
+    began = engine = 0.0
+    for number, picture in enumerate(pictures):
+        if number == WARM:
+            began, engine = time.process_time(), avatar.engine.times.totals.get("network", 0.0)
+        shown = avatar.draw(avatar.follow(picture, number / fps)).picture
+        encoder.encode(av.VideoFrame.from_ndarray(shown, format="rgb24").reformat(format="yuv420p"), 3600 * number)
+    counted = len(pictures) - WARM
+    taken = (avatar.engine.times.totals.get("network", 0.0) - engine) / 1e3 / counted
+    avatar.close()
+    device = networks is not None and ("tensorrt" in networks.name or "cuda" in networks.name)
+    return Load((time.process_time() - began) / counted, taken, device)
+
+
+def cores() -> float:
+    """Processors this process may use: its affinity, and its container's quota (cgroup v2)."""
+    allowed = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return min(allowed, int(quota) / int(period))
+    except (OSError, ValueError):
+        return allowed

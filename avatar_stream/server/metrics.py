@@ -1,0 +1,126 @@
+"""What the server does, for Prometheus. Names and labels carry no personal data: no addresses, no session ids."""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+STAGE_SECONDS: Final = (0.001, 0.002, 0.004, 0.008, 0.012, 0.016, 0.025, 0.04, 0.08, 0.16, 0.5)
+DELAY_SECONDS: Final = (0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.25, 0.4, 0.6, 1, 2, 5)
+
+
+class Metrics:
+    """The metrics of one server. Safe to call from any thread."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._in = Counter("avatar_frames_in", "Camera frames decoded", registry=registry)
+        self._drawn = Counter("avatar_frames_drawn", "Pictures finished", registry=registry)
+        self._sent = Counter("avatar_frames_sent", "Pictures sent, to however many", registry=registry)
+        self._dropped = Counter("avatar_frames_dropped", "Frames not shown, and why", ["reason"], registry=registry)
+        self._failed = Counter(
+            "avatar_frame_failures", "Exceptions while a frame was made", ["stage"], registry=registry
+        )
+        self._stage = Histogram(
+            "avatar_stage_seconds", "Time of a stage", ["stage"], buckets=STAGE_SECONDS, registry=registry
+        )
+        self._delay = Histogram(
+            "avatar_motion_to_photon_seconds",
+            "From a decoded camera frame to the finished picture that shows its motion (the server's part)",
+            buckets=DELAY_SECONDS,
+            registry=registry,
+        )
+        self._age = Histogram(
+            "avatar_queue_age_seconds", "Age of what is taken from a queue", ["queue"], buckets=DELAY_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self._similarity = Histogram(
+            "avatar_identity_similarity",
+            "Cosine of the identity vectors of picture and portrait, looked at now and then",
+            buckets=(0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1),
+            registry=registry,
+        )
+        self._ended = Counter("avatar_peers_ended", "Peers gone, and why", ["role", "reason"], registry=registry)
+        self._refused = Counter(
+            "avatar_requests_refused", "Requests refused, by status", ["status"], registry=registry
+        )
+        self._sessions = Gauge("avatar_sessions", "Sessions by state", ["state"], registry=registry)
+        self._rungs = Gauge(
+            "avatar_sessions_at_rung", "Live sessions by rung of the ladder", ["rung"], registry=registry
+        )
+        self._capacity = Gauge("avatar_capacity", "Sessions this machine takes", registry=registry)
+        self._lag = Gauge("avatar_event_loop_lag_seconds", "How late the event loop last was", registry=registry)
+        self._engine = Gauge("avatar_engine", "1 for the engine in use", ["engine"], registry=registry)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)
+
+    def came(self, dropped: int) -> None:
+        """A camera frame was decoded, and ``dropped`` older ones gave way to it."""
+        self._in.inc()
+        if dropped:
+            self._dropped.labels("newer frame").inc(dropped)
+
+    def drew(self, delay: float) -> None:
+        """A picture was finished, ``delay`` seconds after its camera frame."""
+        self._drawn.inc()
+        self._delay.observe(delay)
+
+    def sent(self, count: int) -> None:
+        """Pictures were sent."""
+        self._sent.inc(count)
+
+    def dropped(self, reason: str, count: int) -> None:
+        """Frames were not shown."""
+        self._dropped.labels(reason).inc(count)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A stage took ``seconds`` for a frame."""
+        self._stage.labels(name).observe(seconds)
+
+    def waited(self, queue: str, seconds: float) -> None:
+        """What was taken from ``queue`` had waited there."""
+        self._age.labels(queue).observe(seconds)
+
+    def failed(self, stage: str) -> None:
+        """A frame failed."""
+        self._failed.labels(stage).inc()
+
+    def looked(self, similarity: float) -> None:
+        """A picture was compared with its portrait."""
+        self._similarity.observe(similarity)
+
+    def ended(self, role: str, reason: str) -> None:
+        """A peer is gone."""
+        self._ended.labels(role, reason).inc()
+
+    def refused(self, status: int) -> None:
+        """A request was refused."""
+        self._refused.labels(str(status)).inc()
+
+    def watch(
+        self,
+        states: dict[str, Callable[[], float]],
+        rungs: dict[str, Callable[[], float]],
+        capacity: Callable[[], float],
+    ) -> None:
+        """Ask these when somebody looks."""
+        for state, count in states.items():
+            self._sessions.labels(state).set_function(count)
+        for rung, count in rungs.items():
+            self._rungs.labels(rung).set_function(count)
+        self._capacity.set_function(capacity)
+
+    def lagged(self, seconds: float) -> None:
+        """The event loop came so much too late."""
+        self._lag.set(seconds)
+
+    def runs_on(self, engine: str) -> None:
+        """The engine in use."""
+        self._engine.clear()
+        self._engine.labels(engine).set(1)

@@ -1,0 +1,174 @@
+"""One WebRTC connection of a session: a publisher's, a viewer's, or both in one."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
+from aiortc.sdp import candidate_from_sdp
+
+from avatar_stream.errors import BadInput, BadOffer
+from avatar_stream.media.broadcast import Broadcast, Feed, listen_to_feedback
+from avatar_stream.server.signalling import (
+    Role,
+    agreed_codec,
+    hint_bitrate,
+    ice_user,
+    mark_generated,
+    without_refused_candidates,
+)
+from avatar_stream.server.trickle import Trickled
+from avatar_stream.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Hear = Callable[[str, Any], None]
+"""Told of every decoded frame of the peer: ``"video"`` or ``"audio"``, and the frame."""
+
+LOOK: Final = 0.25  # seconds between looks at the connection
+DISCONNECTED: Final = 6.0  # seconds a connection may be interrupted
+CLOSING: Final = 5.0  # seconds aiortc gets to close a connection
+
+
+class Peer:
+    """Answers one offer, then lives until :meth:`end` or until the connection is over.
+
+    ``key`` names it in its URL and is known only to who opened it. Used on the event loop only.
+    """
+
+    def __init__(self, role: Role, address: str, owner: str, settings: Settings) -> None:
+        """``address`` is where the request came from, ``owner`` the name of its token."""
+        self.key = secrets.token_urlsafe(18)
+        self.etag = f'"{secrets.token_hex(8)}"'
+        self.role, self.address, self.owner = role, address, owner
+        self.connected = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.reason = ""
+        """Why it ended, in a word or two; for logs, metrics and the page."""
+        self.feeds: list[Feed] = []
+        self.user = ""  # the peer's ICE user fragment
+        self._settings = settings
+        self._candidates = 0
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._changed = time.monotonic()
+
+    async def answer(self, offer: str, broadcast: Broadcast, hear: Hear) -> str:
+        """The SDP answer to an offer that :func:`check_offer` let through; raises :class:`BadOffer`."""
+        pc = self._pc
+        pc.on("connectionstatechange", self._on_state)
+        if self.role is not Role.VIEW:
+            pc.on("track", lambda track: self._spawn(_pump(track, lambda frame: hear(track.kind, frame))))
+        offer = without_refused_candidates(offer, self._settings.private_allowed)
+        self.user = ice_user(offer)
+        self._candidates = offer.count("a=candidate:")
+        try:
+            await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+            self._add_feeds(broadcast)
+            await pc.setLocalDescription(await pc.createAnswer())
+            answer = pc.localDescription.sdp
+            for feed in self.feeds:
+                feed.codec = agreed_codec(answer, feed.kind) or feed.codec
+        except Exception as error:
+            # Whatever aiortc makes of a broken offer, it is the offer's fault.
+            log.info("offer refused: %s", error)
+            raise BadOffer("the offer cannot be answered: is it a complete WebRTC offer?") from error
+        for sender in pc.getSenders():
+            if isinstance(sender.track, Feed):
+                listen_to_feedback(sender, sender.track)
+        return mark_generated(hint_bitrate(answer) if self.role is not Role.VIEW else answer)
+
+    async def trickle(self, said: Trickled) -> None:
+        """Take in trickled candidates; raises :class:`BadInput` when they are too many."""
+        self._candidates += len(said.candidates)
+        if self._candidates > self._settings.max_candidates:
+            raise BadInput(f"more than {self._settings.max_candidates} candidates")
+        transceivers = self._pc.getTransceivers()
+        for text, mid in said.candidates:
+            try:
+                candidate = candidate_from_sdp(text)
+            except (ValueError, AssertionError, IndexError):
+                continue  # RFC 9725: what cannot be used is dropped
+            # All media share one transport (BUNDLE); a mid that names none of them means the first.
+            known = [transceiver.mid for transceiver in transceivers]
+            candidate.sdpMid = mid if mid in known else known[0]
+            await self._pc.addIceCandidate(candidate)
+        if said.complete:
+            await self._pc.addIceCandidate(None)
+
+    async def run(self) -> None:
+        """Live until the connection is over, then free everything."""
+        try:
+            await self._watch()
+        finally:
+            self.end("failed")  # if nobody said why
+            for feed in self.feeds:
+                feed.stop()
+            for pump in self._pumps:
+                pump.cancel()
+            await asyncio.gather(*self._pumps, return_exceptions=True)
+            try:
+                await asyncio.wait_for(self._pc.close(), CLOSING)
+            except TimeoutError:
+                log.warning("a connection would not close: left to itself")
+
+    def end(self, reason: str) -> None:
+        """Make :meth:`run` return; the first reason counts."""
+        if not self.ended.is_set():
+            self.reason = reason
+            self.ended.set()
+
+    async def _watch(self) -> None:
+        while not self.ended.is_set():
+            try:
+                await asyncio.wait_for(self.ended.wait(), LOOK)
+            except TimeoutError:
+                state, since = self._pc.connectionState, time.monotonic() - self._changed
+                if state == "closed":
+                    self.end("left")
+                elif state == "failed":
+                    self.end("connection lost" if self.connected.is_set() else "never connected")
+                elif state == "disconnected" and since > DISCONNECTED:
+                    self.end("connection lost")
+                elif not self.connected.is_set() and since > self._settings.connect_timeout:
+                    self.end("never connected")
+
+    def _on_state(self) -> None:
+        self._changed = time.monotonic()
+        if self._pc.connectionState == "connected":
+            self.connected.set()
+
+    def _add_feeds(self, broadcast: Broadcast) -> None:
+        """The avatar, and the driver's sound for viewers; nothing to who only publishes (RFC 9725 section 4.2)."""
+        if self.role is Role.PUBLISH:
+            return
+        for transceiver in list(self._pc.getTransceivers()):
+            if transceiver.kind == "video" or self.role is Role.VIEW:
+                feed = broadcast.open(transceiver.kind, "VP8" if transceiver.kind == "video" else "opus")
+                self.feeds.append(feed)
+                self._pc.addTrack(feed)
+            if transceiver.kind == "video":
+                transceiver.setCodecPreferences(_vp8_first())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._pumps.add(task)
+        task.add_done_callback(self._pumps.discard)
+
+
+async def _pump(track: MediaStreamTrack, deliver: Callable[[Any], None]) -> None:
+    """Hand on every frame of ``track`` until it ends; aiortc's own queue must never fill up."""
+    try:
+        while True:
+            deliver(await track.recv())
+    except MediaStreamError:
+        return
+
+
+def _vp8_first() -> list[Any]:
+    codecs = RTCRtpSender.getCapabilities("video").codecs
+    return sorted(codecs, key=lambda codec: codec.mimeType != "video/VP8")

@@ -1,0 +1,169 @@
+"""All sessions of a server: who is let in, where to find them, and how they leave when the server stops."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from typing import Any, Final
+
+from avatar_stream.errors import BadInput, NotFound, ServerFull, TooMany
+from avatar_stream.identity.library import Library
+from avatar_stream.portrait.window import Networks
+from avatar_stream.server.access import NAME, Caller
+from avatar_stream.server.capacity import cores
+from avatar_stream.server.metrics import Metrics
+from avatar_stream.server.peer import Peer
+from avatar_stream.server.session import Session, new_id
+from avatar_stream.server.signalling import Role
+from avatar_stream.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BUSY: Final = 2  # rungs below the best at which a machine has enough to do
+SOON: Final = 5  # seconds after which to ask again
+
+
+class Sessions:
+    """Used on the event loop only."""
+
+    def __init__(self, settings: Settings, networks: Networks | None, library: Library, metrics: Metrics) -> None:
+        self.by_id: dict[str, Session] = {}
+        self.draining = False
+        self.measured: int | None = None
+        """Sessions this machine holds, once that is known."""
+        self._settings, self._networks, self._library, self._metrics = settings, networks, library, metrics
+        self._peers: dict[str, tuple[Session, Peer]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def capacity(self) -> int:
+        """Sessions that are let in: what the settings say, else what was measured."""
+        return self._settings.sessions or self.measured or max(1, int(cores()))
+
+    async def publish(
+        self, role: Role, offer: str, *, address: str, caller: Caller, portrait: str = "", name: str = ""
+    ) -> tuple[Session, Peer, str]:
+        """Open a session and answer its publisher; ``name`` is its public id, one is made up for none.
+
+        A name in use is taken over by who has the same token: OBS, started again. Raises :class:`ServerFull`,
+        :class:`TooMany`, ``UnknownPortrait``, ``BadOffer``.
+        """
+        if name and not NAME.fullmatch(name):
+            raise BadInput("a session's name has small letters, digits and dashes, 64 at most")
+        portrait = portrait or self._library.default
+        self._library.check(portrait)
+        before = self.by_id.get(name)
+        if before is not None:
+            if before.publisher.owner != caller.name:
+                raise BadInput("a session of this name is running: choose another")
+            await before.end("replaced")
+        self._admit_session(address)
+        publisher = Peer(role, address, caller.name, self._settings)
+        session = Session(
+            name or new_id(), publisher, self._settings, self._networks, self._library, portrait, self._metrics
+        )
+        self.by_id[session.id] = session
+        self._peers[publisher.key] = session, publisher
+        try:
+            answer = await session.open(offer)
+        except BaseException:
+            publisher.end("refused")
+            raise
+        finally:
+            # Also a session that could not be opened ends here: everything of it is freed.
+            self._spawn(self._run(session))
+        return session, publisher, answer
+
+    async def view(self, id: str, offer: str, *, address: str, caller: Caller) -> tuple[Peer, str]:
+        """Let a viewer watch session ``id``; raises :class:`NotFound`, :class:`TooMany`, ``BadOffer``."""
+        session = self.find(id)
+        if self.draining:
+            raise ServerFull("the server is stopping: try again in a moment")
+        if len(session.viewers) >= self._settings.viewers:
+            raise ServerFull(f"{self._settings.viewers} watch this session already: try again later")
+        watching = [peer for _, peer in self._peers.values() if peer.role is Role.VIEW and peer.address == address]
+        if len(watching) >= self._settings.viewers_per_address:
+            raise TooMany(f"{self._settings.viewers_per_address} viewers of one address are enough")
+        self._admit_half_open(address)
+        viewer = Peer(Role.VIEW, address, caller.name, self._settings)
+        self._peers[viewer.key] = session, viewer
+        viewer_end = self._forget(viewer)
+        try:
+            answer = await session.view(viewer, offer)
+        except BaseException:
+            viewer.end("refused")
+            await viewer.run()
+            raise
+        finally:
+            self._spawn(viewer_end)
+        return viewer, answer
+
+    def find(self, id: str) -> Session:
+        """The session of a public id; raises :class:`NotFound`."""
+        session = self.by_id.get(id)
+        if session is None or session.publisher.ended.is_set():
+            raise NotFound("no such session: it may have ended")
+        return session
+
+    def peer(self, key: str, *roles: Role) -> tuple[Session, Peer]:
+        """The peer of a secret key, if its role is one of ``roles``, and its session; raises :class:`NotFound`."""
+        found = self._peers.get(key)
+        if found is None or found[1].role not in roles or found[1].ended.is_set():
+            raise NotFound("no such session: it may have ended")
+        return found
+
+    def peers(self) -> Iterator[Peer]:
+        """Everybody here."""
+        return (peer for _, peer in self._peers.values())
+
+    async def drain(self, seconds: float) -> None:
+        """Let nobody in, tell pages to go (the control channel does), wait for them, then end who is left."""
+        self.draining = True
+        if not self.by_id:
+            return
+        log.info("stopping: %d sessions get %g seconds to leave", len(self.by_id), seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(session.closed.wait() for session in list(self.by_id.values())))
+        except TimeoutError:
+            await self.close()
+
+    async def close(self) -> None:
+        """End every session."""
+        self.draining = True
+        await asyncio.gather(*(session.end("server stopped") for session in list(self.by_id.values())))
+
+    def _admit_session(self, address: str) -> None:
+        if self.draining:
+            raise ServerFull("the server is stopping: try again in a moment")
+        sessions = list(self.by_id.values())
+        if len(sessions) >= self.capacity:
+            raise ServerFull(f"all {self.capacity} places are taken: try again in a moment")
+        if not self._settings.sessions and any(session.live and session.level >= BUSY for session in sessions):
+            raise ServerFull("this machine has as much to do as it can: try again in a moment")
+        if sum(session.publisher.address == address for session in sessions) >= self._settings.sessions_per_address:
+            raise TooMany(f"{self._settings.sessions_per_address} sessions of one address are enough")
+        self._admit_half_open(address)
+
+    def _admit_half_open(self, address: str) -> None:
+        waiting = [peer.address for peer in self.peers() if not peer.connected.is_set()]
+        if waiting.count(address) >= self._settings.half_open_per_address:
+            raise TooMany("too many connections of this address are being set up: finish those first")
+        if len(waiting) >= self._settings.half_open:
+            raise ServerFull("too many connections are being set up: try again in a moment")
+
+    async def _run(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            self._metrics.sent(session.broadcast.sent)
+            self.by_id.pop(session.id, None)
+            self._peers.pop(session.publisher.key, None)
+
+    async def _forget(self, peer: Peer) -> None:
+        await peer.ended.wait()
+        self._peers.pop(peer.key, None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,59 @@
+"""The server's own rounds: warm up, measure the machine, look whether everything still answers."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from avatar_stream.server.capacity import cores, measure
+
+if TYPE_CHECKING:
+    from avatar_stream.server.app import Server
+
+log = logging.getLogger(__name__)
+
+ROUND: Final = 0.5  # seconds
+LOOK_AT_FACES: Final = 5.0  # seconds between looks at whether an avatar still looks like its portrait
+
+
+async def watch(server: "Server") -> None:
+    """Run until cancelled."""
+    # The first visitor should not wait for the default portrait and the first run of its networks.
+    with contextlib.suppress(Exception):
+        await asyncio.to_thread(server.library.get, server.library.default)
+    server.warm.set()
+    measured, looked = "", time.monotonic()
+    while True:
+        due = time.monotonic() + ROUND
+        await asyncio.sleep(ROUND)
+        server.metrics.lagged(time.monotonic() - due)
+        networks, sessions = server.networks, server.sessions
+        if networks is not None:
+            networks.watch(server.settings.watchdog)
+        name = networks.name if networks else "warp"
+        if name != measured and not sessions.by_id:
+            measured = name
+            await _measure(server)
+        if time.monotonic() - looked > LOOK_AT_FACES:
+            looked = time.monotonic()
+            await _look_at_faces(server)
+
+
+async def _measure(server: "Server") -> None:
+    try:
+        portrait = await asyncio.to_thread(server.library.get, server.library.default)
+        load = await asyncio.to_thread(measure, server.networks, portrait, server.settings.fps)
+    except Exception:
+        log.exception("the machine could not be measured: as many sessions as it has processors")
+        return
+    held = server.sessions.measured = load.sessions(server.settings.fps, cores())
+    log.info("%.1f ms of processor a frame on %g processors: %d sessions", load.processor * 1e3, cores(), held)
+
+
+async def _look_at_faces(server: "Server") -> None:
+    for session in list(server.sessions.by_id.values()):
+        with contextlib.suppress(Exception):  # a figure for the curious is worth no broken session
+            found = await asyncio.to_thread(session.similarity)
+            if found is not None:
+                server.metrics.looked(found)

@@ -1,0 +1,159 @@
+import base64
+import hashlib
+import hmac
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avatar_stream.cli import main
+from avatar_stream.errors import BadInput, Forbidden, Unauthorized
+from avatar_stream.server.access import Access, allowed_origin, check_host, make_token, parse_tokens, require
+from avatar_stream.server.turn import ice_servers, link_header
+
+NOW = 1_800_000_000.0
+
+
+def test_tokens_and_scopes() -> None:
+    studio, line = make_token("studio", ["publish", "view"])
+    watcher, other = make_token("watcher", ["view"])
+    assert studio not in line
+    access = Access(parse_tokens(f"# who\n{line}\n\n{other} # a comment\n"))
+    caller = access.who(f"Bearer {studio}", NOW)
+    assert (caller.name, caller.scopes) == ("studio", frozenset({"publish", "view"}))
+    assert access.who(f"bearer  {watcher} ", NOW).name == "watcher"
+    require(caller, "publish")
+    with pytest.raises(Forbidden, match="admin"):
+        require(caller, "admin")
+    for bad in (
+        None,
+        "",
+        "Bearer",
+        f"Basic {studio}",
+        "Bearer nonsense",
+        f"Bearer {studio}x",
+        "Bearer " + "x" * 9999,
+    ):
+        with pytest.raises(Unauthorized):
+            access.who(bad, NOW)
+
+
+def test_without_tokens_everybody_may() -> None:
+    caller = Access([]).who(None, NOW)
+    for scope in ("publish", "view", "admin"):
+        require(caller, scope)
+
+
+def test_links_are_for_one_session_and_end() -> None:
+    access = Access(parse_tokens(make_token("a", ["admin"])[1]))
+    link = access.link("studio", NOW + 60)
+    caller = access.who(f"Bearer {link}", NOW)
+    require(caller, "view", "studio")
+    with pytest.raises(Forbidden, match="another session"):
+        require(caller, "view", "other")
+    with pytest.raises(Forbidden, match="publish"):
+        require(caller, "publish", "studio")
+    with pytest.raises(Unauthorized, match="over"):
+        access.who(f"Bearer {link}", NOW + 61)
+    for bad in (
+        link[:-1],
+        link.replace("studio", "other"),
+        link.replace("v.", "v.."),
+        "v.",
+        "v.a.b.c",
+        "v.studio.9.é",
+    ):
+        with pytest.raises(Unauthorized):
+            access.who(f"Bearer {bad}", NOW)
+    with pytest.raises(Unauthorized):
+        Access(parse_tokens(make_token("a", ["admin"])[1])).who(f"Bearer {link}", NOW)  # another server's
+
+
+@given(st.text(max_size=600))
+def test_any_authorization_is_refused(text: str) -> None:
+    with pytest.raises(Unauthorized):
+        Access(parse_tokens(make_token("a", ["admin"])[1])).who(text, NOW)
+
+
+@pytest.mark.parametrize(
+    "line", ["studio", "studio publish", "studio publish short", "studio fly " + "0" * 64, "A view " + "0" * 64]
+)
+def test_a_bad_tokens_file_names_its_line(line: str) -> None:
+    with pytest.raises(BadInput, match="line 2"):
+        parse_tokens(f"# tokens\n{line}\n")
+
+
+def test_the_token_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tokens.txt"
+    assert main(["token", "studio", "--file", str(file)]) == 0
+    token = capsys.readouterr().out.strip()
+    assert main(["token", "monitor", "--scopes", "admin", "--file", str(file)]) == 0
+    assert Access(parse_tokens(file.read_text())).who(f"Bearer {token}", time.time()).name == "studio"
+    assert file.stat().st_mode & 0o077 == 0
+    capsys.readouterr()
+    assert main(["token", "Studio One"]) == 2
+    assert main(["token", "studio", "--scopes", "everything"]) == 2
+    assert main(["token", "studio", "--file", str(tmp_path / "no" / "file")]) == 2
+    assert all(line.startswith("avatar-stream: ") for line in capsys.readouterr().err.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--host", "0.0.0.0"], "avatar-stream token"),
+        (["--tokens", "/nowhere/tokens.txt"], "cannot read"),
+        (["--turn", "turn:example.org"], "secret"),
+        (["--turn", "example.org"], "no TURN server"),
+        (["--turn", "turn:x", "--turn-secret-file", "/nowhere/secret"], "cannot read"),
+        (["--certificate", "/nowhere/cert.pem"], "certificate"),
+    ],
+)
+def test_serve_refuses_what_cannot_work(flags: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--engine", "warp", "--port", "0", *flags]) == 2
+    said = capsys.readouterr().err.strip()
+    assert word in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_short_token_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AVATAR_STREAM_TOKEN", "short")
+    assert main(["serve", "--engine", "warp", "--port", "0"]) == 2
+    assert "20 characters" in capsys.readouterr().err
+
+
+def test_hosts() -> None:
+    for fine in ("localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "LOCALHOST"):
+        check_host(fine, (), loopback=True)
+    for foreign in ("evil.example", "localhost.evil.example:8080", "", "127.0.0.1.evil.example"):
+        with pytest.raises(Forbidden, match="name"):
+            check_host(foreign, (), loopback=True)
+    check_host("anything", (), loopback=False)
+    check_host("avatar.example:443", ("avatar.example",), loopback=False)
+    with pytest.raises(Forbidden):
+        check_host("10.0.0.9", ("avatar.example",), loopback=False)
+
+
+def test_origins() -> None:
+    assert allowed_origin(None, "localhost:8080", ()) is None
+    assert allowed_origin("http://localhost:8080", "localhost:8080", ()) is None
+    assert allowed_origin("https://Avatar.example", "avatar.example", ()) is None
+    assert (
+        allowed_origin("https://studio.example", "avatar.example", ("https://studio.example",))
+        == "https://studio.example"
+    )
+    for foreign in ("https://evil.example", "null", "http://localhost:9999", ""):
+        with pytest.raises(Forbidden, match="sites"):
+            allowed_origin(foreign, "localhost:8080", ())
+
+
+def test_turn_credentials_are_coturns() -> None:
+    (server, stun) = ice_servers(("turn:t.example:3478?transport=udp", "stun:s.example"), "secret", 60, NOW, "studio")
+    assert server.username == f"{int(NOW) + 3600}:studio"
+    mac = hmac.new(b"secret", server.username.encode(), hashlib.sha1).digest()
+    assert base64.b64decode(server.credential) == mac
+    assert not stun.username
+    assert link_header([stun]) == '<stun:s.example>; rel="ice-server"'

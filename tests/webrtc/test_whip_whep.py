@@ -1,0 +1,292 @@
+"""WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep) as their texts say, with real peers."""
+
+import asyncio
+import re
+import time
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from aiortc import RTCSessionDescription
+
+from avatar_stream.media.marks import read_mark
+from avatar_stream.server.signalling import agreed_codec, direction, ice_user, media_sections
+from tests.webrtc.peers import SDP, Peer, no_sessions, only, running
+
+pytestmark = pytest.mark.webrtc
+
+FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
+
+
+def obs_offer(sdp: str) -> str:
+    """What OBS 30 sends, made of a real offer: sendonly, opus as 111 and H264 as 96, and not one candidate."""
+    out = []
+    for section in [sdp[: sdp.index("m=")], *media_sections(sdp)]:
+        if section.startswith("m=video"):
+            h264 = re.search(r"a=rtpmap:(\d+) H264/90000\r\na=rtcp-fb:\1 nack\r\n", section)
+            assert h264
+            kept = [x for x in section.splitlines() if not re.match(r"a=(rtpmap|rtcp-fb|fmtp|candidate|end)", x)]
+            kept[0] = "m=video 9 UDP/TLS/RTP/SAVPF 96"
+            kept += ["a=rtpmap:96 H264/90000", "a=rtcp-fb:96 nack", "a=rtcp-fb:96 nack pli"]
+            kept += ["a=fmtp:96 profile-level-id=42e01f;packetization-mode=1;level-asymmetry-allowed=1"]
+        elif section.startswith("m=audio"):
+            kept = [x for x in section.splitlines() if not re.match(r"a=(rtpmap|rtcp-fb|fmtp|candidate|end)", x)]
+            kept[0] = "m=audio 9 UDP/TLS/RTP/SAVPF 111"
+            kept += ["a=rtpmap:111 opus/48000/2", "a=fmtp:111 minptime=10;useinbandfec=1"]
+        else:
+            kept = section.splitlines()
+        out += kept
+    return "\r\n".join(out) + "\r\n"
+
+
+async def test_publish_and_watch_with_sound() -> None:
+    async with running() as (url, server):
+        publisher, viewer = Peer(url, "publish"), Peer(url, "view")
+        response = await publisher.connect("noor", audio=True, session="studio")
+        assert response.status_code == 201
+        assert response.headers["content-type"] == "application/sdp"
+        assert response.headers["location"].startswith("/whip/")
+        assert response.headers["etag"]
+        assert response.headers["accept-patch"] == "application/trickle-ice-sdpfrag"
+        for section in media_sections(response.text):
+            assert direction(section, response.text) == "recvonly"
+        assert "s=AI-generated" in response.text
+        watched = await viewer.connect(path="/whep/studio", audio=True)
+        assert watched.status_code == 201
+        assert watched.headers["location"].startswith("/whep/studio/")
+        for section in media_sections(watched.text):
+            assert direction(section, watched.text) == "sendonly"
+        # One MediaStream: else a browser does not keep sound and picture in step.
+        streams = set(re.findall(r"^a=msid:(\S+)", watched.text, re.MULTILINE))
+        assert len(streams) == 1
+        pictures = await viewer.pictures(50)
+        numbers = [n for n in map(read_mark, pictures[15:]) if n is not None]
+        assert len(numbers) > 15
+        assert numbers == sorted(numbers)
+        async with httpx.AsyncClient(base_url=url) as client:
+            # Who watches can leave, and cannot end what is watched.
+            assert (await client.delete(f"/whip/{viewer.key}")).status_code == 404
+            assert (await client.delete(viewer.location)).status_code == 200
+            assert (await client.delete(viewer.location)).status_code == 404
+            assert only(server).live
+            assert (await client.delete(publisher.location, headers={"If-Match": '"any"'})).status_code == 200
+        await no_sessions(server)
+        assert (await Peer(url, "view").connect(path="/whep/studio")).status_code == 404
+        for peer in (publisher, viewer):
+            await peer.close()
+
+
+async def test_sound_waits_for_its_picture() -> None:
+    async with running() as (url, server):
+        publisher, viewer = Peer(url, "publish"), Peer(url, "view")
+        await publisher.connect(audio=True, session="studio")
+        await viewer.connect(path="/whep/studio", audio=True)
+        await viewer.pictures(10)
+        session = only(server)
+        heard: list[float] = []
+        loop = asyncio.get_running_loop()
+
+        async def listen() -> None:
+            while True:
+                frame = await viewer.sound.recv()
+                loud = np.abs(frame.to_ndarray().astype(int)).max() > 4000
+                if loud and (not heard or loop.time() - heard[-1] > 0.5):
+                    heard.append(loop.time())
+
+        listening = asyncio.create_task(listen())
+        watching = asyncio.create_task(viewer.pictures(1000))
+        await asyncio.sleep(4)
+        held = session.broadcast.delay
+        assert 0.02 < held < 0.3
+        early = len(heard)
+        # A picture that takes half a second more takes the sound along.
+        draw = session._avatar.draw
+
+        def slowly(moved: Any) -> Any:
+            time.sleep(0.5)
+            return draw(moved)
+
+        session._avatar.draw = slowly
+        await asyncio.sleep(7)
+        slower = session.broadcast.delay
+        assert slower > held + 0.4
+        listening.cancel()
+        watching.cancel()
+        assert publisher.microphone
+        clicks = publisher.microphone.clicks
+        waits = [min((t - c for c in clicks if 0 < t - c < 2), default=9.0) for t in heard]
+        assert early >= 2
+        assert len(heard) >= early + 3
+        assert abs((np.median(waits[-2:]) - np.median(waits[1:early])) - (slower - held)) < 0.15, waits
+        await server.sessions.close()
+        for peer in (publisher, viewer):
+            await peer.close()
+
+
+async def test_obs_publishes_h264_and_never_trickles() -> None:
+    async with running() as (url, server):
+        obs, viewer = Peer(url, "publish"), Peer(url, "view")
+        offer = obs_offer(await obs.offer(audio=True))
+        assert "a=candidate" not in offer
+        async with httpx.AsyncClient(base_url=url) as client:
+            response = await client.post("/whip?session=obs", content=offer, headers=SDP)
+            assert response.status_code == 201
+            assert agreed_codec(response.text, "video") == "H264"
+            assert agreed_codec(response.text, "audio") == "opus"
+            # It is peer-reflexive to us: it learns our candidates, we learn its address from its checks.
+            answer = response.text.replace("profile-level-id=42e01f", "profile-level-id=42e01f")
+            await obs.pc.setLocalDescription(RTCSessionDescription(offer, "offer"))
+            await obs.pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+            await viewer.connect(path="/whep/obs")
+            pictures = await viewer.pictures(30)
+            assert sum(read_mark(picture) is not None for picture in pictures[10:]) > 8
+            assert (await client.delete(response.headers["location"])).status_code == 200
+        await no_sessions(server)
+        for peer in (obs, viewer):
+            await peer.close()
+
+
+async def test_many_viewers_share_one_encode() -> None:
+    async with running() as (url, server):
+        publisher = Peer(url)
+        await publisher.connect(session="crowd")
+        await publisher.pictures(5)
+        session = only(server)
+        viewers = [Peer(url, "view") for _ in range(5)]
+        for viewer in viewers:
+            assert (await viewer.connect(path="/whep/crowd")).status_code == 201
+        await asyncio.gather(*(viewer.pictures(10) for viewer in viewers))
+        sent, packets = (
+            session.broadcast.sent,
+            [feed.sent for viewer in session.viewers.values() for feed in viewer.feeds],
+        )
+        encoded = session.broadcast.encoded
+        drains = [asyncio.create_task(peer.pictures(200)) for peer in (publisher, *viewers)]
+        await asyncio.sleep(2)
+        for drain in drains:
+            drain.cancel()
+        assert session.broadcast.encoded - encoded == session.broadcast.sent - sent
+        assert session.broadcast.sent - sent > 30
+        after = [feed.sent for viewer in session.viewers.values() for feed in viewer.feeds]
+        assert min(b - a for a, b in zip(packets, after, strict=True)) > 30
+        assert session.status()["viewers"] == 5
+        # A viewer that came late began with a key frame and is shown the same picture as all others.
+        late = Peer(url, "view")
+        await late.connect(path="/whep/crowd")
+        assert read_mark((await late.pictures(8))[-1]) is not None
+        await server.sessions.close()
+        for peer in (publisher, late, *viewers):
+            await peer.close()
+
+
+async def test_trickle() -> None:
+    async with running() as (url, server), httpx.AsyncClient(base_url=url) as client:
+        peer = Peer(url)
+        whole = await peer.offer()
+        candidates = re.findall(r"^a=(candidate:[^\r\n]+)", whole, re.MULTILINE)
+        assert candidates
+        bare = re.sub(r"^a=(candidate|end-of-candidates)[^\r\n]*\r\n", "", whole, flags=re.MULTILINE)
+        answer = await client.post("/session", content=bare, headers=SDP)
+        etag, location, user = answer.headers["etag"], answer.headers["location"], ice_user(whole)
+        # Withhold our candidates from the peer, so that it is the trickled ones that connect.
+        deaf = re.sub(r"^a=(candidate|end-of-candidates)[^\r\n]*\r\n", "", answer.text, flags=re.MULTILINE)
+
+        async def patch(text: str, **headers: str) -> int:
+            sent = FRAGMENT | {"If-Match": etag} | {k.replace("_", "-"): v for k, v in headers.items()}
+            sent = {k: v for k, v in sent.items() if v}
+            return (await client.patch(location, content=text, headers=sent)).status_code
+
+        head = f"a=ice-ufrag:{user}\r\na=ice-pwd:whatever0123456789012345\r\nm=video 9 RTP/AVP 0\r\na=mid:0\r\n"
+        assert await patch(head, If_Match="") == 428
+        assert await patch(head, If_Match='"other"') == 412
+        assert await patch(head, Content_Type="application/json") == 415
+        assert await patch(head.replace(user, "restart"), If_Match="*") == 422
+        assert await patch("hello") == 400
+        assert await patch(head + f"a={candidates[0]}\r\n" * 40) == 400
+        assert await patch(head + "a=candidate:1 1 udp 1 no.such.host 5 typ host\r\n") == 204
+        assert await patch(head + "".join(f"a={c}\r\n" for c in candidates[:5])) == 204
+        await peer.pc.setRemoteDescription(RTCSessionDescription(deaf, "answer"))
+        pictures = await peer.pictures(5)
+        assert len(pictures) == 5
+        assert await patch(head + "a=end-of-candidates\r\n", If_Match="*") == 204
+        assert only(server).live
+        await server.sessions.close()
+        assert await patch(head) == 404
+        await peer.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "role", "change", "status"),
+    [
+        ("/whip", "view", lambda s: s, 406),
+        ("/whep/there", "publish", lambda s: s, 406),
+        ("/whip", "publish", lambda s: s.replace("VP8", "AV1").replace("H264", "VP9"), 406),
+        ("/whip", "publish", lambda s: s + s[s.index("m=") :], 406),
+        ("/whip", "publish", lambda s: s.replace("a=ice-ufrag", "a=x"), 400),
+        ("/whip", "publish", lambda s: s.replace("v=0", "v=1"), 400),
+        ("/whip?session=No%20Such", "publish", lambda s: s, 400),
+        ("/whip?portrait=nobody", "publish", lambda s: s, 404),
+        ("/whep/nobody", "view", lambda s: s, 404),
+    ],
+)
+async def test_refusals(path: str, role: str, change: Any, status: int) -> None:
+    async with running() as (url, server), httpx.AsyncClient(base_url=url) as client:
+        peer, host = Peer(url, role), Peer(url, "publish")
+        await host.connect(session="there")
+        offer = change(await peer.offer())
+        response = await client.post(path, content=offer, headers=SDP)
+        assert response.status_code == status, response.text
+        assert "\n" not in response.json()["error"]
+        assert list(server.sessions.by_id) == ["there"]
+        await server.sessions.close()
+        for one in (peer, host):
+            await one.close()
+
+
+async def test_endpoints_say_what_they_are() -> None:
+    async with running(turn=("turn:turn.example:3478?transport=udp", "stun:turn.example"), turn_secret="s3cret") as (
+        url,
+        server,
+    ):
+        async with httpx.AsyncClient(base_url=url) as client:
+            for path in ("/whip", "/whep/some", "/session"):
+                assert (await client.get(path)).status_code == 204
+                options = await client.options(path)
+                assert options.status_code == 204
+                assert options.headers["accept-post"] == "application/sdp"
+                links = options.headers.get_list("link")
+                assert len(links) == 2
+                assert re.fullmatch(
+                    r'<turn:turn.example:3478\?transport=udp>; rel="ice-server"; username="\d+:anybody"; '
+                    r'credential="[A-Za-z0-9+/=]+"; credential-type="password"',
+                    links[0],
+                )
+                assert links[1] == '<stun:turn.example>; rel="ice-server"'
+                assert (await client.put(path)).status_code == 405
+                wrong = await client.post(path, content="{}", headers={"Content-Type": "application/json"})
+                assert wrong.status_code == 415
+                assert wrong.headers["accept-post"] == "application/sdp"
+            peer = Peer(url, "publish")
+            opened = await peer.connect()
+            assert len(opened.headers.get_list("link")) == 2
+            seen = await client.get(peer.location)
+            assert (seen.status_code, seen.content) == (204, b"")
+        await server.sessions.close()
+        await peer.close()
+
+
+async def test_a_name_is_taken_over_by_its_owner() -> None:
+    async with running() as (url, server):
+        first, second, viewer = Peer(url, "publish"), Peer(url, "publish"), Peer(url, "view")
+        await first.connect(session="studio")
+        await viewer.connect(path="/whep/studio")
+        await viewer.pictures(3)
+        assert (await second.connect(session="studio")).status_code == 201
+        assert only(server).publisher.key == second.key
+        again = Peer(url, "view")
+        await again.connect(path="/whep/studio")
+        assert len(await again.pictures(3)) == 3
+        await server.sessions.close()
+        for peer in (first, second, viewer, again):
+            await peer.close()
