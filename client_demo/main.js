@@ -1,6 +1,7 @@
 // The page: choose a portrait, start the camera, be somebody else.
 import { Portraits } from './portraits.js';
-import { ServerError, Session } from './session.js';
+import { ServerError, token } from './api.js';
+import { Session } from './session.js';
 
 const $ = (id) => document.getElementById(id);
 const body = document.body;
@@ -13,8 +14,10 @@ let attempt = 0;
 let retry = 0;
 let mirror = true;
 
+let microphone = null;
+
 const portraits = new Portraits($('portraits'), (id) => {
-  $('still').src = `identities/${id}`;
+  $('still').src = portraits.picture;
   session?.send({ type: 'portrait', id });
 });
 
@@ -76,6 +79,7 @@ async function connect() {
     setState('live');
     mine.send({ type: 'mirror', value: mirror });
     mine.send({ type: 'gain', value: Number($('gain').value) });
+    if (microphone) mine.speak(microphone.getAudioTracks()[0]);
   };
   try {
     await mine.open(camera, portraits.chosen);
@@ -83,9 +87,12 @@ async function connect() {
   } catch (error) {
     mine.close();
     if (session !== mine) return;
-    if (error instanceof ServerError && attempt === 0) {
+    if (error instanceof ServerError && error.status === 401) {
       stop();
-      say(error.message);
+      askForToken(error);
+    } else if (error instanceof ServerError && attempt === 0) {
+      stop();
+      say(sentence(error.message));
     } else {
       lost();
     }
@@ -117,6 +124,7 @@ function stop() {
   session = null;
   camera?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
   camera = null;
+  silence();
   $('self').srcObject = $('avatar').srcObject = null;
   delete body.dataset.playing;
   delete body.dataset.camera;
@@ -127,6 +135,8 @@ function stop() {
 async function showStatus(status) {
   $('fps').textContent = Math.round(status.fps);
   $('rung').textContent = status.rung;
+  $('viewers').textContent = status.viewers;
+  $('watched').hidden = !status.viewers;
   $('simpler').hidden = status.rung === 'full' || status.engine === 'warp';
   if (status.face === 'lost' || status.face === 'searching') {
     hint('No face in your camera: move into the light, in front of it.');
@@ -145,7 +155,8 @@ async function upload(file) {
   say();
   $('drop').classList.add('busy');
   try { await portraits.upload(file); } catch (error) {
-    say(error instanceof ServerError ? sentence(error.message) : 'The server does not answer. Is it still running?');
+    if (error.status === 401) askForToken(error);
+    else say(error instanceof ServerError ? sentence(error.message) : 'The server does not answer. Is it still running?');
   } finally {
     $('drop').classList.remove('busy');
     $('file').value = '';
@@ -161,6 +172,45 @@ function toggleMirror() {
   session?.send({ type: 'mirror', value: mirror });
 }
 
+// Viewers hear the microphone, in step with the picture; it does not come back to this page.
+async function toggleMicrophone() {
+  if (microphone) return silence();
+  try {
+    microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
+  } catch {
+    return say('The microphone was refused or not found. Allow it for this page in the address bar, then try again.');
+  }
+  $('speak').setAttribute('aria-pressed', true);
+  await session?.speak(microphone.getAudioTracks()[0]);
+}
+
+function silence() {
+  microphone?.getTracks().forEach((track) => track.stop());
+  microphone = null;
+  $('speak').setAttribute('aria-pressed', false);
+  session?.speak(null).catch(() => {});
+}
+
+async function share() {
+  try {
+    const link = await session.link();
+    $('link').value = link;
+    $('link').hidden = false;
+    $('link').select();
+    await navigator.clipboard?.writeText(link);
+    $('share').textContent = 'Link copied';
+    setTimeout(() => { $('share').textContent = 'Share link'; }, 2000);
+  } catch (error) {
+    if (error instanceof ServerError) say(sentence(error.message)); // else: no clipboard, but the link is shown
+  }
+}
+
+function askForToken(error) {
+  say(token.value ? sentence(error.message) : 'This server wants a token. Ask whoever runs it for yours.');
+  $('token-form').hidden = false;
+  $('token').focus();
+}
+
 function toggleFull() {
   if (document.fullscreenElement) document.exitFullscreen();
   else $('stage').requestFullscreen?.().catch(() => say('This browser does not allow full screen here.'));
@@ -171,6 +221,14 @@ $('stop').onclick = stop;
 $('neutral').onclick = () => session?.send({ type: 'neutral' });
 $('mirror').onclick = toggleMirror;
 $('full').onclick = toggleFull;
+$('speak').onclick = toggleMicrophone;
+$('share').onclick = share;
+$('token-form').onsubmit = (event) => {
+  event.preventDefault();
+  token.value = $('token').value.trim();
+  $('token-form').hidden = true;
+  say();
+};
 $('file').onchange = () => upload($('file').files[0]);
 $('gain').oninput = () => {
   $('gain-value').textContent = Number($('gain').value).toFixed(1);
@@ -194,5 +252,6 @@ addEventListener('keydown', (event) => {
 // A reload or a closed tab leaves no session behind.
 addEventListener('pagehide', () => session?.close());
 
+token.fromAddress();
 setState('idle');
 portraits.load().catch(() => say('The server does not answer. Is it still running? Reload the page once it is.'));

@@ -1,8 +1,8 @@
 // The portraits to choose from: samples of the server, and one's own picture.
-import { getJson } from './session.js';
+import { request } from './api.js';
 
 export class Portraits {
-  #grid; #own = null; #chosen = null;
+  #grid; #own = null; #chosen = null; #pictures = {};
 
   constructor(grid, onChoose) {
     this.#grid = grid;
@@ -11,15 +11,18 @@ export class Portraits {
 
   get chosen() { return this.#chosen; }
 
+  // The address of the chosen portrait's picture.
+  get picture() { return this.#pictures[this.#chosen]; }
+
   async load() {
-    const { identities, default: first } = await getJson(await fetch('identities'));
+    const { identities, default: first } = await (await request('identities')).json();
     for (const { id, name } of identities) this.#add(id, name, `identities/${id}`);
     this.#select(first);
   }
 
   // Uploads a picture and chooses it; throws with the server's sentence where it cannot be used.
   async upload(file) {
-    const { id } = await getJson(await fetch('identities', { method: 'POST', body: file }));
+    const { id } = await (await request('identities', { method: 'POST', body: file })).json();
     this.#grid.querySelector('[data-own]')?.remove();
     this.#own = file;
     this.#add(id, 'You chose', `identities/${id}`).dataset.own = '';
@@ -32,6 +35,7 @@ export class Portraits {
   }
 
   #add(id, name, source) {
+    this.#pictures[id] = source;
     const label = document.createElement('label');
     label.className = 'face';
     const input = Object.assign(document.createElement('input'), { type: 'radio', name: 'portrait', value: id });

@@ -1,47 +1,30 @@
 // One connection to the server: camera up, avatar down, control channel beside it. Reports through callbacks and
 // leaves every decision about trying again to its owner.
-
-export class ServerError extends Error {}
-
-export async function getJson(response) {
-  let body = {};
-  try { body = await response.json(); } catch { /* not ours: a proxy's page, perhaps */ }
-  if (!response.ok) throw new ServerError(body.error ?? `The server answered ${response.status}.`);
-  return body;
-}
+import { iceServers, leave, negotiate, newestFirst, onLost, request, token } from './api.js';
 
 export class Session {
-  #pc; #socket; #location; #closed = false; #before = {};
+  #pc; #socket; #location; #sound; #closed = false; #before = {};
 
   constructor({ onTrack, onStatus, onError, onLost }) {
     Object.assign(this, { onTrack, onStatus, onError, onLost });
   }
 
   async open(camera, portrait) {
-    const pc = this.#pc = new RTCPeerConnection({ iceServers: [] });
+    const pc = this.#pc = new RTCPeerConnection({ iceServers: await iceServers('session') });
     const [track] = camera.getVideoTracks();
     track.contentHint = 'motion';
     const transceiver = pc.addTransceiver(track, { direction: 'sendrecv', streams: [camera] });
+    // Silent until the microphone is switched on; what it says goes to viewers, not back here.
+    this.#sound = pc.addTransceiver('audio', { direction: 'sendonly' });
     pc.ontrack = ({ track, receiver }) => {
-      // The newest frame, not the smoothest: it halves the delay on a good line.
-      if ('jitterBufferTarget' in receiver) receiver.jitterBufferTarget = 0;
+      newestFirst(receiver);
       this.onTrack(new MediaStream([track]));
     };
-    pc.onconnectionstatechange = () => {
-      if (pc.connectionState === 'failed') this.#lost();
-      if (pc.connectionState === 'disconnected') {
-        setTimeout(() => { if (pc.connectionState === 'disconnected') this.#lost(); }, 3000);
-      }
-    };
-    await pc.setLocalDescription(await pc.createOffer());
-    await gathered(pc);
-    const response = await fetch(`session?portrait=${encodeURIComponent(portrait)}`, {
-      method: 'POST', headers: { 'Content-Type': 'application/sdp' }, body: pc.localDescription.sdp,
-    });
-    if (!response.ok) await getJson(response);
-    this.#location = response.headers.get('Location');
+    onLost(pc, () => this.#lost());
+    const { location, answer } = await negotiate(pc, `session?portrait=${encodeURIComponent(portrait)}`);
+    this.#location = location;
     if (this.#closed) return this.#leave();
-    await pc.setRemoteDescription({ type: 'answer', sdp: await response.text() });
+    await pc.setRemoteDescription({ type: 'answer', sdp: answer });
     try {
       const parameters = transceiver.sender.getParameters();
       parameters.degradationPreference = 'maintain-resolution';
@@ -49,11 +32,24 @@ export class Session {
       for (const encoding of parameters.encodings) encoding.maxBitrate = 700_000;
       await transceiver.sender.setParameters(parameters);
     } catch { /* only a preference */ }
-    this.#control(this.#location.split('/').pop());
+    this.#control(this.#key);
   }
+
+  get #key() { return this.#location.split('/').pop(); }
 
   send(message) {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  // Let viewers hear a microphone's track; null for silence.
+  async speak(track) {
+    await this.#sound.sender.replaceTrack(track);
+  }
+
+  // An address for viewers, and for OBS as a browser source.
+  async link() {
+    const { path } = await (await request(`links/${this.#key}`, { method: 'POST' })).json();
+    return new URL(path.slice(1), new URL('.', location.href)).href;
   }
 
   // Milliseconds a frame spends on the line and in the browser: round trip and jitter buffer of the last second.
@@ -85,9 +81,13 @@ export class Session {
       const message = JSON.parse(data);
       if (message.type === 'status') this.onStatus(message);
       if (message.type === 'error') this.onError(message.message);
+      if (message.type === 'reconnect') this.#lost(); // the server is about to stop: the next one takes over
     };
     socket.onclose = () => this.#lost();
-    return new Promise((resolve) => { socket.onopen = resolve; }).then(() => this.onOpen?.());
+    socket.onopen = () => {
+      if (token.value) this.send({ type: 'token', value: token.value });
+      this.onOpen?.();
+    };
   }
 
   #lost() {
@@ -99,16 +99,6 @@ export class Session {
   #leave() {
     this.#pc?.close();
     if (this.#socket) { this.#socket.onclose = null; this.#socket.close(); }
-    // keepalive: the request outlives the page when it is being left.
-    if (this.#location) fetch(this.#location, { method: 'DELETE', keepalive: true }).catch(() => {});
+    leave(this.#location);
   }
-}
-
-// The whole offer in one request: wait for the candidates, but never long for a slow network card.
-function gathered(pc) {
-  if (pc.iceGatheringState === 'complete') return Promise.resolve();
-  return new Promise((resolve) => {
-    pc.addEventListener('icegatheringstatechange', () => pc.iceGatheringState === 'complete' && resolve());
-    setTimeout(resolve, 1500);
-  });
 }

@@ -12,9 +12,9 @@ def page() -> str:
     lines = [
         "# Settings of `avatar-stream serve`",
         "",
-        "Made by `python scripts/settings_page.py` from `avatar_stream/settings.py`. Every limit is checked before what",
-        "it limits is parsed. The environment may bring two secrets: `AVATAR_STREAM_TOKEN`, a token with all scopes, and",
-        "`AVATAR_STREAM_TURN_SECRET`.",
+        "Made by `python scripts/settings_page.py` from `avatar_stream/settings.py`. Every limit is checked before",
+        "what it limits is parsed. The environment may bring two secrets: `AVATAR_STREAM_TOKEN`, a token with all",
+        "scopes, and `AVATAR_STREAM_TURN_SECRET`.",
     ]
     group = None
     for one in settings_fields():

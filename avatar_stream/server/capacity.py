@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 FRAMES: Final = 30
 WARM: Final = 6
-USED: Final = 0.85  # of the machine that sessions may take: the rest is for signalling and for bad moments
+USED: Final = 0.9  # of the machine that sessions may take: the rest is for signalling and for bad moments
 PACKETS: Final = 0.2  # cores for a session's packets and decoding, which aiortc handles in Python (measured)
 
 

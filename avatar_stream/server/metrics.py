@@ -54,6 +54,7 @@ class Metrics:
         )
         self._capacity = Gauge("avatar_capacity", "Sessions this machine takes", registry=registry)
         self._lag = Gauge("avatar_event_loop_lag_seconds", "How late the event loop last was", registry=registry)
+        self._tasks = Gauge("avatar_tasks", "asyncio tasks", registry=registry)
         self._engine = Gauge("avatar_engine", "1 for the engine in use", ["engine"], registry=registry)
 
     def text(self) -> bytes:
@@ -116,9 +117,10 @@ class Metrics:
             self._rungs.labels(rung).set_function(count)
         self._capacity.set_function(capacity)
 
-    def lagged(self, seconds: float) -> None:
-        """The event loop came so much too late."""
-        self._lag.set(seconds)
+    def looped(self, late: float, tasks: int) -> None:
+        """The event loop came ``late`` seconds late and has so many tasks."""
+        self._lag.set(late)
+        self._tasks.set(tasks)
 
     def runs_on(self, engine: str) -> None:
         """The engine in use."""

@@ -27,7 +27,7 @@ async def watch(server: "Server") -> None:
     while True:
         due = time.monotonic() + ROUND
         await asyncio.sleep(ROUND)
-        server.metrics.lagged(time.monotonic() - due)
+        server.metrics.looped(time.monotonic() - due, len(asyncio.all_tasks()))
         networks, sessions = server.networks, server.sessions
         if networks is not None:
             networks.watch(server.settings.watchdog)

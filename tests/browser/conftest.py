@@ -31,7 +31,7 @@ FAKE_CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-st
 class RunningServer:
     """``avatar-stream serve`` on a free port."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, **environment: str) -> None:
         command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", "--frame-marks", *flags]
         began = time.monotonic()
         self.process = subprocess.Popen(
@@ -39,7 +39,7 @@ class RunningServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
         )
         self.errors: list[str] = []
         threading.Thread(target=self._read_errors, daemon=True).start()

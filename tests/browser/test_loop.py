@@ -169,6 +169,75 @@ def test_change_portrait_and_upload_while_live(browser: Any, server: RunningServ
     page.context.close()
 
 
+def test_viewers_watch_by_a_link(browser: Any, server: RunningServer, tmp_path: Path) -> None:
+    page = open_page(browser, server, permissions=["camera", "microphone", "clipboard-write"])
+    start(page)
+    page.click("#speak")
+    page.wait_for_selector("#speak[aria-pressed=true]")
+    page.click("#share")
+    page.wait_for_selector("#link:not([hidden])")
+    link = page.input_value("#link")
+    assert link.startswith(f"{server.url}view/")
+    viewer = page.context.new_page()
+    viewer.goto(link)
+    viewer.wait_for_selector("body[data-state=live]")
+    viewer.wait_for_timeout(2500)
+    viewer.screenshot(path=str(tmp_path / "view.png"))
+    kinds = viewer.evaluate("document.getElementById('avatar').srcObject.getTracks().map((t) => t.kind).sort()")
+    assert kinds == ["audio", "video"]
+    assert viewer.evaluate("document.getElementById('avatar').videoWidth") == 384
+    assert page.inner_text("#viewers") == "1"
+    # The driver leaves: the viewer is told, and sees the next session of that name by itself.
+    page.click("#stop")
+    viewer.wait_for_selector("body[data-state=connecting]")
+    viewer.wait_for_selector("#state:has-text('Nobody')")
+    page.context.close()
+    wait_for_sessions(server, 0)
+    assert page.faults == []
+
+
+def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
+    secret = "a-token-of-more-than-twenty-characters"
+    guarded = RunningServer(AVATAR_STREAM_TOKEN=secret)
+    running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
+    page = open_page(running, guarded)
+    page.click("#start")
+    page.wait_for_selector("#token-form:not([hidden])")
+    assert "wants a token" in page.inner_text("#alert")
+    page.screenshot(path=str(tmp_path / "token.png"))
+    page.fill("#token", "not the one")
+    page.click("#token-form button")
+    page.click("#start")
+    page.wait_for_selector("#token-form:not([hidden])")
+    assert "not known" in page.inner_text("#alert")
+    page.fill("#token", secret)
+    page.click("#token-form button")
+    start(page)
+    page.click("#share")
+    page.wait_for_selector("#link:not([hidden])")
+    link = page.input_value("#link")
+    # Who has only the link may watch, and nothing else.
+    other = running.new_context()
+    viewer = other.new_page()
+    viewer.goto(link)
+    viewer.wait_for_selector("body[data-state=live]")
+    assert "#" not in viewer.url
+    stranger = running.new_context().new_page()
+    stranger.goto(link.split("#")[0])
+    stranger.wait_for_selector("body[data-state=refused]")
+    status = page.context.new_page()
+    status.goto(guarded.url + "status#" + secret)
+    status.wait_for_selector("#rows tr")
+    status.wait_for_timeout(2500)
+    assert "live" in status.inner_text("#rows")
+    status.set_viewport_size({"width": 1000, "height": 420})
+    status.screenshot(path=str(tmp_path / "status.png"))
+    assert page.faults == []
+    running.close()
+    guarded.stop()
+    assert not [line for line in guarded.errors if secret in line or "Traceback" in line]
+
+
 def test_server_full_is_said(browser: Any, server: RunningServer) -> None:
     pages = [open_page(browser, server) for _ in range(2)]
     for page in pages:

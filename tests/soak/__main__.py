@@ -1,0 +1,47 @@
+"""The load and fault bench: ``python -m tests.soak load | line | cycles | attacks | soak [--json] [options]``.
+
+``load``     N sessions side by side, up to one more than the server lets in
+``line``     one session on a bad line: 5 % loss and 100 ms
+``cycles``   connect and disconnect many times: memory, descriptors, threads and tasks
+``attacks``  what must be refused at once while a session goes on
+``soak``     sessions for an hour, clients killed and started again meanwhile; draws soak.png
+"""
+
+import argparse
+import json
+import sys
+
+from tests.soak import attacks, endurance, loads
+
+COMMANDS = {
+    "load": loads.load,
+    "line": loads.line,
+    "cycles": endurance.cycles,
+    "attacks": attacks.attacks,
+    "soak": endurance.soak,
+}
+
+
+def main() -> int:
+    """The exit code is 1 where something did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("--sessions", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--loss", type=float, default=0.05)
+    parser.add_argument("--delay", type=float, default=0.1, help="seconds, each way")
+    parser.add_argument("--jitter", type=float, default=0.01)
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    report = COMMANDS[arguments.command](arguments)
+    print(json.dumps(report, indent=1) if arguments.json else report.pop("text", json.dumps(report, indent=1)))
+    for sentence in report.get("failed", []):
+        print(f"did not hold: {sentence}", file=sys.stderr)
+    return bool(report.get("failed"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

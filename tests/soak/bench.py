@@ -1,0 +1,151 @@
+"""The server process under test, its clients, and what is measured of both."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+
+from avatar_stream.server.run import TOKEN_VARIABLE
+
+
+class ServerProcess:
+    """``avatar-stream serve`` on a free port, and a sampler of what it takes."""
+
+    def __init__(self, *flags: str) -> None:
+        command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", "--frame-marks", *flags]
+        environment = {k: v for k, v in os.environ.items() if k != TOKEN_VARIABLE}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        self.errors: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+        assert self.process.stdout
+        found = re.search(r"http://localhost:(\d+)", self.process.stdout.readline())
+        if not found:
+            raise SystemExit(f"the server did not start: {''.join(self.errors)}")
+        self.url = f"http://localhost:{found[1]}"
+        self._watched = psutil.Process(self.process.pid)
+
+    def wait_ready(self) -> None:
+        """Until it says so, and has measured the machine."""
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            status = self.status()
+            if httpx.get(self.url + "/readyz").status_code == 200 and status["measured"]:
+                return
+            time.sleep(0.2)
+        raise SystemExit("the server did not get ready")
+
+    def status(self) -> dict[str, Any]:
+        """``/status``."""
+        said: dict[str, Any] = httpx.get(self.url + "/status", headers={"Accept": "application/json"}).json()
+        return said
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        lines = httpx.get(self.url + "/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}(\{{| )", line))
+
+    def sample(self) -> dict[str, float]:
+        """Memory in MB, descriptors, threads, processor seconds, sessions."""
+        with self._watched.oneshot():
+            times = self._watched.cpu_times()
+            return {
+                "at": time.monotonic(),
+                "memory_mb": self._watched.memory_info().rss / 1e6,
+                "descriptors": self._watched.num_fds(),
+                "threads": self._watched.num_threads(),
+                "processor_s": times.user + times.system,
+            }
+
+    def tracebacks(self) -> int:
+        """Unhandled errors in its log."""
+        return sum("Traceback" in line for line in self.errors)
+
+    def stop(self) -> float:
+        """Ask it to stop; the seconds that took."""
+        began = time.monotonic()
+        self.process.terminate()
+        try:
+            self.process.wait(40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        return time.monotonic() - began
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.errors.append(line)
+
+
+@dataclass
+class Client:
+    """A client process and what it has said."""
+
+    process: "subprocess.Popen[str]"
+    status: int = 0
+    answered: float = 0.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, url: str, *flags: str) -> "Client":
+        """Start one; its answer is waited for with :meth:`wait_answer`."""
+        command = [sys.executable, "-m", "tests.soak.client", url, *flags]
+        made = cls(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+        threading.Thread(target=made._read, daemon=True).start()
+        return made
+
+    def wait_answer(self, seconds: float = 60) -> int:
+        """The status its offer got."""
+        until = time.monotonic() + seconds
+        while not self.status and time.monotonic() < until and self.process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.05)
+        return self.status
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            row = json.loads(line)
+            if "status" in row:
+                self.status, self.answered = row["status"], row["answered"]
+            else:
+                self.rows.append(row | {"at": time.monotonic()})
+
+    def figures(self, since: float = 0.0, until: float = float("inf")) -> dict[str, float]:
+        """New pictures a second and delays in ms over the rows of that time."""
+        rows = [row for row in self.rows if since <= row["at"] <= until]
+        delays = [delay for row in rows for delay in row["delays"]]
+        p50, p95 = (np.percentile(delays, [50, 95]) * 1e3).round() if delays else (float("nan"),) * 2
+        return {
+            "fps": round(sum(row["new"] for row in rows) / max(len(rows), 1), 1),
+            "p50_ms": float(p50),
+            "p95_ms": float(p95),
+        }
+
+
+def stop_all(clients: Sequence[Client]) -> None:
+    """End clients that still run."""
+    for client in clients:
+        if client.process.poll() is None:
+            client.process.terminate()
+    for client in clients:
+        client.process.wait(20)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of equal keys, for a person."""
+    names = list(rows[0])
+    lines = [names] + [[str(row[name]) for name in names] for row in rows]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(names))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)

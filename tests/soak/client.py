@@ -1,0 +1,158 @@
+"""One client of the bench, in a process of its own: numbered camera up, avatar down, one JSON line a second.
+
+``python -m tests.soak.client URL [--role both|view] [--loss 0.05] [--delay 0.1] [--jitter 0.02] [--seconds 30]``
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+import time
+from typing import Any
+
+import httpx
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
+
+from avatar_stream.media.encode import CLOCK, VideoEncoder
+from avatar_stream.media.marks import BITS, read_mark
+from tests.soak.numbered import numbered_frames
+from tests.soak.relay import Relay
+
+RATE = 25
+KEY = 50  # frames from one key frame to the next, as OBS would be set: a lost picture is over in two seconds
+
+
+class EncodedCamera(MediaStreamTrack):
+    """The sample clip, numbered and encoded beforehand: the bench is to load the server, not itself."""
+
+    kind = "video"
+
+    def __init__(self, packets: list[Any] | None = None) -> None:
+        """``packets`` are those of another one, to spare the encoding."""
+        super().__init__()
+        self.packets = packets or _encoded()
+        self.shown: dict[int, float] = {}
+        self._count = 0
+        self._began: float | None = None
+
+    async def recv(self) -> Any:
+        """The next packet, when it is due."""
+        if self.readyState != "live":
+            raise MediaStreamError
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        await asyncio.sleep(max(0.0, self._began + self._count / RATE - now))
+        number = self._count % len(self.packets)
+        packet = self.packets[number]
+        packet.pts = round((time.monotonic() - self._began) * CLOCK)
+        self.shown[number] = time.monotonic()
+        self._count += 1
+        return packet
+
+
+def _encoded() -> list[Any]:
+    encoder = VideoEncoder("VP8", RATE)
+    encoder.bitrate = 700_000
+    frames = enumerate(numbered_frames())
+    return [packet for n, frame in frames for packet in encoder.encode(frame, n, key=n % KEY == 0)]
+
+
+class Watch:
+    """Counts new pictures and their delays by the numbers in them."""
+
+    def __init__(self, camera: EncodedCamera | None) -> None:
+        self._camera = camera
+        self._last = -1
+        self.new = 0
+        self.pictures = 0
+        self.delays: list[float] = []
+
+    async def run(self, track: Any) -> None:
+        """Until the track ends."""
+        while True:
+            try:
+                frame = await track.recv()
+            except MediaStreamError:
+                return
+            self.pictures += 1
+            number = read_mark(frame.to_ndarray(format="rgb24"))
+            if number is None or number == self._last:
+                continue
+            self._last = number
+            self.new += 1
+            if self._camera and number in self._camera.shown:
+                self.delays.append(time.monotonic() - self._camera.shown[number])
+
+    def take(self) -> dict[str, Any]:
+        """What has come since the last time."""
+        said = {"new": self.new, "pictures": self.pictures, "delays": [round(d, 4) for d in self.delays]}
+        self.new, self.pictures, self.delays = 0, 0, []
+        return said
+
+
+async def connect(arguments: argparse.Namespace, pc: RTCPeerConnection, relay: Relay | None) -> httpx.Response:
+    """Offer by HTTP and take the answer, through the relay where there is one."""
+    await pc.setLocalDescription(await pc.createOffer())
+    offer = pc.localDescription.sdp
+    if relay is not None:
+        # The server is to meet the relay only: it learns the relay's address from the checks that come through it.
+        offer = re.sub(r"^a=candidate:[^\r\n]*\r\n", "", offer, flags=re.MULTILINE)
+    async with httpx.AsyncClient(timeout=20) as client:
+        response = await client.post(arguments.url, content=offer, headers={"Content-Type": "application/sdp"})
+    if response.status_code == 201:
+        answer = response.text if relay is None else await relay.lead(response.text)
+        await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+    return response
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Connect, report every second, leave (unless told to vanish)."""
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    camera = EncodedCamera() if arguments.role == "both" else None
+    pc.addTransceiver(camera or "video", direction="sendrecv" if camera else "recvonly")
+    watch, tracks = Watch(camera), []
+    pc.on("track", lambda track: tracks.append(asyncio.ensure_future(watch.run(track))))
+    lossy = arguments.loss or arguments.delay or arguments.jitter
+    relay = Relay(arguments.loss, arguments.delay, arguments.jitter) if lossy else None
+    began = time.monotonic()
+    response = await connect(arguments, pc, relay)
+    tell({"status": response.status_code, "answered": round(time.monotonic() - began, 3)})
+    if response.status_code != 201:
+        return 3
+    end = time.monotonic() + arguments.seconds
+    while time.monotonic() < end and pc.connectionState not in ("closed", "failed"):
+        await asyncio.sleep(1)
+        tell(watch.take() | {"state": pc.connectionState})
+    if not arguments.vanish:
+        async with httpx.AsyncClient() as client:
+            await client.delete(httpx.URL(arguments.url).join(response.headers["location"]))
+        await pc.close()
+    if relay is not None:
+        relay.close()
+    return 0
+
+
+def tell(line: dict[str, Any]) -> None:
+    """One line for the bench."""
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--role", choices=("both", "view"), default="both")
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--loss", type=float, default=0, help="share of packets lost, each way")
+    parser.add_argument("--delay", type=float, default=0, help="seconds, each way")
+    parser.add_argument("--jitter", type=float, default=0, help="seconds more at most, so that packets overtake")
+    parser.add_argument("--vanish", action="store_true", help="leave without a word")
+    return asyncio.run(run(parser.parse_args()))
+
+
+assert BITS == 11  # numbers wrap where numbered_frames ends
+if __name__ == "__main__":
+    sys.exit(main())

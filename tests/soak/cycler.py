@@ -1,0 +1,54 @@
+"""Connects and leaves many times, one JSON line each: ``python -m tests.soak.cycler URL COUNT``.
+
+Every second visit leaves with a DELETE, the others by closing the connection only.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+import httpx
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+
+from tests.soak.client import EncodedCamera
+
+PICTURES = 3
+
+
+async def cycle(url: str, camera: EncodedCamera, number: int) -> None:
+    """One visit."""
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    avatar: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    pc.on("track", lambda track: avatar.set_result(track))
+    pc.addTransceiver(camera, direction="sendrecv")
+    await pc.setLocalDescription(await pc.createOffer())
+    began = time.monotonic()
+    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        while True:
+            response = await client.post(
+                "/session", content=pc.localDescription.sdp, headers={"Content-Type": "application/sdp"}
+            )
+            if response.status_code != 503:
+                break
+            await asyncio.sleep(0.1)  # the one before has not quite gone
+        await pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
+        track = await avatar
+        for _ in range(PICTURES):
+            await asyncio.wait_for(track.recv(), 20)
+        print(json.dumps({"cycle": number, "seconds": round(time.monotonic() - began, 2)}), flush=True)
+        if number % 2:
+            await client.delete(response.headers["location"])
+    await pc.close()
+
+
+async def run(url: str, count: int) -> None:
+    """``count`` visits, one after the other."""
+    packets = EncodedCamera().packets
+    for number in range(count):
+        await cycle(url, EncodedCamera(packets), number)
+
+
+if __name__ == "__main__":
+    asyncio.run(run(sys.argv[1], int(sys.argv[2])))

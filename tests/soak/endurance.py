@@ -1,0 +1,121 @@
+"""What an hour, or five hundred visits, leaves behind in a server."""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from tests.soak.bench import Client, ServerProcess, stop_all, table
+
+FIRST = 50  # cycles in which caches may fill
+GROWTH = 0.02
+LOOK = 10  # cycles between samples
+
+
+def cycles(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Visit ``--count`` times; memory, descriptors, threads and tasks must stay as they were after the first 50."""
+    server = ServerProcess("--engine", arguments.engine)
+    server.wait_ready()
+    visits = subprocess.Popen(
+        [sys.executable, "-m", "tests.soak.cycler", server.url, str(arguments.count)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    rows: list[dict[str, Any]] = []
+    done = 0
+    assert visits.stdout
+    for text in visits.stdout:
+        done = json.loads(text)["cycle"] + 1
+        if done % LOOK == 0:
+            rows.append({"cycles": done} | _taken(server))
+    time.sleep(3)
+    tracebacks = server.tracebacks()
+    server.stop()
+    failed = [] if done == arguments.count else [f"only {done} of {arguments.count} visits worked"]
+    if tracebacks:
+        failed.append(f"{tracebacks} unhandled errors in the log")
+    early = [row for row in rows if FIRST <= row["cycles"] < FIRST + 50]
+    late = rows[-5:]
+    growth = {}
+    for name in ("memory_mb", "descriptors", "threads", "tasks"):
+        before, after = (float(np.median([row[name] for row in part])) for part in (early or rows, late))
+        growth[name] = round(after / before - 1, 4)
+        if growth[name] > GROWTH and after - before >= 2:
+            failed.append(f"{name} grew from {before:g} to {after:g}")
+    shown = rows[:: max(1, len(rows) // 10)] + rows[-1:]
+    return {"rows": rows, "growth": growth, "failed": failed, "text": f"{table(shown)}\ngrowth: {growth}"}
+
+
+def soak(arguments: argparse.Namespace) -> dict[str, Any]:
+    """``--sessions`` sessions for ``--minutes``; now and then a client is killed and one comes. Draws a picture."""
+    server = ServerProcess("--engine", arguments.engine, "--sessions", str(arguments.sessions + 1))
+    server.wait_ready()
+    chance, clients = random.Random(3), []
+    url = server.url + "/session"
+    rows: list[dict[str, Any]] = []
+    began = last = time.monotonic()
+    killed = 0
+    for _ in range(arguments.sessions):
+        clients.append(Client.start(url, "--seconds", "1000000"))
+    while time.monotonic() - began < 60 * arguments.minutes:
+        time.sleep(10)
+        if chance.random() < 0.1:
+            victim = chance.randrange(len(clients))
+            clients[victim].process.kill()
+            killed += 1
+            clients[victim] = Client.start(url, "--seconds", "1000000", "--vanish")
+        now = time.monotonic()
+        figures = [client.figures(last, now) for client in clients]
+        rows.append(
+            {"minutes": round((now - began) / 60, 2)}
+            | _taken(server)
+            | {"fps": min(one["fps"] for one in figures), "p95_ms": max(one["p95_ms"] for one in figures)}
+        )
+        last = now
+    stop_all(clients)
+    tracebacks, stopped = server.tracebacks(), server.stop()
+    picture = _draw(rows)
+    failed = [f"{tracebacks} unhandled errors in the log"] if tracebacks else []
+    early, late = rows[len(rows) // 6 : len(rows) // 3], rows[-len(rows) // 6 :]
+    growth = {
+        name: round(float(np.median([r[name] for r in late]) / np.median([r[name] for r in early])) - 1, 4)
+        for name in ("memory_mb", "descriptors", "threads", "tasks")
+    }
+    if growth["memory_mb"] > 0.05:
+        failed.append(f"memory grew by {growth['memory_mb']:.1%}")
+    shown = rows[:: max(1, len(rows) // 12)]
+    text = f"{table(shown)}\ngrowth: {growth}; {killed} clients killed; stopped in {stopped:.1f} s; {picture}"
+    return {"rows": rows, "growth": growth, "killed": killed, "failed": failed, "text": text}
+
+
+def _taken(server: ServerProcess) -> dict[str, Any]:
+    sample = server.sample()
+    return {
+        "memory_mb": round(sample["memory_mb"], 1),
+        "descriptors": int(sample["descriptors"]),
+        "threads": int(sample["threads"]),
+        "tasks": int(server.metric("avatar_tasks")),
+    }
+
+
+def _draw(rows: list[dict[str, Any]]) -> str:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    names = ("memory_mb", "descriptors", "tasks", "fps", "p95_ms")
+    figure, axes = pyplot.subplots(len(names), 1, sharex=True, figsize=(9, 9))
+    for name, axis in zip(names, axes, strict=True):
+        axis.plot([row["minutes"] for row in rows], [row[name] for row in rows])
+        axis.set_ylabel(name)
+        axis.set_ylim(bottom=0)
+    axes[-1].set_xlabel("minutes")
+    figure.savefig("soak.png", dpi=80, bbox_inches="tight")
+    return "soak.png"

@@ -1,0 +1,80 @@
+"""How a server does with more and more sessions, and on a bad line."""
+
+import argparse
+import time
+from typing import Any
+
+from tests.soak.bench import Client, ServerProcess, stop_all, table
+
+SETTLE = 6.0  # seconds after a start that are not counted
+
+
+def load(arguments: argparse.Namespace) -> dict[str, Any]:
+    """One session, then one more, until the server refuses; each step is measured for ``--seconds``."""
+    server = ServerProcess("--engine", arguments.engine)
+    server.wait_ready()
+    clients: list[Client] = []
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    try:
+        while True:
+            client = Client.start(server.url + "/session", "--seconds", "100000")
+            if client.wait_answer() != 201:
+                if client.status != 503:
+                    failed.append(f"one session more got {client.status}, not 503")
+                break
+            clients.append(client)
+            rows.append(_measure(server, clients, arguments.seconds))
+        # The one that was turned away: did anybody notice?
+        again = _measure(server, clients, arguments.seconds)
+        if clients and again["fps"] < 0.9 * rows[-1]["fps"]:
+            failed.append(f"{rows[-1]['fps']} pictures a second became {again['fps']} when one more was refused")
+        rows.append(again | {"sessions": f"{len(clients)} and one refused"})
+        capacity = server.status()["capacity"]
+        if len(clients) != capacity:
+            failed.append(f"{len(clients)} sessions were let in where {capacity} fit")
+    finally:
+        stop_all(clients)
+        server.stop()
+    return {"rows": rows, "capacity": capacity, "failed": failed, "text": table(rows)}
+
+
+def _measure(server: ServerProcess, clients: list[Client], seconds: float) -> dict[str, Any]:
+    time.sleep(SETTLE)
+    since, before = time.monotonic(), server.sample()
+    time.sleep(seconds)
+    after = server.sample()
+    figures = [client.figures(since) for client in clients]
+    rungs = sorted({str(row["rung"]) for row in server.status()["sessions"]})
+    return {
+        "sessions": len(clients),
+        "fps": min(one["fps"] for one in figures),
+        "p50_ms": max(one["p50_ms"] for one in figures),
+        "p95_ms": max(one["p95_ms"] for one in figures),
+        "processors": round((after["processor_s"] - before["processor_s"]) / (after["at"] - before["at"]), 2),
+        "memory_mb": round(after["memory_mb"]),
+        "rungs": "/".join(rungs),
+    }
+
+
+def line(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The same session on a good line and on a bad one."""
+    server = ServerProcess("--engine", arguments.engine)
+    server.wait_ready()
+    rows: list[dict[str, Any]] = []
+    bad = ("--loss", str(arguments.loss), "--delay", str(arguments.delay), "--jitter", str(arguments.jitter))
+    named = f"{arguments.loss:.0%} lost, {arguments.delay * 1e3:.0f} ms each way"
+    for name, flags in (("good", ()), (named, bad)):
+        client = Client.start(server.url + "/session", "--seconds", "100000", *flags)
+        client.wait_answer()
+        time.sleep(SETTLE)
+        since = time.monotonic()
+        time.sleep(arguments.seconds)
+        rows.append({"line": name} | client.figures(since) | {"state": client.rows[-1]["state"]})
+        stop_all([client])
+        time.sleep(1)
+    server.stop()
+    failed = []
+    if not rows[1]["p95_ms"] < 600:
+        failed.append(f"p95 of {rows[1]['p95_ms']} ms on the bad line, 600 are allowed")
+    return {"rows": rows, "failed": failed, "text": table(rows)}
