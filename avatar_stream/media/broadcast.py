@@ -10,9 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import av
-from aiortc import MediaStreamTrack, RTCRtpSender
+from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
-from aiortc.rtp import RTCP_PSFB_APP, RTCP_PSFB_FIR, RTCP_PSFB_PLI, RtcpPsfbPacket, unpack_remb_fci
 
 from avatar_stream.media.encode import AUDIO_RATE, CLOCK, HIGHEST, LOWEST, OpusEncoder, Packet, VideoEncoder
 
@@ -74,29 +73,6 @@ class Feed(MediaStreamTrack):
         """End; who waits for a packet is told."""
         super().stop()
         self._more.set()
-
-
-def listen_to_feedback(sender: RTCRtpSender, feed: Feed) -> None:
-    """Let a peer's RTCP reach its feed: lost pictures (PLI, FIR, RFC 4585 and 5104) and its bit rate (REMB).
-
-    aiortc gives them to the encoder it would have made itself and has no other way to hear of them.
-    """
-    handle = sender._handle_rtcp_packet
-
-    async def listen(packet: Any) -> None:
-        if isinstance(packet, RtcpPsfbPacket):
-            if packet.fmt in (RTCP_PSFB_PLI, RTCP_PSFB_FIR):
-                feed.wants_key = True
-            elif packet.fmt == RTCP_PSFB_APP:
-                try:
-                    bitrate, ssrcs = unpack_remb_fci(packet.fci)
-                    if sender._ssrc in ssrcs:
-                        feed.bitrate = bitrate
-                except ValueError:
-                    pass
-        await handle(packet)
-
-    sender._handle_rtcp_packet = listen  # type: ignore[method-assign]
 
 
 class Broadcast:

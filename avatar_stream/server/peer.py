@@ -12,7 +12,8 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import candidate_from_sdp
 
 from avatar_stream.errors import BadInput, BadOffer
-from avatar_stream.media.broadcast import Broadcast, Feed, listen_to_feedback
+from avatar_stream.media.aiortc_gaps import keep_up, listen_to_feedback
+from avatar_stream.media.broadcast import Broadcast, Feed
 from avatar_stream.server.signalling import (
     Role,
     agreed_codec,
@@ -21,7 +22,7 @@ from avatar_stream.server.signalling import (
     mark_generated,
     without_refused_candidates,
 )
-from avatar_stream.server.trickle import Trickled
+from avatar_stream.server.trickle import Candidates
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -80,15 +81,17 @@ class Peer:
         for sender in pc.getSenders():
             if isinstance(sender.track, Feed):
                 listen_to_feedback(sender, sender.track)
+        for receiver in pc.getReceivers():
+            keep_up(receiver)
         return mark_generated(hint_bitrate(answer) if self.role is not Role.VIEW else answer)
 
-    async def trickle(self, said: Trickled) -> None:
+    async def trickle(self, said: Candidates) -> None:
         """Take in trickled candidates; raises :class:`BadInput` when they are too many."""
-        self._candidates += len(said.candidates)
+        self._candidates += len(said)
         if self._candidates > self._settings.max_candidates:
             raise BadInput(f"more than {self._settings.max_candidates} candidates")
         transceivers = self._pc.getTransceivers()
-        for text, mid in said.candidates:
+        for text, mid in said:
             try:
                 candidate = candidate_from_sdp(text)
             except (ValueError, AssertionError, IndexError):
@@ -97,8 +100,6 @@ class Peer:
             known = [transceiver.mid for transceiver in transceivers]
             candidate.sdpMid = mid if mid in known else known[0]
             await self._pc.addIceCandidate(candidate)
-        if said.complete:
-            await self._pc.addIceCandidate(None)
 
     async def run(self) -> None:
         """Live until the connection is over, then free everything."""

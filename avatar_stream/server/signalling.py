@@ -128,9 +128,17 @@ def allowed_candidate(line: str, private: bool) -> bool:
 
 
 def without_refused_candidates(sdp: str, private: bool) -> str:
-    """``sdp`` with only those of its candidates that :func:`allowed_candidate` lets through."""
-    lines = sdp.splitlines(keepends=True)
-    return "".join(x for x in lines if not x.startswith("a=candidate:") or allowed_candidate(x, private))
+    """``sdp`` with only those of its candidates that :func:`allowed_candidate` lets through.
+
+    It no longer says that these are all: a peer none of whose candidates is left still shows itself by its checks.
+    """
+
+    def kept(line: str) -> bool:
+        if line.startswith("a=candidate:"):
+            return allowed_candidate(line, private)
+        return not line.startswith("a=end-of-candidates")
+
+    return "".join(line for line in sdp.splitlines(keepends=True) if kept(line))
 
 
 def hint_bitrate(sdp: str, *, start: int = 700, minimum: int = 400) -> str:

@@ -1,6 +1,5 @@
 """``PATCH`` on a WHIP or WHEP session: trickled candidates (RFC 8840, RFC 9725 section 4.3). Pure functions."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from avatar_stream.errors import BadInput, NotSupported, PreconditionFailed, PreconditionRequired
@@ -10,12 +9,8 @@ from avatar_stream.settings import Settings
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
 
 
-@dataclass(frozen=True, slots=True)
-class Trickled:
-    """What a fragment brings: candidates, without ``candidate:``, each with its section's ``mid``; and the end."""
-
-    candidates: tuple[tuple[str, str], ...]
-    complete: bool
+Candidates = tuple[tuple[str, str], ...]
+"""Candidates without their ``candidate:``, each with the ``mid`` of its section."""
 
 
 def check_precondition(if_match: str | None, etag: str) -> None:
@@ -30,12 +25,13 @@ def check_precondition(if_match: str | None, etag: str) -> None:
         raise PreconditionFailed("If-Match names another state of this session")
 
 
-def parse_fragment(text: str, username: str, private: bool, limits: Settings) -> Trickled:
+def parse_fragment(text: str, username: str, private: bool, limits: Settings) -> Candidates:
     """The candidates of a fragment that may be used.
 
     ``username`` is the peer's ICE user fragment: another one asks for an ICE restart, which raises
     :class:`NotSupported` (422) and leaves the session as it is. A candidate that names what cannot be reached is
-    dropped without a word, as the standard wants it. Raises :class:`BadInput` for what is no fragment.
+    dropped without a word, as the standard wants it, and so is the end of candidates: what is dropped may not be all
+    there is, and the connection has a clock of its own. Raises :class:`BadInput` for what is no fragment.
     """
     lines = text.splitlines()
     if len(lines) > limits.max_lines:
@@ -48,16 +44,14 @@ def parse_fragment(text: str, username: str, private: bool, limits: Settings) ->
     if said != username:
         raise NotSupported("ICE restart is not supported: open a new session")
     found: list[tuple[str, str]] = []
-    mid, complete = "", False
+    mid = ""
     for line in lines:
         if line.startswith("m="):
             mid = ""
         elif line.startswith("a=mid:"):
             mid = line[6:].strip()
-        elif line.startswith("a=end-of-candidates"):
-            complete = True
         elif line.startswith("a=candidate:"):
             found.append((line.removeprefix("a=candidate:").strip(), mid))
     if len(found) > limits.max_candidates:
         raise BadInput(f"the fragment has more than {limits.max_candidates} candidates")
-    return Trickled(tuple(pair for pair in found if allowed_candidate(pair[0], private)), complete)
+    return tuple(pair for pair in found if allowed_candidate(pair[0], private))

@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--loss", type=float, default=0.05)
-    parser.add_argument("--delay", type=float, default=0.1, help="seconds, each way")
+    parser.add_argument("--delay", type=float, default=0.1, help="seconds, there and back together")
     parser.add_argument("--jitter", type=float, default=0.01)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--json", action="store_true")

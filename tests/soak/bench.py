@@ -101,7 +101,7 @@ class Client:
     def start(cls, url: str, *flags: str) -> "Client":
         """Start one; its answer is waited for with :meth:`wait_answer`."""
         command = [sys.executable, "-m", "tests.soak.client", url, *flags]
-        made = cls(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+        made = cls(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         threading.Thread(target=made._read, daemon=True).start()
         return made
 

@@ -5,8 +5,10 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import re
+import signal
 import sys
 import time
 from typing import Any
@@ -15,6 +17,7 @@ import httpx
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
+from avatar_stream.media.aiortc_gaps import keep_up
 from avatar_stream.media.encode import CLOCK, VideoEncoder
 from avatar_stream.media.marks import BITS, read_mark
 from tests.soak.numbered import numbered_frames
@@ -98,7 +101,7 @@ async def connect(arguments: argparse.Namespace, pc: RTCPeerConnection, relay: R
     offer = pc.localDescription.sdp
     if relay is not None:
         # The server is to meet the relay only: it learns the relay's address from the checks that come through it.
-        offer = re.sub(r"^a=candidate:[^\r\n]*\r\n", "", offer, flags=re.MULTILINE)
+        offer = re.sub(r"^a=(candidate:|end-of-candidates)[^\r\n]*\r\n", "", offer, flags=re.MULTILINE)
     async with httpx.AsyncClient(timeout=20) as client:
         response = await client.post(arguments.url, content=offer, headers={"Content-Type": "application/sdp"})
     if response.status_code == 201:
@@ -114,6 +117,8 @@ async def run(arguments: argparse.Namespace) -> int:
     pc.addTransceiver(camera or "video", direction="sendrecv" if camera else "recvonly")
     watch, tracks = Watch(camera), []
     pc.on("track", lambda track: tracks.append(asyncio.ensure_future(watch.run(track))))
+    for receiver in pc.getReceivers():
+        keep_up(receiver)  # as a browser does
     lossy = arguments.loss or arguments.delay or arguments.jitter
     relay = Relay(arguments.loss, arguments.delay, arguments.jitter) if lossy else None
     began = time.monotonic()
@@ -121,9 +126,12 @@ async def run(arguments: argparse.Namespace) -> int:
     tell({"status": response.status_code, "answered": round(time.monotonic() - began, 3)})
     if response.status_code != 201:
         return 3
+    told_to_stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
     end = time.monotonic() + arguments.seconds
-    while time.monotonic() < end and pc.connectionState not in ("closed", "failed"):
-        await asyncio.sleep(1)
+    while time.monotonic() < end and pc.connectionState not in ("closed", "failed") and not told_to_stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(told_to_stop.wait(), 1)
         tell(watch.take() | {"state": pc.connectionState})
     if not arguments.vanish:
         async with httpx.AsyncClient() as client:

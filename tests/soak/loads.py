@@ -62,11 +62,12 @@ def line(arguments: argparse.Namespace) -> dict[str, Any]:
     server = ServerProcess("--engine", arguments.engine)
     server.wait_ready()
     rows: list[dict[str, Any]] = []
-    bad = ("--loss", str(arguments.loss), "--delay", str(arguments.delay), "--jitter", str(arguments.jitter))
-    named = f"{arguments.loss:.0%} lost, {arguments.delay * 1e3:.0f} ms each way"
+    bad = ("--loss", str(arguments.loss), "--delay", str(arguments.delay / 2), "--jitter", str(arguments.jitter))
+    named = f"{arguments.loss:.0%} lost, {arguments.delay * 1e3:.0f} ms"
     for name, flags in (("good", ()), (named, bad)):
         client = Client.start(server.url + "/session", "--seconds", "100000", *flags)
-        client.wait_answer()
+        if client.wait_answer() != 201:
+            raise SystemExit(f"the client got {client.status}")
         time.sleep(SETTLE)
         since = time.monotonic()
         time.sleep(arguments.seconds)
