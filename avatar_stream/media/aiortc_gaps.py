@@ -89,14 +89,15 @@ def _ssrc(receiver: RTCRtpReceiver, ssrc: int) -> int:
 
 
 def _skip(buffer: Any) -> bool:
-    """Throw away the gap a buffer stands before, and the frame behind it; False if it stands before none."""
-    packets, origin, size = buffer._packets, buffer._origin, buffer.capacity
+    """Go on with the first frame behind the gap whose beginning is there; False if there is none yet."""
+    origin, size = buffer._origin, buffer.capacity
     if origin is None:
         return False
-    ahead = [packets[(origin + k) % size] is not None for k in range(size)]
-    gap = ahead.index(False)
-    behind = next((k for k in range(gap, size) if ahead[k]), None)
-    if behind is None:
-        return False
-    buffer.smart_remove(behind + 1)
-    return True
+    ahead = [buffer._packets[(origin + k) % size] for k in range(size)]
+    gap = ahead.index(None) if None in ahead else size
+    for k in range(gap + 1, size):
+        before, packet = ahead[k - 1], ahead[k]
+        if before is not None and packet is not None and before.timestamp != packet.timestamp:
+            buffer.remove(k)
+            return True
+    return False

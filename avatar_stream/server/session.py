@@ -89,6 +89,8 @@ class Session:
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._ladder = Ladder(1 / settings.fps) if networks else None
         self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
+        self.newest_mark: int | None = None
+        """The number in the newest camera picture, with ``frame_marks``."""
         self._video_at = time.monotonic()
         self._progress = time.monotonic()
         self._complained = 0.0
@@ -262,7 +264,7 @@ class Session:
                 silent = CAMERA_SILENT
                 image = _camera_image(frame)
                 if self.settings.frame_marks:
-                    mark = read_mark(image)
+                    mark = self.newest_mark = read_mark(image)
             except TimeoutError:
                 silent = period
                 arrived = time.monotonic()

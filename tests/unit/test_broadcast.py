@@ -1,0 +1,205 @@
+import asyncio
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc.jitterbuffer import JitterBuffer
+from aiortc.mediastreams import MediaStreamError
+from aiortc.rtp import RTCP_PSFB_APP, RTCP_PSFB_PLI, RtcpPsfbPacket, RtpPacket, pack_remb_fci
+
+from avatar_stream.media import aiortc_gaps, broadcast
+from avatar_stream.media.aiortc_gaps import keep_up, listen_to_feedback
+from avatar_stream.media.broadcast import Broadcast
+from avatar_stream.media.encode import HIGHEST, LOWEST, OpusEncoder, VideoEncoder
+
+
+def picture(level: int, side: int = 128) -> av.VideoFrame:
+    image = np.full((side, side, 3), level, np.uint8)
+    image[32:96, 32:96] = np.random.default_rng(level).integers(0, 255, (64, 64, 3))
+    return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+
+
+@pytest.mark.parametrize("codec", ["VP8", "H264"])
+def test_an_encoder_gives_a_key_frame_when_asked_and_decodes(codec: str) -> None:
+    encoder, decoder = VideoEncoder(codec, 25), av.CodecContext.create("vp8" if codec == "VP8" else "h264", "r")
+    keys, shown = [], 0
+    for number in range(30):
+        for packet in encoder.encode(picture(number), 3600 * number, key=number == 20):
+            assert packet.pts == 3600 * number
+            keys += [number] * packet.is_keyframe
+            shown += len(decoder.decode(av.Packet(bytes(packet))))
+    assert keys == [0, 20]
+    assert shown >= 29
+    assert encoder.encode(picture(1, 256), 999_999)[0].is_keyframe  # a new size is a new start
+
+
+def test_an_encoder_changes_its_rate_only_where_it_is_worth_a_key_frame() -> None:
+    encoder = VideoEncoder("VP8", 25)
+    encoder.encode(picture(1), 0)
+    for rate, key in ((HIGHEST * 0.9, False), (HIGHEST * 0.5, True), (HIGHEST * 0.6, False), (HIGHEST, True)):
+        encoder.bitrate = int(rate)
+        (packet,) = encoder.encode(picture(2), 3600)
+        assert packet.is_keyframe is key, rate
+
+
+def test_opus_packets_are_20_ms() -> None:
+    encoder = OpusEncoder()
+    packets: list[Any] = []
+    for number in range(25):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 960), np.int16), format="s16", layout="stereo")
+        frame.sample_rate = 48_000
+        packets += encoder.encode(frame, 960 * number)
+    assert len(packets) >= 23
+    assert {packet.time_base.denominator for packet in packets} == {48_000}
+
+
+async def test_a_feed_that_falls_behind_goes_on_with_a_key_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcast, "WAITING", 5)
+    monkeypatch.setattr(broadcast, "KEY_PAUSE", 0.1)
+    level = 0
+
+    def newest() -> av.VideoFrame:
+        nonlocal level
+        level = (level + 1) % 200
+        return picture(level)
+
+    sender = Broadcast(newest, 50)
+    quick, slow = sender.open("video", "VP8"), sender.open("video", "VP8")
+    sending = asyncio.create_task(sender.send_pictures())
+    for _ in range(30):
+        await asyncio.wait_for(quick.recv(), 2)
+    assert slow.dropped > 5
+    decoder = av.CodecContext.create("vp8", "r")
+    first = await asyncio.wait_for(slow.recv(), 2)
+    assert decoder.decode(av.Packet(bytes(first)))
+    sending.cancel()
+    sender.leave(slow)
+    slow.stop()
+    while slow._packets:
+        await slow.recv()
+    with pytest.raises(MediaStreamError):
+        await asyncio.wait_for(slow.recv(), 1)
+    sender.close()
+
+
+async def test_one_bad_line_does_not_make_everybodys_picture_bad() -> None:
+    sender = Broadcast(lambda: None, 25)
+    assert sender._bitrate("VP8", [], HIGHEST, 0) == HIGHEST
+    assert sender._bitrate("VP8", [10_000, HIGHEST, HIGHEST], HIGHEST, 0) == HIGHEST
+    assert sender._bitrate("VP8", [10_000, 20_000, HIGHEST], HIGHEST, 0) == LOWEST
+    began = sender._began
+    assert sender._bitrate("VP8", [HIGHEST], LOWEST, began + 1) == LOWEST  # not so soon
+    assert sender._bitrate("VP8", [HIGHEST], LOWEST, began + 60) == HIGHEST
+    sender.close()
+
+
+async def test_feedback_reaches_its_feed() -> None:
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    sender = Broadcast(lambda: None, 25)
+    feed = sender.open("video", "VP8")
+    rtp = pc.addTrack(feed)
+    listen_to_feedback(rtp, feed)
+    feed.wants_key = False
+    await rtp._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=1, media_ssrc=rtp._ssrc))
+    assert feed.wants_key
+    said = pack_remb_fci(700_000, [rtp._ssrc])
+    await rtp._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=said))
+    assert feed.bitrate == pytest.approx(700_000, rel=0.01)
+    await rtp._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=b"nonsense"))
+    sender.close()
+    await pc.close()
+
+
+class Line:
+    """A receiver of aiortc with its jitter buffer and nothing around it."""
+
+    def __init__(self) -> None:
+        self.frames: list[int] = []
+        self.asked: list[list[int]] = []
+        self.keys = 0
+        codec = SimpleNamespace(name="VP8", parameters={})
+        pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.receiver: Any = pc.addTransceiver("video").receiver
+        self.receiver._RTCRtpReceiver__codecs[96] = codec
+        self.buffer: JitterBuffer = self.receiver._RTCRtpReceiver__jitter_buffer
+        self.queue = self.receiver._RTCRtpReceiver__decoder_queue
+
+        async def handle(packet: Any, arrival_time_ms: int) -> None:
+            # What aiortc does with a packet, as far as order goes.
+            self.receiver._RTCRtpReceiver__nack_generator.add(packet)
+            packet._data = packet.payload
+            _, frame = self.buffer.add(packet)
+            if frame is not None:
+                frame.timestamp = self.receiver._RTCRtpReceiver__timestamp_mapper.map(frame.timestamp)
+                self.queue.put((codec, frame))
+
+        async def nack(ssrc: int, lost: list[int]) -> None:
+            self.asked.append(lost)
+
+        async def pli(ssrc: int) -> None:
+            self.keys += 1
+
+        self.receiver._handle_rtp_packet, self.receiver._send_rtcp_nack = handle, nack
+        self.receiver._send_rtcp_pli = pli
+        keep_up(self.receiver)
+
+    async def send(self, *numbers: int, per_frame: int = 1) -> None:
+        for number in numbers:
+            packet = RtpPacket(payload_type=96, sequence_number=number, timestamp=number // per_frame * 3600)
+            packet.ssrc, packet.payload = 7, bytes([number % 256])
+            await self.receiver._handle_rtp_packet(packet, arrival_time_ms=0)
+
+    def out(self) -> list[int]:
+        found = []
+        while not self.queue.empty():
+            found += list(self.queue.get()[1].data)
+        return found
+
+
+async def test_what_waits_behind_a_lost_packet_is_worked_off_at_once() -> None:
+    line = Line()
+    await line.send(0, 1, 2)
+    assert line.out() == [0, 1]
+    await line.send(4, 5, 6, 7, 8)
+    assert line.out() == [2] or line.out() == []
+    await line.send(3)
+    assert line.out()[-1] == 7  # all but the newest, whose end nobody knows yet
+    await line.send(9)
+    assert line.out() == [8]
+
+
+async def test_lost_packets_are_asked_for_again_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiortc_gaps, "ASK_AGAIN", 0.01)
+    monkeypatch.setattr(aiortc_gaps, "GIVE_UP", 0.1)
+    line = Line()
+    await line.send(0, 1, 2, 3)
+    await line.send(5)
+    await asyncio.sleep(0.02)
+    await line.send(6)
+    assert line.asked[-1] == [4]
+    await asyncio.sleep(0.12)
+    await line.send(7, 8, 9)
+    assert line.keys == 1
+    assert line.out()[-1] >= 7
+    await line.send(10, 11)
+    assert line.out()[-1] == 10
+    assert line.keys == 1
+
+
+async def test_any_order_and_any_loss_keeps_the_order_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiortc_gaps, "GIVE_UP", 0.0)
+    chance = random.Random(5)
+    for _ in range(40):
+        line = Line()
+        numbers = [n for n in range(120) if chance.random() > 0.15]
+        for k in range(len(numbers) - 1):
+            if chance.random() < 0.2:
+                numbers[k], numbers[k + 1] = numbers[k + 1], numbers[k]
+        await line.send(*numbers, per_frame=3)
+        found = line.out()
+        assert found == sorted(found)
+        assert found[-1] > 100

@@ -1,0 +1,299 @@
+"""Tokens, limits, floods and slow clients, against a server that goes on."""
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+from aiortc import RTCSessionDescription
+
+from avatar_stream.server.access import Access, make_token, parse_tokens
+from tests.webrtc.peers import SDP, Peer, no_sessions, only, running
+
+pytestmark = pytest.mark.webrtc
+
+
+def guarded(**people: str) -> tuple[Access, dict[str, str]]:
+    """Access for people with scopes, and their tokens."""
+    made = {name: make_token(name, scopes.split(",")) for name, scopes in people.items()}
+    return Access(parse_tokens("\n".join(line for _, line in made.values()))), {n: t for n, (t, _) in made.items()}
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_who_may_do_what() -> None:
+    access, tokens = guarded(studio="publish", other="publish,view", watcher="view", boss="admin")
+    async with running(access=access) as (url, server), httpx.AsyncClient(base_url=url) as client:
+        for path in ("/whip", "/session", "/whep/x", "/identities"):
+            refused = await client.post(path, content="v=0", headers=SDP)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"].startswith("Bearer")
+        for path in ("/metrics", "/status"):
+            assert (await client.get(path, headers={"Accept": "application/json"})).status_code == 401
+        assert (await client.post("/whip", content="v=0", headers=SDP | bearer(tokens["watcher"]))).status_code == 403
+        assert (await client.get("/metrics", headers=bearer(tokens["studio"]))).status_code == 403
+        assert "avatar_sessions" in (await client.get("/metrics", headers=bearer(tokens["boss"]))).text
+        # Open to everybody: the page, the samples, the probes.
+        for path in ("/", "/identities", "/identities/noor", "/healthz", "/view/x", "/status"):
+            assert (await client.get(path)).status_code == 200, path
+
+        studio = Peer(url, "publish", token=tokens["studio"])
+        assert (await studio.connect(session="studio")).status_code == 201
+        # Without its own token, or with somebody else's, a session is nobody's to touch.
+        for headers, status in (({}, 401), (bearer(tokens["other"]), 403), (bearer(tokens["watcher"]), 403)):
+            assert (await client.delete(studio.location, headers=headers)).status_code == status
+            assert (await client.post(f"/links/{studio.key}", headers=headers)).status_code == status
+        stolen = Peer(url, "publish", token=tokens["other"])
+        assert (await stolen.connect(session="studio")).status_code == 400
+
+        link = (await client.post(f"/links/{studio.key}", headers=bearer(tokens["studio"]))).json()
+        path, token = link["path"].split("#")
+        assert path == "/view/studio"
+        viewer, wrong = Peer(url, "view", token=token), Peer(url, "view", token=token)
+        assert (await viewer.connect(path="/whep/studio")).status_code == 201
+        assert len(await viewer.pictures(2)) == 2
+        assert (await wrong.connect(path="/whep/other")).status_code == 403
+        assert (await client.post("/whip", content="v=0", headers=SDP | bearer(token))).status_code == 403
+        assert only(server).live
+        assert (await client.delete(studio.location, headers=bearer(tokens["boss"]))).status_code == 200
+        for peer in (studio, stolen, viewer, wrong):
+            await peer.close()
+
+
+async def test_the_control_channel_wants_the_token_first() -> None:
+    access, tokens = guarded(studio="publish", other="publish")
+    async with running(access=access) as (url, server):
+        peer = Peer(url, token=tokens["studio"])
+        await peer.connect()
+        address = f"{url.replace('http', 'ws')}/control/{peer.key}"
+        for first in ("{}", "nonsense", json.dumps({"type": "token", "value": tokens["other"]})):
+            async with websockets.connect(address) as socket:
+                await socket.send(first)
+                with pytest.raises(websockets.ConnectionClosed) as closed:
+                    await asyncio.wait_for(socket.recv(), 5)
+                assert closed.value.rcvd
+                assert closed.value.rcvd.code == 4401
+        async with websockets.connect(address) as socket:
+            await socket.send(json.dumps({"type": "token", "value": tokens["studio"]}))
+            assert json.loads(await socket.recv())["type"] == "status"
+        await server.sessions.close()
+        await peer.close()
+
+
+async def test_too_many_messages_close_the_channel_not_the_session() -> None:
+    async with running(message_rate=10) as (url, server):
+        peer = Peer(url)
+        await peer.connect()
+        async with websockets.connect(f"{url.replace('http', 'ws')}/control/{peer.key}") as socket:
+            sent = 0
+            with contextlib.suppress(websockets.ConnectionClosed):
+                while sent < 200:
+                    await socket.send('{"type": "neutral"}')
+                    await asyncio.sleep(0.005)
+                    sent += 1
+            assert 10 <= sent < 150
+            assert socket.close_code == 1008
+        assert only(server).live
+        await server.sessions.close()
+        await peer.close()
+
+
+async def test_other_sites_and_other_names() -> None:
+    async with running() as (url, server), httpx.AsyncClient(base_url=url) as client:
+        port = url.rsplit(":", 1)[1]
+        assert (await client.get("/healthz", headers={"Host": "evil.example"})).status_code == 403
+        foreign = {"Origin": "https://evil.example"}
+        assert (await client.post("/session", content="v=0", headers=SDP | foreign)).status_code == 403
+        preflight = foreign | {"Access-Control-Request-Method": "POST"}
+        refused = await client.options("/whip", headers=preflight)
+        assert refused.status_code == 403
+        assert "access-control-allow-origin" not in refused.headers
+        own = {"Origin": f"http://127.0.0.1:{port}"}
+        assert (await client.post("/session", content="v=0", headers=SDP | own)).status_code == 400
+        peer = Peer(url)
+        await peer.connect()
+        address = f"{url.replace('http', 'ws')}/control/{peer.key}"
+        with pytest.raises(websockets.InvalidStatus):
+            await websockets.connect(address, origin=websockets.Origin("https://evil.example"))
+        await server.sessions.close()
+        await peer.close()
+    async with (
+        running(allow_origin=("https://studio.example",)) as (url, _),
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        friend = {"Origin": "https://studio.example"}
+        answer = await client.options("/whip", headers=friend | {"Access-Control-Request-Method": "POST"})
+        assert answer.status_code == 204
+        assert answer.headers["access-control-allow-origin"] == "https://studio.example"
+        assert "PATCH" in answer.headers["access-control-allow-methods"]
+        for name in ("Authorization", "Content-Type", "If-Match"):
+            assert name in answer.headers["access-control-allow-headers"]
+        said = (await client.options("/whip", headers=friend)).headers["access-control-expose-headers"]
+        for name in ("Location", "ETag", "Link", "Accept-Patch"):
+            assert name in said
+
+
+async def test_pages_cannot_be_framed_or_sniffed() -> None:
+    async with running() as (url, _), httpx.AsyncClient(base_url=url) as client:
+        headers = (await client.get("/")).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "frame-ancestors 'self'" in headers["content-security-policy"]
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "server" not in headers
+
+
+async def test_half_open_sessions_are_few_and_end() -> None:
+    settings = {"sessions": 50, "sessions_per_address": 50, "half_open_per_address": 3, "connect_timeout": 1.5}
+    async with running(**settings) as (url, server), httpx.AsyncClient(base_url=url) as client:
+        offer = await Peer(url).offer()
+        answers = [await client.post("/session", content=offer, headers=SDP) for _ in range(20)]
+        assert [a.status_code for a in answers] == [201] * 3 + [429] * 17
+        assert answers[-1].headers["retry-after"]
+        assert max(a.elapsed.total_seconds() for a in answers) < 0.5
+        # They cost no engine and no thread, and are gone after their time.
+        assert all(not session._threads for session in server.sessions.by_id.values())
+        await no_sessions(server, 6)
+        assert (await client.post("/session", content=offer, headers=SDP)).status_code == 201
+
+
+async def test_shares_of_one_address() -> None:
+    async with running(sessions_per_address=1, viewers_per_address=2, viewers=10) as (url, server):
+        peers = [Peer(url, "publish"), Peer(url, "publish")]
+        assert (await peers[0].connect(session="one")).status_code == 201
+        assert (await peers[1].connect(session="two")).status_code == 429
+        viewers = [Peer(url, "view") for _ in range(3)]
+        assert [(await viewer.connect(path="/whep/one")).status_code for viewer in viewers] == [201, 201, 429]
+        await server.sessions.close()
+        for peer in (*peers, *viewers):
+            await peer.close()
+    async with running(viewers=1) as (url, server):
+        host, first, second = Peer(url, "publish"), Peer(url, "view"), Peer(url, "view")
+        await host.connect(session="one")
+        assert (await first.connect(path="/whep/one")).status_code == 201
+        assert (await second.connect(path="/whep/one")).status_code == 503
+        await server.sessions.close()
+        for peer in (host, first, second):
+            await peer.close()
+
+
+async def drip(url: str, start: bytes, each: bytes) -> tuple[bytes, float]:
+    """Send ``start`` and then ``each`` again and again; the first line of the answer and when it came."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    began = time.monotonic()
+    writer.write(start)
+
+    async def feed() -> None:
+        while True:
+            writer.write(each)
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+    feeding = asyncio.create_task(feed())
+    line = await asyncio.wait_for(reader.readline(), 10)
+    took = time.monotonic() - began
+    feeding.cancel()
+    writer.close()
+    return line, took
+
+
+async def test_slow_clients_are_not_waited_for() -> None:
+    post = (
+        b"POST /session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\nContent-Length: 900\r\n\r\n"
+    )
+    async with running(header_timeout=0.6, body_timeout=0.6) as (url, _):
+        for start, each in ((b"GET / HTTP/1.1\r\nX-A: ", b"a"), (b"", b""), (post, b"v")):
+            line, took = await drip(url, start, each)
+            assert line.startswith(b"HTTP/1.1 408"), (start, line)
+            assert 0.5 < took < 1.5
+        # A connection that is kept and used again has the same clock for its second request.
+        line, _ = await drip(url, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nX: ", b"a")
+        assert line.startswith(b"HTTP/1.1 200")
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_one_address_has_only_so_many_connections() -> None:
+    async with running(connections_per_address=5, header_timeout=1.0) as (url, _):
+        host, port = url.removeprefix("http://").split(":")
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(5)]
+        reader, writer = await asyncio.open_connection(host, int(port))
+        assert (await asyncio.wait_for(reader.readline(), 2)).startswith(b"HTTP/1.1 429")
+        for _, one in [*opened, (reader, writer)]:
+            one.close()
+        await asyncio.sleep(0.2)
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_too_much_is_refused_before_it_is_read() -> None:
+    async with running(max_upload=100_000) as (url, server), httpx.AsyncClient(base_url=url) as client:
+        offer = await Peer(url).offer()
+        section = offer[offer.index("m=") :]
+        bombs: list[tuple[str, bytes, int]] = [
+            ("/session", (offer + section * 5000).encode()[:1_500_000], 413),
+            ("/session", (offer[: offer.index("m=")] + "m=video 9 X 96\r\n" * 1400).encode(), 400),
+            ("/session", (offer + "a=candidate:1 1 udp 1 10.0.0.1 9 typ host\r\n" * 1000).encode(), 400),
+            ("/identities", b"x" * 200_000, 413),
+        ]
+        for path, content, status in bombs:
+            began = time.monotonic()
+            assert (await client.post(path, content=content, headers=SDP)).status_code == status
+            assert time.monotonic() - began < 0.5
+        assert not server.sessions.by_id
+
+
+async def test_no_datagram_goes_to_a_forbidden_address() -> None:
+    async def knocked(**settings: Any) -> int:
+        """Datagrams that come to an address named in an offer."""
+        loop, count = asyncio.get_running_loop(), 0
+
+        class Door(asyncio.DatagramProtocol):
+            def datagram_received(self, data: bytes, addr: Any) -> None:
+                nonlocal count
+                count += 1
+
+        door, _ = await loop.create_datagram_endpoint(Door, local_addr=("127.0.0.1", 0))
+        port = door.get_extra_info("sockname")[1]
+        async with running(**settings) as (url, _), httpx.AsyncClient(base_url=url) as client:
+            lines = [x for x in (await Peer(url).offer()).splitlines() if not x.startswith("a=candidate")]
+            lines.append(f"a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host")
+            answer = await client.post("/session", content="\r\n".join(lines) + "\r\n", headers=SDP)
+            assert answer.status_code == 201
+            await asyncio.sleep(1)
+        door.close()
+        return count
+
+    assert await knocked() > 0
+    # The same server as if others could reach it.
+    assert await knocked(host="0.0.0.0") == 0
+
+
+async def test_a_peer_whose_addresses_are_all_refused_still_connects() -> None:
+    async with running(host="0.0.0.0") as (url, server):
+        peer = Peer(url)
+        assert (await peer.connect()).status_code == 201
+        assert len(await peer.pictures(3)) == 3
+        await server.sessions.close()
+        await peer.close()
+
+
+async def test_an_answer_with_a_wrong_fingerprint_does_not_connect() -> None:
+    async with running(connect_timeout=2.0) as (url, server), httpx.AsyncClient(base_url=url) as client:
+        peer = Peer(url)
+        offer = await peer.offer()
+        at = offer.index("a=fingerprint:sha-256 ") + 22
+        forged = offer[:at] + ("00" if offer[at : at + 2] != "00" else "11") + offer[at + 2 :]
+        response = await client.post("/session", content=forged, headers=SDP)
+        assert response.status_code == 201
+        session = only(server)
+        await peer.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
+        await no_sessions(server, 6)
+        assert not session.publisher.connected.is_set()
+        await peer.close()
