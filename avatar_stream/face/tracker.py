@@ -1,6 +1,7 @@
 """From video frames to one person's 478 landmarks, steadily, and a word on whether there is a face at all."""
 
 import os
+from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -65,8 +66,7 @@ class FaceTracker:
     def __init__(self, *, smooth: bool = True, hold: float = 0.2) -> None:
         self.hold = hold
         self.state = FaceState.SEARCHING
-        self._face_mesh = _face_mesh(static=False)
-        self._detector = _detector(False)
+        self._face_mesh, self._detector = _borrow()
         # In eye distances: a blink moves a lid at about 1 a second, tracking noise at about 0.03.
         self._filter = OneEuro(min_cutoff=2.5, beta=14.0) if smooth else None
         self._last: Floats | None = None
@@ -94,9 +94,8 @@ class FaceTracker:
         return Tracking(self.state, raw, True)
 
     def close(self) -> None:
-        """Free the networks."""
-        self._face_mesh.close()
-        self._detector.close()
+        """Hand the networks on."""
+        _give_back(self._face_mesh, self._detector)
 
     def _find(self, image: Image) -> Floats | None:
         self._frames += 1
@@ -125,6 +124,29 @@ class FaceTracker:
             if self._filter:
                 self._filter.reset()
         return _landmarks(self._face_mesh, image)
+
+
+# MediaPipe frees little of a graph it closes (3 MB of a session each stay in the heap), and making one takes 0.1 s:
+# graphs go from one tracker to the next.
+_IDLE: deque[tuple[Any, Any]] = deque()
+_MOST_IDLE = 8
+_NOTHING = np.zeros((120, 160, 3), np.uint8)
+
+
+def _borrow() -> tuple[Any, Any]:
+    try:
+        return _IDLE.pop()
+    except IndexError:
+        return _face_mesh(static=False), _detector(False)
+
+
+def _give_back(face_mesh: Any, detector: Any) -> None:
+    if len(_IDLE) >= _MOST_IDLE:
+        face_mesh.close()
+        detector.close()
+        return
+    _landmarks(face_mesh, _NOTHING)  # forget whose face it followed
+    _IDLE.append((face_mesh, detector))
 
 
 def _inside(landmarks: Floats, box: tuple[float, float, float, float]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from avatar_stream.face.tracker import FaceState, FaceTracker, landmarks_of_stil
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip, Recorder
 from avatar_stream.portrait.portrait import read_picture
+from tests.browser.camera import driver_frames
 
 PORTRAIT = sample_pictures()["noor"]
 DRIVER = SAMPLES / "driver.mp4"
@@ -214,3 +216,24 @@ def test_the_command_never_imports_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_tracker_knows_nothing_of_the_one_before() -> None:
+    picture = next(iter(driver_frames()))
+    first = FaceTracker(smooth=False)
+    assert first.update(picture, 0).landmarks is not None
+    first.close()
+    second = FaceTracker(smooth=False)
+    assert second._face_mesh is first._face_mesh
+    # The face has moved to where the one before never was.
+    moved = np.zeros_like(picture)
+    moved[100:340, :320] = cv2.resize(picture, (320, 240))
+    found = second.update(moved, 0).landmarks
+    fresh = FaceTracker(smooth=False)
+    assert fresh._face_mesh is not second._face_mesh
+    wanted = fresh.update(moved, 0).landmarks
+    assert found is not None
+    assert wanted is not None
+    assert np.abs(found - wanted).max() < 0.5
+    second.close()
+    fresh.close()
