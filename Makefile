@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types unit webrtc browser bench install install-test system browser-system wheel clean
+.PHONY: demo test lint types unit webrtc browser bench install install-test system test-system wheel clean
 
 demo: install
 	$(BIN)/avatar-stream serve
 
-test: install-test browser-system lint types unit webrtc browser wheel
+test: install-test test-system lint types unit webrtc browser wheel
 
 lint:
 	$(BIN)/ruff format --check .
@@ -48,8 +48,9 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet -e ".[test,train,evaluate]"
 	touch $@
 
-browser-system:
+test-system:
 	scripts/setup.sh chromium
+	scripts/setup.sh turn
 
 clean:
 	rm -rf build dist *.egg-info

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What pip cannot bring: system libraries, a virtual environment, Chromium for the browser tests.
-#   setup.sh libraries | venv FOLDER | chromium
+# What pip cannot bring: system libraries, a virtual environment, Chromium and coturn for the tests.
+#   setup.sh libraries | venv FOLDER | chromium | turn
 # As root on Debian or Ubuntu it installs what is missing; anyone else is told the one line that does.
 set -eu
 
@@ -48,8 +48,11 @@ chromium)
     # shellcheck disable=SC2086
     [ -z "$missing" ] || need $missing
     ;;
+turn)
+    command -v turnserver >/dev/null || need coturn
+    ;;
 *)
-    echo "setup.sh libraries | venv FOLDER | chromium" >&2
+    echo "setup.sh libraries | venv FOLDER | chromium | turn" >&2
     exit 2
     ;;
 esac

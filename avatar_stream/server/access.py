@@ -146,11 +146,12 @@ def require(caller: Caller, scope: str, session: str | None = None) -> None:
 def check_host(host: str, allowed: Sequence[str], loopback: bool) -> None:
     """Raise :class:`Forbidden` for a Host that is not ours: a foreign page's name that leads here (DNS rebinding).
 
-    A loopback server is called localhost; others by any name unless ``allowed`` lists them.
+    A loopback server is called localhost; others by any name unless ``allowed`` lists them. ``localhost`` is nobody
+    else's name and always fine: health checks use it.
     """
     name = re.sub(r":\d*$", "", host.strip().lower())
-    names = {*(LOCAL_NAMES if loopback else ()), *(x.lower() for x in allowed)}
-    if names and name not in names:
+    names = {*LOCAL_NAMES, *(x.lower() for x in allowed)}
+    if (allowed or loopback) and name not in names:
         raise Forbidden("this server is not called by this name: say --allow-host to let it be")
 
 

@@ -17,6 +17,7 @@ from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import SCOPES, Access, Token, digest, read_tokens
 from avatar_stream.server.app import create_app
 from avatar_stream.server.gate import http_protocol
+from avatar_stream.server.heap import few_arenas
 from avatar_stream.server.logs import set_up
 from avatar_stream.server.sessions import Sessions
 from avatar_stream.server.upgrade import upgrade
@@ -69,6 +70,7 @@ def serve(settings: Settings, networks: Networks | None) -> None:
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port"
         ) from None
     set_up(settings.log)
+    few_arenas()
     if networks:
         # Nobody has to wait for what only makes it better.
         automatic = {"automatic": settings.engine == "auto"}

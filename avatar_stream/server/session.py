@@ -28,6 +28,7 @@ from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import RUNGS, Ladder
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.control import ChoosePortrait, Command, SetGain, SetMirror, SetNeutral
+from avatar_stream.server.heap import trim
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.peer import Peer
 from avatar_stream.settings import Settings
@@ -249,6 +250,8 @@ class Session:
             self.log.error("a worker hangs and is left behind")
         elif self._avatar is not None:
             self._avatar.close()
+        self._avatar, self._newest = None, None
+        await asyncio.to_thread(trim)
         self._left(self.publisher)
         self.closed.set()
 

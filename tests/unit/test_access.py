@@ -133,6 +133,7 @@ def test_hosts() -> None:
             check_host(foreign, (), loopback=True)
     check_host("anything", (), loopback=False)
     check_host("avatar.example:443", ("avatar.example",), loopback=False)
+    check_host("127.0.0.1:8080", ("avatar.example",), loopback=False)  # a health check's
     with pytest.raises(Forbidden):
         check_host("10.0.0.9", ("avatar.example",), loopback=False)
 

@@ -1,7 +1,7 @@
 import asyncio
 import random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -123,7 +123,7 @@ class Line:
         self.keys = 0
         codec = SimpleNamespace(name="VP8", parameters={})
         pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self.receiver: Any = pc.addTransceiver("video").receiver
+        self.receiver: Any = cast(Any, pc.addTransceiver("video").receiver)
         self.receiver._RTCRtpReceiver__codecs[96] = codec
         self.buffer: JitterBuffer = self.receiver._RTCRtpReceiver__jitter_buffer
         self.queue = self.receiver._RTCRtpReceiver__decoder_queue

@@ -13,9 +13,10 @@ import httpx
 import numpy as np
 import pytest
 import websockets
+from aiortc import RTCSessionDescription
 
 from avatar_stream.portrait.window import Networks
-from avatar_stream.runtime.network import HostLane, Job
+from avatar_stream.runtime.network import Job
 from tests.soak.relay import Relay
 from tests.webrtc.peers import Peer, no_sessions, only, running
 
@@ -26,21 +27,18 @@ class Engine:
     """The real network, which can be told to fail or to hang."""
 
     def __init__(self, networks: Networks) -> None:
-        self.ticker = networks.tickers[2]
+        self.ticker: Any = networks.tickers[2]
         self.run_really = self.ticker.run
         self.fails = False
         self.hangs = threading.Event()
         self.hangs.set()  # clear it to hang
-        self.ticker.run = self.run  # type: ignore[method-assign]
+        self.ticker.run = self.run
 
     def run(self, jobs: list[Job]) -> Any:
         if self.fails:
             raise RuntimeError("the GPU fell off the bus")
         self.hangs.wait(20)
         return self.run_really(jobs)
-
-    def open(self, identity: Any) -> HostLane:
-        raise NotImplementedError
 
 
 @pytest.fixture
@@ -106,10 +104,10 @@ async def test_a_session_whose_work_hangs_ends_alone() -> None:
         await one.connect(session="one")
         await other.connect(session="other")
         await asyncio.gather(one.pictures(5), other.pictures(5))
-        stuck = server.sessions.by_id["one"]
+        stuck: Any = server.sessions.by_id["one"]
         release = threading.Event()
-        draw = stuck._avatar.draw  # type: ignore[union-attr]
-        stuck._avatar.draw = lambda moved: (release.wait(10), draw(moved))[1]  # type: ignore[union-attr]
+        draw = stuck._avatar.draw
+        stuck._avatar.draw = lambda moved: (release.wait(10), draw(moved))[1]
         async with asyncio.timeout(8):
             await stuck.closed.wait()
         assert stuck.publisher.reason == "stalled"
@@ -166,8 +164,6 @@ async def test_a_bad_line_is_worked_off() -> None:
             answer = await client.post(
                 "/session", content="".join(offer), headers={"Content-Type": "application/sdp"}
             )
-        from aiortc import RTCSessionDescription
-
         await peer.pc.setRemoteDescription(RTCSessionDescription(await relay.lead(answer.text), "answer"))
         await numbers_move(peer, 10)
         draining = asyncio.create_task(peer.pictures(2000))

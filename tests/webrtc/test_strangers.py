@@ -149,7 +149,12 @@ async def test_pages_cannot_be_framed_or_sniffed() -> None:
 
 
 async def test_half_open_sessions_are_few_and_end() -> None:
-    settings = {"sessions": 50, "sessions_per_address": 50, "half_open_per_address": 3, "connect_timeout": 1.5}
+    settings: dict[str, Any] = {
+        "sessions": 50,
+        "sessions_per_address": 50,
+        "half_open_per_address": 3,
+        "connect_timeout": 1.5,
+    }
     async with running(**settings) as (url, server), httpx.AsyncClient(base_url=url) as client:
         offer = await Peer(url).offer()
         answers = [await client.post("/session", content=offer, headers=SDP) for _ in range(20)]

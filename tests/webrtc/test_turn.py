@@ -1,0 +1,168 @@
+"""A real coturn between the peers: relay only, over UDP and TCP, with credentials that our server hands out."""
+
+import asyncio
+import contextlib
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aioice import stun, turn
+from aiortc import RTCIceServer, RTCIceTransportPolicy
+
+from avatar_stream.server.turn import ice_servers
+from tests.webrtc.peers import Peer, only, running
+
+pytestmark = pytest.mark.webrtc
+SECRET = "a-secret-of-two"
+ROOT = Path(__file__).parent.parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def coturn(folder: Path, *more: str) -> Iterator[int]:
+    """``turnserver`` on loopback, with the shipped configuration's rules and this test's addresses."""
+    program = shutil.which("turnserver")
+    assert program, "no coturn found: apt-get install -y coturn"
+    port = free_port()
+    rules = [
+        line
+        for line in (ROOT / "docker" / "turnserver.conf").read_text().splitlines()
+        if line and not line.startswith(("#", "listening-port", "realm", "min-port", "max-port"))
+    ]
+    config = folder / "turnserver.conf"
+    own = [f"listening-port={port}", "listening-ip=127.0.0.1", "relay-ip=127.0.0.1", "realm=test", "cli-port=0"]
+    own += [f"static-auth-secret={SECRET}", f"pidfile={folder}/pid", f"userdb={folder}/db", "allow-loopback-peers"]
+    config.write_text("\n".join([*rules, *own, *more]))
+    log = (folder / "log").open("w")
+    process = subprocess.Popen([program, "-c", str(config), "--log-file=stdout"], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+        log.close()
+
+
+def handed_out(links: list[str]) -> RTCIceServer:
+    """The first TURN server of Link headers, as a client takes it."""
+    found = re.match(r'<([^>]+)>; rel="ice-server"; username="([^"]+)"; credential="([^"]+)"', links[0])
+    assert found
+    return RTCIceServer(urls=found[1], username=found[2], credential=found[3])
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_relay_only(transport: str, tmp_path: Path) -> None:
+    # The relay's peer is the server on this very machine: what a private network would be to a real TURN server.
+    with coturn(tmp_path, "allowed-peer-ip=127.0.0.1", f"allowed-peer-ip={own_address()}") as port:
+        url_of_turn = f"turn:127.0.0.1:{port}?transport={transport}"
+        async with running(turn=(url_of_turn,), turn_secret=SECRET) as (url, server):
+            async with httpx.AsyncClient(base_url=url) as client:
+                links = (await client.options("/session")).headers.get_list("link")
+            peer = Peer(url, iceServers=[handed_out(links)], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
+            opened = await peer.connect()
+            assert opened.status_code == 201
+            candidates = re.findall(r"^a=candidate:[^\r\n]*typ (\w+)", peer.pc.localDescription.sdp, re.MULTILINE)
+            assert set(candidates) == {"relay"}
+            assert len(await peer.pictures(20)) == 20
+            assert only(server).live
+            await server.sessions.close()
+            await peer.close()
+
+
+async def test_credentials_end_and_cannot_be_made_up(tmp_path: Path) -> None:
+    with coturn(tmp_path) as port:
+        url = f"turn:127.0.0.1:{port}?transport=udp"
+
+        async def relayed(server: Any) -> bool:
+            peer = Peer(
+                "",
+                iceServers=[RTCIceServer(urls=url, username=server.username, credential=server.credential)],
+                iceTransportPolicy=RTCIceTransportPolicy.RELAY,
+            )
+            sdp = await asyncio.wait_for(peer.offer(), 15)
+            await peer.close()
+            return "typ relay" in sdp
+
+        (good,) = ice_servers((url,), SECRET, 5, time.time())
+        (old,) = ice_servers((url,), SECRET, 5, time.time() - 3600)
+        (forged,) = ice_servers((url,), "another secret", 5, time.time())
+        assert await relayed(good)
+        assert not await relayed(old)
+        assert not await relayed(forged)
+
+
+async def test_turn_leads_to_no_private_address(tmp_path: Path) -> None:
+    """ASVS 17.1.1: with the shipped configuration a relay reaches nothing inside the network it stands in."""
+    with coturn(tmp_path) as port:
+        url_of_turn = f"turn:127.0.0.1:{port}?transport=udp"
+        async with running(turn=(url_of_turn,), turn_secret=SECRET, connect_timeout=3.0) as (url, server):
+            async with httpx.AsyncClient(base_url=url) as client:
+                links = (await client.options("/session")).headers.get_list("link")
+            peer = Peer(url, iceServers=[handed_out(links)], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
+            await peer.connect()
+            session = only(server)
+            async with asyncio.timeout(10):
+                await session.closed.wait()
+            assert session.publisher.reason == "never connected"
+            await peer.close()
+
+
+def own_address() -> str:
+    """The address this machine's host candidates have."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("10.255.255.255", 1))
+        address: str = probe.getsockname()[0]
+        return address
+    return "127.0.0.1"
+
+
+async def test_which_addresses_the_relay_serves(tmp_path: Path) -> None:
+    """The rules one by one: a permission is asked for each address, and coturn grants or forbids it."""
+    addresses = {
+        "93.184.216.34": True,
+        "8.8.8.8": True,
+        "10.0.0.1": False,
+        "100.64.0.1": False,
+        "127.0.0.1": False,
+        "169.254.169.254": False,
+        "172.20.0.2": False,
+        "192.168.1.1": False,
+        "198.51.100.7": False,
+        "240.0.0.1": False,
+    }
+    with coturn(tmp_path) as port:
+        (server,) = ice_servers((f"turn:127.0.0.1:{port}",), SECRET, 5, time.time())
+        transport, _ = await turn.create_turn_endpoint(
+            asyncio.DatagramProtocol,
+            server_addr=("127.0.0.1", port),
+            username=server.username,
+            password=server.credential,
+        )
+        client = transport._TurnTransport__inner_protocol  # type: ignore[attr-defined]
+        granted = {}
+        for number, address in enumerate(addresses):
+            try:
+                await client.channel_bind(0x4000 + number, (address, 5000))
+                granted[address] = True
+            except stun.TransactionFailed as error:
+                granted[address] = error.response.attributes["ERROR-CODE"][0] != 403
+        assert granted == addresses
+        transport.close()
