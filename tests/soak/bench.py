@@ -51,6 +51,13 @@ class ServerProcess:
         said: dict[str, Any] = httpx.get(self.url + "/status", headers={"Accept": "application/json"}).json()
         return said
 
+    def wait_empty(self) -> None:
+        """Until no session is left, and what they held is given back."""
+        until = time.monotonic() + 40
+        while self.status()["sessions"] and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(0.3)
+
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
         lines = httpx.get(self.url + "/metrics").text.splitlines()

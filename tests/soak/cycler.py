@@ -15,6 +15,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from tests.soak.client import EncodedCamera
 
 PICTURES = 3
+LOOK = 10  # visits between the bench's looks at the server
 
 
 async def cycle(url: str, camera: EncodedCamera, number: int) -> None:
@@ -37,10 +38,11 @@ async def cycle(url: str, camera: EncodedCamera, number: int) -> None:
         track = await avatar
         for _ in range(PICTURES):
             await asyncio.wait_for(track.recv(), 20)
-        print(json.dumps({"cycle": number, "seconds": round(time.monotonic() - began, 2)}), flush=True)
+        took = time.monotonic() - began
         if number % 2:
             await client.delete(response.headers["location"])
     await pc.close()
+    print(json.dumps({"cycle": number, "seconds": round(took, 2)}), flush=True)
 
 
 async def run(url: str, count: int) -> None:
@@ -48,6 +50,8 @@ async def run(url: str, count: int) -> None:
     packets = EncodedCamera().packets
     for number in range(count):
         await cycle(url, EncodedCamera(packets), number)
+        if (number + 1) % LOOK == 0:
+            sys.stdin.readline()  # until the bench has looked
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from tests.soak.bench import Client, ServerProcess, stop_all, table
+from tests.soak.cycler import LOOK
 
 FIRST = 50  # cycles in which caches may fill
 GROWTH = 0.02
-LOOK = 10  # cycles between samples
+GROWTH_LIVE = 0.05  # while sessions run, whose frames are in memory
 
 
 def cycles(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -23,31 +24,31 @@ def cycles(arguments: argparse.Namespace) -> dict[str, Any]:
     server.wait_ready()
     visits = subprocess.Popen(
         [sys.executable, "-m", "tests.soak.cycler", server.url, str(arguments.count)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
     rows: list[dict[str, Any]] = []
     done = 0
+    assert visits.stdin
     assert visits.stdout
     for text in visits.stdout:
         done = json.loads(text)["cycle"] + 1
         if done % LOOK == 0:
+            server.wait_empty()
             rows.append({"cycles": done} | _taken(server))
+            visits.stdin.write("\n")
+            visits.stdin.flush()
     time.sleep(3)
     tracebacks = server.tracebacks()
     server.stop()
     failed = [] if done == arguments.count else [f"only {done} of {arguments.count} visits worked"]
     if tracebacks:
         failed.append(f"{tracebacks} unhandled errors in the log")
-    early = [row for row in rows if FIRST <= row["cycles"] < FIRST + 50]
-    late = rows[-5:]
-    growth = {}
-    for name in ("memory_mb", "descriptors", "threads", "tasks"):
-        before, after = (float(np.median([row[name] for row in part])) for part in (early or rows, late))
-        growth[name] = round(after / before - 1, 4)
-        if growth[name] > GROWTH and after - before >= 2:
-            failed.append(f"{name} grew from {before:g} to {after:g}")
+    settled = [row for row in rows if row["cycles"] >= FIRST] or rows
+    growth = {name: _growth(settled, name) for name in ("memory_mb", "descriptors", "threads", "tasks")}
+    failed += [f"{name} grew by {share:.1%}" for name, share in growth.items() if share > GROWTH]
     shown = rows[:: max(1, len(rows) // 10)] + rows[-1:]
     return {"rows": rows, "growth": growth, "failed": failed, "text": f"{table(shown)}\ngrowth: {growth}"}
 
@@ -82,16 +83,19 @@ def soak(arguments: argparse.Namespace) -> dict[str, Any]:
     tracebacks, stopped = server.tracebacks(), server.stop()
     picture = _draw(rows)
     failed = [f"{tracebacks} unhandled errors in the log"] if tracebacks else []
-    early, late = rows[len(rows) // 6 : len(rows) // 3], rows[-len(rows) // 6 :]
-    growth = {
-        name: round(float(np.median([r[name] for r in late]) / np.median([r[name] for r in early])) - 1, 4)
-        for name in ("memory_mb", "descriptors", "threads", "tasks")
-    }
-    if growth["memory_mb"] > 0.05:
-        failed.append(f"memory grew by {growth['memory_mb']:.1%}")
+    settled = rows[len(rows) // 6 :]
+    growth = {name: _growth(settled, name) for name in ("memory_mb", "descriptors", "threads", "tasks")}
+    failed += [f"{name} grew by {share:.1%}" for name, share in growth.items() if share > GROWTH_LIVE]
     shown = rows[:: max(1, len(rows) // 12)]
     text = f"{table(shown)}\ngrowth: {growth}; {killed} clients killed; stopped in {stopped:.1f} s; {picture}"
     return {"rows": rows, "growth": growth, "killed": killed, "failed": failed, "text": text}
+
+
+def _growth(rows: list[dict[str, Any]], name: str) -> float:
+    """By which share a straight line through the values rises from the first row to the last."""
+    values = np.array([row[name] for row in rows], float)
+    slope, start = np.polyfit(np.arange(len(values)), values, 1) if len(values) > 2 else (0.0, 1.0)
+    return round(float(slope * (len(values) - 1) / start), 4)
 
 
 def _taken(server: ServerProcess) -> dict[str, Any]:

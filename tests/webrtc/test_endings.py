@@ -27,12 +27,12 @@ class Engine:
     """The real network, which can be told to fail or to hang."""
 
     def __init__(self, networks: Networks) -> None:
-        self.ticker: Any = networks.tickers[2]
-        self.run_really = self.ticker.run
+        ticker: Any = networks.tickers[2]
+        self.run_really = ticker.run
         self.fails = False
         self.hangs = threading.Event()
         self.hangs.set()  # clear it to hang
-        self.ticker.run = self.run
+        ticker.run = self.run
 
     def run(self, jobs: list[Job]) -> Any:
         if self.fails:

@@ -1,0 +1,31 @@
+"""Coverage-guided fuzzing: ``pip install atheris``, then ``python -m tests.fuzz TARGET [--runs 100000]``."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["avatar_stream.server", "avatar_stream.portrait.portrait"]):
+    from tests.fuzz.targets import TARGETS, seeds
+
+
+def main() -> None:
+    """Ends with libFuzzer's own exit code: 0 when every run went well."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--corpus", type=Path, help="folder where found inputs are kept")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, seed in enumerate(seeds()[arguments.target]):
+            (Path(folder) / f"seed{number}").write_bytes(seed)
+        corpus = [str(arguments.corpus)] if arguments.corpus else []
+        flags = [f"-runs={arguments.runs}", "-max_len=16384", "-timeout=10"]
+        atheris.Setup([sys.argv[0], *corpus, folder, *flags], TARGETS[arguments.target])
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
