@@ -18,6 +18,7 @@ from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
+SOON = {"Retry-After": "5"}
 METHODS = "OPTIONS, GET, HEAD, POST, PATCH, DELETE"
 CORS = {
     "Access-Control-Allow-Methods": METHODS,

@@ -19,7 +19,6 @@ from avatar_stream.settings import Settings
 log = logging.getLogger(__name__)
 
 BUSY: Final = 2  # rungs below the best at which a machine has enough to do
-SOON: Final = 5  # seconds after which to ask again
 
 
 class Sessions:
@@ -155,7 +154,6 @@ class Sessions:
         try:
             await session.run()
         finally:
-            self._metrics.sent(session.broadcast.sent)
             self.by_id.pop(session.id, None)
             self._peers.pop(session.publisher.key, None)
 

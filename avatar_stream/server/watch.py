@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from avatar_stream.server.capacity import cores, measure
 
 if TYPE_CHECKING:
-    from avatar_stream.server.app import Server
+    from avatar_stream.server.handlers import Server
 
 log = logging.getLogger(__name__)
 

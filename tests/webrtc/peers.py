@@ -15,7 +15,8 @@ from aiortc import AudioStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from avatar_stream.media.marks import draw_mark
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access
-from avatar_stream.server.app import Server, create_app
+from avatar_stream.server.app import create_app
+from avatar_stream.server.handlers import Server
 from avatar_stream.server.run import uvicorn_config
 from avatar_stream.settings import Settings
 from tests.browser.camera import driver_frames

@@ -106,8 +106,8 @@ async def test_a_session_whose_work_hangs_ends_alone() -> None:
         await asyncio.gather(one.pictures(5), other.pictures(5))
         stuck: Any = server.sessions.by_id["one"]
         release = threading.Event()
-        draw = stuck._avatar.draw
-        stuck._avatar.draw = lambda moved: (release.wait(10), draw(moved))[1]
+        draw = stuck.worker.avatar.draw
+        stuck.worker.avatar.draw = lambda moved: (release.wait(10), draw(moved))[1]
         async with asyncio.timeout(8):
             await stuck.closed.wait()
         assert stuck.publisher.reason == "stalled"
@@ -171,7 +171,7 @@ async def test_a_bad_line_is_worked_off() -> None:
         session = only(server)
         for _ in range(50):
             await asyncio.sleep(0.1)
-            seen = session.newest_mark
+            seen = session.worker.newest_mark
             if seen is not None:
                 behind.append((peer.camera.number - seen) % 2048 / 30)
         draining.cancel()

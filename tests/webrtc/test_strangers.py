@@ -162,7 +162,7 @@ async def test_half_open_sessions_are_few_and_end() -> None:
         assert answers[-1].headers["retry-after"]
         assert max(a.elapsed.total_seconds() for a in answers) < 0.5
         # They cost no engine and no thread, and are gone after their time.
-        assert all(not session._threads for session in server.sessions.by_id.values())
+        assert all(not session.worker.threads for session in server.sessions.by_id.values())
         await no_sessions(server, 6)
         assert (await client.post("/session", content=offer, headers=SDP)).status_code == 201
 

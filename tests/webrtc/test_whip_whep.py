@@ -101,13 +101,13 @@ async def test_sound_waits_for_its_picture() -> None:
         assert 0.02 < held < 0.3
         early = len(heard)
         # A picture that takes half a second more takes the sound along.
-        draw = session._avatar.draw
+        draw = session.worker.avatar.draw
 
         def slowly(moved: Any) -> Any:
             time.sleep(0.5)
             return draw(moved)
 
-        session._avatar.draw = slowly
+        session.worker.avatar.draw = slowly
         await asyncio.sleep(7)
         slower = session.broadcast.delay
         assert slower > held + 0.4

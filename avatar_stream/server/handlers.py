@@ -1,0 +1,255 @@
+"""What each request does: portraits, signalling, and looking in from outside. The routes are in :mod:`.app`."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from functools import partial
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from avatar_stream.errors import BadOffer, Forbidden, TooMany, Unauthorized, WrongType
+from avatar_stream.identity.library import Library
+from avatar_stream.portrait.ladder import RUNGS
+from avatar_stream.portrait.window import Networks
+from avatar_stream.server.access import Access, Caller, require
+from avatar_stream.server.gate import METHODS, SOON, read_body
+from avatar_stream.server.metrics import Metrics
+from avatar_stream.server.peer import Peer
+from avatar_stream.server.sessions import Sessions
+from avatar_stream.server.signalling import Role, check_offer
+from avatar_stream.server.trickle import FRAGMENT, check_precondition, parse_fragment
+from avatar_stream.server.turn import ice_servers, link_header
+from avatar_stream.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SDP = "application/sdp"
+
+
+class Server:
+    """The sessions of one process, and the handlers that make and end them."""
+
+    def __init__(
+        self, settings: Settings, networks: Networks | None, access: Access | None = None, turn_secret: str = ""
+    ) -> None:
+        self.settings = settings
+        self.networks = networks
+        self.access = access or Access([])
+        self.metrics = Metrics()
+        self.library = Library(size=settings.size, uploads=settings.uploads)
+        self.sessions = Sessions(settings, networks, self.library, self.metrics)
+        self.warm = asyncio.Event()
+        self.began = time.monotonic()
+        self._turn_secret = turn_secret
+        self._uploading = asyncio.Semaphore(settings.uploads_at_once)
+        self.metrics.watch(
+            {
+                "live": self._live,
+                "connecting": lambda: len(self.sessions.by_id) - self._live(),
+                "viewers": lambda: sum(p.role is Role.VIEW for p in self.sessions.peers()),
+            },
+            {rung.name: partial(self._at_rung, k) for k, rung in enumerate(RUNGS)},
+            lambda: self.sessions.capacity,
+        )
+
+    # Portraits
+
+    async def identities(self, request: Request) -> Response:
+        """List the portraits a visitor can choose."""
+        entries = [{"id": e.id, "name": e.name, "sample": e.sample} for e in self.library.entries()]
+        return JSONResponse({"identities": entries, "default": self.library.default})
+
+    async def upload(self, request: Request) -> Response:
+        """Take in a portrait."""
+        require(self._caller(request), "publish")
+        if self._uploading.locked():
+            raise TooMany("others are sending their pictures: try again in a moment")
+        async with self._uploading:
+            data = await read_body(request, self.settings.max_upload, "the picture", self.settings.body_timeout)
+            key = await asyncio.to_thread(self.library.add, data)
+        return JSONResponse({"id": key}, 201, {"Location": f"/identities/{key}"})
+
+    async def picture(self, request: Request) -> Response:
+        """A portrait as a JPEG."""
+        data = await asyncio.to_thread(self.library.picture, request.path_params["key"])
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+    # Signalling
+
+    async def publish(self, request: Request) -> Response:
+        """``POST /session`` and ``POST /whip``."""
+        role = Role.BOTH if request.url.path.endswith("/session") else Role.PUBLISH
+        caller = self._caller(request)
+        require(caller, "publish")
+        offer = await self._offer(request, role)
+        _, peer, answer = await self.sessions.publish(
+            role,
+            offer,
+            address=_address(request),
+            caller=caller,
+            portrait=request.query_params.get("portrait", ""),
+            name=request.query_params.get("session", ""),
+        )
+        return self._answered(peer, answer, f"{request.url.path.rstrip('/')}/{peer.key}")
+
+    async def play(self, request: Request) -> Response:
+        """``POST /whep/{session}``."""
+        id = request.path_params["id"]
+        caller = self._caller(request)
+        require(caller, "view", id)
+        offer = await self._offer(request, Role.VIEW)
+        peer, answer = await self.sessions.view(id, offer, address=_address(request), caller=caller)
+        return self._answered(peer, answer, f"/whep/{id}/{peer.key}")
+
+    async def ice(self, request: Request) -> Response:
+        """``OPTIONS`` that is no preflight: what can be posted, and ICE servers for who may (RFC 9725, 4.4)."""
+        response = Response(status_code=204, headers={"Accept-Post": SDP, "Allow": METHODS})
+        with contextlib.suppress(Unauthorized):
+            self._add_ice(response, self._caller(request))
+        return response
+
+    async def resource(self, request: Request) -> Response:
+        """``PATCH``, ``DELETE`` and ``GET`` on what a POST has opened."""
+        caller = self._caller(request)
+        session, peer = self.sessions.peer(request.path_params["key"], *_roles(request))
+        _check_owner(caller, peer)
+        if request.method == "DELETE":
+            if peer.role is Role.VIEW:
+                peer.end("left")
+            else:
+                await session.end("left")
+            return Response(status_code=200)
+        if request.method in ("GET", "HEAD"):
+            return Response(status_code=204, headers={"ETag": peer.etag})
+        _check_type(request, FRAGMENT)
+        check_precondition(request.headers.get("if-match"), peer.etag)
+        limits = self.settings
+        body = await read_body(request, limits.max_fragment, "the fragment", limits.body_timeout)
+        await peer.trickle(parse_fragment(_text(body), peer.user, limits.private_allowed, limits))
+        return Response(status_code=204)
+
+    async def reserved(self, request: Request) -> Response:
+        """GET and HEAD on an endpoint: reserved by the standard, answered without content."""
+        return Response(status_code=204, headers={"Accept-Post": SDP})
+
+    async def link(self, request: Request) -> Response:
+        """A link for viewers of the caller's own session."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        session, peer = self.sessions.peer(request.path_params["key"], Role.BOTH, Role.PUBLISH)
+        _check_owner(caller, peer)
+        expires = time.time() + 60 * self.settings.link_minutes
+        # Behind the #, so that the token reaches no server and no log.
+        token = "" if self.access.open else "#" + self.access.link(session.id, expires)
+        return JSONResponse({"path": f"/view/{session.id}{token}", "expires": int(expires)}, 201)
+
+    # Looking in
+
+    async def health(self, request: Request) -> Response:
+        """The process answers."""
+        live = len(self.sessions.by_id)
+        return JSONResponse({"status": "ok", "sessions": live, "limit": self.sessions.capacity})
+
+    async def ready(self, request: Request) -> Response:
+        """New sessions are taken: the first portrait is warm and nobody has said stop."""
+        state = "stopping" if self.sessions.draining else "ready" if self.warm.is_set() else "warming up"
+        return JSONResponse({"status": state}, 200 if state == "ready" else 503, {} if state == "ready" else SOON)
+
+    async def measurements(self, request: Request) -> Response:
+        """For Prometheus."""
+        require(self._caller(request), "admin")
+        self.metrics.runs_on(self.networks.name if self.networks else "warp")
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def status(self, request: Request) -> Response:
+        """``/status``: a page for a person, JSON for the page."""
+        if "application/json" not in request.headers.get("accept", ""):
+            return FileResponse(page_folder() / "status.html")
+        require(self._caller(request), "admin")
+        keep = ("fps", "server_ms", "face", "rung", "portrait", "viewers")
+        rows = [
+            {"id": s.id, "live": s.live, "seconds": round(time.monotonic() - s.began)}
+            | {name: value for name, value in s.status().items() if name in keep}
+            for s in self.sessions.by_id.values()
+        ]
+        return JSONResponse(
+            {
+                "engine": self.networks.name if self.networks else "warp",
+                "uptime": round(time.monotonic() - self.began),
+                "capacity": self.sessions.capacity,
+                "measured": self.sessions.measured,
+                "stopping": self.sessions.draining,
+                "sessions": rows,
+            }
+        )
+
+    async def viewer(self, request: Request) -> Response:
+        """``/view/{session}``: the avatar and nothing else."""
+        return FileResponse(page_folder() / "view.html")
+
+    # Helpers
+
+    def _caller(self, request: Request) -> Caller:
+        return self.access.who(request.headers.get("authorization"), time.time())
+
+    async def _offer(self, request: Request, role: Role) -> str:
+        _check_type(request, SDP)
+        body = await read_body(request, self.settings.max_offer, "the offer", self.settings.body_timeout)
+        offer = _text(body)
+        check_offer(offer, role, self.settings)
+        return offer
+
+    def _answered(self, peer: Peer, answer: str, location: str) -> Response:
+        headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": FRAGMENT}
+        response = Response(answer, 201, headers, SDP)
+        self._add_ice(response, Caller(peer.owner, frozenset()))
+        return response
+
+    def _add_ice(self, response: Response, caller: Caller) -> None:
+        settings = self.settings
+        servers = ice_servers(settings.turn, self._turn_secret, settings.turn_minutes, time.time(), caller.name)
+        for server in servers:
+            response.headers.append("Link", link_header([server]))
+
+    def _live(self) -> int:
+        return sum(s.live for s in self.sessions.by_id.values())
+
+    def _at_rung(self, level: int) -> int:
+        return sum(s.live and s.level == level for s in self.sessions.by_id.values())
+
+
+def page_folder() -> Path:
+    """The page's files: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "client_demo"
+    return installed if installed.is_dir() else package.parent / "client_demo"
+
+
+def _check_type(request: Request, wanted: str) -> None:
+    """Raise :class:`WrongType` for a body of another type."""
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != wanted:
+        raise WrongType(wanted)
+
+
+def _check_owner(caller: Caller, peer: Peer) -> None:
+    if caller.name != peer.owner and "admin" not in caller.scopes:
+        raise Forbidden("this session was opened with another token")
+
+
+def _roles(request: Request) -> tuple[Role, ...]:
+    head = request.url.path.split("/")[1]
+    return {"session": (Role.BOTH,), "whip": (Role.PUBLISH,), "whep": (Role.VIEW,)}[head]
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise BadOffer("the body is not UTF-8 text") from None
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""

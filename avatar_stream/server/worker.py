@@ -1,0 +1,191 @@
+"""The two threads that turn camera frames into avatar pictures: one follows the face, one draws."""
+
+import contextlib
+import logging
+import queue
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.media.files import upright
+from avatar_stream.media.mailbox import Closed, Mailbox
+from avatar_stream.media.marks import draw_mark, read_mark
+from avatar_stream.portrait.avatar import Avatar, Moved
+from avatar_stream.portrait.ladder import RUNGS, Ladder
+from avatar_stream.server.metrics import Metrics
+from avatar_stream.settings import Settings
+
+CAMERA_SIDE: Final = 640  # larger camera pictures are scaled down before tracking
+CAMERA_SILENT: Final = 0.5  # seconds without a frame after which nobody is taken to be there
+JOIN: Final = 2.0  # seconds a thread gets to end
+RECENT: Final = 2.0  # seconds that figures of now are about
+COMPLAIN: Final = 5.0  # seconds between log lines about frames that fail
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """What travels with a camera frame to the picture that shows its motion."""
+
+    arrived: float
+    mark: int | None
+
+
+class Worker:
+    """Frames in by :meth:`see`, pictures out as ``newest``. Its threads run from :meth:`start` to :meth:`stop`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ladder: Ladder | None,
+        metrics: Metrics,
+        log: "logging.LoggerAdapter[Any]",
+        name: str,
+    ) -> None:
+        self.avatar: Avatar | None = None
+        self.newest: av.VideoFrame | None = None
+        self.newest_mark: int | None = None
+        """The number in the newest camera picture, with ``frame_marks``."""
+        self.orders: queue.SimpleQueue[Callable[[Avatar], None]] = queue.SimpleQueue()
+        """What the following thread is to do with its avatar before the next frame."""
+        self.seen_at = time.monotonic()
+        """When a camera frame last came."""
+        self.progress = time.monotonic()
+        """When a picture was last finished."""
+        self.threads: list[threading.Thread] = []
+        self._settings, self._ladder, self._metrics, self._log, self._name = settings, ladder, metrics, log, name
+        self._camera: Mailbox[tuple[av.VideoFrame, float]] = Mailbox()
+        self._moved: Mailbox[Moved] = Mailbox()
+        self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
+        self._stopped = threading.Event()
+        self._complained = 0.0
+
+    @property
+    def dropped(self) -> int:
+        """Camera frames that gave way to newer ones."""
+        return self._camera.dropped
+
+    def see(self, frame: av.VideoFrame) -> None:
+        """Take in a camera frame."""
+        self.seen_at = time.monotonic()
+        before = self._camera.dropped
+        self._camera.put((frame, self.seen_at))
+        self._metrics.came(self._camera.dropped - before)
+
+    def start(self, avatar: Avatar) -> None:
+        """Follow and draw with ``avatar``."""
+        self.avatar = avatar
+        self.seen_at = self.progress = time.monotonic()
+        self._start(self._follow, "follow", avatar)
+        self._start(self._draw, "draw", avatar)
+
+    def stop(self) -> bool:
+        """End both threads and free the avatar; blocks. False if a thread hangs: it is left with its avatar."""
+        self._stopped.set()
+        self._camera.close()
+        self._moved.close()
+        for thread in self.threads:
+            thread.join(JOIN)
+        if any(thread.is_alive() for thread in self.threads):
+            return False
+        if self.avatar is not None:
+            self.avatar.close()
+        self.avatar = self.newest = None
+        return True
+
+    def delays(self) -> list[float]:
+        """Seconds from camera frame to picture, of the pictures of the last ``RECENT`` seconds."""
+        now = time.monotonic()
+        return [delay for at, delay in list(self._drawn) if now - at < RECENT]
+
+    def delay(self) -> float | None:
+        """Their median."""
+        delays = self.delays()
+        return statistics.median(delays) if delays else None
+
+    def _follow(self, avatar: Avatar) -> None:
+        period, silent = 1 / self._settings.fps, CAMERA_SILENT
+        while True:
+            image, mark, arrived = None, None, time.monotonic()
+            try:
+                frame, arrived = self._camera.take(silent)
+                self._metrics.waited("camera", time.monotonic() - arrived)
+                silent = CAMERA_SILENT
+                image = _camera_image(frame)
+                if self._settings.frame_marks:
+                    mark = self.newest_mark = read_mark(image)
+            except TimeoutError:
+                silent = period
+                arrived = time.monotonic()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self.orders.get_nowait()(avatar)
+            self._moved.put(avatar.follow(image, arrived, Tag(arrived, mark)))
+
+    def _draw(self, avatar: Avatar) -> None:
+        while True:
+            moved = self._moved.take()
+            began = time.monotonic()
+            if self._ladder:
+                moved.engine.rung = self._ladder.rung
+            try:
+                finished = avatar.draw(moved)
+            except Exception:
+                # The avatar goes on: the warp needs no network.
+                self._complain("the engine failed: the warp goes on")
+                self._metrics.failed("draw")
+                moved.engine.rung = RUNGS[-1]
+                finished = avatar.draw(moved)
+            picture = finished.picture
+            if self._settings.frame_marks and finished.tag.mark is not None:
+                picture = picture.copy()
+                draw_mark(picture, finished.tag.mark)
+            self.newest = video_frame(picture)
+            now = self.progress = time.monotonic()
+            if self._ladder and self._ladder.observe(now - began, now):
+                self._log.info("drawing at rung %s", self._ladder.rung.name)
+            self._drawn.append((now, now - finished.tag.arrived))
+            self._metrics.drew(now - finished.tag.arrived)
+
+    def _start(self, work: Callable[[Avatar], None], name: str, avatar: Avatar) -> None:
+        def run() -> None:
+            while not self._stopped.is_set():
+                try:
+                    work(avatar)
+                except Closed:
+                    return
+                except Exception:
+                    # One bad frame must not end a call.
+                    self._complain(f"a frame failed in {name}")
+                    self._metrics.failed(name)
+
+        thread = threading.Thread(target=run, name=f"{name}-{self._name[:6]}", daemon=True)
+        self.threads.append(thread)
+        thread.start()
+
+    def _complain(self, what: str) -> None:
+        """Log the exception being handled; a fault on every frame must not fill the log in a second."""
+        now = time.monotonic()
+        if now - self._complained > COMPLAIN:
+            self._complained = now
+            self._log.exception(what)
+
+
+def _camera_image(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    longest = max(frame.width, frame.height)
+    if longest > CAMERA_SIDE:
+        scale = CAMERA_SIDE / longest
+        frame = frame.reformat(width=round(frame.width * scale / 2) * 2, height=round(frame.height * scale / 2) * 2)
+    return upright(frame)
+
+
+def video_frame(picture: npt.NDArray[np.uint8]) -> av.VideoFrame:
+    """An RGB picture as encoders want it."""
+    return av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
