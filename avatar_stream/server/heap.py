@@ -9,6 +9,7 @@ import sys
 from typing import Any, Final
 
 M_ARENA_MAX: Final = -8  # malloc.h
+M_MMAP_THRESHOLD: Final = -3
 
 
 def _libc() -> Any:
@@ -18,11 +19,15 @@ def _libc() -> Any:
         return None
 
 
-def few_arenas(count: int = 2) -> None:
-    """Let all threads share ``count`` arenas; to be called before there are threads."""
+def few_arenas(count: int = 2, own_pages: int = 1 << 20) -> None:
+    """Let all threads share ``count`` arenas; to be called before there are threads.
+
+    What has ``own_pages`` bytes or more goes back to the system as soon as it is freed; a frame has fewer.
+    """
     libc = _libc()
     if libc is not None:
         libc.mallopt(M_ARENA_MAX, count)
+        libc.mallopt(M_MMAP_THRESHOLD, own_pages)
 
 
 def trim() -> None:

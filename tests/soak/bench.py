@@ -56,7 +56,7 @@ class ServerProcess:
         until = time.monotonic() + 40
         while self.status()["sessions"] and time.monotonic() < until:
             time.sleep(0.1)
-        time.sleep(0.3)
+        time.sleep(0.8)
 
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""

@@ -1,0 +1,139 @@
+"""What a server says of itself and how much it takes on, without a peer."""
+
+import datetime
+import json
+import logging
+import ssl
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from prometheus_client.parser import text_string_to_metric_families
+
+from avatar_stream.portrait.ladder import RUNGS
+from avatar_stream.server.capacity import Load, cores, measure
+from avatar_stream.server.heap import few_arenas, trim
+from avatar_stream.server.logs import JsonLines, TextLines
+from avatar_stream.server.metrics import Metrics
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_capacity_is_what_the_scarcer_thing_allows() -> None:
+    assert Load(0.027, 0.015, False).sessions(25, cores=2) == 2
+    assert Load(0.027, 0.015, False).sessions(25, cores=16) == 16
+    assert Load(0.2, 0.1, False).sessions(25, cores=1) == 1  # the ladder makes it do
+    assert Load(0.01, 0.004, True).sessions(25, cores=64) == 9  # a GPU is taken before the processors are
+    assert Load(0.01, 0.0005, True).sessions(25, cores=2) == 4
+    assert cores() >= 0.5
+
+
+def test_capacity_is_measured_with_the_work_of_sessions(library_portrait) -> None:  # type: ignore[no-untyped-def]
+    load = measure(None, library_portrait, 25)
+    assert 0.001 < load.processor < 1
+    assert not load.shared_engine
+
+
+@pytest.fixture
+def library_portrait():  # type: ignore[no-untyped-def]
+    from avatar_stream.identity.library import Library
+
+    library = Library(size=256, uploads=1)
+    return library.get(library.default)
+
+
+def test_metrics_are_prometheus_and_name_nobody() -> None:
+    metrics = Metrics()
+    metrics.came(2)
+    metrics.drew(0.06)
+    metrics.stage("network", 0.008)
+    metrics.waited("camera", 0.01)
+    metrics.ended("publish", "left")
+    metrics.refused(413)
+    metrics.looked(0.9)
+    metrics.runs_on("openvino bf16")
+    metrics.watch({"live": lambda: 3}, {rung.name: lambda: 1 for rung in RUNGS}, lambda: 4)
+    families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
+    assert families["avatar_frames_dropped"].samples[0].value == 2
+    (live,) = (s for s in families["avatar_sessions"].samples if s.labels["state"] == "live")
+    assert live.value == 3
+    labels = {name for family in families.values() for sample in family.samples for name in sample.labels}
+    assert labels <= {"state", "reason", "stage", "queue", "role", "status", "rung", "engine", "le"} | {
+        *("implementation", "major", "minor", "patchlevel", "version")
+    }
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+    import re
+
+    board = json.loads((ROOT / "docs" / "grafana.json").read_text())
+    known = Metrics().text().decode() + " ".join(
+        f"{name}_bucket {name}_sum {name}_count"
+        for name in ("avatar_stage_seconds", "avatar_motion_to_photon_seconds", "avatar_queue_age_seconds",
+                     "avatar_identity_similarity")
+    )  # fmt: skip
+    asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+    assert len(asked) > 10
+    for expression in asked:
+        for name in re.findall(r"\b(?:avatar|process)_[a-z_]+", expression):
+            assert name in known or name.removesuffix("_total") in known, name
+
+
+def test_log_lines() -> None:
+    record = logging.LogRecord("avatar_stream.x", logging.INFO, "f", 1, "hello %s", ("you",), None)
+    record.session = "ab12"
+    line = json.loads(JsonLines().format(record))
+    assert line | {"time": ""} == {
+        "time": "", "level": "info", "logger": "avatar_stream.x", "message": "hello you", "session": "ab12",
+    }  # fmt: skip
+    assert TextLines().format(record) == "INFO avatar_stream.x [ab12]: hello you"
+    try:
+        raise ValueError("no")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    assert "ValueError: no" in json.loads(JsonLines().format(record))["exception"]
+
+
+def test_the_heap_is_left_in_order() -> None:
+    few_arenas()
+    trim()
+
+
+def test_https_with_a_certificate(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, private = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    flags = ("--engine", "warp", "--port", "0", "--certificate", str(certificate), "--private-key", str(private))
+    command = [sys.executable, "-m", "avatar_stream.cli", "serve", *flags]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout
+        url = server.stdout.readline().split(" on ")[1].split(" ")[0]
+        assert url.startswith("https://localhost:")
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        with urllib.request.urlopen(url + "/healthz", context=trusted) as response:
+            assert response.status == 200
+    finally:
+        server.terminate()
+        server.wait(15)
