@@ -83,6 +83,35 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
     receiver._handle_rtp_packet = listen  # type: ignore[method-assign]
 
 
+def hear_only_peers(receiver: RTCRtpReceiver) -> None:
+    """Drop datagrams from addresses that ICE knows nothing of.
+
+    aioice hands every datagram that is no STUN to DTLS, whoever sent it and before anybody is let in: a stranger's
+    ClientHello takes the peer's place (the race of OWASP ASVS 17.2.6), and a stranger's flood fills its queue. To be
+    called when candidates are gathered.
+    """
+    connection = receiver.transport.transport._connection
+    for protocol in connection._protocols:
+        _filter(connection, protocol)
+
+
+def _filter(connection: Any, protocol: Any) -> None:
+    handle = protocol.datagram_received
+
+    def listen(data: bytes, addr: tuple[Any, ...]) -> None:
+        # RFC 7983: what is no STUN begins with 20 to 63 (DTLS) or 128 to 191 (RTP, RTCP).
+        if data[:1] > b"\x03" and not _known(connection, addr[0].partition("%")[0], addr[1]):
+            return
+        handle(data, addr)
+
+    protocol.datagram_received = listen
+
+
+def _known(connection: Any, host: str, port: int) -> bool:
+    pairs = (*connection._nominated.values(), *connection._check_list)
+    return any(pair.remote_addr[1] == port and pair.remote_addr[0].partition("%")[0] == host for pair in pairs)
+
+
 def _ssrc(receiver: RTCRtpReceiver, ssrc: int) -> int:
     """The media's source of a packet that may be a retransmission (RFC 4588)."""
     return int(receiver._RTCRtpReceiver__rtx_ssrc.get(ssrc, ssrc))  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import candidate_from_sdp
 
 from avatar_stream.errors import BadInput, BadOffer
-from avatar_stream.media.aiortc_gaps import keep_up, listen_to_feedback
+from avatar_stream.media.aiortc_gaps import hear_only_peers, keep_up, listen_to_feedback
 from avatar_stream.media.broadcast import Broadcast, Feed
 from avatar_stream.server.signalling import (
     Role,
@@ -83,6 +83,7 @@ class Peer:
                 listen_to_feedback(sender, sender.track)
         for receiver in pc.getReceivers():
             keep_up(receiver)
+            hear_only_peers(receiver)
         return mark_generated(hint_bitrate(answer) if self.role is not Role.VIEW else answer)
 
     async def trickle(self, said: Candidates) -> None:

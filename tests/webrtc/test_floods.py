@@ -1,0 +1,114 @@
+"""Datagrams from strangers to a session's open port (ASVS 5.0, 17.2.3 to 17.2.6)."""
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+from typing import Any
+
+import httpx
+import pytest
+from aiortc import RTCSessionDescription
+from OpenSSL import SSL
+
+from tests.webrtc.peers import SDP, Peer, no_sessions, only, running
+
+pytestmark = pytest.mark.webrtc
+
+
+def client_hello() -> bytes:
+    """A real one, as any DTLS client would begin with."""
+    client = SSL.Connection(SSL.Context(SSL.DTLS_METHOD), None)
+    client.set_connect_state()
+    with contextlib.suppress(SSL.WantReadError):
+        client.do_handshake()
+    return bytes(client.bio_read(4096))
+
+
+def ports(answer: str) -> list[tuple[str, int]]:
+    """Where the server listens for a session."""
+    found = re.findall(r"^a=candidate:\S+ \d+ udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host", answer, re.MULTILINE)
+    return [(host, int(port)) for host, port in found]
+
+
+async def send_all(to: tuple[str, int], datagrams: list[bytes]) -> list[bytes]:
+    """Send from a stranger's socket; what comes back."""
+    loop, heard = asyncio.get_running_loop(), []
+
+    class Stranger(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            heard.append(data)
+
+    transport, _ = await loop.create_datagram_endpoint(Stranger, remote_addr=to)
+    for number, datagram in enumerate(datagrams):
+        transport.sendto(datagram)
+        if number % 50 == 49:
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.3)
+    transport.close()
+    return heard
+
+
+async def connected(url: str) -> tuple[Peer, str]:
+    """A peer with pictures, and the answer it got."""
+    peer = Peer(url)
+    async with httpx.AsyncClient(base_url=url) as client:
+        response = await client.post("/session", content=await peer.offer(), headers=SDP)
+    await peer.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
+    await peer.pictures(10)
+    return peer, response.text
+
+
+async def test_what_is_no_srtp_is_dropped() -> None:
+    async with running() as (url, server):
+        peer, answer = await connected(url)
+        session = only(server)
+        chance = random.Random(1)
+        ssrc, made = bytes(4), []
+        for number in range(20_000):
+            head = (
+                bytes([0x80, 96 if number % 3 else 200]) + (number % 65536).to_bytes(2, "big") + os.urandom(4) + ssrc
+            )
+            made.append(
+                head[: chance.randrange(1, 13)] if number % 5 == 0 else head + os.urandom(chance.randrange(0, 200))
+            )
+        before = session.worker.dropped + session.broadcast.sent
+        flood = asyncio.gather(*(send_all(to, made) for to in ports(answer)[:1]))
+        pictures = asyncio.create_task(peer.pictures(25))
+        await flood
+        assert len(await pictures) == 25
+        assert session.live
+        assert session.worker.dropped + session.broadcast.sent > before
+        await server.sessions.close()
+        await peer.close()
+
+
+async def test_a_strangers_clienthello_is_not_heard() -> None:
+    """Whoever is first with a ClientHello must not take the place of the peer that ICE lets in (17.2.6)."""
+    async with running(connect_timeout=8.0) as (url, server), httpx.AsyncClient(base_url=url) as client:
+        peer = Peer(url)
+        # The peer is to be the DTLS client, so that the server is one that waits for a ClientHello.
+        offer = (await peer.offer()).replace("a=setup:actpass", "a=setup:active")
+        response = await client.post("/session", content=offer, headers=SDP)
+        assert "a=setup:passive" in response.text
+        session = only(server)
+        targets = ports(response.text)
+        assert targets
+
+        async def knock() -> None:
+            for to in targets:
+                assert await send_all(to, [client_hello()] * 200) == []
+
+        await knock()  # before the peer comes
+        joining = asyncio.create_task(peer.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer")))
+        for _ in range(5):  # while it comes
+            await knock()
+        await joining
+        assert len(await peer.pictures(5)) == 5
+        await knock()  # while it is there
+        assert len(await peer.pictures(10)) == 10
+        assert session.live
+        await server.sessions.close()
+        await no_sessions(server)
+        await peer.close()
