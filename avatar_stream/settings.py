@@ -78,8 +78,8 @@ class Settings:
 
     @property
     def loopback(self) -> bool:
-        """Only this machine can reach the server."""
-        return self.host in ("127.0.0.1", "localhost", "::1")
+        """Only this machine can reach the server: it listens there, and no proxy leads to it from outside."""
+        return self.host in ("127.0.0.1", "localhost", "::1") and not self.trust_proxy and not self.allow_host
 
     @property
     def private_allowed(self) -> bool:

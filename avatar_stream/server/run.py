@@ -114,8 +114,8 @@ def _tokens(settings: Settings) -> list[Token]:
         tokens.append(Token("environment", frozenset(SCOPES), digest(given)))
     if not tokens and not settings.loopback:
         raise BadInput(
-            f"others can reach {settings.host}, so the server wants tokens:"
-            " avatar-stream token NAME --file tokens.txt, then serve with --tokens tokens.txt"
+            "others can reach this server, so it wants tokens: avatar-stream token NAME --file tokens.txt,"
+            " then serve with --tokens tokens.txt"
         )
     return tokens
 

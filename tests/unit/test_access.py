@@ -103,6 +103,8 @@ def test_the_token_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ("flags", "word"),
     [
         (["--host", "0.0.0.0"], "avatar-stream token"),
+        (["--trust-proxy", "127.0.0.1"], "avatar-stream token"),
+        (["--allow-host", "avatar.example"], "avatar-stream token"),
         (["--tokens", "/nowhere/tokens.txt"], "cannot read"),
         (["--turn", "turn:example.org"], "secret"),
         (["--turn", "example.org"], "no TURN server"),

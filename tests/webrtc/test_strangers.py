@@ -187,6 +187,23 @@ async def test_shares_of_one_address() -> None:
             await peer.close()
 
 
+async def test_a_trusted_proxy_tells_who_asks() -> None:
+    async def statuses(**settings: Any) -> list[int]:
+        async with (
+            running(half_open_per_address=1, **settings) as (url, _),
+            httpx.AsyncClient(base_url=url) as client,
+        ):
+            offer = await Peer(url).offer()
+            asked = ["203.0.113.1", "203.0.113.2", "203.0.113.1"]
+            return [
+                (await client.post("/session", content=offer, headers=SDP | {"X-Forwarded-For": a})).status_code
+                for a in asked
+            ]
+
+    assert await statuses(trust_proxy=("127.0.0.1",)) == [201, 201, 429]
+    assert await statuses() == [201, 429, 429]
+
+
 async def drip(url: str, start: bytes, each: bytes) -> tuple[bytes, float]:
     """Send ``start`` and then ``each`` again and again; the first line of the answer and when it came."""
     host, port = url.removeprefix("http://").split(":")
