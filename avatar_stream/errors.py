@@ -8,6 +8,7 @@ AvatarError (500, 1)
 │   ├── Unacceptable (406)    an offer that asks for what we do not do
 │   ├── TooLarge (413)
 │   ├── WrongType (415)       a body of another type than the resource takes
+│   ├── NameTaken (409)       a session of this name is somebody else's
 │   └── UnknownPortrait (404)
 ├── Unauthorized (401)        no token, or not a good one
 ├── Forbidden (403)           a good token without the scope; another site's page
@@ -63,6 +64,12 @@ class UnknownPortrait(BadInput):
     """No portrait with this id."""
 
     status = 404
+
+
+class NameTaken(BadInput):
+    """A session of this name belongs to somebody else."""
+
+    status = 409
 
 
 class NotFound(AvatarError):

@@ -31,7 +31,7 @@ class Feed(MediaStreamTrack):
         super().__init__()
         self.kind = kind
         self.codec = codec
-        self.wants_key = kind == "video"
+        self.wants_key = False
         self.bitrate: int | None = None
         """What the peer's line carries, bit/s, as the peer says; None until it does."""
         self.sent = 0
@@ -39,9 +39,12 @@ class Feed(MediaStreamTrack):
         self._packets: deque[Packet] = deque()
         self._more = asyncio.Event()
         self._whole = kind != "video"  # no packet is missing since the last key frame
+        self._taken = False  # the peer is there: until then nothing is kept, and no key frame made, for it
 
     async def recv(self) -> Any:
         """The next packet."""
+        if not self._taken:
+            self._taken, self.wants_key = True, self.kind == "video"
         while not self._packets:
             if self.readyState != "live":
                 raise MediaStreamError
@@ -52,6 +55,8 @@ class Feed(MediaStreamTrack):
 
     def put(self, packet: Packet) -> None:
         """Hand on a packet. A peer that takes none for two seconds goes on with the next key frame."""
+        if not self._taken:
+            return
         if self.kind == "video":
             if packet.is_keyframe:
                 self._whole, self.wants_key = True, False

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from avatar_stream.errors import NotFound
 from avatar_stream.identity.library import Library
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.portrait.avatar import Avatar
@@ -96,9 +97,17 @@ class Session:
 
     async def view(self, viewer: Peer, offer: str) -> str:
         """Answer a viewer's offer; raises ``BadOffer``."""
-        answer = await viewer.answer(offer, self.broadcast, lambda kind, frame: None)
+        try:
+            answer = await viewer.answer(offer, self.broadcast, lambda kind, frame: None)
+        except BaseException:
+            viewer.end("refused")
+            await self._show(viewer)
+            raise
         self.viewers[viewer.key] = viewer
-        assert self._group is not None
+        if self._group is None or self.publisher.ended.is_set():
+            viewer.end("the session ended")
+            await self._show(viewer)
+            raise NotFound("no such session: it may have ended")
         self._group.create_task(self._show(viewer))
         return answer
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
-from avatar_stream.errors import BadInput, NotFound, ServerFull, TooMany
+from avatar_stream.errors import BadInput, NameTaken, NotFound, ServerFull, TooMany
 from avatar_stream.identity.library import Library
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import NAME, Caller
@@ -50,11 +50,11 @@ class Sessions:
             raise BadInput("a session's name has small letters, digits and dashes, 64 at most")
         portrait = portrait or self._library.default
         self._library.check(portrait)
-        before = self.by_id.get(name)
-        if before is not None:
+        while (before := self.by_id.get(name)) is not None:
             if before.publisher.owner != caller.name:
-                raise BadInput("a session of this name is running: choose another")
+                raise NameTaken("a session of this name is running: choose another")
             await before.end("replaced")
+            await asyncio.sleep(0)
         self._admit_session(address)
         publisher = Peer(role, address, caller.name, self._settings)
         session = Session(
@@ -85,16 +85,8 @@ class Sessions:
         self._admit_half_open(address)
         viewer = Peer(Role.VIEW, address, caller.name, self._settings)
         self._peers[viewer.key] = session, viewer
-        viewer_end = self._forget(viewer)
-        try:
-            answer = await session.view(viewer, offer)
-        except BaseException:
-            viewer.end("refused")
-            await viewer.run()
-            raise
-        finally:
-            self._spawn(viewer_end)
-        return viewer, answer
+        self._spawn(self._forget(viewer))
+        return viewer, await session.view(viewer, offer)
 
     def find(self, id: str) -> Session:
         """The session of a public id; raises :class:`NotFound`."""
@@ -154,7 +146,8 @@ class Sessions:
         try:
             await session.run()
         finally:
-            self.by_id.pop(session.id, None)
+            if self.by_id.get(session.id) is session:
+                del self.by_id[session.id]
             self._peers.pop(session.publisher.key, None)
 
     async def _forget(self, peer: Peer) -> None:

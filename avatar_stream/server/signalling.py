@@ -59,7 +59,13 @@ def check_offer(sdp: str, role: Role, limits: Settings) -> None:
         raise Unacceptable("offer exactly one video section, and at most one audio section")
     if not set(kinds) <= {"video", "audio", "application"} or (role is not Role.BOTH and "application" in kinds):
         raise Unacceptable("offer video and audio only")
+    mids = re.findall(r"^a=mid:(\S+)", "".join(sections), re.MULTILINE)
+    bundle = re.search(r"^a=group:BUNDLE ([^\r\n]+)", sdp, re.MULTILINE)
+    if len(sections) > 1 and (bundle is None or not set(mids) <= set(bundle[1].split())):
+        raise Unacceptable("the sections must share one transport: bundle them (a=group:BUNDLE)")
     for kind, section in zip(kinds, sections, strict=True):
+        if kind != "application" and not re.search(r"^a=rtcp-mux\s*$", section, re.MULTILINE):
+            raise Unacceptable("RTP and RTCP must share one port: offer a=rtcp-mux")
         if kind == "video":
             _check_video(section, role)
         elif kind == "audio" and not re.search(r"^a=rtpmap:\d+ opus/48000", section, re.MULTILINE | re.IGNORECASE):

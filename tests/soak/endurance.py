@@ -48,7 +48,7 @@ def cycles(arguments: argparse.Namespace) -> dict[str, Any]:
         failed.append(f"{tracebacks} unhandled errors in the log")
     settled = [row for row in rows if row["cycles"] >= FIRST] or rows
     growth = {name: _growth(settled, name) for name in ("memory_mb", "descriptors", "threads", "tasks")}
-    failed += [f"{name} grew by {share:.1%}" for name, share in growth.items() if share > GROWTH]
+    failed += _grown(growth, settled, GROWTH)
     shown = rows[:: max(1, len(rows) // 10)] + rows[-1:]
     return {"rows": rows, "growth": growth, "failed": failed, "text": f"{table(shown)}\ngrowth: {growth}"}
 
@@ -85,7 +85,7 @@ def soak(arguments: argparse.Namespace) -> dict[str, Any]:
     failed = [f"{tracebacks} unhandled errors in the log"] if tracebacks else []
     settled = rows[len(rows) // 6 :]
     growth = {name: _growth(settled, name) for name in ("memory_mb", "descriptors", "threads", "tasks")}
-    failed += [f"{name} grew by {share:.1%}" for name, share in growth.items() if share > GROWTH_LIVE]
+    failed += _grown(growth, settled, GROWTH_LIVE)
     shown = rows[:: max(1, len(rows) // 12)]
     text = f"{table(shown)}\ngrowth: {growth}; {killed} clients killed; stopped in {stopped:.1f} s; {picture}"
     return {"rows": rows, "growth": growth, "killed": killed, "failed": failed, "text": text}
@@ -96,6 +96,15 @@ def _growth(rows: list[dict[str, Any]], name: str) -> float:
     values = np.array([row[name] for row in rows], float)
     slope, start = np.polyfit(np.arange(len(values)), values, 1) if len(values) > 2 else (0.0, 1.0)
     return round(float(slope * (len(values) - 1) / start), 4)
+
+
+def _grown(growth: dict[str, float], rows: list[dict[str, Any]], allowed: float) -> list[str]:
+    """What grew by more than that share; one descriptor, thread or task more is a pool that has filled."""
+    return [
+        f"{name} grew by {share:.1%}"
+        for name, share in growth.items()
+        if share > allowed and share * rows[0][name] >= 2
+    ]
 
 
 def _taken(server: ServerProcess) -> dict[str, Any]:

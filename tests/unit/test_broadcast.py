@@ -69,10 +69,14 @@ async def test_a_feed_that_falls_behind_goes_on_with_a_key_frame(monkeypatch: py
 
     sender = Broadcast(newest, 50)
     quick, slow = sender.open("video", "VP8"), sender.open("video", "VP8")
+    never = sender.open("video", "VP8")  # a peer that does not come: nothing is kept for it
     sending = asyncio.create_task(sender.send_pictures())
+    assert (await asyncio.wait_for(slow.recv(), 2)).is_keyframe
     for _ in range(30):
         await asyncio.wait_for(quick.recv(), 2)
     assert slow.dropped > 5
+    assert not never._packets
+    assert not never.wants_key
     decoder = av.CodecContext.create("vp8", "r")
     first = await asyncio.wait_for(slow.recv(), 2)
     assert decoder.decode(av.Packet(bytes(first)))

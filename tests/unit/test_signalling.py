@@ -65,7 +65,7 @@ def offer(way: str = "sendrecv") -> str:
     return OFFER.replace("sendrecv", way)
 
 
-AUDIO = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=recvonly\r\na=rtpmap:111 opus/48000/2\r\n"
+AUDIO = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ AUDIO = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=recvonly\r\na=rtpmap:11
 )
 def test_plain_offers_pass(role: Role, way: str) -> None:
     check_offer(offer(way), role, LIMITS)
-    check_offer(offer(way) + AUDIO, role, LIMITS)
+    check_offer(offer(way).replace("BUNDLE 0", "BUNDLE 0 1") + AUDIO, role, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,10 @@ def test_a_direction_may_be_the_sessions() -> None:
         (lambda s: s + "a=x\r\n" * 3000, BadOffer, "lines"),
         (lambda s: s.replace("VP8", "AV1").replace("H264", "VP9"), Unacceptable, "VP8"),
         (lambda s: s + "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n", Unacceptable, "one video"),
-        (lambda s: s + AUDIO.replace("opus", "PCMU"), Unacceptable, "opus"),
+        (lambda s: s.replace("BUNDLE 0", "BUNDLE 0 1") + AUDIO.replace("opus", "PCMU"), Unacceptable, "opus"),
+        (lambda s: s + AUDIO, Unacceptable, "BUNDLE"),
+        (lambda s: s.replace("a=group:BUNDLE 0\r\n", "") + AUDIO, Unacceptable, "BUNDLE"),
+        (lambda s: s.replace("a=rtcp-mux\r\n", ""), Unacceptable, "rtcp-mux"),
         (lambda s: s + "m=text 9 X 0\r\n", Unacceptable, "video and audio"),
     ],
 )

@@ -155,6 +155,21 @@ async def test_a_4k_camera_is_scaled_down_before_it_costs(monkeypatch: pytest.Mo
         await peer.close()
 
 
+async def test_a_clock_that_jumps_is_nobodys_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as (url, server):
+        peer = Peer(url)
+        await peer.connect()
+        await numbers_move(peer)
+        really = time.time
+        for jump in (86_400, -172_800):
+            monkeypatch.setattr(time, "time", lambda jump=jump: really() + jump)
+            await numbers_move(peer)
+        assert only(server).live
+        assert (await Peer(url).connect()).status_code == 201
+        await server.sessions.close()
+        await peer.close()
+
+
 async def test_a_bad_line_is_worked_off() -> None:
     """5 % of the packets lost each way, 100 ms there and back: the picture goes on, and stays in time."""
     async with running() as (url, server):

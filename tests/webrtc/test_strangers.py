@@ -50,7 +50,7 @@ async def test_who_may_do_what() -> None:
             assert (await client.delete(studio.location, headers=headers)).status_code == status
             assert (await client.post(f"/links/{studio.key}", headers=headers)).status_code == status
         stolen = Peer(url, "publish", token=tokens["other"])
-        assert (await stolen.connect(session="studio")).status_code == 400
+        assert (await stolen.connect(session="studio")).status_code == 409
 
         link = (await client.post(f"/links/{studio.key}", headers=bearer(tokens["studio"]))).json()
         path, token = link["path"].split("#")
