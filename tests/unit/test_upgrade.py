@@ -42,9 +42,10 @@ def test_a_broken_engine_is_replaced_while_it_draws(portrait: Portrait, caplog: 
     failures, until = 0, time.monotonic() + 20
     with caplog.at_level(logging.WARNING):
         while networks.name.startswith("openvino") and time.monotonic() < until:
-            with pytest.raises(RuntimeError, match="the device is gone"):
+            try:
                 engine(portrait.landmarks)
-            failures += 1
+            except RuntimeError as error:
+                failures += str(error) == "the device is gone"
             time.sleep(0.02)
     assert networks.name == "onnxruntime fp32"
     assert drawn(engine, portrait) < 4

@@ -118,18 +118,25 @@ async def test_a_session_whose_work_hangs_ends_alone() -> None:
             await peer.close()
 
 
-async def test_a_publisher_who_vanishes_and_one_who_sends_no_video() -> None:
+@pytest.mark.parametrize("vanishes", [False, True])
+async def test_a_publisher_who_sends_no_video_or_vanishes(vanishes: bool) -> None:
     async with running(silence_timeout=2.0) as (url, server):
-        peer = Peer(url, "publish")
-        await peer.connect()
-        await asyncio.sleep(1)
+        peer, viewer = Peer(url, "publish"), Peer(url, "view")
+        await peer.connect(session="one")
+        await viewer.connect(path="/whep/one")
+        await viewer.pictures(3)
         session = only(server)
-        peer.camera.stop()
         sender = peer.pc.getSenders()[0]
-        sender.replaceTrack(None)
+        if vanishes:  # without a goodbye: its sockets are simply gone
+            for protocol in sender.transport.transport._connection._protocols:
+                protocol.transport.abort()
+        else:
+            sender.replaceTrack(None)
         await no_sessions(server, 8)
         assert session.publisher.reason == "no video"
-        await peer.close()
+        assert not session.viewers
+        for one in (peer, viewer):
+            await one.close()
 
 
 async def test_a_4k_camera_is_scaled_down_before_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
