@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from aiortc import RTCSessionDescription
+from aiortc.rtcdtlstransport import SRTP_PROFILES, RTCCertificate
 from OpenSSL import SSL
 
 from tests.webrtc.peers import SDP, Peer, no_sessions, only, running
@@ -112,3 +113,29 @@ async def test_a_strangers_clienthello_is_not_heard() -> None:
         await server.sessions.close()
         await no_sessions(server)
         await peer.close()
+
+
+@pytest.mark.parametrize(("version", "spoken"), [(0xFEFF, False), (0xFEFD, True)])  # DTLS 1.0 and 1.2
+def test_dtls_1_2_and_nothing_older(version: int, spoken: bool) -> None:
+    certificate = RTCCertificate.generateCertificate()
+    server = SSL.Connection(certificate._create_ssl_context(SRTP_PROFILES), None)
+    server.set_accept_state()
+    context = SSL.Context(SSL.DTLS_METHOD)
+    context.use_certificate(certificate._cert)
+    context.use_privatekey(certificate._key)
+    context.set_min_proto_version(version)
+    context.set_max_proto_version(version)
+    client = SSL.Connection(context, None)
+    client.set_connect_state()
+    done = False
+    for _ in range(10):
+        for one, other in ((client, server), (server, client)):
+            with contextlib.suppress(SSL.WantReadError, SSL.Error):
+                one.do_handshake()
+                done = done or one is client
+            with contextlib.suppress(SSL.WantReadError):
+                while True:
+                    other.bio_write(one.bio_read(4096))
+    assert done is spoken
+    if spoken:
+        assert (client.get_cipher_name() or "").startswith("ECDHE-ECDSA-")
