@@ -15,7 +15,8 @@ from avatar_stream.runtime.network import WEIGHTS_FILE, tick_path
 PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
 HINTS = (
     "Browsers give the camera to https pages and to http://localhost only.",
-    "From another machine: put an https proxy in front, or forward the port (ssh -L 8080:localhost:8080 HOST).",
+    "From another machine: forward the port (ssh -L 8080:localhost:8080 HOST), or serve with --host, --tokens and"
+    " --certificate, or behind an https proxy (docs/deploy.md).",
     "Chromium shows what a page may use under the icon left of the address.",
 )
 

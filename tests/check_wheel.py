@@ -14,6 +14,8 @@ NEEDED = (
     "avatar_stream/face/face_mesh.npz",
     "avatar_stream/client_demo/index.html",
     "avatar_stream/client_demo/main.js",
+    "avatar_stream/client_demo/view.html",
+    "avatar_stream/client_demo/status.html",
     "avatar_stream/cli.py",
 )
 
