@@ -66,14 +66,17 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
         nonlocal asked, moved, origin
         await handle(packet, arrival_time_ms)
         codec = codecs.get(packet.payload_type)
-        original = codecs.get(codec.parameters.get("apt")) if codec else None
+        if codec is not None and "apt" in codec.parameters:  # a retransmission (RFC 4588)
+            codec = codecs.get(codec.parameters["apt"])
+        if codec is None or buffer._origin is None:
+            return  # nothing usable: browsers begin with padding
         now = time.monotonic()
         if nacks is not None and buffer._origin == origin and now - moved > GIVE_UP and _skip(buffer):
             nacks.missing.clear()
             await receiver._send_rtcp_pli(_ssrc(receiver, packet.ssrc))
         while (frame := buffer._remove_frame(0)) is not None:
             frame.timestamp = mapper.map(frame.timestamp)
-            frames.put((original or codec, frame))
+            frames.put((codec, frame))
         if buffer._origin != origin:
             origin, moved = buffer._origin, now
         if nacks is not None and nacks.missing and now - asked > ASK_AGAIN:
@@ -120,8 +123,6 @@ def _ssrc(receiver: RTCRtpReceiver, ssrc: int) -> int:
 def _skip(buffer: Any) -> bool:
     """Go on with the first frame behind the gap whose beginning is there; False if there is none yet."""
     origin, size = buffer._origin, buffer.capacity
-    if origin is None:
-        return False
     ahead = [buffer._packets[(origin + k) % size] for k in range(size)]
     gap = ahead.index(None) if None in ahead else size
     for k in range(gap + 1, size):

@@ -27,6 +27,7 @@ CORS = {
     "Access-Control-Max-Age": "600",
 }
 EVERYWHERE = {
+    "Cache-Control": "no-cache",  # kept, but asked for again: a page must fit its server
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "SAMEORIGIN",

@@ -167,7 +167,7 @@ class Server:
     async def status(self, request: Request) -> Response:
         """``/status``: a page for a person, JSON for the page."""
         if "application/json" not in request.headers.get("accept", ""):
-            return FileResponse(page_folder() / "status.html")
+            return FileResponse(page_folder() / "status.html", headers={"Vary": "Accept"})
         require(self._caller(request), "admin")
         keep = ("fps", "server_ms", "face", "rung", "portrait", "viewers")
         rows = [
@@ -183,7 +183,8 @@ class Server:
                 "measured": self.sessions.measured,
                 "stopping": self.sessions.draining,
                 "sessions": rows,
-            }
+            },
+            headers={"Vary": "Accept", "Cache-Control": "no-store"},
         )
 
     async def viewer(self, request: Request) -> Response:

@@ -198,7 +198,8 @@ def test_viewers_watch_by_a_link(browser: Any, server: RunningServer, tmp_path: 
 
 def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
     secret = "a-token-of-more-than-twenty-characters"
-    guarded = RunningServer(AVATAR_STREAM_TOKEN=secret)
+    turn = ("--turn", "turn:127.0.0.1:9?transport=udp", "--turn", "stun:127.0.0.1:9")
+    guarded = RunningServer(*turn, AVATAR_STREAM_TOKEN=secret, AVATAR_STREAM_TURN_SECRET="shared")
     running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
     page = open_page(running, guarded)
     page.click("#start")
@@ -212,6 +213,10 @@ def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_pat
     assert "not known" in page.inner_text("#alert")
     page.fill("#token", secret)
     page.click("#token-form button")
+    servers = page.evaluate("import('/api.js').then((api) => api.iceServers('session'))")
+    assert [one["urls"] for one in servers] == ["turn:127.0.0.1:9?transport=udp", "stun:127.0.0.1:9"]
+    assert servers[0]["credential"]
+    assert servers[0]["username"].endswith(":environment")
     start(page)
     page.click("#share")
     page.wait_for_selector("#link:not([hidden])")

@@ -134,6 +134,8 @@ class Line:
 
         async def handle(packet: Any, arrival_time_ms: int) -> None:
             # What aiortc does with a packet, as far as order goes.
+            if packet.payload_type not in self.receiver._RTCRtpReceiver__codecs:
+                return
             self.receiver._RTCRtpReceiver__nack_generator.add(packet)
             packet._data = packet.payload
             _, frame = self.buffer.add(packet)
@@ -162,6 +164,15 @@ class Line:
         while not self.queue.empty():
             found += list(self.queue.get()[1].data)
         return found
+
+
+async def test_packets_of_no_known_codec_are_nobodys_business() -> None:
+    line = Line()
+    packet = RtpPacket(payload_type=13, sequence_number=1, timestamp=0)
+    packet.ssrc, packet.payload = 7, b""
+    await line.receiver._handle_rtp_packet(packet, arrival_time_ms=0)
+    await line.send(2, 3)
+    assert line.out() == [2]
 
 
 async def test_what_waits_behind_a_lost_packet_is_worked_off_at_once() -> None:

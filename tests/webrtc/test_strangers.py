@@ -146,6 +146,12 @@ async def test_pages_cannot_be_framed_or_sniffed() -> None:
         assert "frame-ancestors 'self'" in headers["content-security-policy"]
         assert headers["referrer-policy"] == "no-referrer"
         assert "server" not in headers
+        # One address, two kinds of answer: a browser must not take the one for the other.
+        for accept in ("text/html", "application/json"):
+            answer = await client.get("/status", headers={"Accept": accept})
+            assert answer.headers["content-type"].startswith(accept)
+            assert answer.headers["vary"] == "Accept"
+            assert answer.headers["cache-control"].startswith("no-")
 
 
 async def test_half_open_sessions_are_few_and_end() -> None:
