@@ -55,7 +55,7 @@ def cycles(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def soak(arguments: argparse.Namespace) -> dict[str, Any]:
     """``--sessions`` sessions for ``--minutes``; now and then a client is killed and one comes. Draws a picture."""
-    server = ServerProcess("--engine", arguments.engine, "--sessions", str(arguments.sessions + 1))
+    server = ServerProcess("--engine", arguments.engine, "--sessions", str(arguments.sessions + 2))
     server.wait_ready()
     chance, clients = random.Random(3), []
     url = server.url + "/session"
@@ -66,11 +66,14 @@ def soak(arguments: argparse.Namespace) -> dict[str, Any]:
         clients.append(Client.start(url, "--seconds", "1000000"))
     while time.monotonic() - began < 60 * arguments.minutes:
         time.sleep(10)
-        if chance.random() < 0.1:
+        for k, client in enumerate(clients):
+            if client.process.poll() is not None:  # refused, while the one that was killed is still being missed
+                clients[k] = Client.start(url, "--seconds", "1000000")
+        if chance.random() < 0.05:
             victim = chance.randrange(len(clients))
             clients[victim].process.kill()
             killed += 1
-            clients[victim] = Client.start(url, "--seconds", "1000000", "--vanish")
+            clients[victim] = Client.start(url, "--seconds", "1000000")
         now = time.monotonic()
         figures = [client.figures(last, now) for client in clients]
         rows.append(
