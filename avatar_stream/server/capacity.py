@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 FRAMES: Final = 30
 WARM: Final = 6
 USED: Final = 0.9  # of the machine that sessions may take: the rest is for signalling and for bad moments
+NEARLY: Final = 0.15  # of a session that may be short: the ladder makes up for it, and a measurement is no truer
 PACKETS: Final = 0.2  # cores for a session's packets and decoding, which aiortc handles in Python (measured)
 
 
@@ -39,7 +40,7 @@ class Load:
         fit = USED * cores / (self.processor * fps + PACKETS)
         if self.shared_engine:
             fit = min(fit, USED / (self.engine * fps))
-        return max(1, math.floor(fit))
+        return max(1, math.floor(fit + NEARLY))
 
 
 def measure(networks: Networks | None, portrait: Portrait, fps: int) -> Load:

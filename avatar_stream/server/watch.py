@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUND: Final = 0.5  # seconds
+SETTLED: Final = 10.0  # seconds after which a server has loaded what it loads beside its work
 LOOK_AT_FACES: Final = 5.0  # seconds between looks at whether an avatar still looks like its portrait
 
 
@@ -32,7 +33,9 @@ async def watch(server: "Server") -> None:
         if networks is not None:
             networks.watch(server.settings.watchdog)
         name = networks.name if networks else "warp"
-        if name != measured and not sessions.by_id:
+        # While more networks are being loaded (see upgrade), their work would be taken for a session's.
+        settled = networks is None or len(networks.tickers) > 1 or time.monotonic() - server.began > SETTLED
+        if name != measured and settled and not sessions.by_id:
             measured = name
             await _measure(server)
         if time.monotonic() - looked > LOOK_AT_FACES:
