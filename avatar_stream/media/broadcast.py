@@ -34,17 +34,18 @@ class Feed(MediaStreamTrack):
         self.wants_key = False
         self.bitrate: int | None = None
         """What the peer's line carries, bit/s, as the peer says; None until it does."""
+        self.taken = False
+        """The peer is there: until then nothing is encoded or kept for it."""
         self.sent = 0
         self.dropped = 0
         self._packets: deque[Packet] = deque()
         self._more = asyncio.Event()
         self._whole = kind != "video"  # no packet is missing since the last key frame
-        self._taken = False  # the peer is there: until then nothing is kept, and no key frame made, for it
 
     async def recv(self) -> Any:
         """The next packet."""
-        if not self._taken:
-            self._taken, self.wants_key = True, self.kind == "video"
+        if not self.taken:
+            self.taken, self.wants_key = True, self.kind == "video"
         while not self._packets:
             if self.readyState != "live":
                 raise MediaStreamError
@@ -55,7 +56,7 @@ class Feed(MediaStreamTrack):
 
     def put(self, packet: Packet) -> None:
         """Hand on a packet. A peer that takes none for two seconds goes on with the next key frame."""
-        if not self._taken:
+        if not self.taken:
             return
         if self.kind == "video":
             if packet.is_keyframe:
@@ -131,9 +132,10 @@ class Broadcast:
             if frame is None:
                 continue
             pts = self._time(CLOCK)
-            for codec in {feed.codec for feed in self._feeds if feed.kind == "video"}:
+            codecs = {feed.codec for feed in self._feeds if feed.kind == "video" and feed.taken}
+            for codec in codecs:
                 await self._send(codec, frame, pts)
-            self.sent += 1
+            self.sent += bool(codecs)
 
     async def send_sound(self) -> None:
         """Send the sound in step with the picture until cancelled."""
@@ -150,12 +152,18 @@ class Broadcast:
                 await asyncio.sleep(min(wait, 0.02))
                 continue
             self._spoken.popleft()
-            feeds = [feed for feed in self._feeds if feed.kind == "audio"]
+            feeds = [feed for feed in self._feeds if feed.kind == "audio" and feed.taken]
             if not feeds:
                 self._opus = None
                 continue
             self._opus = self._opus or OpusEncoder()
-            packets = await loop.run_in_executor(self._worker, self._opus.encode, frame, self._time(AUDIO_RATE))
+            try:
+                packets = await loop.run_in_executor(self._worker, self._opus.encode, frame, self._time(AUDIO_RATE))
+            except (av.FFmpegError, ValueError):
+                # A frame that cannot be encoded costs its 20 ms, not the session.
+                log.exception("the sound could not be encoded: a new encoder goes on")
+                self._opus = None
+                continue
             for feed in feeds:
                 for packet in packets:
                     feed.put(packet)

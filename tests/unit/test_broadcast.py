@@ -101,6 +101,28 @@ async def test_one_bad_line_does_not_make_everybodys_picture_bad() -> None:
     sender.close()
 
 
+async def test_sound_that_cannot_be_encoded_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = Broadcast(lambda: None, 25)
+    feed = sender.open("audio", "opus")
+    sending = asyncio.create_task(sender.send_sound())
+    waiting = asyncio.create_task(feed.recv())
+    await asyncio.sleep(0)
+    good = OpusEncoder.encode
+
+    def once(self: OpusEncoder, frame: av.AudioFrame, pts: int) -> list[Any]:
+        monkeypatch.setattr(OpusEncoder, "encode", good)
+        raise ValueError("no such layout")
+
+    monkeypatch.setattr(OpusEncoder, "encode", once)
+    for _ in range(6):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 960), np.int16), format="s16", layout="stereo")
+        frame.sample_rate = 48_000
+        sender.hear(frame)
+    await asyncio.wait_for(waiting, 3)
+    sending.cancel()
+    sender.close()
+
+
 async def test_feedback_reaches_its_feed() -> None:
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     sender = Broadcast(lambda: None, 25)

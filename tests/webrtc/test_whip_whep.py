@@ -180,6 +180,30 @@ async def test_many_viewers_share_one_encode() -> None:
             await peer.close()
 
 
+async def test_a_viewer_who_knows_only_h264_gets_h264() -> None:
+    async with running() as (url, server):
+        publisher, plain, other = Peer(url, "publish"), Peer(url, "view"), Peer(url, "view")
+        await publisher.connect(session="two-codecs")
+        await plain.connect(path="/whep/two-codecs")
+        offer = await other.offer()
+        numbers = re.findall(r"^a=rtpmap:(\d+) VP8/90000", offer, re.MULTILINE)
+        only_h264 = re.sub(
+            rf"^a=(rtpmap|rtcp-fb|fmtp):({'|'.join(numbers)}) [^\r\n]*\r\n", "", offer, flags=re.MULTILINE
+        )
+        async with httpx.AsyncClient(base_url=url) as client:
+            response = await client.post("/whep/two-codecs", content=only_h264, headers=SDP)
+        assert response.status_code == 201
+        assert agreed_codec(response.text, "video") == "H264"
+        await other.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
+        for viewer in (plain, other):
+            pictures = await viewer.pictures(10)
+            assert read_mark(pictures[-1]) is not None
+        assert set(only(server).broadcast._encoders) == {"VP8", "H264"}
+        await server.sessions.close()
+        for peer in (publisher, plain, other):
+            await peer.close()
+
+
 async def test_trickle() -> None:
     async with running() as (url, server), httpx.AsyncClient(base_url=url) as client:
         peer = Peer(url)
