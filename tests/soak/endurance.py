@@ -86,7 +86,8 @@ def soak(arguments: argparse.Namespace) -> dict[str, Any]:
     tracebacks, stopped = server.tracebacks(), server.stop()
     picture = _draw(rows)
     failed = [f"{tracebacks} unhandled errors in the log"] if tracebacks else []
-    settled = rows[len(rows) // 6 :]
+    # A client that was killed is missed for half a minute: two sessions' worth is no growth.
+    settled = [row for row in rows[len(rows) // 6 :] if row["sessions"] == arguments.sessions] or rows
     growth = {name: _growth(settled, name) for name in ("memory_mb", "descriptors", "threads", "tasks")}
     failed += _grown(growth, settled, GROWTH_LIVE)
     shown = rows[:: max(1, len(rows) // 12)]
@@ -117,6 +118,7 @@ def _taken(server: ServerProcess) -> dict[str, Any]:
         "descriptors": int(sample["descriptors"]),
         "threads": int(sample["threads"]),
         "tasks": int(server.metric("avatar_tasks")),
+        "sessions": len(server.status()["sessions"]),
     }
 
 
