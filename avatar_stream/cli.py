@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from avatar_stream.portrait.window import Networks
 from avatar_stream.quiet import quiet_native_logs
 from avatar_stream.runtime.choose import RUNTIMES
 from avatar_stream.server.access import SCOPES
-from avatar_stream.settings import Settings, settings_fields
+from avatar_stream.settings import Settings
 
 ENGINES = ("auto", *RUNTIMES, "warp")
 
@@ -88,10 +88,11 @@ def _add_settings(serve: argparse.ArgumentParser) -> None:
     choices = {"engine": ENGINES, "log": ("text", "json")}
     numbers = {"size": _side}
     groups: dict[str, Any] = {}
-    for one in settings_fields():
+    for one in fields(Settings):
         about, default = one.metadata, one.default
         group = about["group"]
-        groups.setdefault(group, serve.add_argument_group(group) if group not in groups else None)
+        if group not in groups:
+            groups[group] = serve.add_argument_group(group)
         flag, what = f"--{one.name.replace('_', '-')}", str(about["what"]).replace("%", "%%")
         if isinstance(default, bool):
             groups[group].add_argument(flag, action="store_true", help=what)
@@ -144,7 +145,7 @@ def _side(text: str) -> int:
 def _serve(arguments: argparse.Namespace) -> None:
     from avatar_stream.server.run import serve
 
-    given = {one.name: getattr(arguments, one.name) for one in settings_fields()}
+    given = {one.name: getattr(arguments, one.name) for one in fields(Settings)}
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     settings = Settings(**values)
     serve(settings, networks_for(settings.engine, settings.threads))

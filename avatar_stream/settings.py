@@ -5,7 +5,7 @@ Each is a flag of ``avatar-stream serve`` (``connect_timeout`` is ``--connect-ti
 """
 
 import os
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -85,8 +85,3 @@ class Settings:
     def private_allowed(self) -> bool:
         """Media may go to private addresses."""
         return self.allow_private or self.loopback
-
-
-def settings_fields() -> list[Field[Any]]:
-    """The fields of :class:`Settings`, in order."""
-    return list(fields(Settings))

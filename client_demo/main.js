@@ -197,11 +197,11 @@ async function share() {
     $('link').value = link;
     $('link').hidden = false;
     $('link').select();
-    await navigator.clipboard?.writeText(link);
+    try { await navigator.clipboard.writeText(link); } catch { return; } // the link is there to be copied by hand
     $('share').textContent = 'Link copied';
     setTimeout(() => { $('share').textContent = 'Share link'; }, 2000);
   } catch (error) {
-    if (error instanceof ServerError) say(sentence(error.message)); // else: no clipboard, but the link is shown
+    say(error instanceof ServerError ? sentence(error.message) : 'The server does not answer. Is it still running?');
   }
 }
 

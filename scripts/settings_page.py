@@ -1,8 +1,9 @@
 """Write docs/settings.md from the settings themselves: ``python scripts/settings_page.py``."""
 
+from dataclasses import fields
 from pathlib import Path
 
-from avatar_stream.settings import settings_fields
+from avatar_stream.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
@@ -17,7 +18,7 @@ def page() -> str:
         "scopes, and `AVATAR_STREAM_TURN_SECRET`.",
     ]
     group = None
-    for one in settings_fields():
+    for one in fields(Settings):
         if one.metadata["group"] != group:
             group = one.metadata["group"]
             lines += ["", f"## {group[0].upper()}{group[1:]}", "", "| flag | default | what |", "| --- | --- | --- |"]

@@ -7,7 +7,7 @@ aiortc renames any of it.
 import time
 from typing import Any, Final, Protocol
 
-from aiortc import RTCRtpReceiver, RTCRtpSender
+from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender
 from aiortc.rtp import RTCP_PSFB_APP, RTCP_PSFB_FIR, RTCP_PSFB_PLI, RtcpPsfbPacket, unpack_remb_fci
 
 ASK_AGAIN: Final = 0.08  # seconds between requests for the same lost packets
@@ -53,8 +53,8 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
     for one that never comes until 512 others have arrived, which are seconds. Here everything whole is handed out at
     once, lost packets are asked for again, and given up in time.
     """
-    inside = {name: getattr(receiver, f"_RTCRtpReceiver__{name}") for name in ("jitter_buffer", "timestamp_mapper")}
-    buffer, mapper = inside["jitter_buffer"], inside["timestamp_mapper"]
+    buffer = receiver._RTCRtpReceiver__jitter_buffer  # type: ignore[attr-defined]
+    mapper = receiver._RTCRtpReceiver__timestamp_mapper  # type: ignore[attr-defined]
     frames = receiver._RTCRtpReceiver__decoder_queue  # type: ignore[attr-defined]
     codecs = receiver._RTCRtpReceiver__codecs  # type: ignore[attr-defined]
     nacks = receiver._RTCRtpReceiver__nack_generator  # type: ignore[attr-defined]
@@ -86,16 +86,17 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
     receiver._handle_rtp_packet = listen  # type: ignore[method-assign]
 
 
-def hear_only_peers(receiver: RTCRtpReceiver) -> None:
+def hear_only_peers(pc: RTCPeerConnection) -> None:
     """Drop datagrams from addresses that ICE knows nothing of.
 
     aioice hands every datagram that is no STUN to DTLS, whoever sent it and before anybody is let in: a stranger's
     ClientHello takes the peer's place (the race of OWASP ASVS 17.2.6), and a stranger's flood fills its queue. To be
     called when candidates are gathered.
     """
-    connection = receiver.transport.transport._connection
-    for protocol in connection._protocols:
-        _filter(connection, protocol)
+    # Bundled media share one connection.
+    for connection in {receiver.transport.transport._connection for receiver in pc.getReceivers()}:
+        for protocol in connection._protocols:
+            _filter(connection, protocol)
 
 
 def _filter(connection: Any, protocol: Any) -> None:

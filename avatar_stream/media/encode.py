@@ -25,7 +25,6 @@ class VideoEncoder:
     def __init__(self, codec: str, fps: int) -> None:
         self._codec, self._fps = codec, fps
         self._context: Any = None
-        self._key = True
         self.bitrate = HIGHEST
 
     def encode(self, frame: av.VideoFrame, pts: int, key: bool = False) -> list[Packet]:
@@ -72,7 +71,7 @@ class VideoEncoder:
                 "static-thresh": "1",
             }
         else:
-            # x264's own default preset takes three times as long and looks no better at this size.
+            # aiortc leaves x264 its default preset, three times the cost of VP8; with this one they cost the same.
             made.options = {
                 "preset": "veryfast",
                 "tune": "zerolatency",

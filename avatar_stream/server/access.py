@@ -128,7 +128,7 @@ class Access:
             raise Unauthorized("this link is not valid here: ask for a new one")
         if now > int(parts[2]):
             raise Unauthorized("this link is over: ask for a new one")
-        return Caller("link", frozenset({"view"}), parts[1])
+        return Caller(f"link:{parts[1]}", frozenset({"view"}), parts[1])  # no token has such a name
 
     def _mac(self, said: str) -> str:
         digest = hmac.new(self._secret, said.encode(), hashlib.sha256).digest()
@@ -141,6 +141,12 @@ def require(caller: Caller, scope: str, session: str | None = None) -> None:
         raise Forbidden(f"this token does not allow this: it takes the scope {scope}")
     if caller.session is not None and caller.session != session:
         raise Forbidden("this link is for another session")
+
+
+def require_owner(caller: Caller, owner: str) -> None:
+    """Raise :class:`Forbidden` unless ``caller`` has the token called ``owner``, or is an admin."""
+    if caller.name != owner and "admin" not in caller.scopes:
+        raise Forbidden("this session was opened with another token")
 
 
 def check_host(host: str, allowed: Sequence[str], loopback: bool) -> None:

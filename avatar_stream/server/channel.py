@@ -8,8 +8,8 @@ from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from avatar_stream.errors import AvatarError, Forbidden, NotFound
-from avatar_stream.server.access import Access
+from avatar_stream.errors import AvatarError, NotFound
+from avatar_stream.server.access import Access, require_owner
 from avatar_stream.server.control import parse_command, parse_token
 from avatar_stream.server.peer import Peer
 from avatar_stream.server.session import Session
@@ -58,8 +58,7 @@ class Control:
             return
         text = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE)
         caller = self._access.who(f"Bearer {parse_token(text, self._settings.max_message)}", time.time())
-        if caller.name != peer.owner and "admin" not in caller.scopes:
-            raise Forbidden("this session was opened with another token")
+        require_owner(caller, peer.owner)
 
     async def _obey(self, socket: WebSocket, session: Session) -> None:
         left, at = float(self._settings.message_rate), time.monotonic()

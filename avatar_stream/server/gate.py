@@ -1,7 +1,6 @@
 """What every request passes before anything reads it: its host and origin, and a clock on its headers and body."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +14,6 @@ from avatar_stream.errors import AvatarError, BadInput, TooLarge, TooSlow
 from avatar_stream.server.access import allowed_origin, check_host
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.settings import Settings
-
-log = logging.getLogger(__name__)
 
 SOON = {"Retry-After": "5"}
 METHODS = "OPTIONS, GET, HEAD, POST, PATCH, DELETE"
@@ -67,7 +64,7 @@ class Gate:
                     out.setdefault(name, value)
                 if origin:
                     out["Access-Control-Allow-Origin"] = origin
-                    out["Vary"] = "Origin"
+                    out.add_vary_header("Origin")
                     out.update(CORS)
                 if message["status"] >= 400:
                     self._metrics.refused(message["status"])

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import time
 from functools import partial
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from avatar_stream.errors import BadOffer, Forbidden, TooMany, Unauthorized, WrongType
+from avatar_stream.errors import BadOffer, TooMany, Unauthorized, WrongType
 from avatar_stream.identity.library import Library
 from avatar_stream.portrait.ladder import RUNGS
 from avatar_stream.portrait.window import Networks
-from avatar_stream.server.access import Access, Caller, require
+from avatar_stream.server.access import Access, Caller, require, require_owner
 from avatar_stream.server.gate import METHODS, SOON, read_body
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.peer import Peer
@@ -23,8 +22,6 @@ from avatar_stream.server.signalling import Role, check_offer
 from avatar_stream.server.trickle import FRAGMENT, check_precondition, parse_fragment
 from avatar_stream.server.turn import ice_servers, link_header
 from avatar_stream.settings import Settings
-
-log = logging.getLogger(__name__)
 
 SDP = "application/sdp"
 
@@ -115,7 +112,7 @@ class Server:
         """``PATCH``, ``DELETE`` and ``GET`` on what a POST has opened."""
         caller = self._caller(request)
         session, peer = self.sessions.peer(request.path_params["key"], *_roles(request))
-        _check_owner(caller, peer)
+        require_owner(caller, peer.owner)
         if request.method == "DELETE":
             if peer.role is Role.VIEW:
                 peer.end("left")
@@ -140,7 +137,7 @@ class Server:
         caller = self._caller(request)
         require(caller, "publish")
         session, peer = self.sessions.peer(request.path_params["key"], Role.BOTH, Role.PUBLISH)
-        _check_owner(caller, peer)
+        require_owner(caller, peer.owner)
         expires = time.time() + 60 * self.settings.link_minutes
         # Behind the #, so that the token reaches no server and no log.
         token = "" if self.access.open else "#" + self.access.link(session.id, expires)
@@ -213,7 +210,7 @@ class Server:
         settings = self.settings
         servers = ice_servers(settings.turn, self._turn_secret, settings.turn_minutes, time.time(), caller.name)
         for server in servers:
-            response.headers.append("Link", link_header([server]))
+            response.headers.append("Link", link_header(server))
 
     def _live(self) -> int:
         return sum(s.live for s in self.sessions.by_id.values())
@@ -233,11 +230,6 @@ def _check_type(request: Request, wanted: str) -> None:
     """Raise :class:`WrongType` for a body of another type."""
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != wanted:
         raise WrongType(wanted)
-
-
-def _check_owner(caller: Caller, peer: Peer) -> None:
-    if caller.name != peer.owner and "admin" not in caller.scopes:
-        raise Forbidden("this session was opened with another token")
 
 
 def _roles(request: Request) -> tuple[Role, ...]:

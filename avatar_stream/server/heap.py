@@ -1,6 +1,6 @@
 """glibc's heap, kept small in a process whose many threads come and go with sessions.
 
-Each thread gets an arena of its own and what is freed there stays there: after fifty visits a server held 300 MB more
+Each thread gets an arena of its own and what is freed there stays there: after fifty visits a server held 170 MB more
 than after ten. Two arenas and a trim at the end of every session keep it flat. Elsewhere nothing is done.
 """
 

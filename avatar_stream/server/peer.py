@@ -83,7 +83,7 @@ class Peer:
                 listen_to_feedback(sender, sender.track)
         for receiver in pc.getReceivers():
             keep_up(receiver)
-            hear_only_peers(receiver)
+        hear_only_peers(pc)
         return mark_generated(hint_bitrate(answer) if self.role is not Role.VIEW else answer)
 
     async def trickle(self, said: Candidates) -> None:

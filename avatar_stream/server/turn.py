@@ -29,14 +29,9 @@ def ice_servers(urls: Sequence[str], secret: str, minutes: int, now: float, who:
     return [IceServer(url, username, credential) if url.startswith("turn") else IceServer(url) for url in urls]
 
 
-def link_header(servers: Sequence[IceServer]) -> str:
-    """All ``servers`` as one Link header; empty where there is none."""
-    return ", ".join(
-        f'<{server.url}>; rel="ice-server"'
-        + (
-            f'; username="{server.username}"; credential="{server.credential}"; credential-type="password"'
-            if server.username
-            else ""
-        )
-        for server in servers
-    )
+def link_header(server: IceServer) -> str:
+    """``server`` as a Link header."""
+    link = f'<{server.url}>; rel="ice-server"'
+    if server.username:
+        link += f'; username="{server.username}"; credential="{server.credential}"; credential-type="password"'
+    return link

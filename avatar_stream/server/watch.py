@@ -21,8 +21,10 @@ LOOK_AT_FACES: Final = 5.0  # seconds between looks at whether an avatar still l
 async def watch(server: "Server") -> None:
     """Run until cancelled."""
     # The first visitor should not wait for the default portrait and the first run of its networks.
-    with contextlib.suppress(Exception):
+    try:
         await asyncio.to_thread(server.library.get, server.library.default)
+    except Exception:
+        log.exception("the default portrait cannot be prepared")
     server.warm.set()
     measured, looked = "", time.monotonic()
     while True:

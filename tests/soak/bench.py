@@ -101,7 +101,6 @@ class Client:
 
     process: "subprocess.Popen[str]"
     status: int = 0
-    answered: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
@@ -125,7 +124,7 @@ class Client:
         for line in self.process.stdout:
             row = json.loads(line)
             if "status" in row:
-                self.status, self.answered = row["status"], row["answered"]
+                self.status = row["status"]
             else:
                 self.rows.append(row | {"at": time.monotonic()})
 

@@ -111,7 +111,7 @@ async def connect(arguments: argparse.Namespace, pc: RTCPeerConnection, relay: R
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Connect, report every second, leave (unless told to vanish)."""
+    """Connect, report every second, leave."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     camera = EncodedCamera() if arguments.role == "both" else None
     pc.addTransceiver(camera or "video", direction="sendrecv" if camera else "recvonly")
@@ -133,10 +133,9 @@ async def run(arguments: argparse.Namespace) -> int:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(told_to_stop.wait(), 1)
         tell(watch.take() | {"state": pc.connectionState})
-    if not arguments.vanish:
-        async with httpx.AsyncClient() as client:
-            await client.delete(httpx.URL(arguments.url).join(response.headers["location"]))
-        await pc.close()
+    async with httpx.AsyncClient() as client:
+        await client.delete(httpx.URL(arguments.url).join(response.headers["location"]))
+    await pc.close()
     if relay is not None:
         relay.close()
     return 0
@@ -157,7 +156,6 @@ def main() -> int:
     parser.add_argument("--loss", type=float, default=0, help="share of packets lost, each way")
     parser.add_argument("--delay", type=float, default=0, help="seconds, each way")
     parser.add_argument("--jitter", type=float, default=0, help="seconds more at most, so that packets overtake")
-    parser.add_argument("--vanish", action="store_true", help="leave without a word")
     return asyncio.run(run(parser.parse_args()))
 
 

@@ -159,4 +159,4 @@ def test_turn_credentials_are_coturns() -> None:
     mac = hmac.new(b"secret", server.username.encode(), hashlib.sha1).digest()
     assert base64.b64decode(server.credential) == mac
     assert not stun.username
-    assert link_header([stun]) == '<stun:s.example>; rel="ice-server"'
+    assert link_header(stun) == '<stun:s.example>; rel="ice-server"'
