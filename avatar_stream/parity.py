@@ -12,6 +12,7 @@ from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
 from avatar_stream.portrait.aligned import aligned_input, rest_face
 from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.interior import Interior
 from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS
@@ -53,10 +54,13 @@ def recorded_ticks(count: int = TICKS) -> tuple[Arrays, list[Arrays]]:
     avatar = Avatar(portrait, None)
     rest = rest_face(portrait.crop, portrait.landmarks)
     warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
+    interior = Interior(portrait.crop, portrait.landmarks)
     lap = []
     for k, picture in enumerate(pictures[:count]):
         target = avatar.follow(picture, k / 25).target
-        seen = aligned_input(warp(target), target, rest)
+        warped = warp(target)
+        interior.draw(warped.image, target)
+        seen = aligned_input(warped, target, rest)
         lap.append({"shown": seen.shown, "raster": seen.raster})
     avatar.close()
     there_and_back = lap + lap[::-1]

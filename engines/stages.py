@@ -9,8 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from avatar_stream.portrait.aligned import ALIGNED_SIZE
+from avatar_stream.portrait.compositor import LIGHT
 from engines.data.batches import Batch
 from engines.data.pairs import CONTEXT
 from engines.losses import (
@@ -67,7 +70,21 @@ def painted(model: Model, batch: Batch, latent: Tensor) -> Tensor:
     """The pictures ``[B*N, 3, s, s]`` that clean latents ``[B, N, ...]`` stand for."""
     shown = batch.shown.flatten(0, 1)
     raster = batch.raster[:, CONTEXT:].flatten(0, 1)
-    return shown + batch.gate.flatten(0, 1) * model.decoder(latent.flatten(0, 1), shown, raster)
+    residual = lit(model.decoder(latent.flatten(0, 1), shown, raster), raster[:, :1])
+    return shown + batch.gate.flatten(0, 1) * residual
+
+
+def lit(residual: Tensor, hole: Tensor) -> Tensor:
+    """See ``avatar_stream.portrait.compositor.lit``: ``[B, 3, s, s]`` and ``[B, 1, s/2, s/2]``."""
+    sigma = LIGHT * residual.shape[-1] / ALIGNED_SIZE
+    reach = round(3 * sigma)
+    at = torch.arange(-reach, reach + 1, device=residual.device, dtype=residual.dtype)
+    kernel = torch.exp(-at * at / (2 * sigma * sigma))
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+    padded = F.pad(residual, (reach,) * 4, mode="replicate")
+    coarse = F.conv2d(F.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
+    share = F.interpolate(hole, residual.shape[-2:], mode="bilinear")
+    return residual + share * (coarse - residual)
 
 
 def wanted(model: Model, batch: Batch, picture: Tensor) -> Tensor:

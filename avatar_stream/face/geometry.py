@@ -99,6 +99,22 @@ def mouth_opening(landmarks: Floats) -> float:
     return float(gap / max(eye_distance(landmarks), 1e-6))
 
 
+# Change of the gap between the lips, in eye distances: below, an opened mouth is the portrait's own; above, it is new.
+MOUTH_CHANGED = (0.01, 0.04)
+
+
+def lip_gaps(landmarks: Floats) -> Floats:
+    """Gap between the inner lips, point by point from corner to corner, in distances of the outer eye corners ``(11,)``."""
+    gaps = landmarks[list(mesh.INNER_LIP_LOWER)] - landmarks[list(mesh.INNER_LIP_UPPER)]
+    return np.asarray(np.linalg.norm(gaps, axis=1) / max(eye_distance(landmarks), 1e-6), np.float32)
+
+
+def step(low: float, high: float, value: float) -> float:
+    """0 up to ``low``, 1 from ``high``, smooth between."""
+    t = min(max((value - low) / (high - low), 0.0), 1.0)
+    return t * t * (3 - 2 * t)
+
+
 def eye_openings(landmarks: Floats) -> tuple[float, float]:
     """(right, left) lid gap over that eye's width."""
 

@@ -10,11 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.retarget import Animator, Retargeter
+from avatar_stream.face.animator import Animator
+from avatar_stream.face.retarget import Retargeter
 from avatar_stream.face.tracker import FaceState, FaceTracker
 from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
+
+
+KEEP = 0.0  # of the portrait's own mood
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,14 @@ class Warped:
 class Avatar:
     """``follow`` (frame to landmarks), ``pose`` (to the warp), ``paint`` (to the picture), each on one thread."""
 
-    def __init__(self, portrait: Portrait, networks: Networks | None, *, gain: float = 1.0) -> None:
+    def __init__(
+        self, portrait: Portrait, networks: Networks | None, *, gain: float = 1.0, keep: float = KEEP
+    ) -> None:
         self.networks = networks
         self.times = StageTimes()
         self.face = FaceState.SEARCHING
         self._tracker = FaceTracker()
-        self._animator = Animator(Retargeter(portrait.landmarks, gain=gain))
+        self._animator = Animator(Retargeter(portrait.landmarks, gain=gain, keep=keep))
         self._engine = PortraitEngine(portrait, networks)
 
     @property
@@ -52,8 +58,8 @@ class Avatar:
 
     @property
     def calibrated(self) -> bool:
-        """The driver's neutral is known."""
-        return self._animator.neutral.complete
+        """What the driver is like at rest is known."""
+        return self._animator.driver.calibrated
 
     def follow(self, image: npt.NDArray[np.uint8] | None, time: float, tag: Any = None) -> Moved:
         """Track an RGB frame taken at ``time`` seconds and say where it moves the portrait's landmarks.
@@ -87,15 +93,19 @@ class Avatar:
         self._engine = engine
 
     def recalibrate(self) -> None:
-        """Take the driver's next good frames as neutral."""
+        """Learn anew, from the next frames, what the driver is like at rest."""
         self._animator.recalibrate()
 
     def set_gain(self, gain: float) -> None:
         """Scale expression; 1 is as driven."""
         self._animator.retargeter.gain = gain
 
+    def set_keep(self, keep: float) -> None:
+        """How much of the portrait's own mood stays, 0 to 1."""
+        self._animator.retargeter.keep = keep
+
     def set_mirror(self, mirror: bool) -> None:
-        """Move like a mirror image of the driver. The neutral is taken again, on the new side."""
+        """Move like a mirror image of the driver. Rest is learnt again, on the new side."""
         if mirror != self._animator.mirror:
             self._animator.mirror = mirror
             self._animator.recalibrate()

@@ -9,6 +9,7 @@ from avatar_stream.portrait.aligned import ALIGNED_SIZE, AlignedInput
 from avatar_stream.portrait.portrait import Portrait
 
 Image = npt.NDArray[np.uint8]
+LIGHT = 2  # pixels of the aligned frame over which the light in a mouth varies
 
 
 def _face_mask() -> Floats:
@@ -23,21 +24,18 @@ def _face_mask() -> Floats:
 _FACE = _face_mask()
 
 
-def add_residual(crop: Image, warped: Image, seen: AlignedInput, residual: Floats) -> Image:
-    """Paint a network's residual into a warped crop.
+def add_residual(crop: Image, seen: AlignedInput, residual: Floats) -> Image:
+    """Paint a network's residual, ``float32 (192, 192, 3)`` relative to ``seen.shown`` in steps of 1/255, into a crop.
 
-    ``warped`` is the warp in the aligned frame, ``residual`` ``float32 (192, 192, 3)`` relative to ``seen.shown``, in
-    steps of 1/255. Only the difference travels, so the crop keeps its own sharpness wherever the network agrees.
+    Only the difference travels, so the crop keeps its own sharpness.
     """
-    gate = seen.gate[..., None]
-    change = (residual * gate + seen.shown - warped) * _FACE
+    change = lit(residual, seen.raster[0]) * (seen.gate[..., None] * _FACE)
     back = cv2.invertAffineTransform(seen.matrix)
     height, width = crop.shape[:2]
     box = _reach(back, (0, 0, ALIGNED_SIZE, ALIGNED_SIZE), width, height)
     if box is None:
         return crop
     out = crop.copy()
-    _forget(out, warped, seen, back)
     # Rounded to whole steps: integers travel through the resampling at half the cost of floats.
     steps = np.clip(np.rint(change), -255, 255).astype(np.int16)
     place = np.s_[box[1] : box[3], box[0] : box[2]]
@@ -45,26 +43,26 @@ def add_residual(crop: Image, warped: Image, seen: AlignedInput, residual: Float
     return out
 
 
-def _forget(out: Image, warped: Image, seen: AlignedInput, back: Floats) -> None:
-    """Where something was filled in, keep nothing of the crop that is finer than the aligned frame (in place).
+def lit(residual: Floats, hole: Image) -> Floats:
+    """The residual with only its coarse part left inside the mouth: there it is light and colour, not anatomy.
 
-    Stretched lips would shine through an opened mouth as streaks, the slit of an eye through its lid.
+    A small network is never sure where a tooth ends, and would wash away the edges that are drawn.
     """
-    cells = ALIGNED_SIZE / seen.filled.shape[0]
-    found = cv2.boundingRect(seen.filled)
-    if found[2] == 0:
-        return
-    left, top, right, bottom = (
-        cells * v for v in (found[0] - 1, found[1] - 1, sum(found[::2]) + 1, sum(found[1::2]) + 1)
-    )
-    box = _reach(back, (left, top, right, bottom), out.shape[1], out.shape[0])
-    if box is None:
-        return
-    place = np.s_[box[1] : box[3], box[0] : box[2]]
-    # Raster cell -> aligned pixel -> crop pixel, all with centres at i + 0.5.
-    from_cells = np.column_stack([back[:, :2] * cells, back @ np.array([cells / 2 - 0.5, cells / 2 - 0.5, 1])])
-    share = _placed(seen.filled, from_cells, box).astype(np.float32) * np.float32(1 / 255)
-    out[place] = cv2.blendLinear(_placed(warped, back, box), np.ascontiguousarray(out[place]), share, 1 - share)
+    left, top, width, height = cv2.boundingRect(hole)
+    if width == 0:
+        return residual
+    cells = ALIGNED_SIZE // hole.shape[0]
+    pad = 3 * LIGHT
+    y, x = max(cells * top - pad, 0), max(cells * left - pad, 0)
+    region = np.s_[y : cells * (top + height) + pad, x : cells * (left + width) + pad]
+    part = residual[region]
+    small = np.s_[y // cells : -(-(y + part.shape[0]) // cells), x // cells : -(-(x + part.shape[1]) // cells)]
+    share = cv2.resize(hole[small], None, fx=cells, fy=cells, interpolation=cv2.INTER_LINEAR)
+    share = share[y % cells :, x % cells :][: part.shape[0], : part.shape[1], None].astype(np.float32) * (1 / 255)
+    coarse = cv2.GaussianBlur(part, (2 * pad + 1, 2 * pad + 1), LIGHT, borderType=cv2.BORDER_REPLICATE)
+    out = residual.copy()
+    out[region] = part + share * (coarse - part)
+    return out
 
 
 def _placed(image: npt.NDArray[np.generic], back: Floats, box: tuple[int, int, int, int]) -> npt.NDArray[np.generic]:

@@ -12,9 +12,10 @@ import numpy as np
 from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.aligned import AlignedInput, Image, RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.compositor import add_residual, paste_back
+from avatar_stream.portrait.interior import Interior
 from avatar_stream.portrait.ladder import Rung
 from avatar_stream.portrait.portrait import Portrait
-from avatar_stream.portrait.warp import PortraitWarp, Warped
+from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import Networks, RollingWindow
 
 
@@ -39,11 +40,10 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Posed:
-    """A warped portrait on its way to the network: the crop, the same aligned, and what is known of it."""
+    """A warped portrait on its way to the network: the crop, and what is known of it."""
 
     rung: Rung
     crop: Image
-    aligned: Image | None
     seen: AlignedInput | None
     tag: Any
 
@@ -57,7 +57,7 @@ class Frame:
 
 
 class PortraitEngine:
-    """Animates one portrait. ``networks`` None shows the warp alone.
+    """Animates one portrait. ``networks`` None shows the warp alone, with nothing drawn in.
 
     ``pose`` keeps no state and ``paint`` keeps the window, so each may have its own thread. ``rung`` says how much
     to spend (see ``avatar_stream.portrait.ladder``); it may be set at any time, from any thread.
@@ -88,9 +88,12 @@ class PortraitEngine:
         view = self._view(rung.scale)
         target = target if rung.scale == 1 else (target * np.float32(rung.scale)).astype(np.float32)
         warped = self.times.measure("warp", view.warp, target)
+        if self._networks is not None:
+            self.times.measure("interior", view.interior.draw, warped.image, target)
         if rung.slots == 0:
-            return Posed(rung, warped.image, None, None, tag)
-        return self.times.measure("align", self._align, rung, view, warped, target, tag)
+            return Posed(rung, warped.image, None, tag)
+        seen = self.times.measure("align", aligned_input, warped, target, view.rest)
+        return Posed(rung, warped.image, seen, tag)
 
     def paint(self, posed: Posed) -> Frame:
         """Take a posed frame into the window and return the frame that is finished now.
@@ -137,14 +140,9 @@ class PortraitEngine:
             self._views[scale] = _View.of(self.portrait, scale)
         return self._views[scale]
 
-    def _align(self, rung: Rung, view: "_View", warped: Warped, target: Floats, tag: Any) -> Posed:
-        seen = aligned_input(warped, target, view.rest)
-        return Posed(rung, warped.image, to_aligned(warped.image, seen.matrix), seen, tag)
-
     def _compose(self, frame: Posed, residual: Floats) -> Frame:
         assert frame.seen is not None
-        assert frame.aligned is not None
-        crop = add_residual(frame.crop, frame.aligned, frame.seen, residual)
+        crop = add_residual(frame.crop, frame.seen, residual)
         self._finished = crop, frame.seen.matrix
         return Frame(self._paste(crop), frame.tag)
 
@@ -160,6 +158,7 @@ class _View:
     """A portrait's moved region at one resolution."""
 
     warp: PortraitWarp
+    interior: Interior
     rest: RestFace
 
     @staticmethod
@@ -172,4 +171,5 @@ class _View:
                 for image in (crop, plate, matte)
             )
             landmarks = (landmarks * np.float32(scale)).astype(np.float32)
-        return _View(PortraitWarp(crop, plate, matte, landmarks), rest_face(crop, landmarks))
+        warp = PortraitWarp(crop, plate, matte, landmarks)
+        return _View(warp, Interior(crop, landmarks), rest_face(crop, landmarks))

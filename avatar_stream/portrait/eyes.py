@@ -1,178 +1,262 @@
-"""Eyes: what a warp makes wrong of them, laid over it. Irises that turn, and lids that shut.
+"""Eyes: eyeballs with the portrait's own irises behind the lids, and lids that shut.
 
-A mesh drags an iris together with the white around it, and squeezes an open eye into a slit. Here the iris is cut out
-once, completed from what the lids leave visible of it, and set where the eye looks, over an eye that is all white.
+A mesh drags an iris together with the white around it, and squeezes an open eye into a slit. Here each eye is taken apart
+once (white, iris completed to a round disc with its rim, the light's reflection in it) and put together anew where the eye
+looks, at the picture's own resolution.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.face import mesh
+from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
+from avatar_stream.portrait.lines import spline
 
 Image = npt.NDArray[np.uint8]
 
-LASHES: Final = 0.45  # how dark the line of shut lids is
 SEEN: Final = 0.3  # share of an iris that must be visible to complete it
-# (lids, iris, corners) of the right and of the left eye
+BINS: Final = 8  # rings of an iris that have a colour each
+RIM: Final = 0.82  # of the radius, from where an iris darkens to its rim
+GLINT: Final = 38.0  # grey levels above its ring from which a spot on an iris is a reflection
+GLINT_FOLLOWS: Final = 0.3  # of the iris's way: a reflection stays with the light
+LASHES: Final = 0.5  # how dark the line of shut lids is
+SHUT: Final = (0.15, 0.4)  # opening over the portrait's own: skin and lashes alone below, no trace of them above
+TURNED: Final = (0.012, 0.04)  # eye widths an iris has moved: as the mesh has it below, drawn anew above
+OPENED: Final = (0.04, 0.15)  # change of the opening over the eye's width, likewise
+
+# (upper lid, lower lid, iris) of the right and of the left eye
 EYES: Final = (
-    (list(mesh.RIGHT_EYE_RING), list(mesh.RIGHT_IRIS), [mesh.RIGHT_LID_UPPER[0], mesh.RIGHT_LID_UPPER[-1]]),
-    (list(mesh.LEFT_EYE_RING), list(mesh.LEFT_IRIS), [mesh.LEFT_LID_UPPER[0], mesh.LEFT_LID_UPPER[-1]]),
+    (list(mesh.RIGHT_LID_UPPER), list(mesh.RIGHT_LID_LOWER), list(mesh.RIGHT_IRIS)),
+    (list(mesh.LEFT_LID_UPPER), list(mesh.LEFT_LID_LOWER), list(mesh.LEFT_IRIS)),
 )
-_BINS = 6  # rings of an iris that have a colour each
-_AROUND = (21, 15)  # pixels over which skin is taken for a lid
+_SPLINE = spline(len(mesh.RIGHT_LID_UPPER), 25)
 
 
 @dataclass(frozen=True, slots=True)
-class Iris:
-    """One iris as its picture shows it.
+class Eye:
+    """One eye taken apart; pictures ``(h, w, ...)`` share pixels, with their corner at ``origin`` of the portrait's.
 
-    ``picture`` RGB ``(h, w, 3)`` and ``visible`` ``(h, w)`` in 0..1 share pixels with ``centre`` and ``radius``;
-    ``profile`` ``(6, 3)`` is its colour from the middle outwards.
+    ``white`` RGB, continued under the lids; ``iris`` RGBA, its disc complete; ``glint`` RGB to be added.
     """
 
-    picture: Image
-    visible: Floats
-    centre: Floats
+    origin: Floats
+    white: Floats
+    iris: Floats
+    glint: Floats
+    corners: Floats  # (2, 2)
+    centre: Floats  # (2,)
     radius: float
-    profile: Floats
 
 
-def filled(polygon: npt.NDArray[np.float32], height: int, width: int) -> Floats:
+class Eyes:
+    """Both eyes of one portrait.
+
+    ``picture`` RGB ``(h, w, 3)`` with ``landmarks (478, 3)`` in its pixels.
+    """
+
+    def __init__(self, picture: Image, landmarks: Floats) -> None:
+        self._eyes = [take_apart(picture, landmarks, side) for side in (0, 1)]
+        self._openings = geometry.eye_openings(landmarks)
+        self._places = [_place(landmarks, side) for side in (0, 1)]
+        self._unit = geometry.eye_distance(landmarks)
+
+    def draw(self, picture: Image, target: Floats) -> None:
+        """Draw the eyes of ``target (478, 3)`` over a portrait that was warped there (in place)."""
+        size = geometry.eye_distance(target) / max(self._unit, 1e-6)
+        for side, (eye, now) in enumerate(zip(self._eyes, geometry.eye_openings(target), strict=True)):
+            then = self._openings[side]
+            moved = float(np.linalg.norm(_place(target, side) - self._places[side]))
+            share = max(geometry.step(*TURNED, moved), geometry.step(*OPENED, abs(now - then)))
+            upper, lower = lid_lines(target, side)
+            if eye is not None and share > 0:
+                _put(picture, eye, upper, lower, target[EYES[side][2][0], :2], size, share)
+            shut = 1 - geometry.step(*SHUT, now / max(then, 1e-3))
+            if shut > 0:
+                _shut(picture, upper, lower, shut)
+
+
+def lid_lines(landmarks: Floats, side: int) -> tuple[Floats, Floats]:
+    """Upper and lower lid as smooth lines from the outer to the inner corner, ``(25, 2)`` each; they never cross."""
+    up, low, _ = EYES[side]
+    upper, lower = _SPLINE @ landmarks[up, :2], _SPLINE @ landmarks[low, :2]
+    along = landmarks[up[-1], :2] - landmarks[up[0], :2]
+    down = np.array([-along[1], along[0]], np.float32) * np.sign(along[0] or 1)
+    crossed = ((lower - upper) @ down < 0)[:, None]
+    middle = (upper + lower) / 2
+    return np.where(crossed, middle, upper), np.where(crossed, middle, lower)
+
+
+def take_apart(picture: Image, landmarks: Floats, side: int) -> Eye | None:
+    """An eye's white, iris and reflection; None where too little of it is seen."""
+    up, _, iris = EYES[side]
+    centre = landmarks[iris[0], :2].astype(np.float32)
+    radius = float(np.linalg.norm(landmarks[iris[1:], :2] - centre, axis=1).mean())
+    corners = landmarks[[up[0], up[-1]], :2].astype(np.float32)
+    width = float(np.linalg.norm(corners[1] - corners[0]))
+    if width < 8 or radius < 2:
+        return None
+    pad = round(0.35 * width)
+    left, top = np.maximum(np.floor(np.minimum(corners.min(0), centre - radius)).astype(int) - pad, 0)
+    right, bottom = np.ceil(np.maximum(corners.max(0), centre + radius)).astype(int) + pad
+    part = picture[top:bottom, left:right].astype(np.float32)
+    height, across = part.shape[:2]
+    if height < 4 or across < 4:
+        return None
+    origin = np.array([left, top], np.float32)
+    y, x = np.mgrid[0:height, 0:across].astype(np.float32)
+    distance = np.hypot(x - (centre[0] - left), y - (centre[1] - top)) / radius
+    upper, lower = lid_lines(landmarks, side)
+    eye = filled(np.concatenate([upper, lower[-2:0:-1]]) - origin, height, across)
+    # A line of lashes and its shadow belong to the lids.
+    inner = cv2.erode(eye, np.ones((3, 3), np.uint8)) if width > 24 else eye
+    white_seen, iris_seen = (inner > 0.9) & (distance > 1.15), (inner > 0.9) & (distance < 1)
+    if white_seen.sum() < 6 or iris_seen.sum() < SEEN * np.pi * radius**2:
+        return None
+    whites = part[white_seen]
+    bright = whites.sum(1) >= np.median(whites.sum(1))
+    tone = np.median(whites[bright], 0)
+    white = _continued(part, white_seen.astype(np.float32), tone, width)
+    profile = _profile(part, distance, iris_seen)
+    bins = np.clip(distance * BINS - 0.5, 0, BINS - 1)
+    low = bins.astype(int)
+    part_of = (bins - low)[..., None]
+    whole = profile[low] * (1 - part_of) + profile[np.minimum(low + 1, BINS - 1)] * part_of
+    visible = cv2.GaussianBlur(cv2.erode(iris_seen.astype(np.float32), np.ones((3, 3))), (0, 0), 0.7)[..., None]
+    excess = np.clip((part - whole).mean(2) - GLINT, 0, None) * (distance < 0.95) * visible[..., 0]
+    glinting = cv2.dilate((excess > 0).astype(np.float32), np.ones((3, 3)))[..., None]
+    glint = np.clip(part - whole, 0, None) * glinting * visible
+    disc = whole + visible * (1 - glinting) * (part - whole)
+    disc = disc * (1 - 0.35 * np.clip((distance - RIM) / (1 - RIM), 0, 1))[..., None]
+    alpha = np.clip((1 - distance) * radius + 0.5, 0, 1)
+    return Eye(origin, white, np.dstack([disc, alpha]).astype(np.float32), glint, corners, centre, radius)
+
+
+def _continued(part: Floats, seen: Floats, tone: Floats, width: float) -> Floats:
+    """The white of an eye as far as it is seen, continued smoothly under iris and lids, never darker than it should."""
+    blur = max(width / 10, 1.5)
+    near = cv2.GaussianBlur(seen, (0, 0), blur)[..., None]
+    smooth = cv2.GaussianBlur(part * seen[..., None], (0, 0), blur) / np.maximum(near, 1e-3)
+    share = np.clip(near * 4, 0, 1)
+    smooth = tone * 0.92 + share * (smooth - tone * 0.92)
+    smooth = np.maximum(smooth, 0.62 * tone)
+    real = cv2.GaussianBlur(seen, (0, 0), 0.7)[..., None] * seen[..., None]
+    return np.asarray(smooth + real * (part - smooth), np.float32)
+
+
+def _profile(part: Floats, distance: Floats, seen: npt.NDArray[np.bool_]) -> Floats:
+    """Colour of an iris by distance from its middle, ``(BINS, 3)``."""
+    bins = np.minimum((distance * BINS).astype(int), BINS)
+    profile = np.zeros((BINS, 3), np.float32)
+    known = []
+    for k in range(BINS):
+        pixels = part[seen & (bins == k)]
+        if len(pixels) > 1:
+            profile[k] = np.median(pixels, 0)
+            known.append(k)
+    for k in range(BINS):
+        if k not in known and known:
+            profile[k] = profile[min(known, key=lambda other, k=k: abs(other - k))]
+    return profile
+
+
+def _put(
+    picture: Image, eye: Eye, upper: Floats, lower: Floats, centre: Floats, size: float, share: float
+) -> None:
+    """Put an eye together between its lids, looking where ``centre`` is, ``share`` opaque (in place)."""
+    ring = np.concatenate([upper, lower[-2:0:-1]])
+    left, top = np.maximum(np.floor(ring.min(0)).astype(int) - 1, 0)
+    right, bottom = np.minimum(np.ceil(ring.max(0)).astype(int) + 2, picture.shape[1::-1])
+    width, height = int(right - left), int(bottom - top)
+    if width < 4 or height < 3:
+        return
+    alpha = filled(ring - [left, top], height, width)
+    alpha = cv2.GaussianBlur(alpha, (0, 0), max(0.5, width / 60))[..., None] * np.float32(share)
+    corners = np.array([upper[0], upper[-1]], np.float32)
+    # The white lies between the corners; iris and glint keep their size, turned as the eye is.
+    back = between(corners - [left, top], eye.corners - eye.origin)
+    ball = _placed(eye.white, back, width, height)
+    turn = np.asarray(back[:, :2] / np.sqrt(abs(np.linalg.det(back[:, :2]))) / size, np.float32)
+
+    def at(where: Floats) -> Floats:
+        return np.column_stack([turn, eye.centre - eye.origin - turn @ (where - [left, top])]).astype(np.float32)
+
+    iris = _placed(eye.iris, at(centre), width, height)
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    columns = np.arange(left, left + width)
+    order = np.argsort(upper[:, 0])
+    lid = np.interp(columns, upper[order, 0], upper[order, 1]).astype(np.float32) - top
+    # The upper lid throws a shadow on what is under it.
+    shadow = np.clip(0.7 + 0.3 * (rows - lid) / np.float32(0.11 * width), 0.7, 1)[..., None]
+    ball += iris[..., 3:] * (iris[..., :3] - ball)
+    ball *= np.where(iris[..., 3:] > 0, shadow, 0.5 + 0.5 * shadow)
+    rest = linear_from(back, eye.centre - eye.origin) + [left, top]
+    ball += _placed(eye.glint, at(rest + GLINT_FOLLOWS * (centre - rest)), width, height)
+    region = picture[top:bottom, left:right]
+    region[:] = np.clip(region + alpha * (ball - region) + 0.5, 0, 255)
+
+
+def _placed(image: Floats, back: Floats, width: int, height: int) -> Floats:
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(image, back, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _shut(picture: Image, upper: Floats, lower: Floats, share: float) -> None:
+    """Grow skin over an eye that is all but shut, dark where the lids meet (in place)."""
+    ring = np.concatenate([upper, lower[-2:0:-1]])
+    width = float(np.linalg.norm(upper[-1] - upper[0]))
+    pad = round(0.22 * width) + 2
+    left, top = np.maximum(np.floor(ring.min(0)).astype(int) - pad, 0)
+    right, bottom = np.minimum(np.ceil(ring.max(0)).astype(int) + pad + 1, picture.shape[1::-1])
+    if right - left < 4 or bottom - top < 4 or width < 4:
+        return
+    region = picture[top:bottom, left:right]
+    thick = max(1, round(width / 9))
+    over = np.zeros(region.shape[:2], np.uint8)
+    points = np.round((ring - [left, top]) * 16).astype(np.int32)
+    cv2.fillPoly(over, [points], 255, cv2.LINE_AA, 4)
+    cv2.polylines(over, [points], True, 255, thick, cv2.LINE_AA, 4)
+    inside = cv2.GaussianBlur(over.astype(np.float32) * (1 / 255), (0, 0), max(0.6, width / 50))[..., None]
+    outside = 1 - np.minimum(inside * 1.5, 1)
+    reach = (2 * round(width / 5) + 1, 2 * round(width / 8) + 1)
+    skin = cv2.blur(region * outside, reach) / np.maximum(cv2.blur(outside, reach)[..., None], 1e-3)
+    line = np.zeros(region.shape[:2], np.uint8)
+    seam = (0.25 * upper + 0.75 * lower) - [left, top]
+    cv2.polylines(line, [np.round(seam * 16).astype(np.int32)], False, 255, max(1, round(width / 26)), cv2.LINE_AA, 4)
+    dark = cv2.GaussianBlur(line.astype(np.float32) * np.float32(LASHES / 255), (0, 0), max(0.5, width / 60))
+    skin = skin * (1 - dark[..., None])
+    region[:] = np.clip(region + np.float32(share) * inside * (skin - region) + 0.5, 0, 255)
+
+
+def _place(landmarks: Floats, side: int) -> Floats:
+    """An iris relative to its eye's corners, in eye widths."""
+    up, _, iris = EYES[side]
+    a, b = landmarks[up[0], :2], landmarks[up[-1], :2]
+    along = b - a
+    width = max(float(along @ along), 1e-6)
+    offset = landmarks[iris[0], :2] - (a + b) / 2
+    return np.array([offset @ along, offset @ np.array([-along[1], along[0]])], np.float32) / width
+
+
+def filled(polygon: Floats, height: int, width: int) -> Floats:
     """A polygon ``(n, 2)`` filled softly: ``float32 (height, width)`` in 0..1."""
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    return mask.astype(np.float32) / 255
+    return np.asarray(mask.astype(np.float32) / 255, np.float32)
 
 
-def without_irises(picture: Image, landmarks: Floats) -> tuple[Image, list[Iris | None]]:
-    """``picture`` with both eyes all white, and the irises that were in them; None where too little is seen.
-
-    ``landmarks (478, 2+)`` are in its pixels.
-    """
-    blind = picture.copy()
-    height, width = picture.shape[:2]
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    irises: list[Iris | None] = []
-    for ring, points, _ in EYES:
-        centre, radius = _disc(landmarks, points)
-        lids = landmarks[ring, :2]
-        eye = filled(lids, height, width)
-        distance = np.hypot(x - centre[0], y - centre[1])
-        white = (eye > 0.9) & (distance > 1.2 * radius)
-        seen = (eye > 0.9) & (distance < radius)
-        if white.sum() < 8 or radius < 2 or seen.sum() < SEEN * np.pi * radius**2:
-            irises.append(None)
-            continue
-        whites = picture[white].astype(np.float32)
-        bright = whites.sum(1) >= np.median(whites.sum(1))
-        tone = np.median(whites[bright], 0)
-        down = np.clip((y - lids[:, 1].min()) / max(float(np.ptp(lids[:, 1])), 1.0), 0, 1)[..., None]
-        hidden = cv2.GaussianBlur(((eye > 0.5) & (distance < 1.15 * radius)).astype(np.float32), (0, 0), 0.8)
-        hidden = (hidden * eye)[..., None]
-        blind = np.clip(blind + hidden * (tone * (0.78 + 0.22 * down) - blind), 0, 255).astype(np.uint8)
-        bins = np.minimum((distance / radius * _BINS).astype(int), _BINS)
-        profile = np.zeros((_BINS, 3), np.float32)
-        for k in range(_BINS):
-            ring_pixels = picture[seen & (bins == k)]
-            profile[k] = np.median(ring_pixels, 0) if len(ring_pixels) else profile[max(k - 1, 0)]
-        visible = cv2.GaussianBlur(cv2.erode(seen.astype(np.float32), np.ones((3, 3))), (0, 0), 0.7)
-        irises.append(Iris(picture, visible, centre, radius, profile))
-    return blind, irises
-
-
-def set_iris(picture: Image, target: Floats, eye: int, iris: Iris, share: float = 1) -> None:
-    """Set an iris where ``target`` looks, behind its lids, ``share`` opaque (in place). ``eye`` indexes ``EYES``."""
-    ring, points, _ = EYES[eye]
-    centre, radius = _disc(target, points)
-    lids = target[ring, :2]
-    reach = int(radius) + 3
-    left, top = (max(int(v) - reach, 0) for v in centre)
-    right, bottom = (min(int(v) + reach + 1, s) for v, s in zip(centre, picture.shape[1::-1], strict=True))
-    if right - left < 3 or bottom - top < 3 or radius < 1.5:
-        return
-    y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
-    distance = np.hypot(x - centre[0], y - centre[1]) / radius
-    at = (np.stack([x, y], -1) - centre) * (iris.radius / radius) + iris.centre
-    at = at.astype(np.float32)
-    seen = cv2.remap(iris.picture, at, None, cv2.INTER_LINEAR).astype(np.float32)
-    visible = cv2.remap(iris.visible, at, None, cv2.INTER_LINEAR)[..., None]
-    bins = np.clip(distance * _BINS - 0.5, 0, _BINS - 1)
-    low = bins.astype(int)
-    part = (bins - low)[..., None]
-    completed = iris.profile[low] * (1 - part) + iris.profile[np.minimum(low + 1, _BINS - 1)] * part
-    colour = completed + visible * (seen - completed)
-    # The upper lid throws a shadow on the iris.
-    down = (y - lids[:, 1].min()) / max(float(np.ptp(lids[:, 1])), 1.0)
-    colour *= np.clip(0.72 + 0.7 * down, 0, 1)[..., None]
-    alpha = np.clip((1 - distance) * radius + 0.5, 0, 1) * filled(lids - [left, top], bottom - top, right - left)
-    region = np.s_[top:bottom, left:right]
-    picture[region] = np.clip(picture[region] + share * alpha[..., None] * (colour - picture[region]), 0, 255)
-
-
-class Gaze:
-    """Both eyes of one portrait, ready to look elsewhere.
-
-    ``face`` RGB ``(h, w, 3)`` is the portrait in the aligned frame, ``points (478, 2+)`` its landmarks there.
-    """
-
-    def __init__(self, face: Image, points: Floats) -> None:
-        self._face, self._points = face, points
-
-    @cached_property
-    def _cut_out(self) -> tuple[Image, list[Iris | None]]:
-        """Done when an eye first turns: most faces described in training never turn theirs."""
-        return without_irises(self._face, self._points)
-
-    def turn(self, picture: Image, target: Floats, share: float) -> None:
-        """Lay eyes that look where ``target (478, 2+)`` does over ``picture`` (in place), ``share`` opaque."""
-        blind, irises = self._cut_out
-        for k, (iris, (ring, _, corners)) in enumerate(zip(irises, EYES, strict=True)):
-            if iris is None:
-                continue
-            lids = target[ring, :2]
-            left, top = np.maximum(np.floor(lids.min(0)).astype(int) - 1, 0)
-            right, bottom = np.minimum(np.ceil(lids.max(0)).astype(int) + 2, picture.shape[1::-1])
-            if right - left < 4 or bottom - top < 3:
-                continue
-            back = _between(target[corners, :2] - [left, top], self._points[corners, :2])
-            white = cv2.warpAffine(
-                blind, back, (right - left, bottom - top), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            )
-            alpha = filled(lids - [left, top], bottom - top, right - left)[..., None] * np.float32(share)
-            eye = picture[top:bottom, left:right]
-            eye[:] = eye + alpha * (white.astype(np.float32) - eye)
-            set_iris(picture, target, k, iris, share)
-
-
-def shut_lid(band: Image, region: Image, lashes: Image, share: float) -> None:
-    """Grow skin over an eye that is all but shut, dark where the lids meet (in place).
-
-    ``band`` RGB is the part of the picture around the eye; ``region`` and ``lashes``, of any size, cover it.
-    """
-    height, width = band.shape[:2]
-    inside = cv2.resize(region, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32) * (1 / 255)
-    outside = (1 - inside)[..., None]
-    around = cv2.blur(band * outside, _AROUND)
-    known = cv2.blur(outside, _AROUND)[..., None]
-    line = cv2.resize(lashes, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)[..., None]
-    skin = around / np.maximum(known, 1e-3) * (1 - line * np.float32(LASHES / 255))
-    band[:] = band + inside[..., None] * np.float32(share) * (skin - band)
-
-
-def _disc(landmarks: Floats, points: list[int]) -> tuple[Floats, float]:
-    centre = landmarks[points[0], :2]
-    return centre, float(np.linalg.norm(landmarks[points[1:], :2] - centre, axis=1).mean())
-
-
-def _between(here: Floats, there: Floats) -> Floats:
+def between(here: Floats, there: Floats) -> Floats:
     """The 2x3 similarity that takes the two points ``here`` to ``there``."""
     a, b = complex(*(here[1] - here[0])), complex(*(there[1] - there[0]))
     ratio = b / a if abs(a) > 1e-6 else 1
     linear = np.array([[ratio.real, -ratio.imag], [ratio.imag, ratio.real]])
     return np.asarray(np.column_stack([linear, there[0] - linear @ here[0]]), np.float32)
+
+
+def linear_from(back: Floats, point: Floats) -> Floats:
+    """The point that the 2x3 ``back`` takes to ``point``."""
+    return np.asarray(np.linalg.solve(back[:, :2], point - back[:, 2]), np.float32)
+

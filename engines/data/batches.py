@@ -171,7 +171,4 @@ def soften(batch: Batch) -> Batch:
             sample = picture[k].reshape(-1, *picture.shape[-3:])
             low = F.interpolate(sample, scale_factor=scale, mode="bilinear", antialias=True)
             picture[k] = F.interpolate(low, sample.shape[-2:], mode="bilinear").reshape(picture[k].shape)
-    # The unknown mouth is drawn on the soft picture: its outline stays sharp.
-    hole = F.interpolate(batch.raster[:, CONTEXT:, 0], scale_factor=2)[:, :, None] > 0.5
-    shown = torch.where(hole, batch.shown, pictures[1])
-    return Batch(pictures[0], shown, pictures[2], batch.raster, batch.gate, batch.person)
+    return Batch(pictures[0], pictures[1], pictures[2], batch.raster, batch.gate, batch.person)

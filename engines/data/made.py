@@ -5,7 +5,7 @@ clip, fitted between the lips. Irises are cut out, completed from what their lid
 motion looks; lids close by the skin above them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,17 +13,20 @@ import numpy.typing as npt
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.retarget import Motion, Neutral, Retargeter, motion_between
-from avatar_stream.portrait.aligned import rest_face
-from avatar_stream.portrait.eyes import EYES, filled, set_iris, without_irises
+from avatar_stream.face.motion import Driver, Motion
+from avatar_stream.face.retarget import Retargeter
+from avatar_stream.portrait.eyes import Eyes, filled
+from avatar_stream.portrait.interior import Interior
+from avatar_stream.portrait.tone import skin_tone
 from avatar_stream.portrait.raster import inverse_affines, triangle_map
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
-from engines.data.pairs import CONTEXT, Window, changed, make_window, plain_warp
+from engines.data.pairs import CONTEXT, Painter, Window, changed, make_window, plain_warp
 
 Image = npt.NDArray[np.uint8]
 OPEN = 0.02  # mouth opening from which there is an inside
 WIDE = 0.15
+RINGS = (list(mesh.RIGHT_EYE_RING), list(mesh.LEFT_EYE_RING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,11 @@ class Inside:
 
 
 class Motions:
-    """The training clips' motion, each relative to its own calm frames, and all of their opened mouths."""
+    """The training clips' motion as the live path reads it, and all of their opened mouths."""
 
     def __init__(self, footage: list[Footage]) -> None:
         self.clips = [f for f in footage if len(f) > CONTEXT + 2]
-        self.neutrals = [_neutral(clip) for clip in self.clips]
+        self.read = [read(clip) for clip in self.clips]
         self.insides = [
             Inside(f, int(k), mouth_shape(f.landmarks[k]))
             for f in footage
@@ -92,41 +95,46 @@ class MadeWindows:
         at_rest = changed(landmarks, random)
         portrait = plain_warp(picture, landmarks)(at_rest).image
         number, frames = self.motions.draw(n, random)
-        clip, neutral = self.motions.clips[number], self.motions.neutrals[number].mean
+        clip, motions = self.motions.clips[number], self.motions.read[number]
         strong = random.random() < 0.3
-        retarget = Retargeter(at_rest, gain=float(random.uniform(1.2, 1.8) if strong else random.uniform(0.8, 1.25)))
-        opening = retarget.opening_at_neutral(neutral[0])
+        retarget = Retargeter(
+            at_rest,
+            gain=float(random.uniform(1.2, 1.8) if strong else random.uniform(0.8, 1.25)),
+            keep=float(random.uniform(0, 0.6)),
+        )
+        turn = random.normal(0, [0.08, 0.16, 0.05]).astype(np.float32)
+        look = np.zeros(2, np.float32)
         if random.random() < 0.6:
             # Hardly anybody looks aside in front of a camera; users will.
-            look = np.clip(random.normal(0, [0.03, 0.01]), -0.06, 0.06)
-            opening = opening.copy()
-            opening[468:478, :2] += look.astype(np.float32)
-        extra = Motion(random.normal(0, [0.08, 0.16, 0.05]).astype(np.float32), np.zeros(2, np.float32), 0.0, opening)
-        targets = [retarget(motion_between(neutral, clip.landmarks[k]).plus(extra), neutral[0]) for k in frames]
+            look = np.clip(random.normal(0, [0.2, 0.08]), -0.5, 0.5).astype(np.float32)
+        moved = [motions[k] for k in frames]
+        targets = [
+            retarget(replace(m, turn=m.turn + turn, look=m.look + look)) for m in moved if m is not None
+        ]
         own = float(self.still.mouth[0])
         inside: Inside | None = None
         if random.random() < 0.6:
             inside = self.motions.inside_like(mouth_shape(targets[CONTEXT]), random)
-        blind, irises = without_irises(picture, landmarks)
+        warp, eyes = plain_warp(picture, landmarks), Eyes(picture, landmarks)
         lidded = _without_eyes(picture, landmarks)
-        warp = plain_warp(blind, landmarks)
-        skin = rest_face(picture, landmarks).skin
+        skin = skin_tone(picture, landmarks)
+        # The person's own teeth, which the portrait hides, or a stranger's whole mouth.
+        interior = Interior(picture, landmarks) if own > 2 * OPEN and random.random() < 0.5 else None
         pictures = []
-        keep_own = own > 2 * OPEN and random.random() < 0.5
         for k, target in zip(frames[CONTEXT:], targets[CONTEXT:], strict=True):
             made = np.ascontiguousarray(warp(target).image)
-            for eye, iris in enumerate(irises):
-                if iris is not None:
-                    set_iris(made, target, eye, iris)
+            if interior is not None:
+                interior.draw(made, target)
+            else:
+                eyes.draw(made, target)
             shut = _shut(target, landmarks)
             if max(shut) > 0:
                 _close_lids(made, target, _moved(warp, lidded, target), shut, skin)
-            opened = geometry.mouth_opening(target)
-            if opened > OPEN and not (keep_own and opened < 1.7 * own):
+            if interior is None and geometry.mouth_opening(target) > OPEN:
                 paint_inside(made, target, skin, inside or Inside(clip, k, mouth_shape(clip.landmarks[k])))
             pictures.append(made)
         back = plain_warp(portrait, at_rest)
-        return make_window(back, rest_face(portrait, at_rest), targets, pictures, self.person)
+        return make_window(Painter.of(back, portrait, at_rest), targets, pictures, self.person)
 
 
 def mouth_shape(landmarks: Floats) -> Floats:
@@ -153,7 +161,7 @@ def paint_inside(picture: Image, target: Floats, skin: Floats, inside: Inside) -
         [affine[..., 3 * r] * x + affine[..., 3 * r + 1] * y + affine[..., 3 * r + 2] for r in (0, 1)], -1
     ).astype(np.float32)
     moved = cv2.remap(donor, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
-    light = np.clip(skin / np.maximum(rest_face(donor, points).skin, 8), 0.5, 2.0) ** 0.8
+    light = np.clip(skin / np.maximum(skin_tone(donor, points), 8), 0.5, 2.0) ** 0.8
     mask = filled(ring - [left, top], side, side) * (seen >= 0)
     mask = cv2.GaussianBlur(mask, (0, 0), 0.7)[..., None]
     region = np.s_[top:bottom, left:right]
@@ -172,7 +180,7 @@ def _without_eyes(picture: Image, landmarks: Floats) -> Image:
     """The picture with both eyes grown over by the skin around them."""
     height, width = picture.shape[:2]
     reach = max(3, round(geometry.eye_distance(landmarks) / 22)) | 1
-    mask = np.maximum.reduce([filled(landmarks[ring, :2], height, width) for ring, _, _ in EYES])
+    mask = np.maximum.reduce([filled(landmarks[ring, :2], height, width) for ring in RINGS])
     mask = cv2.dilate((mask > 0.05).astype(np.uint8), np.ones((reach, reach), np.uint8))
     return np.asarray(cv2.inpaint(picture, mask, 3, cv2.INPAINT_TELEA), np.uint8)
 
@@ -187,7 +195,7 @@ def _close_lids(picture: Image, target: Floats, lidded: Image, shut: tuple[float
     """Lay skin over shut eyes and a dark line where the lids meet (in place): a warp leaves a slit of the eye."""
     height, width = picture.shape[:2]
     span = geometry.eye_distance(target)
-    for share, (ring, _, _) in zip(shut, EYES, strict=True):
+    for share, ring in zip(shut, RINGS, strict=True):
         over = np.zeros((height, width), np.uint8)
         line = np.zeros((height, width), np.uint8)
         points = np.round(target[ring, :2] * 16).astype(np.int32)
@@ -200,14 +208,7 @@ def _close_lids(picture: Image, target: Floats, lidded: Image, shut: tuple[float
         picture[:] = np.clip(picture + alpha * (0.3 * skin - picture), 0, 255)
 
 
-def _neutral(clip: Footage) -> Neutral:
-    """The clip's driver at rest: calm frames, mouth nearly closed and eyes open."""
-    good = clip.good.nonzero()[0]
-    calm = good[
-        (clip.mouth[good] <= np.quantile(clip.mouth[good], 0.3))
-        & (clip.eyes[good] >= np.quantile(clip.eyes[good], 0.4))
-    ]
-    neutral = Neutral(patience=0)
-    for k in (calm if len(calm) else good)[:8]:
-        neutral.add(clip.landmarks[k])
-    return neutral
+def read(clip: Footage) -> list[Motion | None]:
+    """A clip's motion, frame by frame, as the live path reads it; None where there is no face."""
+    driver = Driver()
+    return [driver(face) if good else None for face, good in zip(clip.landmarks, clip.good, strict=True)]

@@ -11,8 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import geometry, mesh
+from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
-from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
+from avatar_stream.face.motion import Driver, Motion
+from avatar_stream.face.retarget import Retargeter
+from avatar_stream.portrait.aligned import ALIGNED_SIZE, RestFace, aligned_input, rest_face, to_aligned
+from avatar_stream.portrait.interior import Interior
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
@@ -21,6 +25,21 @@ Image = npt.NDArray[np.uint8]
 CONTEXT = 2  # frames before the window that the landmark encoder has seen
 CANDIDATES = 6
 LIP_EDGE = 0.035  # of the eye distance
+LIVE = 0.5  # share of a clip's windows whose landmarks are those that the live path would give
+
+
+@dataclass(frozen=True, slots=True)
+class Painter:
+    """A portrait ready to be moved: warp, interior, and what it shows at rest."""
+
+    warp: PortraitWarp
+    interior: Interior
+    rest: RestFace
+
+    @staticmethod
+    def of(warp: PortraitWarp, picture: Image, landmarks: Floats) -> "Painter":
+        """Of a picture that ``warp`` moves."""
+        return Painter(warp, Interior(picture, landmarks), rest_face(picture, landmarks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +77,51 @@ class ClipWindows:
     def __init__(self, clip: Footage, person: int = 0) -> None:
         self.clip, self.person = clip, person
         self.portraits = list(clip.portraits)
-        self._prepared: dict[int, tuple[PortraitWarp, RestFace, tuple[int, int, int, int]]] = {}
+        self._prepared: dict[int, tuple[Painter, Retargeter, tuple[int, int, int, int]]] = {}
+        self._motions: list[tuple[Motion, Pose] | None] | None = None
 
-    def window(self, i: int, j: int, n: int) -> Window:
-        """Portrait i, targets j .. j+n-1."""
+    def window(self, i: int, j: int, n: int, *, live: bool = False) -> Window:
+        """Portrait i, targets j .. j+n-1.
+
+        With ``live`` the portrait's face is put together as the live path does it, from what the driver's face says; only
+        the head's pose is the frame's own.
+        """
         clip = self.clip
         if i not in self._prepared:
             matte = clip.matte(i) if i in clip.portraits else None
             portrait = prepare_tracked(clip.picture(i), clip.landmarks[i], 512, matte)
             warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
-            self._prepared[i] = (warp, rest_face(portrait.crop, portrait.landmarks), portrait.box)
-        warp, rest, (left, top, width, height) = self._prepared[i]
+            painter = Painter.of(warp, portrait.crop, portrait.landmarks)
+            self._prepared[i] = (painter, Retargeter(portrait.landmarks), portrait.box)
+        painter, retarget, (left, top, width, height) = self._prepared[i]
         frames = [min(max(k, 0), len(clip) - 1) for k in range(j - CONTEXT, j + n)]
         frames = [k if clip.good[k] else j for k in frames]
-        targets = [clip.landmarks[k] - np.array([left, top, 0], np.float32) for k in frames]
+        offset = np.array([left, top, 0], np.float32)
+        truths = [clip.landmarks[k] - offset for k in frames]
+        targets = truths
+        if live:
+            targets = []
+            for k in frames:
+                motion, pose = self._read(k)
+                targets.append(np.asarray(pose.apply(retarget.expressed(motion)) - offset, np.float32))
         pictures = [clip.picture(k)[top : top + height, left : left + width] for k in frames[CONTEXT:]]
-        return make_window(warp, rest, targets, pictures, self.person)
+        return make_window(painter, targets, pictures, self.person, truths[CONTEXT:])
+
+    def _read(self, k: int) -> tuple[Motion, Pose]:
+        """Frame k as the live path reads it, and its pose."""
+        if self._motions is None:
+            driver = Driver()
+            self._motions = []
+            for face, good in zip(self.clip.landmarks, self.clip.good, strict=True):
+                if not good:
+                    self._motions.append(None)
+                    continue
+                motion = driver(face)
+                assert driver.fit is not None
+                self._motions.append((motion, driver.fit.pose))
+        found = self._motions[k]
+        assert found is not None
+        return found
 
     def source(self, i: int, j: int) -> Source:
         """What the live engine needs to show portrait i as frame j."""
@@ -88,7 +136,8 @@ class ClipWindows:
         candidates = [int(j) for j in random.integers(0, last + 1, CANDIDATES) if clip.good[j : j + n].all()]
         if not candidates:
             return self.draw(n, random)
-        return self.window(i, max(candidates, key=lambda j: difference(clip, i, j)), n)
+        chosen = max(candidates, key=lambda j: difference(clip, i, j))
+        return self.window(i, chosen, n, live=bool(random.random() < LIVE))
 
 
 class StillWindows:
@@ -109,7 +158,7 @@ class StillWindows:
         wanted = zip(path[CONTEXT:], targets[CONTEXT:], strict=True)
         pictures = [picture if s == 1 else forth(t).image for s, t in wanted]
         back = plain_warp(portrait, at_rest)
-        return make_window(back, rest_face(portrait, at_rest), targets, pictures, self.person)
+        return make_window(Painter.of(back, portrait, at_rest), targets, pictures, self.person)
 
 
 def plain_warp(picture: Image, landmarks: Floats) -> PortraitWarp:
@@ -152,21 +201,28 @@ def changed(landmarks: Floats, random: np.random.Generator) -> Floats:
 
 
 def make_window(
-    warp: PortraitWarp, rest: RestFace, targets: list[Floats], pictures: list[Image], person: int
+    painter: Painter, targets: list[Floats], pictures: list[Image], person: int, truths: list[Floats] | None = None
 ) -> Window:
-    """The window of a warped portrait: ``targets`` for ``CONTEXT + n`` frames, ``pictures`` of the last ``n``."""
+    """The window of a portrait: ``targets`` for ``CONTEXT + n`` frames, ``pictures`` of the last ``n``.
+
+    ``truths`` are the landmarks of these pictures where they are not the targets.
+    """
     shown, plain, wanted, rasters, gates = [], [], [], [], []
     # The frame furthest back only has to look plausible to the landmark encoder: the next one stands for it.
     for k, target in enumerate(targets[1:], 1):
-        warped = warp(target)
-        seen = aligned_input(warped, target, rest)
+        warped = painter.warp(target)
+        alone = warped.image.copy()
+        painter.interior.draw(warped.image, target)
+        seen = aligned_input(warped, target, painter.rest)
         rasters.append(seen.raster)
         if k >= CONTEXT:
             shown.append(seen.shown)
             gates.append((seen.gate * 255).astype(np.uint8))
-            plain.append(to_aligned(warped.image, seen.matrix))
-            wanted.append(to_aligned(pictures[k - CONTEXT], seen.matrix))
+            plain.append(to_aligned(alone, seen.matrix))
+            truth = truths[k - CONTEXT] if truths is not None else target
+            wanted.append(to_aligned(pictures[k - CONTEXT], geometry.aligned_frame(truth, ALIGNED_SIZE)))
     rasters.insert(0, rasters[0])
+    reference = painter.rest.image
     return Window(
-        rest.image, np.stack(shown), np.stack(plain), np.stack(wanted), np.stack(rasters), np.stack(gates), person
+        reference, np.stack(shown), np.stack(plain), np.stack(wanted), np.stack(rasters), np.stack(gates), person
     )

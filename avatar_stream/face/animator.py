@@ -1,0 +1,64 @@
+"""Driver landmarks in, portrait landmarks out, frame after frame, whatever the driver does."""
+
+import math
+
+import numpy as np
+
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.motion import Driver, Motion, mirrored
+from avatar_stream.face.retarget import Retargeter
+
+EASE_SECONDS = 0.6  # between a followed face and rest
+BREATH_SECONDS = 4.2
+
+
+class Animator:
+    """Follows a driver with a portrait.
+
+    While a face is followed its motion is used; when it is lost the portrait eases to its own face, and back when the
+    driver returns. A slow breath goes on all the time the driver is away.
+    """
+
+    def __init__(self, retargeter: Retargeter) -> None:
+        self.retargeter = retargeter
+        self.driver = Driver()
+        self.mirror = False
+        self._weight = 0.0
+        self._motion = Motion.neutral()
+        self._time: float | None = None
+
+    def recalibrate(self) -> None:
+        """Learn anew what the driver is like at rest."""
+        self.driver.recalibrate()
+
+    def change_portrait(self, retargeter: Retargeter) -> None:
+        """Go on with the same driver on another portrait."""
+        retargeter.gain, retargeter.keep = self.retargeter.gain, self.retargeter.keep
+        self.retargeter = retargeter
+
+    def __call__(self, landmarks: Floats | None, time: float) -> Floats:
+        """Portrait landmarks for driver ``landmarks`` (None: nobody there) at ``time`` seconds."""
+        step = 0.0 if self._time is None else min(max(time - self._time, 0.0), 0.25)
+        first = self._time is None
+        self._time = time
+        if landmarks is not None:
+            self._motion = self.driver(mirrored(landmarks) if self.mirror else landmarks)
+        goal = 0.0 if landmarks is None else 1.0
+        if first:
+            self._weight = goal
+        else:
+            change = step / EASE_SECONDS
+            self._weight += min(max(goal - self._weight, -change), change)
+        followed = self._weight * self._weight * (3 - 2 * self._weight)
+        motion, retargeter = self._motion, self.retargeter
+        face = retargeter.fit.face
+        if followed > 0:
+            face = face + followed * (retargeter.expressed(motion) - face)
+        # A still face breathes: about a pixel up and down and half a degree of nod at 256 pixels.
+        wave = (1 - followed) * math.sin(2 * math.pi * time / BREATH_SECONDS)
+        return retargeter.placed(
+            np.asarray(face, np.float32),
+            np.asarray(followed * motion.turn + np.array([0.008 * wave, 0, 0]), np.float32),
+            np.asarray(followed * motion.shift + np.array([0, 0.008 * wave]), np.float32),
+            followed * motion.scale + 0.003 * wave,
+        )

@@ -1,0 +1,265 @@
+"""Fit the 3-D face model to landmarks: pose, who it is, and absolute expression coefficients.
+
+Pose comes from a weighted Procrustes fit, coefficients from a small bounded least-squares problem with a prior that
+starts from the last frame's solution; identity is refined over the first seconds of a session and then kept.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face import mesh
+from avatar_stream.face.geometry import Pose
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.model import (
+    COEFFICIENTS,
+    EXPECTED,
+    NOISE,
+    PERSONAL,
+    POINTS,
+    SHARED,
+    FaceModel,
+    face_model,
+)
+
+PRECISION: Final = SHARED / NOISE**2
+REFINE_FRAMES: Final = 100  # of a session over which identity is learnt
+KEPT_FRAMES: Final = 24  # of these that are remembered, spread over time
+ROUNDS: Final = 12  # of the bounded solver, at most
+
+EYES: Final = (  # iris centre, corners
+    (mesh.RIGHT_IRIS[0], [mesh.RIGHT_LID_UPPER[0], mesh.RIGHT_LID_UPPER[-1]]),
+    (mesh.LEFT_IRIS[0], [mesh.LEFT_LID_UPPER[0], mesh.LEFT_LID_UPPER[-1]]),
+)
+_LIPS = sorted({*mesh.LIPS_RING, *mesh.MOUTH_RING})
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One face, read.
+
+    ``pose`` takes the model's axes to image pixels; ``coefficients (45,)`` in 0..1 are named by ``COEFFICIENTS``;
+    ``gaze (2, 2)`` is where the right and the left eye look, radians to the image's right and down, in the head's axes;
+    ``face (478, 3)`` are the landmarks in the model's axes and ``shape (468, 3)`` the model's own there; ``error`` is
+    their root mean square difference in eye distances over the face, ``mouth_error`` over the lips.
+    """
+
+    pose: Pose
+    coefficients: Floats
+    gaze: Floats
+    face: Floats
+    shape: Floats
+    error: float
+    mouth_error: float
+
+    @property
+    def named(self) -> dict[str, float]:
+        """The coefficients by name."""
+        return {name: float(value) for name, value in zip(COEFFICIENTS, self.coefficients, strict=True)}
+
+
+class Solver:
+    """Least squares of expression (and identity) coefficients for landmarks without their pose."""
+
+    def __init__(self, model: FaceModel) -> None:
+        self.model = model
+        root = np.sqrt(model.weights * PRECISION).ravel()
+        self.expressions = model.expressions.reshape(len(COEFFICIENTS), -1).astype(np.float64)
+        self.identities = model.identities.reshape(len(model.identities), -1).astype(np.float64)
+        self._scaled_e = self.expressions * root
+        self._scaled_i = self.identities * root
+        self._root = root
+        self.normal_e = self._scaled_e @ self._scaled_e.T + np.eye(len(COEFFICIENTS)) / EXPECTED**2
+        normal_i = self._scaled_i @ self._scaled_i.T
+        self.values_i, self.vectors_i = np.linalg.eigh(normal_i)
+        cross = self._scaled_e @ self._scaled_i.T
+        prior = np.eye(len(normal_i)) / PERSONAL**2
+        self.normal_both = np.block([[self.normal_e, cross], [cross.T, normal_i + prior]])
+
+    def coefficients(self, offset: Floats, start: Floats) -> Floats:
+        """Expression that explains ``offset (468, 3)`` from the neutral face of this person."""
+        return bounded(self.normal_e, self._scaled_e @ (offset.ravel() * self._root), start)
+
+    def identity(self, offset: npt.NDArray[np.floating], frames: int) -> Floats:
+        """Identity that explains ``offset (468, 3)``, the sum over ``frames`` of what expression leaves."""
+        side = self._scaled_i @ (offset.ravel() * self._root)
+        inner = (self.vectors_i.T @ side) / (frames * self.values_i + PERSONAL**-2)
+        return np.asarray(self.vectors_i @ inner, np.float32)
+
+    def both(self, offset: Floats, start: Floats, identity: Floats) -> tuple[Floats, Floats]:
+        """Expression and identity of a single picture, together."""
+        right = offset.ravel() * self._root
+        side = np.concatenate([self._scaled_e @ right, self._scaled_i @ right])
+        found = bounded(self.normal_both, side, np.concatenate([start, identity]), len(COEFFICIENTS))
+        return found[: len(COEFFICIENTS)], found[len(COEFFICIENTS) :]
+
+
+def bounded(
+    normal: npt.NDArray[np.float64], side: npt.NDArray[np.float64], start: Floats, limited: int | None = None
+) -> Floats:
+    """Minimise ``x A x / 2 - b x`` with the first ``limited`` elements of x in 0..1, from the active set of ``start``.
+
+    Block principal pivoting (Júdice and Pires, Computers & Operations Research 1994); the problem is strictly convex, so
+    the solution moves steadily with ``b``.
+    """
+    n = len(side)
+    limited = n if limited is None else limited
+    x = start.astype(np.float64)
+    low = np.zeros(n, bool)
+    high = np.zeros(n, bool)
+    low[:limited], high[:limited] = x[:limited] <= 0, x[:limited] >= 1
+    for _ in range(ROUNDS):
+        free = ~(low | high)
+        x[low], x[high] = 0, 1
+        right = side[free] - normal[np.ix_(free, high)].sum(1)
+        x[free] = np.linalg.solve(normal[np.ix_(free, free)], right)
+        slope = normal @ x - side
+        under, over = free & (x < 0), free & (x > 1)
+        under[limited:] = over[limited:] = False
+        loose = (low & (slope < -1e-9)) | (high & (slope > 1e-9))
+        if not (under.any() or over.any() or loose.any()):
+            break
+        low, high = (low & ~loose) | under, (high & ~loose) | over
+    x[:limited] = np.clip(x[:limited], 0, 1)
+    return x.astype(np.float32)
+
+
+class Fitter:
+    """Reads one person's landmarks, frame after frame; one per stream, not thread-safe."""
+
+    def __init__(self, model: FaceModel | None = None) -> None:
+        self.model = model or face_model()
+        self.solver = _solver() if model is None else Solver(model)
+        stable = np.full(POINTS, 0.05, np.float32)
+        stable[list(mesh.STABLE)] = 1.0
+        stable[list(mesh.FACE_OVAL)] = 0.05
+        self._rigid = stable
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget whose face it was."""
+        self.identity = np.zeros(len(self.model.identities), np.float32)
+        self.neutral = self.model.neutral
+        self._coefficients = np.zeros(len(COEFFICIENTS), np.float32)
+        self._kept: list[tuple[Floats, Floats]] = []
+        self._seen = 0
+        self._next = 0
+
+    @property
+    def settled(self) -> bool:
+        """Identity is known as well as it will be."""
+        return self._seen >= REFINE_FRAMES
+
+    def __call__(self, landmarks: Floats) -> Fit:
+        """Fit ``landmarks (478, 3)`` in pixels."""
+        if self._seen == 0:
+            self._first(landmarks)
+        pose = offset = None
+        for _ in range(2):
+            shape = self._shape()
+            pose = weighted_similarity(shape, landmarks[:POINTS], self._rigid)
+            offset = pose.undo(landmarks[:POINTS]) - self.neutral
+            self._coefficients = self.solver.coefficients(offset, self._coefficients)
+        assert pose is not None
+        assert offset is not None
+        fit = self._read(pose, landmarks)
+        if self._seen < REFINE_FRAMES:
+            self._refine(fit)
+        return fit
+
+    def _first(self, landmarks: Floats) -> None:
+        """Everything from one picture: expression and identity share what they both could explain by their priors."""
+        for _ in range(4):
+            pose = weighted_similarity(self._shape(), landmarks[:POINTS], self._rigid)
+            offset = pose.undo(landmarks[:POINTS]) - self.model.neutral
+            self._coefficients, identity = self.solver.both(offset, self._coefficients, self.identity)
+            self._be(identity)
+
+    def _be(self, identity: Floats) -> None:
+        self.identity = identity
+        flat = identity @ self.solver.identities
+        self.neutral = np.asarray(self.model.neutral + flat.reshape(-1, 3), np.float32)
+
+    def _shape(self) -> Floats:
+        flat = self._coefficients @ self.solver.expressions
+        return np.asarray(self.neutral + flat.reshape(-1, 3), np.float32)
+
+    def _read(self, pose: Pose, landmarks: Floats) -> Fit:
+        face, shape = pose.undo(landmarks), self._shape()
+        off = (face[:POINTS] - shape) * np.array([1, 1, 0.4], np.float32)
+        size = np.einsum("ij,ij->i", off, off)
+        return Fit(
+            pose,
+            self._coefficients.copy(),
+            self._gaze(face),
+            face,
+            shape,
+            float(np.sqrt(size.mean())),
+            float(np.sqrt(size[_LIPS].mean())),
+        )
+
+    def _gaze(self, face: Floats) -> Floats:
+        """Where the eyes look: from the middle of an eyeball through its iris, in the head's axes.
+
+        The middle is placed by the corners of the eye, as the model has it: they are seen far better than a pose is.
+        """
+        model = self.model
+        balls = model.eyeballs + np.tensordot(self.identity, model.eyeball_identities, 1)
+        out = np.zeros((2, 2), np.float32)
+        for side, (iris, corners) in enumerate(EYES):
+            middle = balls[side, :2] + face[corners, :2].mean(0) - self.neutral[corners, :2].mean(0)
+            out[side] = np.arcsin(np.clip((face[iris, :2] - middle) / model.eyeball_radius, -0.9, 0.9))
+        return out
+
+    def _refine(self, fit: Fit) -> None:
+        """Take a frame in, read one of those kept anew, and find the identity that explains them all best."""
+        self._seen += 1
+        entry = (fit.face[:POINTS], fit.coefficients)
+        if len(self._kept) < KEPT_FRAMES:
+            self._kept.append(entry)
+        elif self._seen % 4 == 0:
+            self._kept[(self._seen // 4) % KEPT_FRAMES] = entry
+        k = self._next = (self._next + 1) % len(self._kept)
+        face, before = self._kept[k]
+        self._kept[k] = (face, self.solver.coefficients(face - self.neutral, before))
+        faces = np.sum([face for face, _ in self._kept], axis=0)
+        expressions = np.sum([w for _, w in self._kept], axis=0) @ self.solver.expressions
+        left = faces - len(self._kept) * self.model.neutral - expressions.reshape(-1, 3)
+        self._be(self.solver.identity(left, len(self._kept)))
+
+
+def fit_still(landmarks: Floats) -> tuple[Fit, Fitter]:
+    """Fit a single picture's landmarks; the fitter that comes back knows the person."""
+    fitter = Fitter()
+    fitter._first(landmarks)
+    fitter._seen = REFINE_FRAMES
+    return fitter(landmarks), fitter
+
+
+def weighted_similarity(source: Floats, target: Floats, weight: Floats) -> Pose:
+    """Least-squares similarity taking ``source`` to ``target`` ``(n, 3)``, each point with its ``weight (n,)``.
+
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991.
+    """
+    total = weight.sum()
+    source_mean, target_mean = weight @ source / total, weight @ target / total
+    s, t = source - source_mean, target - target_mean
+    weighted = s * weight[:, None]
+    u, d, vt = np.linalg.svd(t.T @ weighted)
+    sign = np.ones(3)
+    sign[2] = np.sign(np.linalg.det(u @ vt))
+    rotation = ((u * sign) @ vt).astype(np.float32)
+    scale = float((d * sign).sum() / max(float((s * weighted).sum()), 1e-12))
+    return Pose(scale, rotation, np.asarray(target_mean - scale * rotation @ source_mean, np.float32))
+
+
+_SHARED: list[Solver] = []
+
+
+def _solver() -> Solver:
+    """The shipped model's solver, made once."""
+    if not _SHARED:
+        _SHARED.append(Solver(face_model()))
+    return _SHARED[0]

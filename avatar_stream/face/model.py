@@ -1,0 +1,106 @@
+"""The 3-D face model: pose-free landmarks as a sum of a mean face, identity and expression.
+
+ICT-FaceKit (Li et al., "Learning Formation of Physically-Based Face Attributes", CVPR 2020; MIT licence), cut down to
+the 468 landmarks and to what is inside mouth and eyes by ``engines.data.face_model``. Axes are those of landmarks (x
+right, y down, z away from the viewer); the unit is the mean face's distance between the outer eye corners.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face import mesh
+from avatar_stream.face.mesh import Floats
+
+POINTS: Final = 468  # landmarks without the irises
+DEPTH_WEIGHT: Final = 0.15  # MediaPipe guesses depth from one picture
+NOISE: Final = 0.02  # deviation of a landmark from the model, in eye distances
+SHARED: Final = 0.1  # how much a landmark says on its own: neighbours err together
+# Deviations a fit expects. Of those tried, these two scatter a person's neutral face least from frame to frame.
+EXPECTED: Final = 0.5  # of an expression coefficient
+PERSONAL: Final = 0.5  # of an identity coefficient
+
+COEFFICIENTS: Final = (
+    "browDownLeft", "browDownRight", "browInnerUpLeft", "browInnerUpRight", "browOuterUpLeft", "browOuterUpRight",
+    "cheekPuffLeft", "cheekPuffRight", "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
+    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
+    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
+    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "noseSneerLeft", "noseSneerRight",
+)  # fmt: skip
+"""ARKit's names; browInnerUp and cheekPuff, one each there, are split. Where an eye looks is told apart from these."""
+
+INDEX: Final = {name: k for k, name in enumerate(COEFFICIENTS)}
+
+
+def indices(*stems: str) -> list[int]:
+    """Coefficients whose names begin with one of ``stems``."""
+    return [k for k, name in enumerate(COEFFICIENTS) if name.startswith(stems)]
+
+
+@dataclass(frozen=True)
+class FaceModel:
+    """The model's arrays.
+
+    ``neutral (468, 3)``; ``expressions (45, 468, 3)``, each at coefficient 1; ``identities (k, 468, 3)`` at one standard
+    deviation; ``eyeballs (2, 3)`` the centres of the right and the left one, ``eyeball_identities (k, 2, 3)``,
+    ``eyeball_radius``; ``weights (468, 3)`` of a landmark in a fit, by axis of the head.
+    """
+
+    neutral: Floats
+    expressions: Floats
+    identities: Floats
+    eyeballs: Floats
+    eyeball_identities: Floats
+    eyeball_radius: float
+    weights: Floats
+
+    def shape(self, identity: Floats, coefficients: Floats) -> Floats:
+        """Landmarks ``(468, 3)`` of a face."""
+        flat = self.neutral.ravel() + identity @ self.identities.reshape(len(self.identities), -1)
+        flat = flat + coefficients @ self.expressions.reshape(len(self.expressions), -1)
+        return np.asarray(flat.reshape(-1, 3), np.float32)
+
+
+@cache
+def shipped() -> dict[str, npt.NDArray[np.generic]]:
+    """The arrays of ``face_model.npz``."""
+    with np.load(Path(__file__).parent / "face_model.npz") as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+@cache
+def face_model() -> FaceModel:
+    """The shipped model."""
+    stored = shipped()
+
+    def array(name: str) -> Floats:
+        return np.asarray(stored[name], np.float32)
+
+    return FaceModel(
+        array("neutral"),
+        array("expressions"),
+        array("identities"),
+        array("eyeballs"),
+        array("eyeball_identities"),
+        float(stored["eyeball_radius"]),
+        landmark_weights(),
+    )
+
+
+def landmark_weights() -> Floats:
+    """How much a fit trusts each landmark, ``(468, 3)`` by axis: mouths and lids say most, the outline slides."""
+    weights = np.ones(POINTS, np.float32)
+    forehead = mesh.template()[:POINTS, 1] < -0.35
+    weights[forehead] = 0.4
+    weights[list(mesh.FACE_OVAL)] = 0.25
+    weights[[*mesh.LIPS_RING, *mesh.MOUTH_RING]] = 3.0
+    weights[[*mesh.RIGHT_EYE_RING, *mesh.LEFT_EYE_RING]] = 2.0
+    weights[[*mesh.RIGHT_BROW, *mesh.LEFT_BROW]] = 1.5
+    return np.asarray(weights[:, None] * np.array([1, 1, DEPTH_WEIGHT], np.float32), np.float32)

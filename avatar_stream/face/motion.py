@@ -1,0 +1,217 @@
+"""What a driver does, in terms that fit any face: head motion, absolute expression, lids, gaze and what is left over.
+
+What a face is like at rest (how far it opens its eyes, where its brows are, where its camera stands) is learnt while it
+is watched, slowly and for as long as it is: whatever it does in the first frames is soon outweighed.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from avatar_stream.face import geometry, mesh
+from avatar_stream.face.fit import Fit, Fitter
+from avatar_stream.face.geometry import Pose
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.model import COEFFICIENTS, POINTS, indices
+
+AHEAD: Final = 25.0  # degrees a face may be turned and still count as looking ahead
+PATIENCE: Final = 50  # frames that look elsewhere before any will do: some cameras stand at the side
+SEALED, PARTED = 0.004, 0.016  # gap of the lips that is closed to a tracker, and from which it is taken as it is
+BLINKING: Final = 0.55  # of the opening at rest: where an eye below it looks is the tracker's guess
+
+SEAM: Final = 0.75  # how far down from the upper lid the lids of an open eye will meet
+LIDS: Final = (
+    (mesh.RIGHT_LID_UPPER, mesh.RIGHT_LID_LOWER),
+    (mesh.LEFT_LID_UPPER, mesh.LEFT_LID_LOWER),
+)
+LID_POINTS: Final = len(mesh.RIGHT_LID_UPPER) - 2
+
+RELATIVE: Final = indices("brow", "cheekPuff", "noseSneer")
+"""Coefficients followed from the driver's usual level: brows sit differently on everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """One frame of a driver.
+
+    ``turn (3,)`` rotation vector from rest in radians, ``shift (2,)`` in face widths, ``scale`` log of the size ratio;
+    ``coefficients (45,)`` in 0..1, those in ``RELATIVE`` less their usual level; ``gap (11, 3)`` from upper to lower
+    inner lip in the head's axes, corner to corner, in eye distances; ``lids (2,)`` openings of the right and left eye
+    over their usual ones, ``lid_shape (2, 2, 7)`` how the lids' gap and their seam differ from what that says, in eye
+    distances down; ``look (2, 2)`` radians right and down from where the eyes usually look; ``residual (468, 3)``
+    what the face model does not say, less its usual value.
+    """
+
+    turn: Floats
+    shift: Floats
+    scale: float
+    coefficients: Floats
+    gap: Floats
+    lids: Floats
+    lid_shape: Floats
+    look: Floats
+    residual: Floats
+
+    @staticmethod
+    def neutral() -> "Motion":
+        """A calm face that looks ahead, lips closed."""
+        zero = np.zeros
+        return Motion(
+            zero(3, np.float32),
+            zero(2, np.float32),
+            0.0,
+            zero(len(COEFFICIENTS), np.float32),
+            zero((len(mesh.INNER_LIP_UPPER), 3), np.float32),
+            np.ones(2, np.float32),
+            zero((2, 2, LID_POINTS), np.float32),
+            zero((2, 2), np.float32),
+            zero((POINTS, 3), np.float32),
+        )
+
+
+class Level:
+    """A running quantile of some numbers: quick at first, slow and steady later.
+
+    Stochastic approximation (Robbins and Monro, 1951), so that neither memory nor time grows.
+    """
+
+    def __init__(self, quantile: float, step: float, slowest: float = 0.004) -> None:
+        """``step`` is about the spread of the numbers; ``slowest`` the share of it moved a frame in the end."""
+        self.quantile, self.step, self.slowest = quantile, step, slowest
+        self.value: Floats | None = None
+        self._count = 0
+
+    def add(self, numbers: Floats) -> Floats:
+        """Take a frame's numbers in and return the level."""
+        if self.value is None:
+            self.value = numbers.astype(np.float32).copy()
+        self._count += 1
+        rate = self.step * max(1.0 / self._count, self.slowest)
+        pull = np.where(numbers > self.value, self.quantile, self.quantile - 1) * rate
+        # A step never passes the number it goes to: the first frames would overshoot.
+        room = numbers - self.value
+        self.value = np.asarray(self.value + np.clip(pull, np.minimum(room, 0), np.maximum(room, 0)), np.float32)
+        return self.value
+
+
+class HeadRest:
+    """The head's usual place: that of the first frame which looks roughly ahead."""
+
+    def __init__(self) -> None:
+        self.pose: Pose | None = None
+        self._patience = PATIENCE
+
+    def add(self, pose: Pose) -> Pose:
+        """Take a frame's pose in and return the pose at rest."""
+        if self.pose is not None:
+            return self.pose
+        pitch, yaw, _ = geometry.euler_degrees(pose.rotation)
+        if max(abs(pitch), abs(yaw)) < AHEAD or self._patience == 0:
+            self.pose = pose
+        self._patience -= 1
+        return pose
+
+
+class Driver:
+    """Reads one driver, frame after frame; one per session."""
+
+    def __init__(self) -> None:
+        self.fitter = Fitter()
+        self.fit: Fit | None = None
+        """The last frame's."""
+        self.recalibrate()
+
+    def recalibrate(self) -> None:
+        """Take rest and identity anew from the next frames."""
+        self.fitter.reset()
+        self._head = HeadRest()
+        self._levels = {
+            "openings": Level(0.6, 0.03),
+            "lids": Level(0.5, 0.006),
+            "look": Level(0.5, 0.03),
+            "brows": Level(0.5, 0.06),
+        }
+        self._residual: Floats | None = None
+        self._frames = 0
+        self._look = np.zeros((2, 2), np.float32)
+
+    @property
+    def calibrated(self) -> bool:
+        """Rest is known well enough."""
+        return self._head.pose is not None
+
+    def __call__(self, landmarks: Floats) -> Motion:
+        """The motion of ``landmarks (478, 3)`` in pixels."""
+        fit = self.fit = self.fitter(landmarks)
+        self._frames += 1
+        rest = self._head.add(fit.pose)
+        middle = self.fitter.neutral[list(mesh.STABLE)].mean(0)[None]
+        width = rest.scale * float(np.linalg.norm(self.fitter.neutral[234] - self.fitter.neutral[454]))
+        moved = (fit.pose.apply(middle)[0] - rest.apply(middle)[0])[:2] / width
+        openings = np.array(geometry.eye_openings(fit.face), np.float32)
+        lids = openings / np.maximum(self._levels["openings"].add(openings), 0.08)
+        coefficients = fit.coefficients.copy()
+        coefficients[RELATIVE] -= self._levels["brows"].add(fit.coefficients[RELATIVE])
+        return Motion(
+            geometry.to_rotation_vector(fit.pose.rotation @ rest.rotation.T),
+            np.asarray(moved, np.float32),
+            math.log(max(fit.pose.scale / rest.scale, 1e-3)),
+            coefficients,
+            lip_gap(fit.face),
+            lids.astype(np.float32),
+            self._lid_shape(fit, lids),
+            self._looking(fit, lids),
+            self._left_over(fit),
+        )
+
+    def _lid_shape(self, fit: Fit, lids: Floats) -> Floats:
+        """Gap and seam of the lids, less the usual gap times the opening and the usual seam."""
+        seen = np.stack([lid_lines(fit.face, side) for side in (0, 1)])
+        usual = self._levels["lids"].add(seen)
+        out = seen - usual
+        out[:, 0] -= (lids[:, None] - 1) * usual[:, 0]
+        return np.asarray(out, np.float32)
+
+    def _looking(self, fit: Fit, lids: Floats) -> Floats:
+        """Gaze from its usual direction; eyes that are all but shut keep the last one. Both eyes look together."""
+        if lids.min() > BLINKING:
+            usual = self._levels["look"].add(fit.gaze)
+            look = fit.gaze - usual
+            self._look = np.asarray(0.5 * look + 0.5 * look.mean(0), np.float32)
+        return self._look
+
+    def _left_over(self, fit: Fit) -> Floats:
+        residual = fit.face[:POINTS] - fit.shape
+        if self._residual is None:
+            self._residual = residual
+        self._residual = self._residual + (residual - self._residual) * max(1 / self._frames, 0.01)
+        return np.asarray(residual - self._residual, np.float32)
+
+
+def lid_lines(face: Floats, side: int) -> Floats:
+    """Gap between the lids and height of the seam where they meet, over the eye's corners, ``(2, 7)``, downwards."""
+    upper, lower = LIDS[side]
+    above, below = face[list(upper[1:-1]), 1], face[list(lower[1:-1]), 1]
+    corners = (face[upper[0], 1] + face[upper[-1], 1]) / 2
+    return np.stack([below - above, SEAM * below + (1 - SEAM) * above - corners])
+
+
+def lip_gap(face: Floats) -> Floats:
+    """From upper to lower inner lip ``(11, 3)`` of landmarks in the head's axes; what a tracker leaves of closed lips
+    is taken away.
+    """
+    gap = face[list(mesh.INNER_LIP_LOWER)] - face[list(mesh.INNER_LIP_UPPER)]
+    size = float(np.abs(gap[2:-2, 1]).mean())
+    t = min(max((size - SEALED) / (PARTED - SEALED), 0.0), 1.0)
+    return np.asarray(gap * (t * t * (3 - 2 * t)), np.float32)
+
+
+_MIRROR = np.array([-1, 1, 1], np.float32)
+_TWINS = np.argmin(np.linalg.norm(mesh.template()[:, None] - (mesh.template() * _MIRROR)[None], axis=-1), axis=1)
+
+
+def mirrored(landmarks: Floats) -> Floats:
+    """The landmarks as a mirror shows them (about x = 0): left and right change places."""
+    return np.asarray(landmarks[_TWINS] * _MIRROR, np.float32)

@@ -1,0 +1,28 @@
+"""The interior layer: mouth and eyes, drawn where a warp finds a hole, posed by the face model's fit."""
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face.fit import fit_still
+from avatar_stream.face.mesh import Floats
+from avatar_stream.portrait.eyes import Eyes
+from avatar_stream.portrait.mouth import Mouth
+
+Image = npt.NDArray[np.uint8]
+
+
+class Interior:
+    """Mouth and eyes of one portrait at one resolution; not thread-safe.
+
+    ``picture`` RGB ``(h, w, 3)`` with ``landmarks (478, 3)`` in its pixels.
+    """
+
+    def __init__(self, picture: Image, landmarks: Floats) -> None:
+        fit, self._fitter = fit_still(landmarks)
+        self._mouth = Mouth(picture, landmarks, fit, self._fitter.identity)
+        self._eyes = Eyes(picture, landmarks)
+
+    def draw(self, picture: Image, target: Floats) -> None:
+        """Draw them where landmarks ``target (478, 3)`` have them, over the portrait warped there (in place)."""
+        self._eyes.draw(picture, target)
+        self._mouth.draw(picture, target, self._fitter(target))

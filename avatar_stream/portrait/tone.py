@@ -1,0 +1,58 @@
+"""What a picture is like: the tone of its skin, and how soft it is."""
+
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face import geometry, mesh
+from avatar_stream.face.mesh import Floats
+
+Image = npt.NDArray[np.uint8]
+CHEEKS: Final = (50, 280, 205, 425, 195)  # landmarks on plain skin
+FACE_CORNERS: Final = (33, 263, 61, 291)  # of eyes and mouth: what has edges lies between
+# Fine detail over middling detail of the training stills, blurred by so many pixels; then middling over coarse.
+FINE: Final = ((0.50, 0.535, 0.64, 0.76, 0.90), (2.0, 1.5, 1.0, 0.7, 0.0))
+COARSE: Final = ((0.33, 0.40, 0.47), (4.5, 3.0, 2.0))
+
+
+def skin_tone(picture: Image, landmarks: Floats) -> Floats:
+    """Mean RGB of cheeks and nose."""
+    height, width = picture.shape[:2]
+    reach = max(1, round(float(np.linalg.norm(landmarks[33, :2] - landmarks[263, :2])) / 20))
+    tones = []
+    for x, y in np.round(landmarks[list(CHEEKS), :2]).astype(int):
+        patch = picture[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
+        if 0 <= x < width and 0 <= y < height and patch.size:
+            tones.append(patch.reshape(-1, 3).mean(0))
+    return np.asarray(np.mean(tones, axis=0) if tones else [170, 130, 110], np.float32)
+
+
+def lip_tone(picture: Image, landmarks: Floats, skin: Floats) -> Floats:
+    """Median RGB of the lips; where too little of them is seen, what ``skin`` would have."""
+    ring = np.concatenate([landmarks[list(mesh.LIPS_RING), :2], landmarks[list(mesh.MOUTH_RING), :2]])
+    left, top = np.maximum(np.floor(ring.min(0)).astype(int), 0)
+    right, bottom = np.ceil(ring.max(0)).astype(int) + 1
+    part = picture[top:bottom, left:right]
+    mask = np.zeros(part.shape[:2], np.uint8)
+    for points, value in ((mesh.LIPS_RING, 255), (mesh.MOUTH_RING, 0)):
+        polygon = np.round((landmarks[list(points), :2] - [left, top]) * 16).astype(np.int32)
+        cv2.fillPoly(mask, [polygon], value, cv2.LINE_AA, 4)
+    lips = part[cv2.erode(mask, np.ones((3, 3), np.uint8)) > 200]
+    return np.asarray(np.median(lips, 0) if len(lips) > 8 else skin * [0.8, 0.6, 0.62], np.float32)
+
+
+def softness(picture: Image, landmarks: Floats) -> float:
+    """By how many pixels (deviation of a Gaussian) a face is softer than a sharp one, from how detail falls with size."""
+    unit = geometry.eye_distance(landmarks)
+    corners = landmarks[list(FACE_CORNERS), :2]
+    left, top = np.maximum((corners.min(0) - 0.2 * unit).astype(int), 0)
+    right, bottom = (corners.max(0) + 0.2 * unit).astype(int)
+    grey = cv2.cvtColor(picture[top:bottom, left:right], cv2.COLOR_RGB2GRAY).astype(np.float32)
+    if min(grey.shape) < 16:
+        return 0.0
+    one, two, four = (cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (1, 2, 4))
+    fine, middling, coarse = (float(np.sqrt(((a - b) ** 2).mean())) for a, b in ((grey, one), (one, two), (two, four)))
+    found = float(np.interp(fine / max(middling, 1e-3), *FINE))
+    return max(found, float(np.interp(middling / max(coarse, 1e-3), *COARSE))) if found >= FINE[1][0] else found
