@@ -11,6 +11,7 @@ from typing import Any
 
 from avatar_stream import engine_commands
 from avatar_stream.errors import AvatarError, BadInput
+from avatar_stream.face.retarget import KEEP
 from avatar_stream.portrait.window import Networks
 from avatar_stream.quiet import quiet_native_logs
 from avatar_stream.runtime.choose import RUNTIMES
@@ -57,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--engine", choices=ENGINES, default="auto", help="warp shows the warp prior alone")
     render.add_argument("--size", type=_side, default=1024, help="longest side in pixels, at most (%(default)s)")
     render.add_argument("--gain", type=float, default=1.0, help="scale of the expression, 0 to 2")
+    render.add_argument(
+        "--keep-expression",
+        type=_number(0, 1),
+        default=KEEP,
+        metavar="SHARE",
+        help="how much of the portrait's own smile or frown stays, 0 to 1 (%(default)s)",
+    )
     render.add_argument("--json", action="store_true", help="print a JSON report")
     render.set_defaults(run=_render)
 
@@ -105,7 +113,7 @@ def _add_settings(serve: argparse.ArgumentParser) -> None:
                 flag, default=default, choices=choices.get(one.name), metavar=metavar, help=shown
             )
         else:
-            parse = numbers.get(one.name) or (_between if isinstance(default, int) else _seconds)(
+            parse = numbers.get(one.name) or (_between if isinstance(default, int) else _number)(
                 about["low"], about["high"]
             )
             groups[group].add_argument(
@@ -122,7 +130,7 @@ def _between(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _seconds(low: float, high: float) -> Callable[[str], float]:
+def _number(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)
@@ -183,6 +191,7 @@ def _render(arguments: argparse.Namespace) -> None:
         networks=networks_for(arguments.engine),
         size=arguments.size,
         gain=arguments.gain,
+        keep=arguments.keep_expression,
         progress=None if arguments.json or not sys.stderr.isatty() else _bar(),
     )
     if arguments.json:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from avatar_stream.errors import BadClip
+from avatar_stream.face.retarget import KEEP
 from avatar_stream.face.tracker import FaceState
 from avatar_stream.media.files import Clip, Recorder
 from avatar_stream.portrait.avatar import Avatar
@@ -39,16 +40,18 @@ def render(
     networks: Networks | None,
     size: int = 1024,
     gain: float = 1.0,
+    keep: float = KEEP,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rendered:
     """Animate ``portrait`` with the motion of ``driving`` into the MP4 ``output``.
 
     ``networks`` None shows the warp alone. The output has the portrait's own size, at most ``size`` pixels on its
-    longer side, the clip's frame rate and its sound. Raises :class:`~avatar_stream.errors.BadInput`.
+    longer side, the clip's frame rate and its sound. ``gain`` scales the expression, ``keep`` says how much of the
+    portrait's own stays. Raises :class:`~avatar_stream.errors.BadInput`.
     """
     prepared = prepare(read_picture(portrait), size, name=portrait.name)
     clip = Clip(driving)
-    avatar = Avatar(prepared, networks, gain=gain)
+    avatar = Avatar(prepared, networks, gain=gain, keep=keep)
     unfinished = output.with_name(output.name + ".part")
     seen = 0
     frames = 0

@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from avatar_stream.face.retarget import KEEP
+
 
 def setting(default: Any, what: str, low: float | None = None, high: float | None = None, group: str = "") -> Any:
     """A field of :class:`Settings` that knows what it means and what it may be."""
@@ -25,6 +27,9 @@ class Settings:
     engine: str = setting("auto", "what runs the networks; warp shows the warp prior alone", group="server")
     # Tracking, codecs and a browser want the rest of the cores.
     threads: int = setting(max(1, (os.cpu_count() or 2) // 2), "threads of the network", 1, 256, "server")
+    keep_expression: float = setting(
+        KEEP, "how much of a portrait's own smile or frown stays, until the page asks otherwise", 0, 1, "server"
+    )
     frame_marks: bool = setting(False, "carry frame numbers through, to measure latency", group="server")
     log: str = setting("text", "log lines: text, or json for a machine", group="server")
     drain: float = setting(

@@ -15,6 +15,7 @@ let retry = 0;
 let mirror = true;
 
 let microphone = null;
+let keepChosen = false; // until then the server's own setting counts
 
 const portraits = new Portraits($('portraits'), (id) => {
   $('still').src = portraits.picture;
@@ -79,6 +80,7 @@ async function connect() {
     setState('live');
     mine.send({ type: 'mirror', value: mirror });
     mine.send({ type: 'gain', value: Number($('gain').value) });
+    if (keepChosen) mine.send({ type: 'keep', value: Number($('keep').value) });
     if (microphone) mine.speak(microphone.getAudioTracks()[0]);
   };
   try {
@@ -135,6 +137,10 @@ function stop() {
 async function showStatus(status) {
   $('fps').textContent = Math.round(status.fps);
   $('rung').textContent = status.rung;
+  if (!keepChosen && status.keep !== undefined) {
+    $('keep').value = status.keep;
+    showKeep();
+  }
   $('viewers').textContent = status.viewers;
   $('watched').hidden = !status.viewers;
   $('simpler').hidden = status.rung === 'full' || status.engine === 'warp';
@@ -148,6 +154,10 @@ async function showStatus(status) {
     // The pacer holds a finished picture for half a period on average.
     $('latency').textContent = `${Math.round(status.server_ms + line + 20)} ms`;
   }
+}
+
+function showKeep() {
+  $('keep-value').textContent = Number($('keep').value).toFixed(1);
 }
 
 async function upload(file) {
@@ -233,6 +243,11 @@ $('file').onchange = () => upload($('file').files[0]);
 $('gain').oninput = () => {
   $('gain-value').textContent = Number($('gain').value).toFixed(1);
   session?.send({ type: 'gain', value: Number($('gain').value) });
+};
+$('keep').oninput = () => {
+  keepChosen = true;
+  showKeep();
+  session?.send({ type: 'keep', value: Number($('keep').value) });
 };
 $('avatar').onplaying = () => { body.dataset.playing = ''; };
 

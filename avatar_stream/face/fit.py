@@ -33,6 +33,8 @@ EYES: Final = (  # iris centre, corners
     (mesh.RIGHT_IRIS[0], [mesh.RIGHT_LID_UPPER[0], mesh.RIGHT_LID_UPPER[-1]]),
     (mesh.LEFT_IRIS[0], [mesh.LEFT_LID_UPPER[0], mesh.LEFT_LID_UPPER[-1]]),
 )
+RIGID: Final = np.full(POINTS, 0.05, np.float32)  # how much a landmark says of the pose
+RIGID[sorted(set(mesh.STABLE) - set(mesh.FACE_OVAL))] = 1.0
 _LIPS = sorted({*mesh.LIPS_RING, *mesh.MOUTH_RING})
 
 
@@ -41,9 +43,9 @@ class Fit:
     """One face, read.
 
     ``pose`` takes the model's axes to image pixels; ``coefficients (45,)`` in 0..1 are named by ``COEFFICIENTS``;
-    ``gaze (2, 2)`` is where the right and the left eye look, radians to the image's right and down, in the head's axes;
-    ``face (478, 3)`` are the landmarks in the model's axes and ``shape (468, 3)`` the model's own there; ``error`` is
-    their root mean square difference in eye distances over the face, ``mouth_error`` over the lips.
+    ``gaze (2, 2)`` is where the right and the left eye look, radians to the image's right and down, in the head's
+    axes; ``face (478, 3)`` are the landmarks in the model's axes and ``shape (468, 3)`` the model's own there;
+    ``error`` is their root mean square difference in eye distances over the face, ``mouth_error`` over the lips.
     """
 
     pose: Pose
@@ -82,7 +84,7 @@ class Solver:
         """Expression that explains ``offset (468, 3)`` from the neutral face of this person."""
         return bounded(self.normal_e, self._scaled_e @ (offset.ravel() * self._root), start)
 
-    def identity(self, offset: npt.NDArray[np.floating], frames: int) -> Floats:
+    def identity(self, offset: npt.NDArray[np.float32], frames: int) -> Floats:
         """Identity that explains ``offset (468, 3)``, the sum over ``frames`` of what expression leaves."""
         side = self._scaled_i @ (offset.ravel() * self._root)
         inner = (self.vectors_i.T @ side) / (frames * self.values_i + PERSONAL**-2)
@@ -99,10 +101,11 @@ class Solver:
 def bounded(
     normal: npt.NDArray[np.float64], side: npt.NDArray[np.float64], start: Floats, limited: int | None = None
 ) -> Floats:
-    """Minimise ``x A x / 2 - b x`` with the first ``limited`` elements of x in 0..1, from the active set of ``start``.
+    """Minimise ``x A x / 2 - b x`` with the first ``limited`` elements of x in 0..1, from the active set of
+    ``start``.
 
-    Block principal pivoting (Júdice and Pires, Computers & Operations Research 1994); the problem is strictly convex, so
-    the solution moves steadily with ``b``.
+    Block principal pivoting (Júdice and Pires, Computers & Operations Research 1994); the problem is strictly convex,
+    so the solution moves steadily with ``b``.
     """
     n = len(side)
     limited = n if limited is None else limited
@@ -132,10 +135,6 @@ class Fitter:
     def __init__(self, model: FaceModel | None = None) -> None:
         self.model = model or face_model()
         self.solver = _solver() if model is None else Solver(model)
-        stable = np.full(POINTS, 0.05, np.float32)
-        stable[list(mesh.STABLE)] = 1.0
-        stable[list(mesh.FACE_OVAL)] = 0.05
-        self._rigid = stable
         self.reset()
 
     def reset(self) -> None:
@@ -156,14 +155,10 @@ class Fitter:
         """Fit ``landmarks (478, 3)`` in pixels."""
         if self._seen == 0:
             self._first(landmarks)
-        pose = offset = None
-        for _ in range(2):
-            shape = self._shape()
-            pose = weighted_similarity(shape, landmarks[:POINTS], self._rigid)
-            offset = pose.undo(landmarks[:POINTS]) - self.neutral
-            self._coefficients = self.solver.coefficients(offset, self._coefficients)
-        assert pose is not None
-        assert offset is not None
+        # The pose hardly depends on expression: the last frame's is near enough.
+        pose = rigid_pose(self._shape(), landmarks)
+        offset = pose.undo(landmarks[:POINTS]) - self.neutral
+        self._coefficients = self.solver.coefficients(offset, self._coefficients)
         fit = self._read(pose, landmarks)
         if self._seen < REFINE_FRAMES:
             self._refine(fit)
@@ -172,7 +167,7 @@ class Fitter:
     def _first(self, landmarks: Floats) -> None:
         """Everything from one picture: expression and identity share what they both could explain by their priors."""
         for _ in range(4):
-            pose = weighted_similarity(self._shape(), landmarks[:POINTS], self._rigid)
+            pose = rigid_pose(self._shape(), landmarks)
             offset = pose.undo(landmarks[:POINTS]) - self.model.neutral
             self._coefficients, identity = self.solver.both(offset, self._coefficients, self.identity)
             self._be(identity)
@@ -236,6 +231,13 @@ def fit_still(landmarks: Floats) -> tuple[Fit, Fitter]:
     fitter._first(landmarks)
     fitter._seen = REFINE_FRAMES
     return fitter(landmarks), fitter
+
+
+def rigid_pose(shape: Floats, landmarks: Floats) -> Pose:
+    """The pose that takes the model's ``shape (468, 3)`` to ``landmarks``, by the points that move little with
+    expression.
+    """
+    return weighted_similarity(shape, landmarks[:POINTS], RIGID)
 
 
 def weighted_similarity(source: Floats, target: Floats, weight: Floats) -> Pose:

@@ -99,12 +99,15 @@ def mouth_opening(landmarks: Floats) -> float:
     return float(gap / max(eye_distance(landmarks), 1e-6))
 
 
-# Change of the gap between the lips, in eye distances: below, an opened mouth is the portrait's own; above, it is new.
+# Change of the gap between the lips, in eye distances: below, an opened mouth is the portrait's own; above, it is
+# new.
 MOUTH_CHANGED = (0.01, 0.04)
 
 
 def lip_gaps(landmarks: Floats) -> Floats:
-    """Gap between the inner lips, point by point from corner to corner, in distances of the outer eye corners ``(11,)``."""
+    """Gap between the inner lips, point by point from corner to corner, in distances of the outer eye corners
+    ``(11,)``.
+    """
     gaps = landmarks[list(mesh.INNER_LIP_LOWER)] - landmarks[list(mesh.INNER_LIP_UPPER)]
     return np.asarray(np.linalg.norm(gaps, axis=1) / max(eye_distance(landmarks), 1e-6), np.float32)
 

@@ -34,7 +34,9 @@ COEFFICIENTS: Final = (
     "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
     "noseSneerLeft", "noseSneerRight",
 )  # fmt: skip
-"""ARKit's names; browInnerUp and cheekPuff, one each there, are split. Where an eye looks is told apart from these."""
+"""ARKit's names; browInnerUp and cheekPuff, one each there, are split. Where an eye looks is told apart from
+these.
+"""
 
 INDEX: Final = {name: k for k, name in enumerate(COEFFICIENTS)}
 
@@ -48,9 +50,9 @@ def indices(*stems: str) -> list[int]:
 class FaceModel:
     """The model's arrays.
 
-    ``neutral (468, 3)``; ``expressions (45, 468, 3)``, each at coefficient 1; ``identities (k, 468, 3)`` at one standard
-    deviation; ``eyeballs (2, 3)`` the centres of the right and the left one, ``eyeball_identities (k, 2, 3)``,
-    ``eyeball_radius``; ``weights (468, 3)`` of a landmark in a fit, by axis of the head.
+    ``neutral (468, 3)``; ``expressions (45, 468, 3)``, each at coefficient 1; ``identities (k, 468, 3)`` at one
+    standard deviation; ``eyeballs (2, 3)`` the centres of the right and the left one, ``eyeball_identities (k, 2,
+    3)``, ``eyeball_radius``; ``weights (468, 3)`` of a landmark in a fit, by axis of the head.
     """
 
     neutral: Floats

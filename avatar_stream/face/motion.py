@@ -1,7 +1,7 @@
 """What a driver does, in terms that fit any face: head motion, absolute expression, lids, gaze and what is left over.
 
-What a face is like at rest (how far it opens its eyes, where its brows are, where its camera stands) is learnt while it
-is watched, slowly and for as long as it is: whatever it does in the first frames is soon outweighed.
+What a face is like at rest (how far it opens its eyes, where its brows are, where its camera stands) is learnt while
+it is watched, slowly and for as long as it is: whatever it does in the first frames is soon outweighed.
 """
 
 import math
@@ -36,12 +36,12 @@ RELATIVE: Final = indices("brow", "cheekPuff", "noseSneer")
 class Motion:
     """One frame of a driver.
 
-    ``turn (3,)`` rotation vector from rest in radians, ``shift (2,)`` in face widths, ``scale`` log of the size ratio;
-    ``coefficients (45,)`` in 0..1, those in ``RELATIVE`` less their usual level; ``gap (11, 3)`` from upper to lower
-    inner lip in the head's axes, corner to corner, in eye distances; ``lids (2,)`` openings of the right and left eye
-    over their usual ones, ``lid_shape (2, 2, 7)`` how the lids' gap and their seam differ from what that says, in eye
-    distances down; ``look (2, 2)`` radians right and down from where the eyes usually look; ``residual (468, 3)``
-    what the face model does not say, less its usual value.
+    ``turn (3,)`` rotation vector from rest in radians, ``shift (2,)`` in face widths, ``scale`` log of the size
+    ratio; ``coefficients (45,)`` in 0..1, those in ``RELATIVE`` less their usual level; ``gap (11, 3)`` from upper to
+    lower inner lip in the head's axes, corner to corner, in eye distances; ``lids (2,)`` openings of the right and
+    left eye over their usual ones, ``lid_shape (2, 2, 7)`` how the lids' gap and their seam differ from what that
+    says, in eye distances down; ``look (2, 2)`` radians right and down from where the eyes usually look; ``residual
+    (468, 3)`` what the face model does not say, less its usual value.
     """
 
     turn: Floats

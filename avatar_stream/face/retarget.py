@@ -2,8 +2,8 @@
 
 Both faces are read in absolute terms by the 3-D face model: the portrait's own expression is taken off it and the
 driver's put on, so that a smiling portrait says "O" when its driver does. What the model does not say of the driver's
-motion is added as it is. Expression is added before the head is turned ("expression before rotation", PerformRecast), so a
-turned head opens its mouth along its own axis.
+motion is added as it is. Expression is added before the head is turned ("expression before rotation", PerformRecast),
+so a turned head opens its mouth along its own axis.
 """
 
 import math
@@ -18,6 +18,8 @@ from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX, POINTS, face_model, indices
 from avatar_stream.face.motion import LIDS, RELATIVE, SEAM, Motion
+
+KEEP: Final = 0.2  # of the portrait's own mood that stays, where nothing else is asked for
 
 # Limits beyond which the portrait stops being plausible. Soft: motion flattens towards them.
 MAX_TURN: Final = np.radians([24.0, 34.0, 30.0])  # pitch, yaw, roll away from the portrait's own
@@ -40,18 +42,18 @@ _STABLE = list(mesh.STABLE)
 _IRISES = (list(mesh.RIGHT_IRIS), list(mesh.LEFT_IRIS))
 _LIPS = (
     (list(mesh.INNER_LIP_UPPER), -0.4), (list(mesh.INNER_LIP_LOWER), 0.6),
-    (list(mesh.OUTER_LIP_UPPER), -0.36), (list(mesh.OUTER_LIP_LOWER), 0.54),
+    (list(mesh.OUTER_LIP_UPPER), -0.4), (list(mesh.OUTER_LIP_LOWER), 0.6),
 )  # fmt: skip
 
 
 class Retargeter:
     """Puts motion on one portrait; one per session and portrait.
 
-    ``rest (478, 3)``: the portrait's landmarks in crop pixels. ``gain`` scales expression (1 is as driven), ``keep`` (0
-    to 1) says how much of the portrait's own mood stays.
+    ``rest (478, 3)``: the portrait's landmarks in crop pixels. ``gain`` scales expression (1 is as driven), ``keep``
+    (0 to 1) says how much of the portrait's own mood stays.
     """
 
-    def __init__(self, rest: Floats, *, gain: float = 1.0, keep: float = 0.0) -> None:
+    def __init__(self, rest: Floats, *, gain: float = 1.0, keep: float = KEEP) -> None:
         self.rest = rest
         self.gain = gain
         self.keep = keep

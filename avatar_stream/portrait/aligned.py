@@ -39,8 +39,8 @@ class AlignedInput:
     """One frame in the aligned face frame.
 
     ``shown`` RGB ``(192, 192, 3)`` is the warp with mouth and eyes drawn in; ``raster`` is ``uint8 (7, 96, 96)``;
-    ``gate`` ``float32 (192, 192)`` is how much of the network's residual is let through; ``matrix`` (2x3) takes crop to
-    aligned pixels.
+    ``gate`` ``float32 (192, 192)`` is how much of the network's residual is let through; ``matrix`` (2x3) takes crop
+    to aligned pixels.
     """
 
     shown: Image
@@ -62,7 +62,9 @@ def rest_face(crop: Image, landmarks: Floats) -> RestFace:
 
 
 def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInput:
-    """Align a warped crop, its interior drawn, by its target landmarks ``(478, 3)``; mark what the warp cannot know."""
+    """Align a warped crop, its interior drawn, by its target landmarks ``(478, 3)``; mark what the warp cannot
+    know.
+    """
     matrix = geometry.aligned_frame(target, ALIGNED_SIZE)
     points = geometry.transform_2d(matrix, target)
     raster = landmark_raster((points + 0.5) / ALIGNED_SIZE)
@@ -114,4 +116,3 @@ def _aligned_stretch(warped: Warped, matrix: Floats) -> Image:
     offset = (linear @ (0.5 * cell - 0.5)) + (matrix[:, 2] + 0.5) * scale - 0.5
     combined = np.column_stack([linear * cell, offset]).astype(np.float32)
     return np.asarray(cv2.warpAffine(warped.stretch, combined, (RASTER_SIZE, RASTER_SIZE)), np.uint8)
-

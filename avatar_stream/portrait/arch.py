@@ -1,7 +1,7 @@
 """A dental arch as the camera sees it: a curve in space, swept downwards, with a picture on it.
 
-Seen from afar (no perspective) every line down the arch has the same direction in the picture, so that a pixel's place on
-the arch is two look-ups in one dimension and no mesh has to be drawn.
+Seen from afar (no perspective) every line down the arch has the same direction in the picture, so that a pixel's
+place on the arch is two look-ups in one dimension and no mesh has to be drawn.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ JAW: Final = [INDEX[name] for name in ("jawOpen", "jawForward", "jawLeft", "jawR
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An arch of one frame: ``line (n, 2)`` its upper rim in pixels, ``down (2,)`` pixels from there to the lower rim,
-    ``ahead (n,)`` how much of it faces the viewer (negative: away).
+    """An arch of one frame: ``line (n, 2)`` its upper rim in pixels, ``down (2,)`` pixels from there to the lower
+    rim, ``ahead (n,)`` how much of it faces the viewer (negative: away).
     """
 
     line: Floats

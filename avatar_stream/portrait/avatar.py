@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.face.mesh import Floats
 from avatar_stream.face.animator import Animator
-from avatar_stream.face.retarget import Retargeter
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.retarget import KEEP, Retargeter
 from avatar_stream.face.tracker import FaceState, FaceTracker
 from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
-
-
-KEEP = 0.0  # of the portrait's own mood
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +52,11 @@ class Avatar:
     def engine(self) -> PortraitEngine:
         """The engine of the portrait shown now."""
         return self._engine
+
+    @property
+    def keep(self) -> float:
+        """How much of the portrait's own mood stays, 0 to 1."""
+        return self._animator.retargeter.keep
 
     @property
     def calibrated(self) -> bool:

@@ -25,7 +25,8 @@ _FACE = _face_mask()
 
 
 def add_residual(crop: Image, seen: AlignedInput, residual: Floats) -> Image:
-    """Paint a network's residual, ``float32 (192, 192, 3)`` relative to ``seen.shown`` in steps of 1/255, into a crop.
+    """Paint a network's residual, ``float32 (192, 192, 3)`` relative to ``seen.shown`` in steps of 1/255, into a
+    crop.
 
     Only the difference travels, so the crop keeps its own sharpness.
     """

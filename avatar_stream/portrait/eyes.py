@@ -1,8 +1,8 @@
 """Eyes: eyeballs with the portrait's own irises behind the lids, and lids that shut.
 
-A mesh drags an iris together with the white around it, and squeezes an open eye into a slit. Here each eye is taken apart
-once (white, iris completed to a round disc with its rim, the light's reflection in it) and put together anew where the eye
-looks, at the picture's own resolution.
+A mesh drags an iris together with the white around it, and squeezes an open eye into a slit. Here each eye is taken
+apart once (white, iris completed to a round disc with its rim, the light's reflection in it) and put together anew
+where the eye looks, at the picture's own resolution.
 """
 
 from dataclasses import dataclass
@@ -136,7 +136,9 @@ def take_apart(picture: Image, landmarks: Floats, side: int) -> Eye | None:
 
 
 def _continued(part: Floats, seen: Floats, tone: Floats, width: float) -> Floats:
-    """The white of an eye as far as it is seen, continued smoothly under iris and lids, never darker than it should."""
+    """The white of an eye as far as it is seen, continued smoothly under iris and lids, never darker than it
+    should.
+    """
     blur = max(width / 10, 1.5)
     near = cv2.GaussianBlur(seen, (0, 0), blur)[..., None]
     smooth = cv2.GaussianBlur(part * seen[..., None], (0, 0), blur) / np.maximum(near, 1e-3)
@@ -159,13 +161,11 @@ def _profile(part: Floats, distance: Floats, seen: npt.NDArray[np.bool_]) -> Flo
             known.append(k)
     for k in range(BINS):
         if k not in known and known:
-            profile[k] = profile[min(known, key=lambda other, k=k: abs(other - k))]
+            profile[k] = profile[known[int(np.argmin(np.abs(np.array(known) - k)))]]
     return profile
 
 
-def _put(
-    picture: Image, eye: Eye, upper: Floats, lower: Floats, centre: Floats, size: float, share: float
-) -> None:
+def _put(picture: Image, eye: Eye, upper: Floats, lower: Floats, centre: Floats, size: float, share: float) -> None:
     """Put an eye together between its lids, looking where ``centre`` is, ``share`` opaque (in place)."""
     ring = np.concatenate([upper, lower[-2:0:-1]])
     left, top = np.maximum(np.floor(ring.min(0)).astype(int) - 1, 0)
@@ -259,4 +259,3 @@ def between(here: Floats, there: Floats) -> Floats:
 def linear_from(back: Floats, point: Floats) -> Floats:
     """The point that the 2x3 ``back`` takes to ``point``."""
     return np.asarray(np.linalg.solve(back[:, :2], point - back[:, 2]), np.float32)
-

@@ -1,7 +1,7 @@
 """What is inside an opened mouth: teeth, gums, tongue and the dark behind them, at the picture's own resolution.
 
-The arches stand where the face model's fit has skull and jaw and never stretch with the lips. Where the portrait shows its
-teeth they are its own, laid on the arch once; the rest are plain ones in the portrait's light.
+The arches stand where the face model's fit has skull and jaw and never stretch with the lips. Where the portrait
+shows its teeth they are its own, laid on the arch once; the rest are plain ones in the portrait's light.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ TOOTH_SHARE, TOOTH_OFFSET = np.array([0.80, 0.85, 0.85], np.float32), np.array([
 GUM_SHARE: Final = np.array([0.72, 0.52, 0.55], np.float32)
 TONGUE_SHARE: Final = np.array([0.74, 0.50, 0.53], np.float32)
 DARK_SHARE: Final = np.array([0.27, 0.14, 0.15], np.float32)
-# Light: how much reaches the teeth just under the upper lip, how far down it is whole (eye distances), how much is left
-# at the back of the arch.
+# Light: how much reaches the teeth just under the upper lip, how far down it is whole (eye distances), how much is
+# left at the back of the arch.
 UNDER_LIP, LIP_REACH, AT_BACK = 0.55, 0.035, 0.2
 # Lips drawn back by a smile let more light in than lips that only part.
 LIGHT_PARTED, LIGHT_SMILING = 0.48, 0.57
@@ -142,9 +142,10 @@ class Mouth:
         closing = 1 - np.clip(gaps / CLOSING, 0, 1)
         if closing.max() <= 0:
             return
-        along = np.gradient(upper + lower, axis=0)
-        down = np.column_stack([-along[:, 1], along[:, 0]]) / np.maximum(np.linalg.norm(along, axis=1), 1e-6)[:, None]
-        half = (0.5 * gaps + SEAM * np.clip((_LIP_SPLINE @ self._gaps) / 0.05, 0, 1) * closing) * unit
+        along = target[308, :2] - target[78, :2]
+        down = np.array([-along[1], along[0]], np.float32) / max(float(np.linalg.norm(along)), 1e-6)
+        showed = np.clip((_LIP_SPLINE @ self._gaps) / 0.05, 0, 1)
+        half = np.where(closing > 0, 0.5 * gaps + SEAM * showed * closing, 0) * unit
         middle = (upper + lower) / 2
         ring = np.concatenate([middle - half[:, None] * down, (middle + half[:, None] * down)[::-1]])
         left, top = np.maximum(np.floor(ring.min(0)).astype(int) - 3, 0)
@@ -155,7 +156,9 @@ class Mouth:
         cv2.fillPoly(mask, [np.round((ring - [left, top]) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         line = np.zeros_like(mask)
         thick = max(1, round(0.012 * unit))
-        cv2.polylines(line, [np.round((middle - [left, top]) * 16).astype(np.int32)], False, 255, thick, cv2.LINE_AA, 4)
+        cv2.polylines(
+            line, [np.round((middle - [left, top]) * 16).astype(np.int32)], False, 255, thick, cv2.LINE_AA, 4
+        )
         alpha = cv2.GaussianBlur(mask.astype(np.float32) * (1 / 255), (0, 0), max(0.6, 0.006 * unit))
         dark = cv2.GaussianBlur(line.astype(np.float32) * (1 / 255), (0, 0), max(0.6, 0.008 * unit))
         columns = np.arange(left, right)
@@ -195,7 +198,11 @@ class Mouth:
         colour = (tooth * kind + GUM_SHARE * self.skin * (1 - kind)) * shade ** np.float32(GAPS)
         drawn = np.dstack([colour, alpha * 255])
         # As soft as the portrait: sharp teeth in a soft face look pasted.
-        cells = self._soft * drawn.shape[1] / float(np.linalg.norm(np.diff(self._arches[which].curve, axis=0), axis=1).sum())
+        cells = (
+            self._soft
+            * drawn.shape[1]
+            / float(np.linalg.norm(np.diff(self._arches[which].curve, axis=0), axis=1).sum())
+        )
         return cv2.GaussianBlur(drawn, (0, 0), cells) if cells > 0.3 else drawn
 
     def _take_own(self, picture: Image, hole: Hole, fit: Fit) -> None:
@@ -244,6 +251,7 @@ class Mouth:
             # Seen from the front the upper teeth hide the lower ones.
             along, below = placed.unrolled(left, top, right - left, bottom - top)
             covered = np.maximum(covered, _lookup(self._pictures[which], along, below)[..., 3] / 255)
+
 
 def _lookup(picture: Floats, along: Floats, below: Floats) -> Floats:
     height, width = picture.shape[:2]

@@ -12,9 +12,10 @@ from avatar_stream.face.mesh import Floats
 Image = npt.NDArray[np.uint8]
 CHEEKS: Final = (50, 280, 205, 425, 195)  # landmarks on plain skin
 FACE_CORNERS: Final = (33, 263, 61, 291)  # of eyes and mouth: what has edges lies between
-# Fine detail over middling detail of the training stills, blurred by so many pixels; then middling over coarse.
-FINE: Final = ((0.50, 0.535, 0.64, 0.76, 0.90), (2.0, 1.5, 1.0, 0.7, 0.0))
-COARSE: Final = ((0.33, 0.40, 0.47), (4.5, 3.0, 2.0))
+# Fine detail over middling detail of the training stills when blurred by so many pixels; where hardly any fine
+# detail is left, middling over coarse.
+FINE: Final = ((0.56, 0.64, 0.76, 0.90), (1.4, 1.0, 0.7, 0.0))
+COARSE: Final = ((0.33, 0.40, 0.47, 0.53), (4.5, 3.0, 2.0, 1.4))
 
 
 def skin_tone(picture: Image, landmarks: Floats) -> Floats:
@@ -44,7 +45,9 @@ def lip_tone(picture: Image, landmarks: Floats, skin: Floats) -> Floats:
 
 
 def softness(picture: Image, landmarks: Floats) -> float:
-    """By how many pixels (deviation of a Gaussian) a face is softer than a sharp one, from how detail falls with size."""
+    """By how many pixels (deviation of a Gaussian) a face is softer than a sharp one, from how detail falls with
+    size.
+    """
     unit = geometry.eye_distance(landmarks)
     corners = landmarks[list(FACE_CORNERS), :2]
     left, top = np.maximum((corners.min(0) - 0.2 * unit).astype(int), 0)
@@ -53,6 +56,9 @@ def softness(picture: Image, landmarks: Floats) -> float:
     if min(grey.shape) < 16:
         return 0.0
     one, two, four = (cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (1, 2, 4))
-    fine, middling, coarse = (float(np.sqrt(((a - b) ** 2).mean())) for a, b in ((grey, one), (one, two), (two, four)))
-    found = float(np.interp(fine / max(middling, 1e-3), *FINE))
-    return max(found, float(np.interp(middling / max(coarse, 1e-3), *COARSE))) if found >= FINE[1][0] else found
+    fine, middling, coarse = (
+        float(np.sqrt(((a - b) ** 2).mean())) for a, b in ((grey, one), (one, two), (two, four))
+    )
+    if fine > FINE[0][0] * middling:
+        return float(np.interp(fine / max(middling, 1e-3), *FINE))
+    return float(np.interp(middling / max(coarse, 1e-3), *COARSE))

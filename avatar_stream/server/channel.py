@@ -46,7 +46,7 @@ class Control:
         session.last_control = 0.0
         status = asyncio.create_task(self._send_status(socket, session))
         try:
-            await self._obey(socket, session)
+            await self._handle(socket, session)
         except (WebSocketDisconnect, RuntimeError, KeyError):
             pass  # gone, closed by us, or sent bytes
         finally:
@@ -60,7 +60,7 @@ class Control:
         caller = self._access.who(f"Bearer {parse_token(text, self._settings.max_message)}", time.time())
         require_owner(caller, peer.owner)
 
-    async def _obey(self, socket: WebSocket, session: Session) -> None:
+    async def _handle(self, socket: WebSocket, session: Session) -> None:
         left, at = float(self._settings.message_rate), time.monotonic()
         while True:
             text = await socket.receive_text()
@@ -71,7 +71,7 @@ class Control:
                 await _close(socket, 1008, "too many messages")
                 return
             try:
-                await session.obey(parse_command(text, self._settings.max_message))
+                await session.handle(parse_command(text, self._settings.max_message))
                 await socket.send_text(json.dumps({"type": "done"}))
             except AvatarError as error:
                 await socket.send_text(json.dumps({"type": "error", "message": str(error)}))

@@ -1,7 +1,8 @@
 """The control channel's messages, as data. Pure functions, no I/O.
 
 A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neutral"}``,
-``{"type": "gain", "value": 0..2}``, ``{"type": "mirror", "value": true}``. The server answers ``{"type": "done"}`` or
+``{"type": "gain", "value": 0..2}``, ``{"type": "keep", "value": 0..1}`` (of the portrait's own expression),
+``{"type": "mirror", "value": true}``. The server answers ``{"type": "done"}`` or
 ``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second, and ``{"type":
 "reconnect"}`` once it is about to stop.
 """
@@ -33,13 +34,20 @@ class SetGain:
 
 
 @dataclass(frozen=True, slots=True)
+class SetKeep:
+    """Keep so much of the portrait's own expression."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class SetMirror:
     """Move like a mirror image."""
 
     value: bool
 
 
-Command = ChoosePortrait | SetNeutral | SetGain | SetMirror
+Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror
 
 
 def parse_command(text: str, longest: int) -> Command:
@@ -54,15 +62,15 @@ def parse_command(text: str, longest: int) -> Command:
         case "neutral":
             return SetNeutral()
         case "gain":
-            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 2:
-                return SetGain(float(value))
-            raise BadInput('gain needs a "value" from 0 to 2')
+            return SetGain(_number(value, "gain", 2))
+        case "keep":
+            return SetKeep(_number(value, "keep", 1))
         case "mirror":
             if not isinstance(value, bool):
                 raise BadInput('mirror needs a "value" of true or false')
             return SetMirror(value)
         case _:
-            raise BadInput("unknown control message: use portrait, neutral, gain or mirror")
+            raise BadInput("unknown control message: use portrait, neutral, gain, keep or mirror")
 
 
 def parse_token(text: str, longest: int) -> str:
@@ -71,6 +79,12 @@ def parse_token(text: str, longest: int) -> str:
     if message.get("type") != "token" or not isinstance(message.get("value"), str):
         raise BadInput("the first message must be your token")
     return str(message["value"])
+
+
+def _number(value: Any, name: str, most: float) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most:
+        return float(value)
+    raise BadInput(f'{name} needs a "value" from 0 to {most:g}')
 
 
 def _object(text: str, longest: int) -> dict[str, Any]:

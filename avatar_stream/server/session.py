@@ -15,7 +15,7 @@ from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import Ladder
 from avatar_stream.portrait.window import Networks
-from avatar_stream.server.control import ChoosePortrait, Command, SetGain, SetMirror, SetNeutral
+from avatar_stream.server.control import ChoosePortrait, Command, SetGain, SetKeep, SetMirror, SetNeutral
 from avatar_stream.server.heap import trim
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.peer import Peer
@@ -116,7 +116,7 @@ class Session:
         self.publisher.end(reason)
         await self.closed.wait()
 
-    async def obey(self, command: Command) -> None:
+    async def handle(self, command: Command) -> None:
         """Carry out a control command; raises ``UnknownPortrait``, ``BadPicture``."""
         match command:
             case ChoosePortrait(id=key):
@@ -129,6 +129,8 @@ class Session:
                 self.worker.orders.put(lambda avatar: avatar.recalibrate())
             case SetGain(value=gain):
                 self.worker.orders.put(lambda avatar: avatar.set_gain(gain))
+            case SetKeep(value=keep):
+                self.worker.orders.put(lambda avatar: avatar.set_keep(keep))
             case SetMirror(value=mirror):
                 self.worker.orders.put(lambda avatar: avatar.set_mirror(mirror))
 
@@ -140,6 +142,7 @@ class Session:
             "fps": round(len(self.worker.delays()) / RECENT, 1),
             "server_ms": round(delay * 1e3) if delay is not None else None,
             "face": str(avatar.face) if avatar else "searching",
+            "keep": avatar.keep if avatar else self.settings.keep_expression,
             "calibrated": bool(avatar and avatar.calibrated),
             "engine": self._networks.name if self._networks else "warp",
             "rung": self._ladder.rung.name if self._ladder else "warp",
@@ -184,6 +187,7 @@ class Session:
         portrait = await self._in_background(self._library.get, self.portrait)
         self.worker.newest = video_frame(portrait.picture)
         avatar = await self._in_background(Avatar, portrait, self._networks)
+        avatar.set_keep(self.settings.keep_expression)
         for times in (avatar.times, avatar.engine.times):
             times.told = self._metrics.stage
         self.worker.start(avatar)

@@ -1,8 +1,8 @@
 """The dental arches of the shipped face model: ICT-FaceKit's teeth and gums unrolled into small pictures.
 
-Each arch is a curve seen from above, swept downwards: a place on it is how far along the curve and how high it is. What is
-outermost there (tooth or gum) and how it is turned to the front is drawn once, here; the live path only has to lay it
-behind the lips (``avatar_stream.portrait.mouth``).
+Each arch is a curve seen from above, swept downwards: a place on it is how far along the curve and how high it is.
+What is outermost there (tooth or gum) and how it is turned to the front is drawn once, here; the live path only has
+to lay it behind the lips (``avatar_stream.portrait.mouth``).
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ ANGLES = 121
 @dataclass(frozen=True, slots=True)
 class Arch:
     """One arch: ``curve (n, 2)`` x and z of its front at equal steps along it, ``top`` and ``bottom`` of the picture,
-    all in ICT's units with y down and z away from the viewer; ``picture uint8 (80, 320, 3)``: how much is tooth (the rest
-    is gum), shade, alpha.
+    all in ICT's units with y down and z away from the viewer; ``picture uint8 (80, 320, 3)``: how much is tooth (the
+    rest is gum), shade, alpha.
     """
 
     curve: Floats

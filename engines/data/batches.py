@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from engines.data.made import MadeWindows, Motions
 from engines.data.packs import load_packs
-from engines.data.pairs import CONTEXT, ClipWindows, StillWindows, Window
+from engines.data.pairs import ClipWindows, StillWindows, Window
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import mesh
-from avatar_stream.face.fit import Solver, weighted_similarity
+from avatar_stream.face.fit import Solver, rigid_pose
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import COEFFICIENTS, POINTS, FaceModel, indices, landmark_weights
 from engines.data.arches import TEETH, unroll
 from engines.data.packs import load_packs
 
 IDENTITIES = 60
-# Eye distances by which real teeth lie above ICT's, whose lips are not quite MediaPipe's: the median of the shift that
-# correlates best with what 1,073 opened mouths of the training people show.
+# Eye distances by which real teeth lie above ICT's, whose lips are not quite MediaPipe's: the median of the shift
+# that correlates best with what 1,073 opened mouths of the training people show.
 LIFT = {"upper": 0.03, "lower": 0.09}
 JAW = ("jawOpen", "jawForward", "jawLeft", "jawRight")
 CALM = 0.12  # share of the faces, the calmest, that say where a neutral face is
@@ -64,7 +64,9 @@ def cut_down(stored: dict[str, npt.NDArray[np.generic]]) -> tuple[FaceModel, flo
 
 
 def arches(stored: dict[str, npt.NDArray[np.generic]], unit: float) -> dict[str, npt.NDArray[np.generic]]:
-    """Both dental arches in the model's axes and unit, and how identity and jaw move each: ``x + sum c (A x + b)``."""
+    """Both dental arches in the model's axes and unit, and how identity and jaw move each: ``x + sum c (A x +
+    b)``.
+    """
     neutral = np.asarray(stored["neutral"], np.float32) * AXES
     at = np.asarray(stored["mediapipe_to_ict"], np.int64)
     origin = neutral[at[list(mesh.STABLE)]].mean(0)
@@ -81,7 +83,7 @@ def arches(stored: dict[str, npt.NDArray[np.generic]], unit: float) -> dict[str,
         moves = np.concatenate([people[:, first:end], jaw[:, first:end]])
         affine = np.stack([np.linalg.lstsq(known, move, rcond=None)[0].T for move in moves])  # (k, 3, 4)
         out[f"{which}_curve"] = ((curve - origin) / unit - [0, LIFT[which], 0]).astype(np.float32)
-        out[f"{which}_height"] = np.float32((arch.bottom - arch.top) / unit)
+        out[f"{which}_height"] = np.array((arch.bottom - arch.top) / unit, np.float32)
         out[f"{which}_moves"] = affine.astype(np.float32)
         out[f"{which}_picture"] = arch.picture
     return out
@@ -105,9 +107,6 @@ def faces_of(packs: Path) -> list[Floats]:
 def moved_to_mediapipe(model: FaceModel, faces: list[Floats], rounds: int = 4) -> FaceModel:
     """The model with its neutral where MediaPipe's landmarks of calm faces are on average."""
     calm = indices("mouthSmile", "jawOpen", "mouthUpperUp", "mouthFunnel", "mouthStretch")
-    rigid = np.full(POINTS, 0.05, np.float32)
-    rigid[list(mesh.STABLE)] = 1
-    rigid[list(mesh.FACE_OVAL)] = 0.05
     for turn in range(rounds):
         solver = Solver(model)
         left, errors, excited = [], [], []
@@ -115,7 +114,7 @@ def moved_to_mediapipe(model: FaceModel, faces: list[Floats], rounds: int = 4) -
             w = np.zeros(len(COEFFICIENTS), np.float32)
             a = np.zeros(len(model.identities), np.float32)
             for _ in range(4):
-                pose = weighted_similarity(model.shape(a, w), landmarks[:POINTS], rigid)
+                pose = rigid_pose(model.shape(a, w), landmarks)
                 face = pose.undo(landmarks[:POINTS])
                 w, a = solver.both(face - model.neutral, w, a)
             off = face - model.shape(a, w)

@@ -17,8 +17,8 @@ from avatar_stream.face.motion import Driver, Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.eyes import Eyes, filled
 from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.tone import skin_tone
 from avatar_stream.portrait.raster import inverse_affines, triangle_map
+from avatar_stream.portrait.tone import skin_tone
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
 from engines.data.pairs import CONTEXT, Painter, Window, changed, make_window, plain_warp
@@ -108,9 +108,7 @@ class MadeWindows:
             # Hardly anybody looks aside in front of a camera; users will.
             look = np.clip(random.normal(0, [0.2, 0.08]), -0.5, 0.5).astype(np.float32)
         moved = [motions[k] for k in frames]
-        targets = [
-            retarget(replace(m, turn=m.turn + turn, look=m.look + look)) for m in moved if m is not None
-        ]
+        targets = [retarget(replace(m, turn=m.turn + turn, look=m.look + look)) for m in moved if m is not None]
         own = float(self.still.mouth[0])
         inside: Inside | None = None
         if random.random() < 0.6:

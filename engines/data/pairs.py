@@ -83,8 +83,8 @@ class ClipWindows:
     def window(self, i: int, j: int, n: int, *, live: bool = False) -> Window:
         """Portrait i, targets j .. j+n-1.
 
-        With ``live`` the portrait's face is put together as the live path does it, from what the driver's face says; only
-        the head's pose is the frame's own.
+        With ``live`` the portrait's face is put together as the live path does it, from what the driver's face says;
+        only the head's pose is the frame's own.
         """
         clip = self.clip
         if i not in self._prepared:

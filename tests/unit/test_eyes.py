@@ -1,72 +1,93 @@
-"""Eyes that turn: the iris goes where it is asked to, and nothing but the eye changes."""
+"""Eyes that turn and close: the iris goes where it is asked to, stays round, and nothing but the eye changes."""
 
 import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.aligned import ALIGNED_SIZE, to_aligned
-from avatar_stream.portrait.eyes import EYES, Gaze, Image, filled, without_irises
-from avatar_stream.portrait.portrait import Portrait, prepare
-
-SIDE = ALIGNED_SIZE
+from avatar_stream.portrait.eyes import EYES, Eyes, Image, filled, take_apart
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.tone import skin_tone
+from avatar_stream.portrait.warp import PortraitWarp
 
 
 @pytest.fixture(scope="module")
 def portrait() -> Portrait:
-    picture = cv2.cvtColor(cv2.imread(str(sample_pictures()["noor"])), cv2.COLOR_BGR2RGB)
-    return prepare(picture, 512)
+    return prepare(read_picture(sample_pictures()["noor"]), 512)
 
 
-def aligned(portrait: Portrait) -> tuple[Image, Floats]:
-    matrix = geometry.aligned_frame(portrait.landmarks, SIDE)
-    return to_aligned(portrait.crop, matrix), geometry.transform_2d(matrix, portrait.landmarks)
+def opening(points: Floats, eye: int, shape: tuple[int, ...]) -> Floats:
+    upper, lower, _ = EYES[eye]
+    return filled(points[upper + lower[-2:0:-1], :2], shape[0], shape[1])
 
 
-def darkest(picture: Image, points: Floats, eye: int) -> float:
-    """Mean column of what is dark in an eye."""
-    ring, _, _ = EYES[eye]
-    opening = filled(points[ring, :2], SIDE, SIDE)
+def darkest(picture: Image, points: Floats, eye: int) -> Floats:
+    """Mean place (x, y) of what is dark in an eye."""
+    inside = opening(points, eye, picture.shape) > 0.9
     grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1)
-    inside = grey[opening > 0.9]
-    weight = np.clip(np.median(inside) - grey, 0, None) * (opening > 0.9)
-    return float((weight.sum(0) * np.arange(SIDE)).sum() / weight.sum())
+    weight = np.clip(np.median(grey[inside]) - grey, 0, None) * inside
+    y, x = np.mgrid[0 : picture.shape[0], 0 : picture.shape[1]]
+    return np.array([(weight * x).sum(), (weight * y).sum()], np.float32) / weight.sum()
+
+
+def looking(points: Floats, step: float) -> Floats:
+    target = points.copy()
+    target[468:478, 0] += step
+    return target
 
 
 def test_irises_go_where_they_are_asked_to(portrait: Portrait) -> None:
-    face, points = aligned(portrait)
-    gaze = Gaze(face, points)
-    found = []
-    for step in (-4.0, 4.0):
-        target = points.copy()
-        target[468:478, 0] += step
-        shown = face.copy()
-        gaze.turn(shown, target, 1)
-        found.append([darkest(shown, target, eye) for eye in (0, 1)])
-        eyes = np.maximum(*(filled(points[ring, :2], SIDE, SIDE) for ring, _, _ in EYES)) > 0
-        assert np.array_equal(shown[~eyes], face[~eyes])
+    points, eyes, found = portrait.landmarks, Eyes(portrait.crop, portrait.landmarks), []
+    step = 0.1 * float(np.linalg.norm(points[33] - points[133]))
+    for way in (-step, step):
+        shown = portrait.crop.copy()
+        eyes.draw(shown, looking(points, way))
+        found.append([darkest(shown, points, eye)[0] for eye in (0, 1)])
+        around = np.maximum(*(opening(points, eye, shown.shape) for eye in (0, 1)))
+        untouched = cv2.dilate(around, np.ones((7, 7))) == 0
+        assert np.array_equal(shown[untouched], portrait.crop[untouched])
     for eye in (0, 1):
-        assert 4 < found[1][eye] - found[0][eye] < 10, "eight pixels were asked for"
+        assert 0.6 * 2 * step < found[1][eye] - found[0][eye] < 1.4 * 2 * step
 
 
-def test_an_eye_without_its_iris_is_white(portrait: Portrait) -> None:
-    face, points = aligned(portrait)
-    blind, irises = without_irises(face, points)
-    for iris, (_, disc, _) in zip(irises, EYES, strict=True):
-        assert iris is not None
-        x, y = np.round(points[disc[0], :2]).astype(int)
-        assert blind[y, x].mean() > face[y, x].mean() + 40
+def test_a_moved_eye_has_its_white_and_its_rim(portrait: Portrait) -> None:
+    points = portrait.landmarks
+    shown = portrait.crop.copy()
+    step = 0.12 * float(np.linalg.norm(points[33] - points[133]))
+    Eyes(portrait.crop, points).draw(shown, looking(points, step))
+    for eye, (_, _, iris) in enumerate(EYES):
+        left_behind = np.round(points[iris[0], :2] - [step, 0]).astype(int)
+        before, after = (picture[left_behind[1], left_behind[0]].mean() for picture in (portrait.crop, shown))
+        assert after > before, f"eye {eye}: white where the iris was"
+
+
+def test_eyes_at_rest_are_left_alone(portrait: Portrait) -> None:
+    shown = portrait.crop.copy()
+    Eyes(portrait.crop, portrait.landmarks).draw(shown, portrait.landmarks)
+    assert np.array_equal(shown, portrait.crop)
+
+
+def test_shut_eyes_are_skin_and_a_dark_line(portrait: Portrait) -> None:
+    shut = portrait.landmarks.copy()
+    for upper, lower, _ in EYES:
+        shut[upper[1:-1]] = shut[lower[1:-1]]
+    warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
+    warped = warp(shut).image
+    shown = warped.copy()
+    Eyes(portrait.crop, portrait.landmarks).draw(shown, shut)
+    for eye in (0, 1):
+        lids = cv2.dilate(opening(shut, eye, shown.shape), np.ones((5, 5))) > 0
+        before, after = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)[lids].astype(float) for p in (warped, shown))
+        skin = float(skin_tone(portrait.crop, portrait.landmarks).mean())
+        assert after.max() < skin * 1.3, "nothing white is left"
+        assert after.min() < np.median(after) - 10, "lashes"
+        assert after.std() < before.std()
 
 
 def test_a_shut_eye_has_no_iris_to_turn(portrait: Portrait) -> None:
-    face, points = aligned(portrait)
-    shut = points.copy()
-    for ring, _, _ in EYES:
-        shut[ring, 1] = shut[ring, 1].mean()
-    _, irises = without_irises(face, shut)
-    assert irises == [None, None]
-    before = face.copy()
-    Gaze(face, shut).turn(face, points, 1)
-    assert np.array_equal(face, before)
+    shut = portrait.landmarks.copy()
+    for upper, lower, _ in EYES:
+        shut[upper + lower, 1] = shut[upper + lower, 1].mean()
+    assert [take_apart(portrait.crop, shut, side) for side in (0, 1)] == [None, None]
+    Eyes(portrait.crop, shut).draw(portrait.crop.copy(), portrait.landmarks)

@@ -1,0 +1,168 @@
+"""The inside of a mouth: teeth where they belong, never outside the lips, the person's own where they show."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avatar_stream.face import geometry, mesh
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.motion import Motion
+from avatar_stream.face.retarget import Retargeter
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.arch import Arch
+from avatar_stream.portrait.interior import Interior
+from avatar_stream.portrait.mouth import hole_between, tooth_likeness
+from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
+from avatar_stream.portrait.tone import skin_tone, softness
+from tests.unit.faces import coefficients, face
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    return prepare(read_picture(sample_pictures()["felix"]), 512)
+
+
+def opened(portrait: Portrait, by: float = 0.25, turn: float = 0.0, **named: float) -> Floats:
+    """The portrait's landmarks with its mouth open ``by`` eye distances."""
+    arc = np.sin(np.linspace(0, np.pi, 11)).astype(np.float32) * by
+    gap = np.zeros((11, 3), np.float32)
+    gap[:, 1] = arc
+    wanted = {"jawOpen": min(2 * by, 1.0)} | named
+    motion = replace(Motion.neutral(), gap=gap, coefficients=coefficients(**wanted))
+    return Retargeter(portrait.landmarks)(replace(motion, turn=np.array([0, turn, 0], np.float32)))
+
+
+def lips(target: Floats, shape: tuple[int, ...], grown: int) -> Image:
+    mask = np.zeros(shape[:2], np.uint8)
+    cv2.fillPoly(mask, [np.round(target[list(mesh.LIPS_RING), :2]).astype(np.int32)], 255)
+    return cv2.dilate(mask, np.ones((grown, grown), np.uint8))
+
+
+def test_an_open_mouth_shows_upper_teeth_above_the_dark(portrait: Portrait) -> None:
+    target, shown = opened(portrait, mouthSmile=0.5), portrait.crop.copy()
+    Interior(portrait.crop, portrait.landmarks).draw(shown, target)
+    hole = hole_between(target, shown.shape[1], shown.shape[0])
+    assert hole is not None
+    left, top, right, bottom = hole.box
+    grey = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)[top:bottom, left:right].astype(float)
+    middle = grey[:, (right - left) // 2 - 6 : (right - left) // 2 + 6].mean(1)
+    height = len(middle)
+    upper, centre = middle[height // 8 : height // 3].max(), middle[height // 3 : 2 * height // 3].min()
+    assert upper > 1.5 * centre
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.0, 0.6), st.floats(-0.5, 0.5), st.floats(0, 1), st.floats(0, 1))
+def test_no_tooth_outside_the_lips(by: float, turn: float, smile: float, funnel: float) -> None:
+    portrait = _felix()
+    target, shown = opened(portrait, by, turn, mouthSmile=smile, mouthFunnel=funnel), portrait.crop.copy()
+    interior = _interior()
+    interior._mouth.draw(shown, target, interior._fitter(target))
+    outside = lips(target, shown.shape, 5) == 0
+    assert np.array_equal(shown[outside], portrait.crop[outside])
+
+
+_MADE: dict[str, object] = {}
+
+
+def _felix() -> Portrait:
+    if "portrait" not in _MADE:
+        _MADE["portrait"] = prepare(read_picture(sample_pictures()["felix"]), 384)
+    made = _MADE["portrait"]
+    assert isinstance(made, Portrait)
+    return made
+
+
+def _interior() -> Interior:
+    if "interior" not in _MADE:
+        _MADE["interior"] = Interior(_felix().crop, _felix().landmarks)
+    made = _MADE["interior"]
+    assert isinstance(made, Interior)
+    return made
+
+
+def test_a_closed_mouth_is_left_alone(portrait: Portrait) -> None:
+    shown = portrait.crop.copy()
+    Interior(portrait.crop, portrait.landmarks).draw(shown, portrait.landmarks)
+    assert np.array_equal(shown, portrait.crop)
+
+
+def test_teeth_that_show_are_kept(portrait: Portrait) -> None:
+    """A portrait with blue teeth has them still when its mouth opens further."""
+    smile = opened(portrait, 0.1, mouthSmile=0.7)
+    picture = portrait.crop.copy()
+    interior = Interior(portrait.crop, portrait.landmarks)
+    interior.draw(picture, smile)
+    hole = hole_between(smile, picture.shape[1], picture.shape[0])
+    assert hole is not None
+    left, top, right, bottom = hole.box
+    part = picture[top:bottom, left:right].astype(np.float32)
+    tooth = (tooth_likeness(part, skin_tone(portrait.crop, portrait.landmarks)) * hole.alpha)[..., None]
+    blue = part * [0.75, 0.95, 1.25]
+    picture[top:bottom, left:right] = np.clip(part + (tooth > 0.5) * (blue - part), 0, 255)
+
+    wide = opened(portrait, 0.3, mouthSmile=0.7)
+    plain, own = picture.copy(), picture.copy()
+    interior.draw(plain, wide)
+    Interior(picture, smile).draw(own, wide)
+    hole = hole_between(wide, picture.shape[1], picture.shape[0])
+    assert hole is not None
+    left, top, right, bottom = hole.box
+    rows = np.s_[
+        top + (bottom - top) // 10 : top + (bottom - top) // 3, (left + right) // 2 - 12 : (left + right) // 2 + 12
+    ]
+    blueness = [float(p[rows][..., 2].mean() - p[rows][..., 0].mean()) for p in (plain, own)]
+    assert blueness[1] > blueness[0] + 10
+
+
+def test_lips_that_close_over_teeth_hide_them(portrait: Portrait) -> None:
+    smile = opened(portrait, 0.1, mouthSmile=0.7)
+    picture = portrait.crop.copy()
+    Interior(portrait.crop, portrait.landmarks).draw(picture, smile)
+    closed = smile.copy()
+    middle = (smile[list(mesh.INNER_LIP_UPPER)] + smile[list(mesh.INNER_LIP_LOWER)]) / 2
+    closed[list(mesh.INNER_LIP_UPPER)] = closed[list(mesh.INNER_LIP_LOWER)] = middle
+    shown = picture.copy()
+    # As a warp leaves it: a thin white line.
+    line = np.round(middle[2:-2, :2]).astype(np.int32)
+    cv2.polylines(shown, [line], False, (235, 235, 225), 2)
+    Interior(picture, smile).draw(shown, closed)
+    x, y = np.round(middle[5, :2]).astype(int)
+    assert shown[y - 1 : y + 2, x].mean() < 170
+
+
+def test_upper_teeth_stay_with_the_skull_and_lower_ones_go_with_the_jaw() -> None:
+    from avatar_stream.face.fit import fit_still
+
+    calm, wide = (fit_still(face(100, jawOpen=value))[0] for value in (0.0, 0.8))
+    for which, moves in (("upper", False), ("lower", True)):
+        arch = Arch(which, np.zeros(60, np.float32))
+        a, b = arch.placed(calm).line[60], arch.placed(wide).line[60]
+        assert (b[1] - a[1] > 8) == moves
+
+
+def test_an_arch_is_unrolled_where_it_is() -> None:
+    from avatar_stream.face.fit import fit_still
+
+    fit, _ = fit_still(face(100, (0.1, 0.3, 0.2)))
+    placed = Arch("upper", np.zeros(60, np.float32)).placed(fit)
+    k = 50
+    at = placed.line[k] + 0.5 * placed.down
+    x, y = np.round(at).astype(int)
+    along, below = placed.unrolled(int(x), int(y), 1, 1)
+    assert along[0, 0] == pytest.approx(k / (len(placed.line) - 1), abs=0.02)
+    assert below[0, 0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_softness_is_read_off_a_picture(portrait: Portrait) -> None:
+    found = []
+    for blur in (0, 1.0, 2.0, 3.0):
+        picture = cv2.GaussianBlur(portrait.crop, (0, 0), blur) if blur else portrait.crop
+        found.append(softness(np.asarray(picture, np.uint8), portrait.landmarks))
+    assert found == sorted(found)
+    assert found[3] - found[0] > 1
+    assert geometry.eye_distance(portrait.landmarks) > 50
