@@ -17,7 +17,7 @@ from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime.choose import available, load
-from avatar_stream.runtime.network import Arrays, Job, Network, Ticker, tick_path
+from avatar_stream.runtime.network import WINDOWS, Arrays, Job, Network, Ticker, tick_path
 from avatar_stream.runtime.openvino_cpu import openvino_precision
 
 TICKS = 500
@@ -98,14 +98,16 @@ def compare(name: str, found: Rolled, wanted: Rolled) -> Parity:
     state = max(
         float(np.abs(found.state[key].astype(np.float32) - value).max() / max(float(np.abs(value).max()), 1e-6))
         for key, value in ((key, value.astype(np.float32)) for key, value in wanted.state.items())
+        if value.size
     )
     last = errors[-max(1, len(errors) // 10) :]
     return Parity(name, len(errors), _psnr(errors), _psnr(last), round(largest, 2), round(state, 4))
 
 
-def identity_of(network: Network, face: Arrays) -> Arrays:
-    """What the reference network says of a face, as a ticker wants it."""
-    return {name: value for name, value in network.run(face).items() if name != "z_id"}
+def identity_of(network: Network, face: Arrays, slots: int = WINDOWS[0]) -> Arrays:
+    """What the reference network says of a face, as a ticker of so many slots wants it."""
+    said = {name: value for name, value in network.run(face).items() if name != "z_id"}
+    return said | {"modulation": said["modulation"][:, -slots:]}
 
 
 def _psnr(squares: list[float]) -> float:

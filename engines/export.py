@@ -17,7 +17,7 @@ import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
-from avatar_stream.runtime.network import CARRIED, WEIGHTS_FILE, WINDOWS, tick_path
+from avatar_stream.runtime.network import WEIGHTS_FILE, WINDOWS, carried, tick_path
 from engines.checkpoint import load_model
 from engines.networks.model import Model, noised
 
@@ -62,31 +62,30 @@ class TickGraph(nn.Module):
         code: Tensor,
         sink: Tensor,
         modulation: Tensor,
-        latents: Tensor,
-        conditioning: Tensor,
-        guide: Tensor,
-        landmarks_0: Tensor,
-        landmarks_1: Tensor,
+        *state: Tensor,
     ) -> tuple[Tensor, ...]:
         """Shapes for a batch of ``B`` sessions.
 
-        ``shown`` uint8 [B, 192, 192, 3]; ``raster`` uint8 [B, 7, 96, 96]; of the older slots ``latents``
-        [B, N-1, 108, 32, 32], ``conditioning`` [B, N-1, low, 32, 32] and ``guide`` [B, N-1, 19, 96, 96] (warp and
-        landmarks for the decoder); ``landmarks_*`` the landmark encoder's state.
-        Returns ``residual`` float [B, 192, 192, 3] of the oldest slot in steps of 1/255, and the five next states.
+        ``shown`` uint8 [B, 192, 192, 3]; ``raster`` uint8 [B, 7, 96, 96]; ``state``: of the older slots, where there
+        are any, ``latents`` [B, N-1, 108, 32, 32], ``conditioning`` [B, N-1, low, 32, 32] and ``guide``
+        [B, N-1, 19, 96, 96] (warp and landmarks for the decoder), then ``landmarks_*``, the landmark encoder's.
+        Returns ``residual`` float [B, 192, 192, 3] of the oldest slot in steps of 1/255, and the next states.
         """
         model = self.model
         picture, drawn = _pixels(shown), raster.float() / 255
-        landmarks, (next_0, next_1) = model.landmarks(drawn, [landmarks_0, landmarks_1])
+        landmarks, following = model.landmarks(drawn, list(state[-2:]))
         newest = model.conditioning(picture, landmarks, code)[:, None]
         noise = self.noise.expand(shown.shape[0], -1, -1, -1, -1)
-        x = torch.cat([latents, noise], 1)
-        c = torch.cat([conditioning, newest], 1)
-        g = torch.cat([guide, model.decoder.guide(picture, drawn)[:, None]], 1)
+        x, c, g = noise, newest, model.decoder.guide(picture, drawn)[:, None]
+        if self.slots > 1:
+            latents, conditioning, guide = state[:3]
+            x, c, g = torch.cat([latents, x], 1), torch.cat([conditioning, c], 1), torch.cat([guide, g], 1)
         clean = model.denoiser.denoise(x, c, modulation, sink)
         residual = model.decoder.decode(clean[:, 0], g[:, 0]).permute(0, 2, 3, 1) * 127.5
+        if self.slots == 1:
+            return residual, *following
         lower = self.levels[:, :-1, None, None, None]
-        return residual, noised(clean[:, 1:], noise, lower), c[:, 1:], g[:, 1:], next_0, next_1
+        return residual, noised(clean[:, 1:], noise, lower), c[:, 1:], g[:, 1:], *following
 
 
 def slot_levels(slots: int) -> Tensor:
@@ -122,7 +121,7 @@ def export_reference(model: Model, path: Path) -> None:
     model = model.to(memory_format=torch.contiguous_format).eval()
     picture = torch.zeros(1, tier.size, tier.size, 3, dtype=torch.uint8)
     torch.onnx.export(
-        ReferenceGraph(model, WINDOWS[0]),
+        ReferenceGraph(model, max(WINDOWS)),
         (picture,),
         str(path),
         input_names=["reference"],
@@ -151,7 +150,9 @@ def export_tick(model: Model, path: Path, slots: int) -> None:
         "landmarks_0": torch.zeros(1, state[0], grid, grid),
         "landmarks_1": torch.zeros(1, state[1], grid, grid),
     }
-    outputs = ["residual"] + [f"next_{name}" for name in CARRIED]
+    if slots == 1:
+        inputs = {name: value for name, value in inputs.items() if value.numel()}
+    outputs = ["residual"] + [f"next_{name}" for name in carried(inputs)]
     torch.onnx.export(
         TickGraph(model, slots),
         tuple(inputs.values()),

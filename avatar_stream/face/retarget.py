@@ -25,8 +25,8 @@ KEEP: Final = 0.2  # of the portrait's own mood that stays, where nothing else i
 MAX_TURN: Final = np.radians([24.0, 34.0, 30.0])  # pitch, yaw, roll away from the portrait's own
 MAX_SHIFT: Final = 0.7  # of the face width
 SCALE_RANGE: Final = 1.3
-MAX_RESIDUAL: Final = 0.08  # eye distances of any landmark that the model does not explain
-MAX_GAP: Final = 0.65  # eye distances between the lips
+MAX_RESIDUAL: Final = 0.16  # eye distances of any landmark that the model does not explain
+MAX_GAP: Final = 0.75  # eye distances between the lips
 MAX_LOOK: Final = 0.6  # radians
 # Trackers leave a gap between the lids of a closed eye. Of the eye's usual opening: shut below, as driven above.
 SHUT, AS_DRIVEN = 0.3, 0.6
@@ -42,7 +42,7 @@ _STABLE = list(mesh.STABLE)
 _IRISES = (list(mesh.RIGHT_IRIS), list(mesh.LEFT_IRIS))
 _LIPS = (
     (list(mesh.INNER_LIP_UPPER), -0.4), (list(mesh.INNER_LIP_LOWER), 0.6),
-    (list(mesh.OUTER_LIP_UPPER), -0.4), (list(mesh.OUTER_LIP_LOWER), 0.6),
+    (list(mesh.OUTER_LIP_UPPER), -0.36), (list(mesh.OUTER_LIP_LOWER), 0.54),
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ class Retargeter:
     def _part_lips(self, face: Floats, gap: Floats) -> None:
         """Open the lips exactly as far as the driver's are, whatever the portrait's did (in place)."""
         size = float(np.abs(gap[:, 1]).max()) * self.gain
-        wanted = gap * (self.gain * min(1.0, MAX_GAP * math.tanh(size / MAX_GAP) / max(size, 1e-6)))
+        wanted = gap * (self.gain * float(_soft(size, MAX_GAP)) / max(size, 1e-6))
         now = face[list(mesh.INNER_LIP_LOWER)] - face[list(mesh.INNER_LIP_UPPER)]
         for ring, share in _LIPS:
             face[ring] += share * (wanted - now)

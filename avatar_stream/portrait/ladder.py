@@ -19,8 +19,7 @@ class Rung:
 
 
 RUNGS: Final = (
-    Rung("full", 2),
-    Rung("one step", 1),
+    Rung("full", 1),
     Rung("smaller", 1, scale=0.7),
     Rung("half rate", 1, scale=0.7, every=2),
     Rung("warp", 0),

@@ -9,7 +9,7 @@ def spline(knots: int, points: int) -> Floats:
     """The matrix ``(points, knots)`` that takes a line to a smooth one with the same ends.
 
     Straight between the knots, then averaged over most of their distance: it rounds corners and never swings beyond
-    beyond them, as an interpolating spline does where lips meet at a sharp angle.
+    them, as an interpolating spline does where lips meet at a sharp angle.
     """
     at = np.linspace(0, knots - 1, points)
     fine = np.linspace(-0.4, 0.4, 9)

@@ -29,7 +29,7 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 class Networks:
     """The networks of a tier, loaded once and shared by all sessions (see ``avatar_stream.runtime.choose``).
 
-    ``slots`` are the lengths of window to load, longest first; the first is the one that runs by default.
+    ``slots`` are the lengths of window to load; the first is the one that runs by default.
     """
 
     reference: Network

@@ -4,7 +4,7 @@ Implementations: :mod:`openvino_cpu` (first choice on a CPU: with bf16 matrix un
 :mod:`onnx_runtime` (any CPU, and CUDA where ``onnxruntime-gpu`` is installed) and :mod:`tensorrt_gpu`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -17,9 +17,16 @@ Ports = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]
 """Shape, for one session, and type of a network's inputs."""
 
 CARRIED: Final = ("latents", "conditioning", "guide", "landmarks_0", "landmarks_1")
-"""The state of a window: each goes into a tick under its name and comes out as ``next_`` name."""
-WINDOWS: Final = (2, 1)
-"""Numbers of slots there are graphs for; the first is what runs by default."""
+"""The state of a window: each goes into a tick under its name and comes out as ``next_`` name.
+
+A window of one slot has no older frames, and carries the landmark encoder's state alone.
+"""
+WINDOWS: Final = (1, 2)
+"""Numbers of slots there are graphs for; the first is what runs by default.
+
+Anatomy is drawn before the network: what is left to it is light, which one level finds as well as two (24.33 and
+24.34 dB in opened mouths through the live path) in half of the time and without a frame of delay.
+"""
 WEIGHTS_FILE: Final = "networks.weights"
 """The weights of all graphs of a folder, which refer to it by name."""
 FRAME: Final = ("shown", "raster")
@@ -29,6 +36,12 @@ FRAME: Final = ("shown", "raster")
 def tick_path(folder: Path, slots: int = WINDOWS[0], precision: str = "fp16") -> Path:
     """Where the tick graph of a window of ``slots`` is kept; ``precision`` is fp16 or int8."""
     return folder / f"tick{slots}{'.int8' if precision == 'int8' else ''}.onnx"
+
+
+def carried(names: Iterable[str]) -> list[str]:
+    """Those of a graph's ports that are state."""
+    known = set(names)
+    return [name for name in CARRIED if name in known]
 
 
 class Network(Protocol):
@@ -87,7 +100,7 @@ class HostLane:
     def __init__(self, identity: Arrays, ports: Ports) -> None:
         wanted = [name for name in ports if name in identity]
         self.identity = {name: np.ascontiguousarray(identity[name], ports[name][1]) for name in wanted}
-        self.sets = [{name: np.zeros(*ports[name]) for name in CARRIED} for _ in range(2)]
+        self.sets = [{name: np.zeros(*ports[name]) for name in carried(ports)} for _ in range(2)]
         self.turn = 0
         self.binding: Any = None  # what a runtime wants to remember of it
 
@@ -120,7 +133,7 @@ def batched(jobs: Sequence[Job]) -> Arrays:
     out = {name: np.stack([job.frame[name] for job in jobs]) for name in FRAME}
     for name in jobs[0].lane.identity:
         out[name] = np.concatenate([job.lane.identity[name] for job in jobs])
-    for name in CARRIED:
+    for name in jobs[0].lane.now:
         out[name] = np.concatenate([job.lane.now[name] for job in jobs])
     return out
 
@@ -128,7 +141,7 @@ def batched(jobs: Sequence[Job]) -> Arrays:
 def unbatch(jobs: Sequence[Job], outputs: Arrays) -> list[npt.NDArray[np.float32]]:
     """Put a run's states back into the lanes and return the residuals."""
     for k, job in enumerate(jobs):
-        for name in CARRIED:
-            job.lane.after[name][:] = outputs[f"next_{name}"][k : k + 1]
+        for name, value in job.lane.after.items():
+            value[:] = outputs[f"next_{name}"][k : k + 1]
         job.lane.swap()
     return [np.array(residual, np.float32) for residual in outputs["residual"]]

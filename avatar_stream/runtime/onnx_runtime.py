@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.runtime.network import CARRIED, FRAME, Arrays, HostLane, Job, Ports, batched, unbatch
+from avatar_stream.runtime.network import FRAME, Arrays, HostLane, Job, Ports, batched, carried, unbatch
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -60,7 +60,7 @@ class OnnxRuntimeTicker:
             node.name: ((1, *node.shape[1:]), TYPES[node.type]) for node in self._session.get_inputs()
         }
         self._outputs = [node.name for node in self._session.get_outputs()]
-        self.slots = self._ports["latents"][0][1] + 1
+        self.slots = self._ports["modulation"][0][1]
 
     def open(self, identity: Arrays) -> "OrtLane":
         """See ``Ticker``."""
@@ -82,8 +82,8 @@ class OnnxRuntimeTicker:
             binding.bind_cpu_input(name, np.ascontiguousarray(frame[name])[None])
         for name, value in (lane.identity | lane.now).items():
             binding.bind_ortvalue_input(name, value)
-        for name in CARRIED:
-            binding.bind_ortvalue_output(f"next_{name}", lane.after[name])
+        for name, value in lane.after.items():
+            binding.bind_ortvalue_output(f"next_{name}", value)
         binding.bind_output("residual", "cpu")
         self._session.run_with_iobinding(binding)
         lane.turn = 1 - lane.turn
@@ -98,7 +98,7 @@ class OrtLane:
         self._ports, self._device = ports, device
         wanted = [name for name in ports if name in identity]
         self.identity = {name: self._value(np.asarray(identity[name], ports[name][1])) for name in wanted}
-        self._sets = [{name: self._value(np.zeros(*ports[name])) for name in CARRIED} for _ in range(2)]
+        self._sets = [{name: self._value(np.zeros(*ports[name])) for name in carried(ports)} for _ in range(2)]
         self.turn = 0
 
     @property
@@ -113,7 +113,7 @@ class OrtLane:
 
     def reset(self) -> None:
         """See ``Lane``."""
-        self.take({name: np.zeros(*self._ports[name]) for name in CARRIED})
+        self.take({name: np.zeros(*self._ports[name]) for name in self.now})
 
     def state(self) -> Arrays:
         """See ``Lane``."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.runtime.network import CARRIED, FRAME, Arrays, HostLane, Job, Ports, batched, unbatch
+from avatar_stream.runtime.network import FRAME, Arrays, HostLane, Job, Ports, batched, unbatch
 
 
 class OpenVinoNetwork:
@@ -40,7 +40,7 @@ class OpenVinoTicker:
         inputs = compiled[1].inputs
         self._ports: Ports = {port.any_name: (tuple(port.shape), port.element_type.to_dtype()) for port in inputs}
         self._outputs = {name: k for k, port in enumerate(compiled[1].outputs) for name in port.names}
-        self.slots = self._ports["latents"][0][1] + 1
+        self.slots = self._ports["modulation"][0][1]
 
     def open(self, identity: Arrays) -> HostLane:
         """See ``Ticker``."""
@@ -59,10 +59,7 @@ class OpenVinoTicker:
             # Tensors over the lane's own memory, for both turns: bound here once, written by the network ever after.
             lane.binding = (
                 [
-                    [
-                        (name, _tensor(now[name]), self._outputs[f"next_{name}"], _tensor(after[name]))
-                        for name in CARRIED
-                    ]
+                    [(name, _tensor(now[name]), self._outputs[f"next_{name}"], _tensor(after[name])) for name in now]
                     for now, after in (lane.sets, lane.sets[::-1])
                 ],
                 [(name, _tensor(value)) for name, value in lane.identity.items()],

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.errors import EngineUnavailable
-from avatar_stream.runtime.network import CARRIED, FRAME, Arrays, Job
+from avatar_stream.runtime.network import FRAME, Arrays, Job, carried
 from avatar_stream.runtime.tensorrt_build import SESSIONS, checked, first_line, flavour, logger_of
 
 
@@ -38,8 +38,10 @@ class TensorRtTicker:
         names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
         self.shapes = {name: tuple(engine.get_tensor_shape(name))[1:] for name in names}
         self.types = {name: np.dtype(self._trt.nptype(engine.get_tensor_dtype(name))) for name in names}
-        self.identity = [n for n in names if n not in (*FRAME, *CARRIED, "residual") and not n.startswith("next_")]
-        self.slots = self.shapes["latents"][0] + 1
+        self.carried = carried(names)
+        fresh = (*FRAME, *self.carried, "residual")
+        self.identity = [n for n in names if n not in fresh and not n.startswith("next_")]
+        self.slots = self.shapes["modulation"][0]
         self.stream = checked(self.cuda.cudaStreamCreate())
         self._contexts: dict[int, Any] = {}
         self._groups: dict[int, _Group] = {}
@@ -65,7 +67,7 @@ class TensorRtTicker:
             lane.turn = 1 - lane.turn
         else:
             if count not in self._groups:
-                made = [self.buffers(names, count) for names in (self.identity, CARRIED, CARRIED)]
+                made = [self.buffers(names, count) for names in (self.identity, self.carried, self.carried)]
                 self._groups[count] = _Group(self, count, *made)
             group = self._groups[count]
             self._move(jobs, group, gather=True)
@@ -94,7 +96,8 @@ class TensorRtTicker:
         for k, job in enumerate(jobs):
             lane = job.lane
             state = lane.sets[lane.turn]
-            pairs = [(state[name], (group.now if gather else group.after)[name], self.size(name)) for name in CARRIED]
+            shared_state = group.now if gather else group.after
+            pairs = [(state[name], shared_state[name], self.size(name)) for name in self.carried]
             if gather:
                 pairs += [(lane.identity_at[name], group.identity[name], self.size(name)) for name in self.identity]
             for own, shared, size in pairs:
@@ -110,7 +113,7 @@ class TensorRtTicker:
         """The execution context for ``count`` sessions."""
         if count not in self._contexts:
             context = self._engine.create_execution_context()
-            for name in (*FRAME, *self.identity, *CARRIED):
+            for name in (*FRAME, *self.identity, *self.carried):
                 context.set_input_shape(name, (count, *self.shapes[name]))
             self._contexts[count] = context
         return self._contexts[count]
@@ -132,7 +135,7 @@ class DeviceLane:
     def __init__(self, ticker: TensorRtTicker) -> None:
         self._ticker = ticker
         self.identity_at = ticker.buffers(ticker.identity, 1)
-        self.sets = [ticker.buffers(CARRIED, 1) for _ in range(2)]
+        self.sets = [ticker.buffers(ticker.carried, 1) for _ in range(2)]
         self.groups: list[_Group | None] = [None, None]
         self.turn = 0
 

@@ -8,7 +8,7 @@ from avatar_stream.errors import AvatarError
 from avatar_stream.portrait.window import WEIGHTS, Networks
 from avatar_stream.runtime import tensorrt_build
 from avatar_stream.runtime.choose import load
-from avatar_stream.runtime.network import WINDOWS, tick_path
+from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.plans import PlanCache
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,6 @@ def upgrade(networks: Networks, *, automatic: bool = True) -> None:
     """
     if automatic and tensorrt_build.gpu_name() and tensorrt_build.flavour() and "tensorrt" not in networks.name:
         _attempt(networks, lambda: _to_tensorrt(networks))
-    _attempt(networks, lambda: networks.add(*WINDOWS[1:]))
 
 
 def _attempt(networks: Networks, work: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from avatar_stream.errors import BadInput
 from avatar_stream.portrait.window import Networks, RollingWindow
 from avatar_stream.runtime.choose import load
-from avatar_stream.runtime.network import CARRIED, Job
+from avatar_stream.runtime.network import Job, carried
 from engines.data.pairs import CONTEXT
 from engines.export import TickGraph, export
 from engines.grow import grow
@@ -125,14 +125,15 @@ def test_the_export_rolls_like_the_model(runtime: str, slots: int, tmp_path: Pat
             "raster": random.integers(0, 255, (7, 96, 96)).astype(np.uint8),
         }
         given = {name: value[None] for name, value in frame.items()} | identity | lane.state()
-        order = ("shown", "raster", "code", "sink", "modulation", *CARRIED)
+        state = carried(lane.state())
+        order = ("shown", "raster", "code", "sink", "modulation", *state)
         with torch.no_grad():
             wanted = graph(*(torch.from_numpy(given[name]) for name in order))
         (residual,) = ticker.run([Job(lane, frame)])
         # bf16 machines keep about three digits; residuals are in grey levels.
         scale = float(np.abs(wanted[0].numpy()).max())
         np.testing.assert_allclose(residual, wanted[0].numpy()[0], atol=0.03 * scale)
-        for name, value in zip(CARRIED, wanted[1:], strict=True):
+        for name, value in zip(state, wanted[1:], strict=True):
             size = float(np.abs(value.numpy()).max(initial=0))
             np.testing.assert_allclose(lane.state()[name], value.numpy(), atol=0.03 * size)
     networks = Networks(runtime=runtime, folder=tmp_path, slots=(2, 1))
