@@ -147,7 +147,7 @@ async function showStatus(status) {
   if (status.face === 'lost' || status.face === 'searching') {
     hint('No face in your camera: move into the light, in front of it.');
   } else {
-    hint(status.calibrated ? null : 'Look straight ahead, mouth closed…');
+    hint(status.calibrated ? null : 'Look straight ahead…');
   }
   if (session && status.server_ms !== null) {
     const line = await session?.lineDelay().catch(() => 0) ?? 0;

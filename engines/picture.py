@@ -22,7 +22,7 @@ from avatar_stream.portrait.window import Networks
 
 Image = npt.NDArray[np.uint8]
 CELL = 232
-FRAMES = (12, 46, 78, 113, 168)
+FRAMES = (10, 60, 138, 166, 218)
 
 
 def example(names: list[str], networks: Networks) -> list[list[Image]]:
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--portraits", nargs="*")
     arguments = parser.parse_args()
     make, names = {
-        "example": (example, ["noor", "mateo", "dalia"]),
+        "example": (example, ["noor", "samuel", "mona-lisa"]),
         "failures": (failures, ["noor", "walter"]),
     }[arguments.kind]
     rows = make(arguments.portraits or names, Networks())

@@ -55,6 +55,7 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, help="frames a window, where the stage's own number is too dear")
     parser.add_argument("--made", type=float, default=0.4, help="share of made targets")
     parser.add_argument("--stills", type=float, default=0.15, help="share of reopened stills; the rest are clips")
+    parser.add_argument("--leave-out", metavar="K/N", help="people to train without, for engines.live --fold K/N")
     parser.add_argument("--pool", type=int, default=3000)
     parser.add_argument("--fresh", type=int, default=4, help="new windows a step")
     parser.add_argument("--workers", type=int, default=1)
@@ -120,9 +121,8 @@ def train(arguments: argparse.Namespace) -> None:
         step, samples = saved["step"], saved["samples"]
         print(f"resumed at step {step}, {samples} samples", flush=True)
     model = model.to(memory_format=torch.channels_last)
-    mix = Mix(
-        arguments.packs, arguments.frames or FRAMES[arguments.stage], arguments.made, arguments.stills, seed=step
-    )
+    frames = arguments.frames or FRAMES[arguments.stage]
+    mix = Mix(arguments.packs, frames, arguments.made, arguments.stills, step, arguments.leave_out)
     pool = Pool(mix, capacity=arguments.pool, fresh=arguments.fresh, workers=arguments.workers)
     cases = dev_cases(arguments.packs, arguments.dev_pairs)
     seen: list[dict[str, float]] = []

@@ -25,7 +25,7 @@ class Identity:
 
 
 def sample_pictures() -> dict[str, Path]:
-    """Shipped portraits by id. They are averages of at least 20 people each and show nobody."""
+    """Shipped portraits by id: averages of at least 20 people each, which show nobody, and paintings."""
     return {path.stem: path for path in sorted(SAMPLES.glob("*.jpg"))}
 
 

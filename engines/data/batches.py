@@ -27,6 +27,7 @@ class Mix:
     made: float = 0.4
     stills: float = 0.15
     seed: int = 0
+    without: str | None = None  # a fold of people who are left out
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Windows(IterableDataset[Window]):
         cv2.setNumThreads(1)
         mix = self.mix
         random = np.random.default_rng([mix.seed, worker.id if worker else 0])
-        footage = load_packs(mix.packs, "train")
+        footage = load_packs(mix.packs, "train", without=mix.without)
         people = {name: k for k, name in enumerate(sorted({f.identity for f in footage}))}
         clips = [ClipWindows(f, people[f.identity]) for f in footage if f.kind == "clip"]
         stills = [StillWindows(f, people[f.identity]) for f in footage if f.kind == "still"]

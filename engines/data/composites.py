@@ -1,8 +1,9 @@
 """Sample portraits of people who do not exist: averages of at least 24 tier-A stills that look alike.
 
-``python -m engines.data.composites PACKS OUT_FOLDER``. Each still is warped to the mean shape
-of its group by its own mesh; the face is the mean of the warped pictures, hair and clothes lean to their median, the
-backdrop is painted. The group's members are chosen by likeness of their thumbnails, so that hair and collars agree.
+``python -m engines.data.composites PACKS OUT_FOLDER``. Each still is brought to a calm face, as the live path would
+with a calm driver, and warped to the mean shape of its group by its own mesh; the face is the mean of the warped
+pictures, hair and clothes lean to their median, the backdrop is painted. The group's members are chosen by likeness
+of their thumbnails, so that hair and collars agree.
 """
 
 import argparse
@@ -14,7 +15,9 @@ import numpy.typing as npt
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.tracker import landmarks_of_still
+from avatar_stream.face.motion import Motion
+from avatar_stream.face.retarget import Retargeter
+from avatar_stream.portrait.interior import Interior
 from avatar_stream.portrait.portrait import segment_person
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import load_packs
@@ -24,7 +27,7 @@ Image = npt.NDArray[np.uint8]
 GROUP = 24  # people a composite
 SIZE = 656  # of the frame the stills are placed in
 FACE = 0.47  # face height (forehead to chin) in that frame
-LIP_EDGE = 0.035  # of the eye distance: teeth still show where the landmarks of both lips meet
+FRINGE = 9  # pixels inside the outline where averages of hair and backdrop mix
 VIEW = (slice(6, 518), slice(64, 576))  # the part that nearly all stills cover: the composite, 512 x 512
 
 
@@ -34,7 +37,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--candidates", type=int, default=24)
     parser.add_argument("--pick", nargs="*", default=[], metavar="NUMBER:NAME", help="write only these, as JPEG")
-    parser.add_argument("--smile", nargs="*", type=int, default=[], help="numbers that keep their teeth")
+    parser.add_argument("--smile", nargs="*", type=int, default=[], help="numbers that keep a closed smile")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     pictures, faces = _placed_stills(arguments.packs)
@@ -43,12 +46,9 @@ def main() -> None:
     for number, members in enumerate(_groups(features, arguments.candidates)):
         if names and str(number) not in names:
             continue
-        image = composite([pictures[k] for k in members], [faces[k] for k in members])
-        image = even_backdrop(image)
-        if number not in arguments.smile:
-            landmarks = landmarks_of_still(image)
-            assert landmarks is not None
-            image = close_mouth(image, landmarks)
+        keep = 0.7 if number in arguments.smile else 0.0
+        placed = [calm(pictures[k], faces[k], keep) for k in members]
+        image = even_backdrop(composite([p for p, _ in placed], [f for _, f in placed]))
         path = arguments.out / (f"{names[str(number)]}.jpg" if names else f"candidate-{number:02d}.png")
         cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
         print(path, len(members), "people", flush=True)
@@ -85,7 +85,8 @@ def composite(pictures: list[Image], faces: list[Floats]) -> Image:
     # An average loses the finest detail; this gives back about what two dozen faces cost.
     detail = image - cv2.GaussianBlur(image, (0, 0), 2.0)
     image = image + detail * (0.9 * soft + 0.35)
-    matte = cv2.GaussianBlur(np.clip((matte - 0.35) / 0.4, 0, 1), (0, 0), 2.5)[..., None]
+    image = _without_fringe(image, matte)
+    matte = cv2.GaussianBlur(np.clip((matte - 0.45) / 0.25, 0, 1), (0, 0), 1.6)[..., None]
     return np.clip(image * matte + _backdrop(mean) * (1 - matte), 0, 255).astype(np.uint8)[VIEW]
 
 
@@ -119,21 +120,25 @@ def even_backdrop(picture: Image) -> Image:
     return np.clip(picture * alpha + surface * (1 - alpha), 0, 255).astype(np.uint8)
 
 
-def close_mouth(picture: Image, landmarks: Floats) -> Image:
-    """The portrait with its lips together: most official portraits smile with teeth, an avatar should rest."""
-    pose = geometry.head_pose(landmarks)
-    face = pose.undo(landmarks)
-    upper, lower = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
-    gap = (face[lower, 1] - face[upper, 1] + LIP_EDGE * np.sin(np.linspace(0, np.pi, len(upper))))[:, None] * [
-        0,
-        1,
-        0,
-    ]
-    for ring, outer, share in ((upper, mesh.OUTER_LIP_UPPER, 0.4), (lower, mesh.OUTER_LIP_LOWER, -0.6)):
-        face[ring] += share * gap
-        face[list(outer)] += share * 0.6 * gap
-    everything = np.full(picture.shape[:2], 255, np.uint8)
-    return PortraitWarp(picture, picture, everything, landmarks)(pose.apply(face.astype(np.float32))).image
+def calm(picture: Image, face: Floats, keep: float) -> tuple[Image, Floats]:
+    """A still ``(SIZE, SIZE, 4)`` with its expression taken off, ``keep`` of its smile left, and its landmarks
+    then.
+    """
+    target = Retargeter(face, keep=keep)(Motion.neutral())
+    everything = np.full((SIZE, SIZE), 255, np.uint8)
+    colours = np.ascontiguousarray(picture[..., :3])
+    moved = PortraitWarp(colours, colours, everything, face)(target).image
+    Interior(colours, face).draw(moved, target)
+    return np.dstack([moved, picture[..., 3]]), target
+
+
+def _without_fringe(image: Floats, matte: Floats) -> Floats:
+    """Colours from further inside the hair, where its outline has mixed with backdrops."""
+    inner = cv2.erode((matte > 0.5).astype(np.float32), np.ones((2 * FRINGE + 1, 2 * FRINGE + 1)))
+    near = cv2.GaussianBlur(inner, (0, 0), FRINGE)[..., None]
+    inside = cv2.GaussianBlur(image * inner[..., None], (0, 0), FRINGE) / np.maximum(near, 1e-3)
+    share = (1 - cv2.GaussianBlur(inner, (0, 0), 2.5)[..., None]) * np.clip(near * 8, 0, 1)
+    return np.asarray(image + 0.85 * share * (inside - image), np.float32)
 
 
 def _backdrop(mean: Floats) -> Floats:

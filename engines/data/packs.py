@@ -8,6 +8,7 @@ MediaPipe nor the data folder. The manifest's splits must not share an identity;
 import argparse
 import csv
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -89,14 +90,29 @@ class Footage:
         )
 
 
-def load_packs(folder: Path, split: str, kind: str | None = None) -> list[Footage]:
-    """All footage of a split that has a face somewhere, in a fixed order."""
+def load_packs(
+    folder: Path, split: str, kind: str | None = None, *, only: str | None = None, without: str | None = None
+) -> list[Footage]:
+    """All footage of a split that has a face somewhere, in a fixed order.
+
+    ``only`` and ``without`` name a fold, ``K/N``: the people whose names fall into the K-th (from 1) of N parts.
+    """
     pieces = sorted(folder.glob(f"{split}-*.npz"))
     if not pieces:
         raise BadInput(f"no {split} packs in {folder}: make them with python -m engines.data.packs DATA {folder}")
     found = [footage for piece in pieces for footage in _read(piece)]
     found = [f for f in found if f.good.any() and kind in (None, f.kind)]
+    found = [f for f in found if only is None or in_fold(f.identity, only)]
+    found = [f for f in found if without is None or not in_fold(f.identity, without)]
     return sorted(found, key=lambda f: f.name)
+
+
+def in_fold(identity: str, fold: str) -> bool:
+    """Whether a person belongs to a fold ``K/N``; raises :class:`BadInput` for what is none."""
+    part, _, parts = fold.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise BadInput(f"a fold is K/N with K from 1 to N, not {fold}")
+    return zlib.crc32(identity.encode()) % int(parts) == int(part) - 1
 
 
 def write_packs(data: Path, out: Path, piece: int = PIECE) -> list[Path]:

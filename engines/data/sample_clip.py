@@ -1,18 +1,23 @@
-"""The shipped sample driver: a composite face moved by a recorded motion track.
+"""The shipped sample driver: a composite face that talks, opens its mouth wide, blinks, glances, turns and smiles.
 
 ``python -m engines.data.sample_clip PACKS avatar_stream/samples/driver.mp4 --face felix --track clips/p0001-1.mp4``.
-Only landmarks of the recorded clip are used; head turns are added, since the recording hardly has any.
+The speech is a recorded clip's motion (numbers, no picture of it); the rest is written here, since people in front of
+a camera hardly do it.
 """
 
 import argparse
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from avatar_stream.face import geometry
-from avatar_stream.face.retarget import Motion, Neutral, Retargeter, motion_between
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.model import COEFFICIENTS, INDEX
+from avatar_stream.face.motion import Driver, Motion
+from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import SAMPLES
 from avatar_stream.media.files import Recorder
 from avatar_stream.portrait.engine import PortraitEngine
@@ -21,46 +26,79 @@ from avatar_stream.portrait.window import Networks
 from engines.data.packs import load_packs
 
 WIDTH, HEIGHT, RATE = 640, 480, 25
+SPEECH = (0.8, 5.0)  # seconds; before it the face is at rest, so that the first frames are a good beginning
+WIDE = (5.2, 6.1)
+GLANCES = ((6.3, 7.0, 0.4), (7.1, 7.8, -0.4))  # from, to, radians
+SMILE = (8.1, 9.6)
+BLINKS = (1.5, 3.1, 4.4, 6.2, 7.9, 9.3)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("packs", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--face", default="felix")
     parser.add_argument("--track", default="clips/p0001-1.mp4")
     parser.add_argument("--frames", type=int, default=250)
-    parser.add_argument("--gain", type=float, default=0.8)
     arguments = parser.parse_args()
-    (landmarks,) = (f.landmarks for f in load_packs(arguments.packs, "train", "clip") if f.name == arguments.track)
-    landmarks = landmarks[np.isfinite(landmarks).all((1, 2))][: arguments.frames]
-    opening = np.array([geometry.mouth_opening(face) for face in landmarks])
-    eyes = np.array([np.mean(geometry.eye_openings(face)) for face in landmarks])
-    calm = np.flatnonzero((opening < np.quantile(opening, 0.3)) & (eyes > np.quantile(eyes, 0.4)))
-    neutral = Neutral()
-    for index in calm[:8]:
-        neutral.add(landmarks[index].astype(np.float32))
+    (clip,) = (f for f in load_packs(arguments.packs, "train", "clip") if f.name == arguments.track)
+    driver = Driver()
+    spoken = [driver(face) for face in clip.landmarks[clip.good]]
 
     portrait = prepare(read_picture(SAMPLES / f"{arguments.face}.jpg"), HEIGHT, square=True)
     engine = PortraitEngine(portrait, Networks())
-    retarget = Retargeter(portrait.landmarks, gain=arguments.gain)
+    retarget = Retargeter(portrait.landmarks)
     recorder = Recorder(arguments.out, Fraction(RATE), (WIDTH, HEIGHT))
-    for number, face in enumerate(landmarks):
-        motion = motion_between(neutral.mean, face.astype(np.float32))
-        at = number / RATE
-        # Starts at rest, so that the first frames are a good neutral.
-        wake = float(np.clip((at - 0.6) / 0.6, 0, 1))
-        turn = np.array([0.10 * np.sin(1.1 * at), 0.24 * np.sin(0.9 * at), 0.06 * np.sin(0.7 * at)], np.float32)
-        motion = motion.times(wake).plus(Motion(turn * wake, np.zeros(2, np.float32), 0.0, 0 * motion.expression))
-        picture = engine(retarget(motion, neutral.mean[0])).picture
-        if number >= engine.delay:
-            recorder.write(_webcam(picture))
+    for number in range(arguments.frames):
+        recorder.write(_webcam(engine(retarget(acted(number / RATE, spoken))).picture))
     for frame in engine.flush():
         recorder.write(_webcam(frame.picture))
     recorder.close()
 
 
-def _webcam(picture: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def acted(at: float, spoken: list[Motion]) -> Motion:
+    """What the face does at ``at`` seconds."""
+    talking, wide, smiling = (_during(at, span) for span in (SPEECH, WIDE, SMILE))
+    recorded = spoken[min(int(max(at - SPEECH[0], 0) * RATE), len(spoken) - 1)]
+    coefficients = 0.9 * talking * recorded.coefficients
+    coefficients += wide * _coefficients(jawOpen=0.85, mouthUpperUp=0.35, mouthLowerDown=0.3, browInnerUp=0.3)
+    coefficients += smiling * _coefficients(mouthSmile=0.75, mouthUpperUp=0.35, cheekSquint=0.4)
+    arc = np.sin(np.linspace(0, np.pi, len(recorded.gap)))[:, None] ** 0.7 * np.array([0, 1, 0])
+    gap = 0.9 * talking * recorded.gap + (0.38 * wide + 0.07 * smiling) * arc
+    shut = max(float(np.exp(-(((at - blink) / 0.07) ** 2))) for blink in BLINKS)
+    glance = sum(_during(at, (start, end)) * angle for start, end, angle in GLANCES)
+    awake = _during(at, (0.5, 1e9))
+    return replace(
+        recorded,
+        turn=awake
+        * np.array([0.10 * np.sin(1.1 * at), 0.28 * np.sin(0.9 * at), 0.06 * np.sin(0.7 * at)], np.float32),
+        shift=np.zeros(2, np.float32),
+        scale=0.0,
+        coefficients=np.clip(coefficients, 0, 1).astype(np.float32),
+        gap=gap.astype(np.float32),
+        lids=np.full(2, 1 - shut, np.float32),
+        lid_shape=0 * recorded.lid_shape,
+        look=np.tile(np.array([glance, 0.1 * abs(glance)], np.float32), (2, 1)),
+        residual=talking * recorded.residual,
+    )
+
+
+def _during(at: float, span: tuple[float, float]) -> float:
+    """1 within a span of seconds, easing in and out over a fifth of one."""
+    t = np.clip(min(at - span[0], span[1] - at) / 0.2, 0, 1)
+    return float(t * t * (3 - 2 * t))
+
+
+def _coefficients(**named: float) -> Floats:
+    out = np.zeros(len(COEFFICIENTS), np.float32)
+    for name, value in named.items():
+        for full in (name, f"{name}Left", f"{name}Right"):
+            if full in INDEX:
+                out[INDEX[full]] = value
+    return out
+
+
+def _webcam(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The square picture in a webcam's frame, its backdrop continued to the sides."""
     side = (WIDTH - HEIGHT) // 2
     wide = cv2.copyMakeBorder(picture, 0, 0, side, side, cv2.BORDER_REPLICATE)

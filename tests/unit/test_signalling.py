@@ -200,7 +200,7 @@ def test_the_bitrate_hint_goes_to_every_codec_once() -> None:
 
 
 def test_commands() -> None:
-    assert parse_command('{"type": "portrait", "id": "amber"}', LONGEST) == ChoosePortrait("amber")
+    assert parse_command('{"type": "portrait", "id": "robin"}', LONGEST) == ChoosePortrait("robin")
     assert parse_command('{"type": "neutral"}', LONGEST) == SetNeutral()
     assert parse_command('{"type": "gain", "value": 1.5}', LONGEST) == SetGain(1.5)
     assert parse_command('{"type": "mirror", "value": false}', LONGEST) == SetMirror(False)

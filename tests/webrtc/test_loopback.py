@@ -56,7 +56,7 @@ async def test_control_channel() -> None:
 
             before = (await peer.pictures(20))[-1]
             good: list[object] = [
-                {"type": "portrait", "id": "amber"},
+                {"type": "portrait", "id": "robin"},
                 {"type": "gain", "value": 1.4},
                 {"type": "mirror", "value": True},
                 {"type": "neutral"},
@@ -77,7 +77,7 @@ async def test_control_channel() -> None:
             status: dict[str, Any] = {"type": ""}
             while status["type"] != "status":
                 status = json.loads(await asyncio.wait_for(socket.recv(), 5))
-            assert status["portrait"] == "amber"
+            assert status["portrait"] == "robin"
             assert status["face"] == "found"
             assert status["fps"] > 5
         await peer.close()
@@ -121,7 +121,7 @@ async def test_two_sessions_at_once_keep_apart() -> None:
     async with running() as (url, server):
         peers = [Peer(url), Peer(url)]
         await peers[0].connect("noor")
-        await peers[1].connect("amber")
+        await peers[1].connect("robin")
         one, two = await asyncio.gather(*(peer.pictures(20) for peer in peers))
         assert np.abs(one[-1].astype(int) - two[-1]).mean() > 6
         assert len(server.sessions.by_id) == 2
