@@ -54,6 +54,7 @@ class Signals:
     """Measures of a face over time; angles in degrees, openings and gaze relative (see ``geometry``)."""
 
     mouth: Floats
+    smile: Floats  # distance of the mouth's corners over that of the eyes'
     blink: Floats
     gaze: Floats  # horizontal
     yaw: Floats
@@ -69,6 +70,9 @@ class Signals:
         heads = [pose.undo(face) for pose, face in zip(poses, faces, strict=True)]
         return Signals(
             np.array([geometry.mouth_opening(face) for face in faces], np.float32),
+            np.array(
+                [np.linalg.norm(face[61] - face[291]) / geometry.eye_distance(face) for face in faces], np.float32
+            ),
             np.array([np.mean(geometry.eye_openings(face)) for face in faces], np.float32),
             np.array([geometry.gaze(face)[0] for face in faces], np.float32),
             angles[:, 1],
@@ -85,7 +89,7 @@ class Signals:
 
 
 # A driver who does not move a thing says nothing of how it is followed: least deviation, by signal.
-MOVES = {"mouth": 0.015, "blink": 0.03, "gaze": 0.015, "yaw": 1.5, "pitch": 1.5}
+MOVES = {"mouth": 0.015, "smile": 0.02, "blink": 0.03, "gaze": 0.015, "yaw": 1.5, "pitch": 1.5}
 
 
 def followed(driver: Signals, avatar: Signals) -> dict[str, float]:

@@ -12,6 +12,8 @@ NEEDED = (
     "avatar_stream/weights/MODEL_CARD.md",
     "avatar_stream/samples/driver.mp4",
     "avatar_stream/face/face_mesh.npz",
+    "avatar_stream/face/face_model.npz",
+    "avatar_stream/face/ICT-FACEKIT-LICENSE",
     "avatar_stream/client_demo/index.html",
     "avatar_stream/client_demo/main.js",
     "avatar_stream/client_demo/view.html",

@@ -101,7 +101,7 @@ def mouth_opening(landmarks: Floats) -> float:
 
 # Change of the gap between the lips, in eye distances: below, an opened mouth is the portrait's own; above, it is
 # new.
-MOUTH_CHANGED = (0.01, 0.04)
+MOUTH_CHANGED = (0.015, 0.05)
 
 
 def lip_gaps(landmarks: Floats) -> Floats:

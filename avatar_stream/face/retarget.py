@@ -71,7 +71,7 @@ class Retargeter:
         """The portrait's face ``(478, 3)`` in the model's axes with the motion's expression."""
         own = self.fit.coefficients
         change = self._wanted(motion.coefficients) - own
-        change[RELATIVE] = np.clip(own[RELATIVE] + self.gain * motion.coefficients[RELATIVE], 0, 1) - own[RELATIVE]
+        change[RELATIVE] = np.clip(self.gain * motion.coefficients[RELATIVE], -0.5, 1)
         change[_NOT_ADDED] = 0
         face = self.fit.face.copy()
         face[:POINTS] += (change @ self._moves).reshape(-1, 3).astype(np.float32)

@@ -25,8 +25,8 @@ GLINT: Final = 38.0  # grey levels above its ring from which a spot on an iris i
 GLINT_FOLLOWS: Final = 0.3  # of the iris's way: a reflection stays with the light
 LASHES: Final = 0.5  # how dark the line of shut lids is
 SHUT: Final = (0.15, 0.4)  # opening over the portrait's own: skin and lashes alone below, no trace of them above
-TURNED: Final = (0.012, 0.04)  # eye widths an iris has moved: as the mesh has it below, drawn anew above
-OPENED: Final = (0.04, 0.15)  # change of the opening over the eye's width, likewise
+TURNED: Final = (0.02, 0.06)  # eye widths an iris has moved: as the mesh has it below, drawn anew above
+OPENED: Final = (0.05, 0.18)  # change of the opening over the eye's width, likewise
 
 # (upper lid, lower lid, iris) of the right and of the left eye
 EYES: Final = (

@@ -85,6 +85,19 @@ def _interior() -> Interior:
     return made
 
 
+def test_a_fit_that_fails_draws_no_teeth(portrait: Portrait) -> None:
+    target, interior = opened(portrait, 0.3, mouthSmile=0.5), Interior(portrait.crop, portrait.landmarks)
+    brightest = []
+    for error in (0.02, 0.2):
+        shown = portrait.crop.copy()
+        hole = interior._mouth.draw(shown, target, replace(interior._fitter(target), mouth_error=error))
+        assert hole is not None
+        left, top, right, bottom = hole.box
+        grey = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)[top:bottom, left:right]
+        brightest.append(float(np.quantile(grey[hole.alpha > 0.95], 0.95)))
+    assert brightest[1] < 0.8 * brightest[0]
+
+
 def test_a_closed_mouth_is_left_alone(portrait: Portrait) -> None:
     shown = portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(shown, portrait.landmarks)
