@@ -25,7 +25,7 @@ from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.work import multiply_adds, product_ceiling
 
 RUNG_FRAMES = 60
-STAGES = ("decode", "track", "retarget", "warp", "align", "network", "compose", "encode")
+STAGES = ("decode", "track", "retarget", "warp", "interior", "align", "network", "compose", "encode")
 
 
 def bench(networks: Networks | None, *, size: int, frames: int, threads: int) -> dict[str, Any]:

@@ -21,12 +21,16 @@ PATIENCE: Final = 50  # frames that look elsewhere before any will do: some came
 SEALED, PARTED = 0.004, 0.016  # gap of the lips that is closed to a tracker, and from which it is taken as it is
 BLINKING: Final = 0.55  # of the opening at rest: where an eye below it looks is the tracker's guess
 
+BOTH: Final = (0.5, 0.9)  # opening of the wider eye: below, both blink together; above, each for itself
 SEAM: Final = 0.75  # how far down from the upper lid the lids of an open eye will meet
 LIDS: Final = (
     (mesh.RIGHT_LID_UPPER, mesh.RIGHT_LID_LOWER),
     (mesh.LEFT_LID_UPPER, mesh.LEFT_LID_LOWER),
 )
 LID_POINTS: Final = len(mesh.RIGHT_LID_UPPER) - 2
+
+MOUTH: Final = indices("jaw", "mouth")
+CALM: Final = 0.5  # sum of these coefficients at which a frame says e times less of the face at rest
 
 RELATIVE: Final = indices("brow", "cheekPuff", "noseSneer")
 """Coefficients followed from the driver's usual level: brows sit differently on everybody."""
@@ -134,7 +138,7 @@ class Driver:
             "brows": Level(0.5, 0.06),
         }
         self._residual: Floats | None = None
-        self._frames = 0
+        self._calm = 0.0
         self._look = np.zeros((2, 2), np.float32)
 
     @property
@@ -145,13 +149,15 @@ class Driver:
     def __call__(self, landmarks: Floats) -> Motion:
         """The motion of ``landmarks (478, 3)`` in pixels."""
         fit = self.fit = self.fitter(landmarks)
-        self._frames += 1
         rest = self._head.add(fit.pose)
         middle = self.fitter.neutral[list(mesh.STABLE)].mean(0)[None]
         width = rest.scale * float(np.linalg.norm(self.fitter.neutral[234] - self.fitter.neutral[454]))
         moved = (fit.pose.apply(middle)[0] - rest.apply(middle)[0])[:2] / width
         openings = np.array(geometry.eye_openings(fit.face), np.float32)
         lids = openings / np.maximum(self._levels["openings"].add(openings), 0.08)
+        # Trackers often see one eye of a blink half open still; a wink leaves the other one wide.
+        blinking = 1 - geometry.step(*BOTH, float(lids.max()))
+        lids = lids + 0.8 * blinking * (lids.min() - lids)
         coefficients = fit.coefficients.copy()
         coefficients[RELATIVE] -= self._levels["brows"].add(fit.coefficients[RELATIVE])
         return Motion(
@@ -183,10 +189,16 @@ class Driver:
         return self._look
 
     def _left_over(self, fit: Fit) -> Floats:
+        """What the model does not say of the face, less its usual value: that of calm faces, above all.
+
+        The further a mouth moves the more the model misses, and none of that belongs to the face at rest.
+        """
         residual = fit.face[:POINTS] - fit.shape
         if self._residual is None:
-            self._residual = residual
-        self._residual = self._residual + (residual - self._residual) * max(1 / self._frames, 0.01)
+            self._residual, self._calm = residual, 1.0
+        calm = math.exp(-float(fit.coefficients[MOUTH].sum()) / CALM)
+        self._calm += calm
+        self._residual = self._residual + (residual - self._residual) * max(calm / self._calm, 0.01 * calm)
         return np.asarray(residual - self._residual, np.float32)
 
 
