@@ -50,9 +50,9 @@ def test_a_small_face_behind_is_no_second_person(sample: Image) -> None:
     prepare(wide, 384)
 
 
-def test_profile(sample: Image) -> None:
-    """The sample's own mesh turned far is a fair imitation of a profile."""
-    portrait = prepare(sample, 512)
+def test_profile() -> None:
+    """A sample's own mesh turned far is a fair imitation of a profile."""
+    portrait = prepare(read_picture(sample_pictures()["noor"]), 512)
     pose = geometry.head_pose(portrait.landmarks)
     turned = geometry.from_rotation_vector([0, 1.15, 0]) @ pose.rotation
     target = Pose(pose.scale, np.asarray(turned, np.float32), pose.translation).apply(pose.undo(portrait.landmarks))

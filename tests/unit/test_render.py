@@ -237,3 +237,10 @@ def test_a_tracker_knows_nothing_of_the_one_before() -> None:
     assert np.abs(found - wanted).max() < 0.5
     second.close()
     fresh.close()
+
+
+def test_keep_expression_out_of_range_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["render", str(PORTRAIT), str(DRIVER), "-o", str(tmp_path / "o.mp4"), "--keep-expression", "2"])
+    assert stopped.value.code == 2
+    assert "a number from 0 to 1" in capsys.readouterr().err

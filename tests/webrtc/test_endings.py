@@ -27,7 +27,7 @@ class Engine:
     """The real network, which can be told to fail or to hang."""
 
     def __init__(self, networks: Networks) -> None:
-        ticker: Any = networks.tickers[2]
+        ticker: Any = networks.tickers[networks.slots]
         self.run_really = ticker.run
         self.fails = False
         self.hangs = threading.Event()
@@ -65,11 +65,11 @@ async def test_an_engine_that_fails_is_replaced_and_the_avatar_goes_on(networks:
         peer = Peer(url)
         await peer.connect()
         await numbers_move(peer)
-        before = networks.batchers[2]
+        before = networks.batchers[networks.slots]
         engine.fails = True
         await numbers_move(peer)
         async with asyncio.timeout(15):
-            while networks.batchers[2] is before:
+            while networks.batchers[networks.slots] is before:
                 await peer.pictures(1)
         await numbers_move(peer)
         assert only(server).live
@@ -86,10 +86,10 @@ async def test_an_engine_that_hangs_is_given_up(networks: Networks) -> None:
         peer = Peer(url)
         await peer.connect()
         await numbers_move(peer)
-        before = networks.batchers[2]
+        before = networks.batchers[networks.slots]
         engine.hangs.clear()
         async with asyncio.timeout(15):
-            while networks.batchers[2] is before:
+            while networks.batchers[networks.slots] is before:
                 await peer.pictures(1)
         await numbers_move(peer, 6)
         assert only(server).live

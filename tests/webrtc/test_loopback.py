@@ -58,6 +58,7 @@ async def test_control_channel() -> None:
             good: list[object] = [
                 {"type": "portrait", "id": "robin"},
                 {"type": "gain", "value": 1.4},
+                {"type": "keep", "value": 0.6},
                 {"type": "mirror", "value": True},
                 {"type": "neutral"},
             ]
@@ -69,6 +70,7 @@ async def test_control_channel() -> None:
                 ({"type": "portrait", "id": "../../etc/passwd"}, "choose it again"),
                 ("nonsense", "JSON"),
                 ({"type": "gain", "value": 99}, "0 to 2"),
+                ({"type": "keep", "value": -1}, "0 to 1"),
             ]
             for message, word in bad:
                 answer = await ask(message)
