@@ -46,6 +46,16 @@ def indices(*stems: str) -> list[int]:
     return [k for k, name in enumerate(COEFFICIENTS) if name.startswith(stems)]
 
 
+def coefficients(**named: float) -> Floats:
+    """Coefficients ``(45,)`` by name, the others 0; a name without its side is meant on both."""
+    out = np.zeros(len(COEFFICIENTS), np.float32)
+    for name, value in named.items():
+        for full in (name, f"{name}Left", f"{name}Right"):
+            if full in INDEX:
+                out[INDEX[full]] = value
+    return out
+
+
 @dataclass(frozen=True)
 class FaceModel:
     """The model's arrays.

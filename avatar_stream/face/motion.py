@@ -181,7 +181,10 @@ class Driver:
         return np.asarray(out, np.float32)
 
     def _looking(self, fit: Fit, lids: Floats) -> Floats:
-        """Gaze from its usual direction; eyes that are all but shut keep the last one. Both eyes look together."""
+        """Gaze from its usual direction; eyes that are all but shut keep the last one.
+
+        Half of what an eye does is its own: the rest, the tracker's noise more likely, is shared.
+        """
         if lids.min() > BLINKING:
             usual = self._levels["look"].add(fit.gaze)
             look = fit.gaze - usual
@@ -216,8 +219,7 @@ def lip_gap(face: Floats) -> Floats:
     """
     gap = face[list(mesh.INNER_LIP_LOWER)] - face[list(mesh.INNER_LIP_UPPER)]
     size = float(np.abs(gap[2:-2, 1]).mean())
-    t = min(max((size - SEALED) / (PARTED - SEALED), 0.0), 1.0)
-    return np.asarray(gap * (t * t * (3 - 2 * t)), np.float32)
+    return np.asarray(gap * geometry.step(SEALED, PARTED, size), np.float32)
 
 
 _MIRROR = np.array([-1, 1, 1], np.float32)

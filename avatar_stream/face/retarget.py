@@ -117,8 +117,7 @@ class Retargeter:
         rest = self.fit.face
         for side, (upper, lower) in enumerate(LIDS):
             share = 1 + (float(motion.lids[side]) - 1) * min(self.gain, 1.3)
-            t = min(max((share - SHUT) / (AS_DRIVEN - SHUT), 0.0), 1.0)
-            share = min(share * t * t * (3 - 2 * t), WIDEST)
+            share = min(share * geometry.step(SHUT, AS_DRIVEN, share), WIDEST)
             above, below, corners = list(upper[1:-1]), list(lower[1:-1]), [upper[0], upper[-1]]
             face[:POINTS] += self._skin[side] * (1 - share)
             # How the line of the lids differs counts less the further they are shut.

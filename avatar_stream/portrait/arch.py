@@ -18,13 +18,10 @@ JAW: Final = [INDEX[name] for name in ("jawOpen", "jawForward", "jawLeft", "jawR
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An arch of one frame: ``line (n, 2)`` its upper rim in pixels, ``down (2,)`` pixels from there to the lower
-    rim, ``ahead (n,)`` how much of it faces the viewer (negative: away).
-    """
+    """An arch of one frame: ``line (n, 2)`` its upper rim in pixels, ``down (2,)`` pixels from there to the lower."""
 
     line: Floats
     down: Floats
-    ahead: Floats
 
     def unrolled(self, left: int, top: int, width: int, height: int) -> tuple[Floats, Floats]:
         """Where the pixels of a box lie on the arch: along it and down it, both 0 to 1, ``(height, width)`` each.
@@ -82,7 +79,11 @@ class Arch:
             down = down + jaw[:, :3] @ down
         turned = fit.pose.apply(curve.astype(np.float32))
         pointing = (fit.pose.scale * fit.pose.rotation @ down)[:2]
-        steps = np.gradient(curve[:, [0, 2]], axis=0)
+        return Placed(turned[:, :2], pointing.astype(np.float32))
+
+    def ahead(self, fit: Fit) -> Floats:
+        """How much of the arch faces the viewer, ``(n,)``; negative: it faces away. A jaw turns it hardly at all."""
+        steps = np.gradient(self.curve[:, [0, 2]], axis=0)
         normal = np.column_stack([steps[:, 1], np.zeros(len(steps)), -steps[:, 0]])
         facing = -(normal @ fit.pose.rotation[2]) / np.maximum(np.linalg.norm(normal, axis=1), 1e-9)
-        return Placed(turned[:, :2], pointing.astype(np.float32), facing.astype(np.float32))
+        return np.asarray(facing, np.float32)

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import COEFFICIENTS, INDEX
+from avatar_stream.face import model
 from avatar_stream.face.motion import Driver, Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import SAMPLES
@@ -61,8 +60,8 @@ def acted(at: float, spoken: list[Motion]) -> Motion:
     talking, wide, smiling = (_during(at, span) for span in (SPEECH, WIDE, SMILE))
     recorded = spoken[min(int(max(at - SPEECH[0], 0) * RATE), len(spoken) - 1)]
     coefficients = 0.9 * talking * recorded.coefficients
-    coefficients += wide * _coefficients(jawOpen=0.85, mouthUpperUp=0.35, mouthLowerDown=0.3, browInnerUp=0.3)
-    coefficients += smiling * _coefficients(mouthSmile=0.75, mouthUpperUp=0.35, cheekSquint=0.4)
+    coefficients += wide * model.coefficients(jawOpen=0.85, mouthUpperUp=0.35, mouthLowerDown=0.3, browInnerUp=0.3)
+    coefficients += smiling * model.coefficients(mouthSmile=0.75, mouthUpperUp=0.35, cheekSquint=0.4)
     arc = np.sin(np.linspace(0, np.pi, len(recorded.gap)))[:, None] ** 0.7 * np.array([0, 1, 0])
     gap = 0.9 * talking * recorded.gap + (0.38 * wide + 0.07 * smiling) * arc
     shut = max(float(np.exp(-(((at - blink) / 0.07) ** 2))) for blink in BLINKS)
@@ -87,15 +86,6 @@ def _during(at: float, span: tuple[float, float]) -> float:
     """1 within a span of seconds, easing in and out over a fifth of one."""
     t = np.clip(min(at - span[0], span[1] - at) / 0.2, 0, 1)
     return float(t * t * (3 - 2 * t))
-
-
-def _coefficients(**named: float) -> Floats:
-    out = np.zeros(len(COEFFICIENTS), np.float32)
-    for name, value in named.items():
-        for full in (name, f"{name}Left", f"{name}Right"):
-            if full in INDEX:
-                out[INDEX[full]] = value
-    return out
 
 
 def _webcam(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -5,17 +5,7 @@ import numpy as np
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import COEFFICIENTS, INDEX, face_model
-
-
-def coefficients(**named: float) -> Floats:
-    """Coefficients by name; a name without its side is meant on both."""
-    out = np.zeros(len(COEFFICIENTS), np.float32)
-    for name, value in named.items():
-        for full in (name, f"{name}Left", f"{name}Right"):
-            if full in INDEX:
-                out[INDEX[full]] = value
-    return out
+from avatar_stream.face.model import coefficients, face_model
 
 
 def face(

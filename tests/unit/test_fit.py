@@ -9,8 +9,8 @@ from scipy.optimize import lsq_linear
 from avatar_stream.face import geometry
 from avatar_stream.face.fit import Fit, Fitter, bounded, fit_still
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import COEFFICIENTS, face_model
-from tests.unit.faces import coefficients, face
+from avatar_stream.face.model import COEFFICIENTS, coefficients, face_model
+from tests.unit.faces import face
 
 
 def settled(landmarks: Floats, frames: int = 5) -> Fit:

@@ -5,11 +5,12 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
+from avatar_stream.face.model import coefficients
 from avatar_stream.face.motion import Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import sample_pictures
@@ -18,7 +19,7 @@ from avatar_stream.portrait.interior import Interior
 from avatar_stream.portrait.mouth import hole_between, tooth_likeness
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
 from avatar_stream.portrait.tone import skin_tone, softness
-from tests.unit.faces import coefficients, face
+from tests.unit.faces import face
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,7 @@ def test_an_open_mouth_shows_upper_teeth_above_the_dark(portrait: Portrait) -> N
     assert upper > 1.5 * centre
 
 
+@example(0.5, 0.4375, 1.0, 0.0)
 @settings(max_examples=15, deadline=None)
 @given(st.floats(0.0, 0.6), st.floats(-0.5, 0.5), st.floats(0, 1), st.floats(0, 1))
 def test_no_tooth_outside_the_lips(by: float, turn: float, smile: float, funnel: float) -> None:
