@@ -23,6 +23,8 @@ KEEP: Final = 0.2  # of the portrait's own mood that stays, where nothing else i
 
 # Limits beyond which the portrait stops being plausible. Soft: motion flattens towards them.
 MAX_TURN: Final = np.radians([24.0, 34.0, 30.0])  # pitch, yaw, roll away from the portrait's own
+ASIDE: Final = (15.0, 35.0)  # degrees a portrait is turned, from which and to which it may turn less
+HIDDEN: Final = 0.8
 MAX_SHIFT: Final = 0.7  # of the face width
 SCALE_RANGE: Final = 1.3
 MAX_RESIDUAL: Final = 0.16  # eye distances of any landmark that the model does not explain
@@ -62,6 +64,9 @@ class Retargeter:
         self._moves = fitter.solver.expressions
         self._width = self.fit.pose.scale * float(np.linalg.norm(self.fit.face[234] - self.fit.face[454]))
         self._skin = _lid_skin(self.fit)
+        # A portrait that looks aside hides a cheek: turned back to the viewer it would have none.
+        _, yaw, _ = geometry.euler_degrees(self.fit.pose.rotation)
+        self._most = MAX_TURN * np.array([1, 1 - HIDDEN * geometry.step(*ASIDE, abs(yaw)), 1])
 
     def __call__(self, motion: Motion) -> Floats:
         """Landmarks ``(478, 3)`` in crop pixels for ``motion``."""
@@ -86,7 +91,7 @@ class Retargeter:
     def placed(self, face: Floats, turn: Floats, shift: Floats, scale: float) -> Floats:
         """``face (478, 3)`` in the model's axes, turned and moved from the portrait's own pose, in crop pixels."""
         pose = self.fit.pose
-        rotation = geometry.from_rotation_vector(_soft(turn, MAX_TURN)) @ pose.rotation
+        rotation = geometry.from_rotation_vector(_soft(turn, self._most)) @ pose.rotation
         size = pose.scale * math.exp(float(_soft(scale, math.log(SCALE_RANGE))))
         # Turn about the middle of the points that do not move with expression, then shift as the driver shifted.
         middle = self.fit.face[_STABLE].mean(0)

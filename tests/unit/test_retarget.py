@@ -189,3 +189,12 @@ def test_a_camera_at_the_side_is_accepted_in_the_end() -> None:
     for k in range(70):
         made(face(turn=(0, 0.6, 0)), k / 25)
     assert made.driver.calibrated
+
+
+def test_a_portrait_that_looks_aside_is_not_turned_to_its_hidden_cheek() -> None:
+    moved = []
+    for own in (0.0, 0.6):
+        portrait = face(60, (0, own, 0))
+        moved.append(abs(yaw(used_to(animator(portrait))(face(turn=(0, -0.3, 0)), 2)) - yaw(portrait)))
+    assert moved[0] > 14
+    assert moved[1] < 8
