@@ -26,16 +26,24 @@ Mask = npt.NDArray[np.bool_]
 # Colours of a mouth in the light of a portrait's skin. Teeth: least squares over 664 training stills.
 TOOTH_SHARE, TOOTH_OFFSET = np.array([0.80, 0.85, 0.85], np.float32), np.array([40, 52, 53], np.float32)
 GUM_SHARE: Final = np.array([0.72, 0.52, 0.55], np.float32)
-TONGUE_SHARE: Final = np.array([0.74, 0.50, 0.53], np.float32)
+TONGUE_SHARE: Final = np.array([0.94, 0.71, 0.75], np.float32)
 DARK_SHARE: Final = np.array([0.27, 0.14, 0.15], np.float32)
 # Light: how much reaches the teeth just under the upper lip, how far down it is whole (eye distances), how much is
 # left at the back of the arch.
 UNDER_LIP, LIP_REACH, AT_BACK = 0.55, 0.035, 0.2
 # Lips drawn back by a smile let more light in than lips that only part.
 LIGHT_PARTED, LIGHT_SMILING = 0.48, 0.57
+# A mouth that opens lets more light in: share of it at a gap that hardly shows teeth and at a good one.
+LIGHT_NARROW, NARROW = 0.62, (0.05, 0.15)
 GAPS = 0.4  # how dark the gaps between teeth are
 AMBIENT = 0.45
-TONGUE: Final = (0.24, 0.26)  # half its width and how far up it is seen, eye distances
+TONGUE: Final = (0.24, 0.34)  # half its width and how far up it is seen, eye distances
+# A lower lip covers its teeth but for their edge (eye distances), unless it is drawn down or wide. Of 500 opened
+# mouths of training people nine in ten show no lower teeth where the upper ones end above them.
+LOWER_SHOWN, DRAWN_DOWN, DRAWN_WIDE = 0.014, 0.14, 0.04
+EDGE: Final = 0.25  # how far down the lower arch's picture its teeth end
+_LOWERED: Final = [INDEX[name] for name in ("mouthLowerDownLeft", "mouthLowerDownRight")]
+_WIDE: Final = [INDEX[name] for name in ("mouthStretchLeft", "mouthStretchRight")]
 _SMILING: Final = [INDEX[name] for name in ("mouthSmileLeft", "mouthSmileRight")]
 
 LEAST: Final = 0.8  # pixels between the lips from which there is an inside
@@ -109,9 +117,10 @@ class Mouth:
         self.tooth = np.minimum(TOOTH_SHARE * self.skin + TOOTH_OFFSET, 245)
         self._glow = self.skin * np.array([1, 0.72, 0.68], np.float32) * np.float32(AMBIENT)
         self._pictures = {which: self._coloured(which, self.tooth) for which in self._arches}
+        self._lower_shown = LOWER_SHOWN
         hole = hole_between(landmarks, picture.shape[1], picture.shape[0])
         if hole is not None and self._shows_teeth:
-            self._take_own(picture, hole, fit)
+            self._take_own(picture, landmarks, hole, fit)
 
     def draw(self, picture: Image, target: Floats, fit: Fit) -> Hole | None:
         """Draw the inside of the mouth of ``target (478, 3)``, read as ``fit``, into ``picture`` (in place)."""
@@ -126,6 +135,7 @@ class Mouth:
         left, top, right, bottom = hole.box
         size = (left, top, right - left, bottom - top)
         arches = {which: arch.placed(fit) for which, arch in self._arches.items()}
+        arches["lower"] = self._covered(arches["lower"], target, fit)
         inside = self._back(size, arches["lower"], fit.pose.scale)
         light = self._light(hole, fit)
         # Where the fit fails teeth would stand anywhere: then there is only the dark.
@@ -134,13 +144,27 @@ class Mouth:
             along, below = placed.unrolled(*size)
             drawn = _lookup(self._pictures[which], along, below)
             alpha = drawn[..., 3:] * np.float32(sure / 255)
-            shade = np.clip(_depth(along) * light, 0, 1)[..., None]
+            depth = _depth(along)
+            shade = np.clip(depth * light, 0, 1)[..., None]
             # What light is lost is partly made up for by what the lips throw back, in their own tone.
-            colour = drawn[..., :3] * shade + (1 - shade) * self._glow
+            colour = drawn[..., :3] * shade + (1 - shade) * depth[..., None] * self._glow
             inside += alpha * (colour - inside)
         region = picture[top:bottom, left:right]
         region[:] = np.clip(region + (hole.alpha * np.float32(share))[..., None] * (inside - region) + 0.5, 0, 255)
         return hole
+
+    def _covered(self, lower: Placed, target: Floats, fit: Fit) -> Placed:
+        """The ``lower`` arch no higher over the lower lip of ``target`` than such lips show it.
+
+        Jaws are read from lips and chin only, and an error of two millimetres doubles the teeth that show.
+        """
+        lowered, wide = (float(fit.coefficients[names].mean()) for names in (_LOWERED, _WIDE))
+        allowed = self._lower_shown + DRAWN_DOWN * lowered + DRAWN_WIDE * wide
+        excess = _lower_display(lower, target) / fit.pose.scale - allowed
+        if excess <= 0:
+            return lower
+        unit = lower.down / max(float(np.linalg.norm(lower.down)), 1e-6)
+        return Placed(lower.line + np.float32(excess * fit.pose.scale) * unit, lower.down)
 
     def _seal(self, picture: Image, target: Floats) -> None:
         """Lay the tone of the lips over what is left of teeth between lips that close (in place)."""
@@ -178,7 +202,10 @@ class Mouth:
 
     def _light(self, hole: Hole, fit: Fit) -> Floats:
         smiling = float(fit.coefficients[_SMILING].mean())
-        return _light(hole, fit.pose.scale) * np.float32(LIGHT_PARTED + LIGHT_SMILING * min(smiling * 1.6, 1.0))
+        light = _light(hole, fit.pose.scale)
+        opened = geometry.step(*NARROW, float((hole.alpha > 0.5).sum(0).max()) / fit.pose.scale)
+        light *= np.float32(LIGHT_NARROW + (1 - LIGHT_NARROW) * opened)
+        return light * np.float32(LIGHT_PARTED + LIGHT_SMILING * min(smiling * 1.6, 1.0))
 
     def _back(self, size: tuple[int, int, int, int], lower: Placed, unit: float) -> Floats:
         """The dark of the mouth, and the tongue in it, behind the ``lower`` arch; ``unit`` pixels an eye distance."""
@@ -193,8 +220,8 @@ class Mouth:
         back = -((x - tip[0]) * down[0] + (y - tip[1]) * down[1]) / np.float32(TONGUE[1] * unit)
         inside = 1 - across**2 - np.maximum(back, 0) ** 2
         alpha = np.clip(inside * 2.5, 0, 1)[..., None]
-        groove = 1 - 0.12 * np.exp(-((across / 0.12) ** 2))
-        lit = np.clip(1 - 0.75 * np.clip(back, 0, 1), 0, 1) * groove * (1 - 0.3 * across**2)
+        groove = 1 - 0.06 * np.exp(-((across / 0.2) ** 2))
+        lit = np.clip(1 - 0.8 * np.clip(back, 0, 1), 0, 1) * groove * (1 - 0.3 * across**2)
         tongue = TONGUE_SHARE * self.skin * lit[..., None]
         return np.asarray(dark + alpha * (tongue - dark), np.float32)
 
@@ -212,7 +239,7 @@ class Mouth:
         )
         return cv2.GaussianBlur(drawn, (0, 0), cells) if cells > 0.3 else drawn
 
-    def _take_own(self, picture: Image, hole: Hole, fit: Fit) -> None:
+    def _take_own(self, picture: Image, landmarks: Floats, hole: Hole, fit: Fit) -> None:
         """Lay the teeth that the portrait shows on the arches, free of the shadow they stand in (in place).
 
         What its open mouth shows beside them is no tooth, wherever plain ones would be.
@@ -241,9 +268,11 @@ class Mouth:
             trusted = seen * tooth * (kind > 0.5)
             if trusted.sum() < OWN:
                 continue
+            if which == "lower":
+                self._lower_shown = max(LOWER_SHOWN, _lower_display(placed, landmarks) / fit.pose.scale)
             depth = _depth(np.linspace(0, 1, columns, dtype=np.float32))[None, :, None]
             shade = np.clip(depth * laid(light)[..., None], 0.25, 1)
-            found = np.clip((laid(region) - (1 - shade) * self._glow) / shade, 0, 255)
+            found = np.clip((laid(region) - (1 - shade) * depth * self._glow) / shade, 0, 255)
             # Plain teeth take the tone of those that are seen.
             weight = (trusted * own[..., 3])[..., None]
             tone = (found * weight).sum((0, 1)) / np.maximum((own[..., :3] * weight).sum((0, 1)), 1e-3)
@@ -260,6 +289,13 @@ class Mouth:
             # Seen from the front the upper teeth hide the lower ones.
             along, below = placed.unrolled(left, top, right - left, bottom - top)
             covered = np.maximum(covered, _lookup(self._pictures[which], along, below)[..., 3] / 255)
+
+
+def _lower_display(lower: Placed, target: Floats) -> float:
+    """Pixels of the middle lower teeth that stand over the lower lip of ``target``."""
+    length = max(float(np.linalg.norm(lower.down)), 1e-6)
+    edge = lower.line[len(lower.line) // 2] + EDGE * lower.down
+    return float((target[_LOWER[len(_LOWER) // 2], :2] - edge) @ lower.down) / length
 
 
 def _lookup(picture: Floats, along: Floats, below: Floats) -> Floats:

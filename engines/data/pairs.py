@@ -26,6 +26,7 @@ CONTEXT = 2  # frames before the window that the landmark encoder has seen
 CANDIDATES = 6
 LIP_EDGE = 0.035  # of the eye distance
 LIVE = 0.5  # share of a clip's windows whose landmarks are those that the live path would give
+AGREE = (0.06, 0.12)  # how far these may be from the truth in the lips' gap and in the opening of the eyes
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,13 @@ def difference(clip: Footage, i: int, j: int) -> float:
     return 8 * mouth + 2.0 * eyes + 2.5 * gaze
 
 
+def agree(target: Floats, truth: Floats) -> bool:
+    """Both landmarks open lips and eyes alike, so that a warp can take a picture from one to the other."""
+    lips = np.abs(geometry.lip_gaps(target) - geometry.lip_gaps(truth)).max()
+    eyes = np.abs(np.subtract(geometry.eye_openings(target), geometry.eye_openings(truth))).max()
+    return bool(lips < AGREE[0] and eyes < AGREE[1])
+
+
 class ClipWindows:
     """Windows from one clip; portraits are prepared once, on first use."""
 
@@ -83,8 +91,8 @@ class ClipWindows:
     def window(self, i: int, j: int, n: int, *, live: bool = False) -> Window:
         """Portrait i, targets j .. j+n-1.
 
-        With ``live`` the portrait's face is put together as the live path does it, from what the driver's face says;
-        only the head's pose is the frame's own.
+        With ``live`` the portrait's face is put together as the live path does it, from what the driver's face says,
+        wherever that comes near the truth; only the head's pose is the frame's own.
         """
         clip = self.clip
         if i not in self._prepared:
@@ -104,6 +112,9 @@ class ClipWindows:
             for k in frames:
                 motion, pose = self._read(k)
                 targets.append(np.asarray(pose.apply(retarget.expressed(motion)) - offset, np.float32))
+            # A picture with open eyes cannot stand for one with shut eyes, however it is moved.
+            if not all(agree(target, truth) for target, truth in zip(targets, truths, strict=True)):
+                targets = truths
         pictures = [clip.picture(k)[top : top + height, left : left + width] for k in frames[CONTEXT:]]
         return make_window(painter, targets, pictures, self.person, truths[CONTEXT:])
 
@@ -205,7 +216,8 @@ def make_window(
 ) -> Window:
     """The window of a portrait: ``targets`` for ``CONTEXT + n`` frames, ``pictures`` of the last ``n``.
 
-    ``truths`` are the landmarks of these pictures where they are not the targets.
+    ``truths`` are the landmarks of these pictures where they are not the targets: the pictures are then moved to the
+    targets, or a network would learn to be unsure of every edge that the live path puts a pixel aside.
     """
     shown, plain, wanted, rasters, gates = [], [], [], [], []
     # The frame furthest back only has to look plausible to the landmark encoder: the next one stands for it.
@@ -219,8 +231,10 @@ def make_window(
             shown.append(seen.shown)
             gates.append((seen.gate * 255).astype(np.uint8))
             plain.append(to_aligned(alone, seen.matrix))
-            truth = truths[k - CONTEXT] if truths is not None else target
-            wanted.append(to_aligned(pictures[k - CONTEXT], geometry.aligned_frame(truth, ALIGNED_SIZE)))
+            picture = pictures[k - CONTEXT]
+            if truths is not None and truths[k - CONTEXT] is not target:
+                picture = plain_warp(picture, truths[k - CONTEXT])(target).image
+            wanted.append(to_aligned(picture, seen.matrix))
     rasters.insert(0, rasters[0])
     reference = painter.rest.image
     return Window(
