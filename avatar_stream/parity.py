@@ -71,13 +71,13 @@ def roll(
     ticker: Ticker, identity: Arrays, frames: list[Arrays], told: Callable[[int, int], None] | None = None
 ) -> "Rolled":
     """Roll a window over ``frames``; ``told`` hears how many are done, of how many."""
-    lane = ticker.open(identity)
+    stream = ticker.open(identity)
     residuals = []
     for k, frame in enumerate(frames):
-        residuals.append(ticker.run([Job(lane, frame)])[0].astype(np.float16))
+        residuals.append(ticker.run([Job(stream, frame)])[0].astype(np.float16))
         if told is not None:
             told(k + 1, len(frames))
-    return Rolled(residuals, lane.state())
+    return Rolled(residuals, stream.state())
 
 
 @dataclass(frozen=True, slots=True)

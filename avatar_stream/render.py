@@ -100,13 +100,13 @@ def render(
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
     """Run an iterator on its own thread, a few items ahead; its exceptions arrive where it is consumed."""
-    lane: queue.Queue[tuple[bool, Any]] = queue.Queue(AHEAD)
+    buffer: queue.Queue[tuple[bool, Any]] = queue.Queue(AHEAD)
     stopped = threading.Event()
 
     def offer(entry: tuple[bool, Any]) -> bool:
         while not stopped.is_set():
             try:
-                lane.put(entry, timeout=0.1)
+                buffer.put(entry, timeout=0.1)
                 return True
             except queue.Full:
                 continue
@@ -125,7 +125,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     worker.start()
     try:
         while True:
-            more, item = lane.get()
+            more, item = buffer.get()
             if more:
                 yield item
             elif item is not None:

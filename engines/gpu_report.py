@@ -67,13 +67,13 @@ def ticks(ticker: Ticker, identity: Arrays, frames: list[Arrays], seconds: float
     """Median milliseconds of a run, by number of sessions in it."""
     found = {}
     for count in ticker.batches:
-        lanes = [ticker.open(identity) for _ in range(count)]
+        streams = [ticker.open(identity) for _ in range(count)]
         times: list[float] = []
         until = time.perf_counter() + seconds
         while time.perf_counter() < until or len(times) < 8:
             frame = frames[len(times) % len(frames)]
             began = time.perf_counter()
-            ticker.run([Job(lane, frame) for lane in lanes])
+            ticker.run([Job(stream, frame) for stream in streams])
             times.append(time.perf_counter() - began)
         found[count] = round(float(np.median(times[3:])) * 1e3, 3)
     return found

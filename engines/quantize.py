@@ -17,7 +17,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import prepare_tracked
 from avatar_stream.portrait.window import Networks
-from avatar_stream.runtime.network import WINDOWS, Arrays, HostLane, Job, batched, tick_path
+from avatar_stream.runtime.network import WINDOWS, Arrays, HostStream, Job, batched, tick_path
 from avatar_stream.runtime.openvino_cpu import OpenVinoNetwork, OpenVinoTicker
 from engines.checkpoint import load_model
 from engines.data.packs import load_packs
@@ -34,7 +34,7 @@ class Recorder:
         self.name, self.slots, self.batches = ticker.name, ticker.slots, ticker.batches
         self.seen: list[Arrays] = []
 
-    def open(self, identity: Arrays) -> HostLane:
+    def open(self, identity: Arrays) -> HostStream:
         """See ``Ticker``."""
         return self._ticker.open(identity)
 

@@ -39,7 +39,7 @@ class Batcher:
         self._ticker = ticker
         self._broken, self._failures = broken, 0
         self._queue: deque[_Waiting] = deque()
-        self._seen: dict[int, float] = {}  # lane -> when it last asked
+        self._seen: dict[int, float] = {}  # stream -> when it last asked
         self._wake = threading.Condition()
         self._stopped = False
         self.sizes: deque[int] = deque(maxlen=500)
@@ -49,15 +49,15 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="ticks", daemon=True)
         self._thread.start()
 
-    def run(self, lane: Any, frame: Arrays) -> Residual:
-        """One tick of a lane's window; blocks until it is done and raises what the ticker raised."""
+    def run(self, stream: Any, frame: Arrays) -> Residual:
+        """One tick of a stream's window; blocks until it is done and raises what the ticker raised."""
         result: Future[Residual] = Future()
         now = time.monotonic()
         with self._wake:
             if self._stopped:
                 raise RuntimeError("the engine was closed")
-            self._seen[id(lane)] = now
-            self._queue.append(_Waiting(Job(lane, frame), result, now))
+            self._seen[id(stream)] = now
+            self._queue.append(_Waiting(Job(stream, frame), result, now))
             self._wake.notify()
         return result.result()
 
@@ -125,10 +125,10 @@ class Batcher:
             until = self._queue[0].since + COMPANY
             while not self._stopped:
                 now = time.monotonic()
-                self._seen = {lane: at for lane, at in self._seen.items() if now - at < RECENT}
+                self._seen = {stream: at for stream, at in self._seen.items() if now - at < RECENT}
                 if len(self._queue) >= min(largest, len(self._seen)) or now >= until:
                     break
                 self._wake.wait(until - now)
-            # A window has one tick at a time, so that the lanes in the queue are distinct.
+            # A window has one tick at a time, so that the streams in the queue are distinct.
             size = max(n for n in self._ticker.batches if n <= len(self._queue))
             return [self._queue.popleft() for _ in range(size)]

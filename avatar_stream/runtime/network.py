@@ -54,7 +54,7 @@ class Network(Protocol):
         """Outputs by name. The arrays stay valid."""
 
 
-class Lane(Protocol):
+class Stream(Protocol):
     """One session's identity and state, where the runtime wants them."""
 
     def reset(self) -> None:
@@ -66,9 +66,9 @@ class Lane(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A frame, ``{"shown": uint8 (192, 192, 3), "raster": uint8 (7, 96, 96)}``, for the window of a lane."""
+    """A frame, ``{"shown": uint8 (192, 192, 3), "raster": uint8 (7, 96, 96)}``, for the window of a stream."""
 
-    lane: Any
+    stream: Any
     frame: Arrays
 
 
@@ -84,18 +84,18 @@ class Ticker(Protocol):
     batches: tuple[int, ...]
     """For how many sessions one run can serve, ascending; 1 is always among them."""
 
-    def open(self, identity: Arrays) -> Lane:
-        """A lane for the portrait that the reference network said ``identity`` of, its window empty."""
+    def open(self, identity: Arrays) -> Stream:
+        """A stream for the portrait that the reference network said ``identity`` of, its window empty."""
 
     def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
         """One tick of each job's window: residuals ``(192, 192, 3)`` in grey levels, which stay valid.
 
-        ``len(jobs)`` must be one of ``batches`` and their lanes distinct.
+        ``len(jobs)`` must be one of ``batches`` and their streams distinct.
         """
 
 
-class HostLane:
-    """A lane in ordinary memory: two sets of state that take turns as input and output."""
+class HostStream:
+    """A stream in ordinary memory: two sets of state that take turns as input and output."""
 
     def __init__(self, identity: Arrays, ports: Ports) -> None:
         wanted = [name for name in ports if name in identity]
@@ -119,29 +119,29 @@ class HostLane:
         self.turn = 1 - self.turn
 
     def reset(self) -> None:
-        """See :class:`Lane`."""
+        """See :class:`Stream`."""
         for value in self.now.values():
             value[:] = 0
 
     def state(self) -> Arrays:
-        """See :class:`Lane`."""
+        """See :class:`Stream`."""
         return {name: value.copy() for name, value in self.now.items()}
 
 
 def batched(jobs: Sequence[Job]) -> Arrays:
-    """Frames, identities and states of several host lanes, stacked into one run's inputs."""
+    """Frames, identities and states of several host streams, stacked into one run's inputs."""
     out = {name: np.stack([job.frame[name] for job in jobs]) for name in FRAME}
-    for name in jobs[0].lane.identity:
-        out[name] = np.concatenate([job.lane.identity[name] for job in jobs])
-    for name in jobs[0].lane.now:
-        out[name] = np.concatenate([job.lane.now[name] for job in jobs])
+    for name in jobs[0].stream.identity:
+        out[name] = np.concatenate([job.stream.identity[name] for job in jobs])
+    for name in jobs[0].stream.now:
+        out[name] = np.concatenate([job.stream.now[name] for job in jobs])
     return out
 
 
 def unbatch(jobs: Sequence[Job], outputs: Arrays) -> list[npt.NDArray[np.float32]]:
-    """Put a run's states back into the lanes and return the residuals."""
+    """Put a run's states back into the streams and return the residuals."""
     for k, job in enumerate(jobs):
-        for name, value in job.lane.after.items():
+        for name, value in job.stream.after.items():
             value[:] = outputs[f"next_{name}"][k : k + 1]
-        job.lane.swap()
+        job.stream.swap()
     return [np.array(residual, np.float32) for residual in outputs["residual"]]

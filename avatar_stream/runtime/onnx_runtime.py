@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.runtime.network import FRAME, Arrays, HostLane, Job, Ports, batched, carried, unbatch
+from avatar_stream.runtime.network import FRAME, Arrays, HostStream, Job, Ports, batched, carried, unbatch
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -62,36 +62,36 @@ class OnnxRuntimeTicker:
         self._outputs = [node.name for node in self._session.get_outputs()]
         self.slots = self._ports["modulation"][0][1]
 
-    def open(self, identity: Arrays) -> "OrtLane":
+    def open(self, identity: Arrays) -> "OrtStream":
         """See ``Ticker``."""
-        return OrtLane(identity, self._ports, self._device)
+        return OrtStream(identity, self._ports, self._device)
 
     def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
         """See ``Ticker``."""
         if len(jobs) > 1:
-            lanes = [job.lane.on_host() for job in jobs]
-            stacked = [Job(lane, job.frame) for lane, job in zip(lanes, jobs, strict=True)]
+            streams = [job.stream.on_host() for job in jobs]
+            stacked = [Job(stream, job.frame) for stream, job in zip(streams, jobs, strict=True)]
             found = self._session.run(self._outputs, batched(stacked))
             residuals = unbatch(stacked, dict(zip(self._outputs, found, strict=True)))
-            for job, lane in zip(jobs, lanes, strict=True):
-                job.lane.take(lane.now)
+            for job, stream in zip(jobs, streams, strict=True):
+                job.stream.take(stream.now)
             return residuals
-        lane, frame = jobs[0].lane, jobs[0].frame
+        stream, frame = jobs[0].stream, jobs[0].frame
         binding = self._session.io_binding()
         for name in FRAME:
             binding.bind_cpu_input(name, np.ascontiguousarray(frame[name])[None])
-        for name, value in (lane.identity | lane.now).items():
+        for name, value in (stream.identity | stream.now).items():
             binding.bind_ortvalue_input(name, value)
-        for name, value in lane.after.items():
+        for name, value in stream.after.items():
             binding.bind_ortvalue_output(f"next_{name}", value)
         binding.bind_output("residual", "cpu")
         self._session.run_with_iobinding(binding)
-        lane.turn = 1 - lane.turn
+        stream.turn = 1 - stream.turn
         residual = binding.get_outputs()[-1].numpy()  # in the order they were bound
         return [np.array(residual[0], np.float32)]
 
 
-class OrtLane:
+class OrtStream:
     """Identity and two sets of state as values of onnxruntime, on its device."""
 
     def __init__(self, identity: Arrays, ports: Ports, device: str) -> None:
@@ -112,11 +112,11 @@ class OrtLane:
         return self._sets[1 - self.turn]
 
     def reset(self) -> None:
-        """See ``Lane``."""
+        """See ``Stream``."""
         self.take({name: np.zeros(*self._ports[name]) for name in self.now})
 
     def state(self) -> Arrays:
-        """See ``Lane``."""
+        """See ``Stream``."""
         return {name: np.array(value.numpy()) for name, value in self.now.items()}
 
     def take(self, state: Arrays) -> None:
@@ -124,12 +124,12 @@ class OrtLane:
         for name, value in state.items():
             self.now[name].update_inplace(np.ascontiguousarray(value))
 
-    def on_host(self) -> HostLane:
+    def on_host(self) -> HostStream:
         """A copy in ordinary memory, to be stacked with others."""
-        lane = HostLane({name: value.numpy() for name, value in self.identity.items()}, self._ports)
+        stream = HostStream({name: value.numpy() for name, value in self.identity.items()}, self._ports)
         for name, value in self.state().items():
-            lane.now[name][:] = value
-        return lane
+            stream.now[name][:] = value
+        return stream
 
     def _value(self, value: npt.NDArray[Any]) -> Any:
         import onnxruntime

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.runtime.network import FRAME, Arrays, HostLane, Job, Ports, batched, unbatch
+from avatar_stream.runtime.network import FRAME, Arrays, HostStream, Job, Ports, batched, unbatch
 
 
 class OpenVinoNetwork:
@@ -42,9 +42,9 @@ class OpenVinoTicker:
         self._outputs = {name: k for k, port in enumerate(compiled[1].outputs) for name in port.names}
         self.slots = self._ports["modulation"][0][1]
 
-    def open(self, identity: Arrays) -> HostLane:
+    def open(self, identity: Arrays) -> HostStream:
         """See ``Ticker``."""
-        return HostLane(identity, self._ports)
+        return HostStream(identity, self._ports)
 
     def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
         """See ``Ticker``."""
@@ -52,26 +52,26 @@ class OpenVinoTicker:
         if len(jobs) > 1:
             request.infer(batched(jobs), share_inputs=True)
             return unbatch(jobs, _outputs(request))
-        lane, frame = jobs[0].lane, jobs[0].frame
+        stream, frame = jobs[0].stream, jobs[0].frame
         for name in FRAME:
             request.set_tensor(name, _tensor(np.ascontiguousarray(frame[name])[None]))
-        if lane.binding is None:
-            # Tensors over the lane's own memory, for both turns: bound here once, written by the network ever after.
-            lane.binding = (
+        if stream.binding is None:
+            # Tensors over the stream's memory, for both turns: bound once here, written by the network ever after.
+            stream.binding = (
                 [
                     [(name, _tensor(now[name]), self._outputs[f"next_{name}"], _tensor(after[name])) for name in now]
-                    for now, after in (lane.sets, lane.sets[::-1])
+                    for now, after in (stream.sets, stream.sets[::-1])
                 ],
-                [(name, _tensor(value)) for name, value in lane.identity.items()],
+                [(name, _tensor(value)) for name, value in stream.identity.items()],
             )
-        states, identity = lane.binding
+        states, identity = stream.binding
         for name, tensor in identity:
             request.set_tensor(name, tensor)
-        for name, now, output, after in states[lane.turn]:
+        for name, now, output, after in states[stream.turn]:
             request.set_tensor(name, now)
             request.set_output_tensor(output, after)
         request.infer()
-        lane.swap()
+        stream.swap()
         return [np.array(request.get_output_tensor(self._outputs["residual"]).data[0], np.float32)]
 
 

@@ -42,29 +42,29 @@ class TensorRtTicker:
         fresh = (*FRAME, *self.carried, "residual")
         self.identity = [n for n in names if n not in fresh and not n.startswith("next_")]
         self.slots = self.shapes["modulation"][0]
-        self.stream = checked(self.cuda.cudaStreamCreate())
+        self.cuda_stream = checked(self.cuda.cudaStreamCreate())
         self._contexts: dict[int, Any] = {}
         self._groups: dict[int, _Group] = {}
 
-    def open(self, identity: Arrays) -> "DeviceLane":
+    def open(self, identity: Arrays) -> "DeviceStream":
         """See ``Ticker``."""
-        lane = DeviceLane(self)
+        stream = DeviceStream(self)
         for name in self.identity:
             value = np.ascontiguousarray(identity[name], self.types[name])
-            self.copy(lane.identity_at[name].address, value.ctypes.data, value.nbytes, "HostToDevice")
+            self.copy(stream.identity_at[name].address, value.ctypes.data, value.nbytes, "HostToDevice")
             self.synchronize()  # the array copied from goes out of use here
-        return lane
+        return stream
 
     def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
         """See ``Ticker``."""
         count = len(jobs)
         if count == 1:
-            lane = jobs[0].lane
-            group = lane.groups[lane.turn] or _Group(
-                self, 1, lane.identity_at, lane.sets[lane.turn], lane.sets[1 - lane.turn]
+            stream = jobs[0].stream
+            group = stream.groups[stream.turn] or _Group(
+                self, 1, stream.identity_at, stream.sets[stream.turn], stream.sets[1 - stream.turn]
             )
-            lane.groups[lane.turn] = group
-            lane.turn = 1 - lane.turn
+            stream.groups[stream.turn] = group
+            stream.turn = 1 - stream.turn
         else:
             if count not in self._groups:
                 made = [self.buffers(names, count) for names in (self.identity, self.carried, self.carried)]
@@ -90,16 +90,16 @@ class TensorRtTicker:
 
     def synchronize(self) -> None:
         """Wait for the device."""
-        checked(self.cuda.cudaStreamSynchronize(self.stream))
+        checked(self.cuda.cudaStreamSynchronize(self.cuda_stream))
 
     def _move(self, jobs: Sequence[Job], group: "_Group", gather: bool) -> None:
         for k, job in enumerate(jobs):
-            lane = job.lane
-            state = lane.sets[lane.turn]
+            stream = job.stream
+            state = stream.sets[stream.turn]
             shared_state = group.now if gather else group.after
             pairs = [(state[name], shared_state[name], self.size(name)) for name in self.carried]
             if gather:
-                pairs += [(lane.identity_at[name], group.identity[name], self.size(name)) for name in self.identity]
+                pairs += [(stream.identity_at[name], group.identity[name], self.size(name)) for name in self.identity]
             for own, shared, size in pairs:
                 there, here = shared.address + k * size, own.address
                 target, source = (there, here) if gather else (here, there)
@@ -107,7 +107,7 @@ class TensorRtTicker:
 
     def copy(self, target: int, source: int, size: int, kind: str) -> None:
         direction = getattr(self.cuda.cudaMemcpyKind, f"cudaMemcpy{kind}")
-        checked(self.cuda.cudaMemcpyAsync(target, source, size, direction, self.stream))
+        checked(self.cuda.cudaMemcpyAsync(target, source, size, direction, self.cuda_stream))
 
     def context(self, count: int) -> Any:
         """The execution context for ``count`` sessions."""
@@ -129,8 +129,8 @@ class _Buffer:
         weakref.finalize(self, cuda.cudaFree, self.address)
 
 
-class DeviceLane:
-    """One session's identity and two sets of state on the device. See :class:`avatar_stream.runtime.network.Lane`."""
+class DeviceStream:
+    """One identity and two sets of state on the device. See :class:`avatar_stream.runtime.network.Stream`."""
 
     def __init__(self, ticker: TensorRtTicker) -> None:
         self._ticker = ticker
@@ -140,12 +140,12 @@ class DeviceLane:
         self.turn = 0
 
     def reset(self) -> None:
-        """See ``Lane``."""
+        """See ``Stream``."""
         for buffer in self.sets[self.turn].values():
             checked(self._ticker.cuda.cudaMemset(buffer.address, 0, buffer.size))
 
     def state(self) -> Arrays:
-        """See ``Lane``."""
+        """See ``Stream``."""
         out: Arrays = {}
         for name, buffer in self.sets[self.turn].items():
             value = np.empty((1, *self._ticker.shapes[name]), self._ticker.types[name])
@@ -180,13 +180,13 @@ class _Group:
             self._work()  # a first run outside the capture lets TensorRT load its kernels
             ticker.synchronize()
             mode = ticker.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-            checked(ticker.cuda.cudaStreamBeginCapture(ticker.stream, mode))
+            checked(ticker.cuda.cudaStreamBeginCapture(ticker.cuda_stream, mode))
             self._work()
             self._graph = checked(
-                ticker.cuda.cudaGraphInstantiate(checked(ticker.cuda.cudaStreamEndCapture(ticker.stream)), 0)
+                ticker.cuda.cudaGraphInstantiate(checked(ticker.cuda.cudaStreamEndCapture(ticker.cuda_stream)), 0)
             )
             return
-        checked(ticker.cuda.cudaGraphLaunch(self._graph, ticker.stream))
+        checked(ticker.cuda.cudaGraphLaunch(self._graph, ticker.cuda_stream))
 
     def _work(self) -> None:
         ticker = self._ticker
@@ -196,7 +196,7 @@ class _Group:
             context.set_tensor_address(name, buffer.address)
         for name, value in self.frames.items():
             ticker.copy(self._device[name].address, value.ctypes.data, value.nbytes, "HostToDevice")
-        if not context.execute_async_v3(int(ticker.stream)):
+        if not context.execute_async_v3(int(ticker.cuda_stream)):
             raise EngineUnavailable("TensorRT failed to run the engine")
         source = self._device["residual"]
         ticker.copy(self.residual.ctypes.data, source.address, self.residual.nbytes, "DeviceToHost")

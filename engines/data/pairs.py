@@ -15,7 +15,7 @@ from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Driver, Motion
 from avatar_stream.face.retarget import Retargeter
-from avatar_stream.portrait.aligned import ALIGNED_SIZE, RestFace, aligned_input, rest_face, to_aligned
+from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.interior import Interior
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.warp import PortraitWarp

@@ -117,25 +117,25 @@ def test_the_export_rolls_like_the_model(runtime: str, slots: int, tmp_path: Pat
     identity = reference.run({"reference": face})
     assert np.linalg.norm(identity.pop("z_id")) == pytest.approx(1, abs=1e-2)
     identity["modulation"] = identity["modulation"][:, -slots:]
-    lane = ticker.open(identity)
+    stream = ticker.open(identity)
     random = np.random.default_rng(0)
     for _ in range(12):
         frame = {
             "shown": random.integers(0, 255, (192, 192, 3)).astype(np.uint8),
             "raster": random.integers(0, 255, (7, 96, 96)).astype(np.uint8),
         }
-        given = {name: value[None] for name, value in frame.items()} | identity | lane.state()
-        state = carried(lane.state())
+        given = {name: value[None] for name, value in frame.items()} | identity | stream.state()
+        state = carried(stream.state())
         order = ("shown", "raster", "code", "sink", "modulation", *state)
         with torch.no_grad():
             wanted = graph(*(torch.from_numpy(given[name]) for name in order))
-        (residual,) = ticker.run([Job(lane, frame)])
+        (residual,) = ticker.run([Job(stream, frame)])
         # bf16 machines keep about three digits; residuals are in grey levels.
         scale = float(np.abs(wanted[0].numpy()).max())
         np.testing.assert_allclose(residual, wanted[0].numpy()[0], atol=0.03 * scale)
         for name, value in zip(state, wanted[1:], strict=True):
             size = float(np.abs(value.numpy()).max(initial=0))
-            np.testing.assert_allclose(lane.state()[name], value.numpy(), atol=0.03 * size)
+            np.testing.assert_allclose(stream.state()[name], value.numpy(), atol=0.03 * size)
     networks = Networks(runtime=runtime, folder=tmp_path, slots=(2, 1))
     said = networks.refer(np.full((192, 192, 3), 90, np.uint8))
     for slots in (2, 1):

@@ -18,7 +18,7 @@ from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import tensorrt_build
 from avatar_stream.runtime.batcher import COMPANY, Batcher
 from avatar_stream.runtime.choose import load
-from avatar_stream.runtime.network import Arrays, HostLane, Job, Ticker, tick_path
+from avatar_stream.runtime.network import Arrays, HostStream, Job, Ticker, tick_path
 from avatar_stream.runtime.onnx_runtime import OnnxRuntimeTicker
 from avatar_stream.runtime.openvino_cpu import OpenVinoTicker
 from avatar_stream.runtime.plans import PlanCache, PlanKey
@@ -85,12 +85,12 @@ def some_frames(count: int) -> list[Arrays]:
 
 def rolled(ticker: Ticker, faces: list[Arrays], frames: list[Arrays], together: bool) -> list[Floats]:
     """Residuals of several sessions over some frames; halfway the first one starts anew."""
-    lanes = [ticker.open(face) for face in faces]
+    streams = [ticker.open(face) for face in faces]
     out = []
     for k, frame in enumerate(frames):
         if k == len(frames) // 2:
-            lanes[0].reset()
-        jobs = [Job(lane, frame) for lane in lanes]
+            streams[0].reset()
+        jobs = [Job(stream, frame) for stream in streams]
         out += ticker.run(jobs) if together else [ticker.run([job])[0] for job in jobs]
     return out
 
@@ -121,11 +121,11 @@ def test_sessions_in_one_run_are_as_if_alone(toy: Path, kind: str, slots: int) -
 def test_the_gpu_gets_its_memory_back_and_graphs_are_launched(toy: Path) -> None:
     cuda = FakeCuda()
     ticker = TensorRtTicker(b"plan", (1, 2), trt=FakeTensorRt(tick_path(toy), cuda), cuda=cuda)
-    lane = ticker.open(identities(toy, 1)[0])
+    stream = ticker.open(identities(toy, 1)[0])
     for frame in some_frames(6):
-        ticker.run([Job(lane, frame)])
+        ticker.run([Job(stream, frame)])
     assert cuda.launches == 4, "after the first run of either turn every tick is one graph"
-    del lane
+    del stream
     gc.collect()
     assert not cuda.memory
     with pytest.raises(EngineUnavailable, match="cannot load the engine"):
@@ -143,11 +143,11 @@ class SlowTicker:
         self.runs: list[int] = []
         self.order: list[int] = []
 
-    def open(self, identity: Arrays) -> HostLane:
-        return HostLane({}, {})
+    def open(self, identity: Arrays) -> HostStream:
+        return HostStream({}, {})
 
     def run(self, jobs: Sequence[Job]) -> list[Floats]:
-        assert len({id(job.lane) for job in jobs}) == len(jobs)
+        assert len({id(job.stream) for job in jobs}) == len(jobs)
         time.sleep(self.seconds)
         values = [int(job.frame["shown"]) for job in jobs]
         if 13 in values:
@@ -163,10 +163,10 @@ def sessions(ticker: SlowTicker, count: int, ticks: int) -> list[list[float]]:
     waits: list[list[float]] = [[] for _ in range(count)]
 
     def session(number: int) -> None:
-        lane = object()
+        stream = object()
         for _ in range(ticks):
             began = time.monotonic()
-            assert batcher.run(lane, {"shown": np.array(number + 20)})[0] == number + 20
+            assert batcher.run(stream, {"shown": np.array(number + 20)})[0] == number + 20
             waits[number].append(time.monotonic() - began)
 
     threads = [threading.Thread(target=session, args=(k,)) for k in range(count)]

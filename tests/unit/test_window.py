@@ -9,7 +9,7 @@ from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks, RollingWindow
-from avatar_stream.runtime.network import CARRIED, Arrays, HostLane, Job
+from avatar_stream.runtime.network import CARRIED, Arrays, HostStream, Job
 
 
 class CountingTicker:
@@ -22,15 +22,15 @@ class CountingTicker:
         self.slots = slots
         self.runs = 0
 
-    def open(self, identity: Arrays) -> HostLane:
-        return HostLane(identity, dict.fromkeys((*CARRIED, *identity), ((1, self.slots), np.float32)))
+    def open(self, identity: Arrays) -> HostStream:
+        return HostStream(identity, dict.fromkeys((*CARRIED, *identity), ((1, self.slots), np.float32)))
 
     def run(self, jobs: Sequence[Job]) -> list[Floats]:
         self.runs += 1
         (job,) = jobs
-        queue = np.append(job.lane.now["latents"][0, 1:], float(job.frame["shown"][0, 0, 0]))
-        job.lane.after["latents"][:] = queue
-        job.lane.swap()
+        queue = np.append(job.stream.now["latents"][0, 1:], float(job.frame["shown"][0, 0, 0]))
+        job.stream.after["latents"][:] = queue
+        job.stream.swap()
         return [np.full((192, 192, 3), queue[0], np.float32)]
 
 
