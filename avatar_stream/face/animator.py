@@ -27,6 +27,11 @@ class Animator:
         self._motion = Motion.neutral()
         self._time: float | None = None
 
+    @property
+    def motion(self) -> Motion:
+        """The last motion that was followed."""
+        return self._motion
+
     def recalibrate(self) -> None:
         """Learn anew what the driver is like at rest."""
         self.driver.recalibrate()
@@ -38,27 +43,33 @@ class Animator:
 
     def __call__(self, landmarks: Floats | None, time: float) -> Floats:
         """Portrait landmarks for driver ``landmarks`` (None: nobody there) at ``time`` seconds."""
+        if landmarks is None:
+            return self.move(None, time)
+        return self.move(self.driver(mirrored(landmarks) if self.mirror else landmarks), time)
+
+    def move(self, motion: Motion | None, time: float) -> Floats:
+        """Portrait landmarks for a motion that is read already (None: nobody there)."""
         step = 0.0 if self._time is None else min(max(time - self._time, 0.0), 0.25)
         first = self._time is None
         self._time = time
-        if landmarks is not None:
-            self._motion = self.driver(mirrored(landmarks) if self.mirror else landmarks)
-        goal = 0.0 if landmarks is None else 1.0
+        if motion is not None:
+            self._motion = motion
+        goal = 0.0 if motion is None else 1.0
         if first:
             self._weight = goal
         else:
             change = step / EASE_SECONDS
             self._weight += min(max(goal - self._weight, -change), change)
         followed = self._weight * self._weight * (3 - 2 * self._weight)
-        motion, retargeter = self._motion, self.retargeter
+        shown, retargeter = self._motion, self.retargeter
         face = retargeter.fit.face
         if followed > 0:
-            face = face + followed * (retargeter.expressed(motion) - face)
+            face = face + followed * (retargeter.expressed(shown) - face)
         # A still face breathes: about a pixel up and down and half a degree of nod at 256 pixels.
         wave = (1 - followed) * math.sin(2 * math.pi * time / BREATH_SECONDS)
         return retargeter.placed(
             np.asarray(face, np.float32),
-            np.asarray(followed * motion.turn + np.array([0.008 * wave, 0, 0]), np.float32),
-            np.asarray(followed * motion.shift + np.array([0, 0.008 * wave]), np.float32),
-            followed * motion.scale + 0.003 * wave,
+            np.asarray(followed * shown.turn + np.array([0.008 * wave, 0, 0]), np.float32),
+            np.asarray(followed * shown.shift + np.array([0, 0.008 * wave]), np.float32),
+            followed * shown.scale + 0.003 * wave,
         )

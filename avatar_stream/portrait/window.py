@@ -146,7 +146,7 @@ class RollingWindow:
         wanted = {name: value for name, value in identity.items() if name != "z_id"}
         # A shorter window runs the last, the noisiest, of the levels.
         wanted["modulation"] = wanted["modulation"][:, -self.slots :]
-        self._lane = networks.tickers[self.slots].open(wanted)
+        self._stream = networks.tickers[self.slots].open(wanted)
         self.empty = True
         """No frame is in flight."""
 
@@ -157,7 +157,7 @@ class RollingWindow:
 
     def reset(self) -> None:
         """Empty the window."""
-        self._lane.reset()
+        self._stream.reset()
         self.empty = True
 
     def push(self, shown: npt.NDArray[np.uint8], raster: npt.NDArray[np.uint8]) -> Floats:
@@ -167,6 +167,6 @@ class RollingWindow:
         """
         frame = {"shown": shown, "raster": raster}
         for _ in range(self.slots if self.empty else 1):
-            residual = self._ticks.run(self._lane, frame)
+            residual = self._ticks.run(self._stream, frame)
         self.empty = False
         return residual
