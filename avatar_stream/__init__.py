@@ -1,7 +1,82 @@
-"""A live portrait avatar server: a webcam moves somebody else's portrait, over WebRTC."""
+"""A live portrait avatar server: a webcam moves somebody else's portrait, over WebRTC.
 
+As a library::
+
+    from avatar_stream import Avatar, Clip, Recorder
+
+    clip = Clip("me.mp4")
+    with Avatar("portrait.jpg") as avatar:
+        recorder = Recorder("out.mp4", clip.rate, avatar.size, clip)
+        for picture in avatar.stream(clip.frames()):
+            recorder.write(picture)
+        recorder.close()
+
+Everything in ``__all__`` is loaded when it is first asked for.
+"""
+
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 # The face model's fit solves many small systems: threads of a linear algebra library cost far more than they bring,
 # and where cores are busy they wait for each other for tenths of a second. To be said before NumPy is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+if TYPE_CHECKING:
+    from avatar_stream.errors import AvatarError, BadClip, BadInput, BadPicture
+    from avatar_stream.face.arkit import ArkitFrame
+    from avatar_stream.face.capture import FaceCapture
+    from avatar_stream.face.tracker import FaceState
+    from avatar_stream.identity.library import sample_pictures
+    from avatar_stream.media.files import Clip, Recorder
+    from avatar_stream.portrait.avatar import Avatar
+    from avatar_stream.portrait.portrait import Portrait
+    from avatar_stream.portrait.window import Networks
+    from avatar_stream.rigs.files import MotionFile, MotionWriter
+    from avatar_stream.rigs.listener import RigListener
+    from avatar_stream.rigs.vmc import VmcSender
+
+_HOMES = {
+    "errors": ("AvatarError", "BadClip", "BadInput", "BadPicture"),
+    "face.arkit": ("ArkitFrame",),
+    "face.capture": ("FaceCapture",),
+    "face.tracker": ("FaceState",),
+    "identity.library": ("sample_pictures",),
+    "media.files": ("Clip", "Recorder"),
+    "portrait.avatar": ("Avatar",),
+    "portrait.portrait": ("Portrait",),
+    "portrait.window": ("Networks",),
+    "rigs.files": ("MotionFile", "MotionWriter"),
+    "rigs.listener": ("RigListener",),
+    "rigs.vmc": ("VmcSender",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = [
+    "ArkitFrame",
+    "Avatar",
+    "AvatarError",
+    "BadClip",
+    "BadInput",
+    "BadPicture",
+    "Clip",
+    "FaceCapture",
+    "FaceState",
+    "MotionFile",
+    "MotionWriter",
+    "Networks",
+    "Portrait",
+    "Recorder",
+    "RigListener",
+    "VmcSender",
+    "sample_pictures",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'avatar_stream' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"avatar_stream.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,13 +14,13 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.files import Clip
+from avatar_stream.portrait.ahead import ahead
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import PortraitEngine, StageTimes
 from avatar_stream.portrait.ladder import RUNGS
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS, Networks
-from avatar_stream.render import ahead
 from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.work import multiply_adds, product_ceiling
 

@@ -14,6 +14,7 @@ from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.portrait.window import Networks
 from avatar_stream.quiet import quiet_native_logs
+from avatar_stream.rigs.files import SUFFIX
 from avatar_stream.runtime.choose import RUNTIMES
 from avatar_stream.server.access import SCOPES
 from avatar_stream.settings import Settings
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
     render = commands.add_parser("render", help="move a portrait with a video, into a file")
     render.add_argument("portrait", type=Path, help="JPEG, PNG or WebP of one face")
-    render.add_argument("driving", type=Path, help="video of one face")
+    render.add_argument("driving", type=Path, help="video of one face, or motion recorded by record-motion")
     render.add_argument("-o", "--output", type=Path, required=True, help="MP4 to write")
     render.add_argument("--engine", choices=ENGINES, default="auto", help="warp shows the warp prior alone")
     render.add_argument("--size", type=_side, default=1024, help="longest side in pixels, at most (%(default)s)")
@@ -67,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     render.add_argument("--json", action="store_true", help="print a JSON report")
     render.set_defaults(run=_render)
+
+    record = commands.add_parser("record-motion", help="write a video's motion to a file that render plays")
+    record.add_argument("driving", type=Path, help="video of one face")
+    record.add_argument("-o", "--output", type=Path, required=True, help=f"{SUFFIX} file to write")
+    record.add_argument("--json", action="store_true", help="print a JSON report")
+    record.set_defaults(run=_record_motion)
 
     bench = commands.add_parser("bench", help="time every stage on this machine")
     bench.add_argument("--engine", choices=ENGINES, default="auto")
@@ -182,8 +189,7 @@ def _render(arguments: argparse.Namespace) -> None:
         raise BadInput("--gain must be from 0 to 2")
     if arguments.output.suffix.lower() != ".mp4":
         raise BadInput(f"the output is an MP4 file: name it {arguments.output.with_suffix('.mp4').name}")
-    if not arguments.output.resolve().parent.is_dir():
-        raise BadInput(f"there is no folder {arguments.output.resolve().parent}: make it first")
+    _check_folder(arguments.output)
     done = render(
         arguments.portrait,
         arguments.driving,
@@ -198,6 +204,25 @@ def _render(arguments: argparse.Namespace) -> None:
         print(json.dumps(asdict(done)))
     else:
         print(f"{done.output}: {done.frames} frames at {done.fps} frames a second on {done.engine}")
+
+
+def _record_motion(arguments: argparse.Namespace) -> None:
+    from avatar_stream.rigs.record import record_motion
+
+    if arguments.output.suffix != SUFFIX:
+        raise BadInput(f"recorded motion is a {SUFFIX} file: name it {arguments.output.with_suffix(SUFFIX).name}")
+    _check_folder(arguments.output)
+    progress = None if arguments.json or not sys.stderr.isatty() else _bar()
+    done = record_motion(arguments.driving, arguments.output, progress)
+    if arguments.json:
+        print(json.dumps(asdict(done)))
+    else:
+        print(f"{done.output}: {done.frames} frames, a face in {done.face_found:.0%} of them")
+
+
+def _check_folder(output: Path) -> None:
+    if not output.resolve().parent.is_dir():
+        raise BadInput(f"there is no folder {output.resolve().parent}: make it first")
 
 
 def _bar() -> Callable[[int, int], None]:

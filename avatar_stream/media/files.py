@@ -1,6 +1,7 @@
 """Driving clips in, avatar clips out."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,8 @@ COPIED_AUDIO = ("aac", "mp3", "opus", "ac3", "alac")  # MP4 carries these as the
 class Clip:
     """A driving clip; iterate :meth:`frames` once. Audio packets go to ``audio`` as they pass."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: str | os.PathLike[str]) -> None:
+        path = Path(source)
         try:
             self._container = av.open(str(path))
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -70,7 +72,10 @@ def upright(frame: Any) -> npt.NDArray[np.uint8]:
 class Recorder:
     """Writes H.264 MP4 frames of one size, with the driving clip's audio."""
 
-    def __init__(self, path: Path, rate: Fraction, size: tuple[int, int], clip: Clip | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], rate: Fraction | int, size: tuple[int, int], clip: Clip | None = None
+    ) -> None:
+        """``rate`` frames a second of ``size`` (width, height)."""
         try:
             self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         except (av.FFmpegError, OSError) as error:

@@ -3,19 +3,27 @@
 The live session and ``render`` both run this and nothing else, so what is measured offline is what users get.
 """
 
+import os
+import time as clock
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.animator import Animator
+from avatar_stream.face.arkit import ArkitFrame, Rest, mirrored_frame, to_arkit, to_motion
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.retarget import KEEP, Retargeter
 from avatar_stream.face.tracker import FaceState, FaceTracker
+from avatar_stream.portrait.ahead import ahead
 from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
+
+Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +44,88 @@ class Warped:
 
 
 class Avatar:
-    """``follow`` (frame to landmarks), ``pose`` (to the warp), ``paint`` (to the picture), each on one thread."""
+    """A portrait that does what a driver does.
+
+    ``avatar(frame)`` is the whole loop for one frame, :meth:`stream` for many. Underneath are ``follow`` (camera
+    frame to landmarks) or ``act`` (recorded or streamed motion to landmarks), ``pose`` (to the warp) and ``paint``
+    (to the picture), each to be called from one thread.
+    """
 
     def __init__(
-        self, portrait: Portrait, networks: Networks | None, *, gain: float = 1.0, keep: float = KEEP
+        self,
+        portrait: "Portrait | str | os.PathLike[str] | bytes | Image",
+        networks: Networks | Literal["auto"] | None = "auto",
+        *,
+        gain: float = 1.0,
+        keep: float = KEEP,
+        mirror: bool = False,
     ) -> None:
-        self.networks = networks
+        """Of a prepared portrait, or of a picture that can be one (see ``Portrait.open``).
+
+        ``networks`` are those of this machine's best engine by default; None shows the warp alone. ``gain`` (0 to 2)
+        scales expression, ``keep`` (0 to 1) says how much of the portrait's own smile or frown stays, and ``mirror``
+        moves it as a mirror would.
+        """
+        if not isinstance(portrait, Portrait):
+            portrait = Portrait.open(portrait)
+        self.networks = Networks.shared() if networks == "auto" else networks
         self.times = StageTimes()
         self.face = FaceState.SEARCHING
         self._tracker = FaceTracker()
         self._animator = Animator(Retargeter(portrait.landmarks, gain=gain, keep=keep))
-        self._engine = PortraitEngine(portrait, networks)
+        self._animator.mirror = mirror
+        self._rest = Rest()
+        self._engine = PortraitEngine(portrait, self.networks)
+
+    def __call__(self, image: Image | ArkitFrame | None, time: float | None = None) -> Image:
+        """The avatar's picture RGB ``(H, W, 3)`` for a camera frame RGB ``(h, w, 3)`` taken at ``time`` seconds.
+
+        A frame of motion does as well; None stands for nobody there. Without ``time`` the frame is from now. With
+        a window of several slots the picture is ``engine.delay`` frames older.
+        """
+        now = clock.monotonic() if time is None else time
+        return self.draw(self.follow(image, now)).picture
+
+    def stream(self, frames: Iterable[tuple[float, Image | ArkitFrame | None]]) -> Iterator[Image]:
+        """A picture for each of ``frames``, (seconds, camera frame) one after the other.
+
+        Following, drawing and what the caller does with the pictures run beside each other on three threads, so
+        ``frames`` is read a little ahead.
+        """
+        skip = self.engine.delay
+
+        def followed() -> Iterator[Warped]:
+            for at, image in frames:
+                yield self.pose(self.follow(image, at))
+
+        def drawn() -> Iterator[Image]:
+            # The first ``delay`` pictures repeat the first frame; the last ones are fetched at the end.
+            for number, warped in enumerate(ahead(followed())):
+                picture = self.paint(warped).picture
+                if number >= skip:
+                    yield picture
+            yield from (frame.picture for frame in self.engine.flush())
+
+        yield from ahead(drawn())
+
+    def __enter__(self) -> "Avatar":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @property
     def engine(self) -> PortraitEngine:
         """The engine of the portrait shown now."""
         return self._engine
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its pictures."""
+        height, width = self._engine.portrait.picture.shape[:2]
+        return width, height
 
     @property
     def keep(self) -> float:
@@ -63,11 +137,18 @@ class Avatar:
         """What the driver is like at rest is known."""
         return self._animator.driver.calibrated
 
-    def follow(self, image: npt.NDArray[np.uint8] | None, time: float, tag: Any = None) -> Moved:
+    @property
+    def motion(self) -> ArkitFrame:
+        """What the driver did last, in ARKit's terms."""
+        return to_arkit(self._animator.motion)
+
+    def follow(self, image: Image | ArkitFrame | None, time: float, tag: Any = None) -> Moved:
         """Track an RGB frame taken at ``time`` seconds and say where it moves the portrait's landmarks.
 
-        ``image`` None stands for a camera that sends nothing: nobody is there.
+        ``image`` may be motion from elsewhere; None stands for a camera that sends nothing: nobody is there.
         """
+        if isinstance(image, ArkitFrame):
+            return self._act(image, time, tag)
         landmarks = None
         if image is None:
             self.face = FaceState.LOST
@@ -75,6 +156,12 @@ class Avatar:
             found = self.times.measure("track", self._tracker.update, image, time)
             self.face, landmarks = found.state, found.landmarks
         target = self.times.measure("retarget", self._animator, landmarks, time)
+        return Moved(self._engine, target, tag)
+
+    def _act(self, frame: ArkitFrame, time: float, tag: Any) -> Moved:
+        self.face = FaceState.FOUND
+        rested = self._rest(mirrored_frame(frame) if self._animator.mirror else frame)
+        target = self.times.measure("retarget", self._animator.move, to_motion(rested), time)
         return Moved(self._engine, target, tag)
 
     def pose(self, moved: Moved) -> Warped:
@@ -97,6 +184,7 @@ class Avatar:
     def recalibrate(self) -> None:
         """Learn anew, from the next frames, what the driver is like at rest."""
         self._animator.recalibrate()
+        self._rest.recalibrate()
 
     def set_gain(self, gain: float) -> None:
         """Scale expression; 1 is as driven."""
@@ -110,7 +198,7 @@ class Avatar:
         """Move like a mirror image of the driver. Rest is learnt again, on the new side."""
         if mirror != self._animator.mirror:
             self._animator.mirror = mirror
-            self._animator.recalibrate()
+            self.recalibrate()
 
     def close(self) -> None:
         """Free the tracker."""

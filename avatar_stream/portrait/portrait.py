@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,22 @@ class Portrait:
         """The moved region of the picture."""
         left, top, width, height = self.box
         return self.picture[top : top + height, left : left + width]
+
+    @staticmethod
+    def open(
+        source: "str | os.PathLike[str] | bytes | Image", size: int = 512, *, square: bool = False
+    ) -> "Portrait":
+        """Of a picture: a file, its bytes (JPEG, PNG or WebP), or RGB pixels ``(h, w, 3)``.
+
+        At most ``size`` pixels on its longer side, or with ``square`` exactly ``size`` x ``size``, cut around the
+        head. Raises :class:`~avatar_stream.errors.BadPicture` with the reason where it cannot be used.
+        """
+        if isinstance(source, np.ndarray):
+            return prepare(source, size, square=square)
+        if isinstance(source, bytes):
+            return prepare(read_picture(source), size, square=square)
+        path = Path(source)
+        return prepare(read_picture(path), size, name=path.name, square=square)
 
 
 def read_picture(source: Path | bytes) -> Image:

@@ -4,6 +4,7 @@ The denoising itself is the exported tick network; this class owns the state it 
 tick went in N - 1 ticks earlier.
 """
 
+import functools
 import logging
 import threading
 from collections.abc import Sequence
@@ -55,6 +56,12 @@ class Networks:
         reference, ticker = load(**self._how, slots=slots[0])
         self._set(reference, {slots[0]: ticker})
         self.add(*slots[1:])
+
+    @staticmethod
+    @functools.cache
+    def shared() -> "Networks":
+        """The networks on the best engine that this machine has, loaded on first use and only once."""
+        return Networks()
 
     @classmethod
     def of(cls, reference: Network, tickers: dict[int, Ticker]) -> "Networks":
