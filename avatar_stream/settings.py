@@ -77,6 +77,7 @@ class Settings:
     max_fragment: int = setting(16 * 1024, "bytes of a trickle fragment", 256, 1 << 20, "limits")
     max_message: int = setting(4096, "characters of a control message", 128, 1 << 20, "limits")
     message_rate: int = setting(30, "control messages a second", 1, 1000, "limits")
+    motion_rate: int = setting(120, "frames of motion a second, sent in place of a camera", 1, 1000, "limits")
     max_upload: int = setting(24 * 1024 * 1024, "bytes of a portrait", 1024, 1 << 30, "limits")
     uploads: int = setting(32, "portraits kept; the oldest goes first", 1, 10_000, "limits")
     uploads_at_once: int = setting(2, "portraits being taken in at the same time", 1, 100, "limits")

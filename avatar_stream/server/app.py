@@ -11,6 +11,7 @@
 ``PATCH``, ``DELETE``         on the Location each of these three answers with: trickle, and leave
 ``POST /links/{key}``         a link for viewers of one's own session
 ``WS /control/{key}``         see :mod:`avatar_stream.server.control`
+``WS /motion/{session}``      the driver's motion in ARKit's terms (see :class:`.channel.MotionFeed`)
 ``GET /healthz /readyz``      the process answers; it takes new sessions
 ``GET /metrics``              for Prometheus (see :mod:`avatar_stream.server.metrics`)
 ============================  =================================================================================
@@ -33,7 +34,7 @@ from starlette.staticfiles import StaticFiles
 from avatar_stream.errors import AvatarError, ServerFull, TooMany, Unauthorized, WrongType
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access
-from avatar_stream.server.channel import Control
+from avatar_stream.server.channel import Control, MotionFeed
 from avatar_stream.server.gate import SOON, Gate
 from avatar_stream.server.handlers import Server, page_folder
 from avatar_stream.server.watch import watch
@@ -46,6 +47,7 @@ def create_app(
     """The ASGI application; ``app.state.server`` is its :class:`Server`."""
     server = Server(settings, networks, access, turn_secret)
     control = Control(server.sessions, server.access, settings)
+    motion = MotionFeed(server.sessions, server.access, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -74,6 +76,7 @@ def create_app(
     routes += [
         Route("/links/{key}", server.link, methods=["POST"]),
         WebSocketRoute("/control/{key}", control.serve),
+        WebSocketRoute("/motion/{id}", motion.serve),
         Route("/healthz", server.health, methods=["GET"]),
         Route("/readyz", server.ready, methods=["GET"]),
         Route("/metrics", server.measurements, methods=["GET"]),

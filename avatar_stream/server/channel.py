@@ -1,4 +1,4 @@
-"""The WebSocket at ``/control/{key}``."""
+"""The WebSockets: ``/control/{key}`` of who opened a session, ``/motion/{session}`` of other rigs."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,8 @@ from typing import Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from avatar_stream.errors import AvatarError, NotFound
-from avatar_stream.server.access import Access, require_owner
-from avatar_stream.server.control import parse_command, parse_token
+from avatar_stream.server.access import Access, require, require_owner
+from avatar_stream.server.control import Command, Move, parse_command, parse_token
 from avatar_stream.server.peer import Peer
 from avatar_stream.server.session import Session
 from avatar_stream.server.sessions import Sessions
@@ -19,6 +19,20 @@ from avatar_stream.settings import Settings
 
 FIRST_MESSAGE: Final = 5.0  # seconds for the token
 STATUS_PERIOD: Final = 0.5  # seconds
+
+
+class Bucket:
+    """One second's messages, refilled as time goes by."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = self._left = float(rate)
+        self._at: float | None = None
+
+    def take(self, now: float) -> bool:
+        """One message more at ``now`` seconds; False if that is too many."""
+        since = 0.0 if self._at is None else now - self._at
+        self._left, self._at = min(self._rate, self._left + since * self._rate) - 1, now
+        return self._left >= 0
 
 
 class Control:
@@ -61,20 +75,28 @@ class Control:
         require_owner(caller, peer.owner)
 
     async def _handle(self, socket: WebSocket, session: Session) -> None:
-        left, at = float(self._settings.message_rate), time.monotonic()
+        messages, frames = Bucket(self._settings.message_rate), Bucket(self._settings.motion_rate)
         while True:
             text = await socket.receive_text()
-            # A bucket of one second's messages that refills as time goes by.
-            now = time.monotonic()
-            left, at = min(self._settings.message_rate, left + (now - at) * self._settings.message_rate) - 1, now
-            if left < 0:
+            command: Command | None = None
+            reason = ""
+            try:
+                command = parse_command(text, self._settings.max_message)
+            except AvatarError as error:
+                reason = str(error)
+            moved = isinstance(command, Move)
+            if not (frames if moved else messages).take(time.monotonic()):
                 await _close(socket, 1008, "too many messages")
                 return
-            try:
-                await session.handle(parse_command(text, self._settings.max_message))
+            if command is not None:
+                try:
+                    await session.handle(command)
+                except AvatarError as error:
+                    reason = str(error)
+            if reason:
+                await socket.send_text(json.dumps({"type": "error", "message": reason}))
+            elif not moved:
                 await socket.send_text(json.dumps({"type": "done"}))
-            except AvatarError as error:
-                await socket.send_text(json.dumps({"type": "error", "message": str(error)}))
 
     async def _send_status(self, socket: WebSocket, session: Session) -> None:
         told = False
@@ -87,6 +109,66 @@ class Control:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(session.publisher.ended.wait(), STATUS_PERIOD)
         await _close(socket, 4410, session.publisher.reason or "the session has ended")
+
+
+class MotionFeed:
+    """The WebSocket at ``/motion/{session}``: what the driver does, frame by frame, for other rigs.
+
+    Each message is ``{"time": seconds, "blendShapes": {...}, "head": {...}}`` (see ``ArkitFrame``). On a server with
+    tokens the first message is the token, as on the control channel; it takes the scope ``view``.
+    """
+
+    def __init__(self, sessions: Sessions, access: Access, settings: Settings) -> None:
+        self._sessions, self._access, self._settings = sessions, access, settings
+
+    async def serve(self, socket: WebSocket) -> None:
+        """One listener."""
+        await socket.accept()
+        id = socket.path_params["id"]
+        try:
+            await self._authorize(socket, id)
+            session = self._sessions.find(id)
+        except NotFound:
+            await _close(socket, 4404, "no such session")
+            return
+        except (AvatarError, TimeoutError, WebSocketDisconnect, KeyError, RuntimeError):
+            await _close(socket, 4401, "send your token first")
+            return
+        if session.listeners >= self._settings.viewers:
+            await _close(socket, 4429, "enough listen to this session already")
+            return
+        session.listeners += 1
+        leaving = asyncio.create_task(_until_gone(socket))
+        try:
+            await self._send(socket, session, leaving)
+        except (WebSocketDisconnect, RuntimeError):
+            pass
+        finally:
+            session.listeners -= 1
+            leaving.cancel()
+        await _close(socket, 4410, session.publisher.reason or "the session has ended")
+
+    async def _authorize(self, socket: WebSocket, id: str) -> None:
+        if self._access.open:
+            return
+        text = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE)
+        caller = self._access.who(f"Bearer {parse_token(text, self._settings.max_message)}", time.time())
+        require(caller, "view", id)
+
+    async def _send(self, socket: WebSocket, session: Session, leaving: "asyncio.Task[None]") -> None:
+        sent = -1.0
+        while not (session.publisher.ended.is_set() or leaving.done()):
+            await asyncio.sleep(1 / self._settings.fps)
+            avatar, at = session.worker.avatar, session.worker.seen_at
+            if avatar is not None and at != sent:
+                sent = at
+                await socket.send_text(json.dumps(avatar.motion.to_json(at - session.began)))
+
+
+async def _until_gone(socket: WebSocket) -> None:
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError, KeyError):
+        while True:
+            await socket.receive_text()
 
 
 async def _close(socket: WebSocket, code: int, reason: str) -> None:

@@ -2,7 +2,8 @@
 
 A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neutral"}``,
 ``{"type": "gain", "value": 0..2}``, ``{"type": "keep", "value": 0..1}`` (of the portrait's own expression),
-``{"type": "mirror", "value": true}``. The server answers ``{"type": "done"}`` or
+``{"type": "mirror", "value": true}``, and in place of camera frames ``{"type": "motion", "blendShapes": ...,
+"head": ...}`` (see ``ArkitFrame``). The server answers ``{"type": "done"}`` (not to motion) or
 ``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second, and ``{"type":
 "reconnect"}`` once it is about to stop.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avatar_stream.errors import BadInput
+from avatar_stream.face.arkit import ArkitFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,14 @@ class SetMirror:
     value: bool
 
 
-Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Do as this frame of motion says."""
+
+    frame: ArkitFrame
+
+
+Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | Move
 
 
 def parse_command(text: str, longest: int) -> Command:
@@ -69,8 +78,10 @@ def parse_command(text: str, longest: int) -> Command:
             if not isinstance(value, bool):
                 raise BadInput('mirror needs a "value" of true or false')
             return SetMirror(value)
+        case "motion":
+            return Move(ArkitFrame.from_json(message))
         case _:
-            raise BadInput("unknown control message: use portrait, neutral, gain, keep or mirror")
+            raise BadInput("unknown control message: use portrait, neutral, gain, keep, mirror or motion")
 
 
 def parse_token(text: str, longest: int) -> str:

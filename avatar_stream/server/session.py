@@ -10,16 +10,16 @@ from typing import Any, Final
 
 from avatar_stream.errors import NotFound
 from avatar_stream.identity.library import Library
+from avatar_stream.live import RECENT, LiveLoop, video_frame
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import Ladder
 from avatar_stream.portrait.window import Networks
-from avatar_stream.server.control import ChoosePortrait, Command, SetGain, SetKeep, SetMirror, SetNeutral
+from avatar_stream.server.control import ChoosePortrait, Command, Move, SetGain, SetKeep, SetMirror, SetNeutral
 from avatar_stream.server.heap import trim
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.peer import Peer
-from avatar_stream.server.worker import RECENT, Worker, video_frame
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class Session:
         self.id = id
         self.publisher = publisher
         self.viewers: dict[str, Peer] = {}
+        self.listeners = 0  # who is sent its motion
         self.settings = settings
         self.portrait = portrait
         self.began = time.monotonic()
@@ -53,7 +54,9 @@ class Session:
         self.last_control = 0.0  # when the last control channel closed; 0: there was none, or one is open
         self.log = logging.LoggerAdapter(log, {"session": id})
         self._ladder = Ladder(1 / settings.fps) if networks else None
-        self.worker = Worker(settings, self._ladder, metrics, self.log, id)
+        self.worker = LiveLoop(
+            settings.fps, self._ladder, listener=metrics, log=self.log, name=id, marks=settings.frame_marks
+        )
         self.broadcast = Broadcast(lambda: self.worker.newest, settings.fps)
         self._networks = networks
         self._library = library
@@ -119,6 +122,8 @@ class Session:
     async def handle(self, command: Command) -> None:
         """Carry out a control command; raises ``UnknownPortrait``, ``BadPicture``."""
         match command:
+            case Move(frame=frame):
+                self.worker.see(frame)
             case ChoosePortrait(id=key):
                 portrait = await self._in_background(self._library.get, key)
                 engine = await self._in_background(PortraitEngine, portrait, self._networks)

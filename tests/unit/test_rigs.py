@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadClip, BadInput
 from avatar_stream.face import geometry
-from avatar_stream.face.arkit import NAMES, ArkitFrame, Rest, mirrored_frame, to_arkit, to_motion
+from avatar_stream.face.arkit import NAMES, ArkitFrame, Quaternion, Rest, mirrored_frame, to_arkit, to_motion
 from avatar_stream.face.motion import Driver
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.rigs.files import MotionFile, MotionWriter
@@ -43,11 +43,16 @@ FACEMOTION3D = (
 )
 
 
+def turned(*vector: float) -> Quaternion:
+    x, y, z, w = (float(v) for v in Rotation.from_rotvec(vector).as_quat())
+    return x, y, z, w
+
+
 def driven(**expression: float) -> tuple[Driver, ArkitFrame]:
     driver = Driver()
     for _ in range(30):
         driver(face())
-    return driver, to_arkit(driver(face(**expression)))
+    return driver, to_arkit(driver(face(expression=expression)))
 
 
 def test_the_52_names_are_arkits() -> None:
@@ -76,11 +81,16 @@ def test_a_turned_head_turns_the_same_way_there_and_back() -> None:
 
 def test_a_face_moved_by_its_frame_looks_as_by_its_landmarks() -> None:
     portrait = Retargeter(face(60))
-    for expression in ({"jawOpen": 0.5}, {"jawOpen": 0.4, "mouthFunnel": 0.6}, {"mouthSmile": 0.7}):
+    expressions: list[dict[str, float]] = [
+        {"jawOpen": 0.5},
+        {"jawOpen": 0.4, "mouthFunnel": 0.6},
+        {"mouthSmile": 0.7},
+    ]
+    for expression in expressions:
         driver = Driver()
         for _ in range(30):
             driver(face())
-        motion = driver(face(**expression))
+        motion = driver(face(expression=expression))
         exact, coarse = portrait(motion), portrait(to_motion(to_arkit(motion)))
         assert geometry.mouth_opening(coarse) == pytest.approx(geometry.mouth_opening(exact), abs=0.04)
         assert np.abs(coarse - exact)[:468].mean() < 1  # of 60 pixels between the eyes
@@ -109,7 +119,7 @@ def test_a_mirror_twice_is_none() -> None:
 
 def test_rest_is_the_first_frames_pose() -> None:
     rest = Rest()
-    tilted = ArkitFrame({}, tuple(Rotation.from_rotvec([0.3, 0, 0]).as_quat()), (0, 0.1, -0.5))
+    tilted = ArkitFrame({}, turned(0.3, 0, 0), (0, 0.1, -0.5))
     assert rest(tilted).rotation == pytest.approx((0, 0, 0, 1), abs=1e-6)
     assert rest(ArkitFrame({}, tilted.rotation, (0.05, 0.1, -0.5))).position == pytest.approx((0.05, 0, 0), abs=1e-6)
 
@@ -147,7 +157,8 @@ def test_a_recording_plays_as_it_was(tmp_path: Path) -> None:
     writer.write(None, 1 / 30)
     writer.close()
     played = MotionFile(tmp_path / "m.jsonl")
-    assert (played.rate, played.expected) == (30, 2)
+    assert float(played.rate) == 30
+    assert played.expected == 2
     (first, shown), (second, nobody) = played.frames()
     assert (first, second, nobody) == (0.0, 0.033, None)
     assert shown is not None
@@ -174,7 +185,7 @@ def test_a_file_that_is_no_recording_is_said_in_one_line(tmp_path: Path, text: s
 
 
 def test_vmc_arrives_as_it_was_sent() -> None:
-    turn = tuple(float(x) for x in Rotation.from_rotvec([0.1, -0.3, 0.05]).as_quat())
+    turn = turned(0.1, -0.3, 0.05)
     frame = ArkitFrame({"jawOpen": 0.4, "mouthSmileLeft": 0.25, "eyeLookOutRight": 0.5}, turn)
     packets = encode(frame, 1.0)
     assert max(len(packet) for packet in packets) < 1400
@@ -203,7 +214,7 @@ def test_what_is_sent_is_what_the_protocol_asks_for() -> None:
 def test_a_head_that_turns_to_its_left_does_so_in_unitys_axes() -> None:
     # ARKit: z (ahead) to x (the viewer's right, the person's left). Unity's x is the person's right: the angle about
     # y, which takes z to x there too, is negative.
-    packets = encode(ArkitFrame({}, tuple(Rotation.from_rotvec([0, 0.4, 0]).as_quat())), 0.0)
+    packets = encode(ArkitFrame({}, turned(0, 0.4, 0)), 0.0)
     messages = [timed.message for packet in packets for timed in OscPacket(packet).messages]
     (head,) = [m.params for m in messages if m.address == "/VMC/Ext/Bone/Pos" and m.params[0] == "Head"]
     assert head[5] < 0

@@ -1,4 +1,7 @@
-"""The two threads that turn camera frames into avatar pictures: one follows the face, one draws."""
+"""The live loop: two threads that turn camera frames into avatar pictures, one follows the face, one draws.
+
+Each takes the newest there is and drops the rest. A server's sessions and the camera command both run it.
+"""
 
 import contextlib
 import logging
@@ -9,19 +12,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import av
 import numpy as np
 import numpy.typing as npt
 
+from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.media.files import upright
 from avatar_stream.media.mailbox import Closed, Mailbox
 from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.portrait.avatar import Avatar, Moved
 from avatar_stream.portrait.ladder import RUNGS, Ladder
-from avatar_stream.server.metrics import Metrics
-from avatar_stream.settings import Settings
+
+log = logging.getLogger(__name__)
 
 CAMERA_SIDE: Final = 640  # larger camera pictures are scaled down before tracking
 CAMERA_SILENT: Final = 0.5  # seconds without a frame after which nobody is taken to be there
@@ -38,16 +42,50 @@ class Tag:
     mark: int | None
 
 
-class Worker:
-    """Frames in by :meth:`see`, pictures out as ``newest``. Its threads run from :meth:`start` to :meth:`stop`."""
+class Listener(Protocol):
+    """Is told what the loop does, from any of its threads."""
+
+    def came(self, dropped: int) -> None:
+        """A camera frame came, and so many gave way to it."""
+
+    def waited(self, stage: str, seconds: float) -> None:
+        """A frame waited so long before a stage."""
+
+    def drew(self, seconds: float) -> None:
+        """A picture is finished so long after its camera frame."""
+
+    def failed(self, stage: str) -> None:
+        """A frame failed in a stage."""
+
+
+class Nobody:
+    """A listener that does not care."""
+
+    def came(self, dropped: int) -> None: ...
+
+    def waited(self, stage: str, seconds: float) -> None: ...
+
+    def drew(self, seconds: float) -> None: ...
+
+    def failed(self, stage: str) -> None: ...
+
+
+class LiveLoop:
+    """Frames in by :meth:`see`, pictures out as ``newest``. Its threads run from :meth:`start` to :meth:`stop`.
+
+    ``fps`` is how often it looks for a camera that fell silent; with ``marks`` the numbers that a test drew into its
+    camera pictures are drawn into the avatar's.
+    """
 
     def __init__(
         self,
-        settings: Settings,
+        fps: float,
         ladder: Ladder | None,
-        metrics: Metrics,
-        log: "logging.LoggerAdapter[Any]",
-        name: str,
+        *,
+        listener: Listener | None = None,
+        log: "logging.Logger | logging.LoggerAdapter[Any]" = log,
+        name: str = "",
+        marks: bool = False,
     ) -> None:
         self.avatar: Avatar | None = None
         self.newest: av.VideoFrame | None = None
@@ -60,8 +98,9 @@ class Worker:
         self.progress = time.monotonic()
         """When a picture was last finished."""
         self.threads: list[threading.Thread] = []
-        self._settings, self._ladder, self._metrics, self._log, self._name = settings, ladder, metrics, log, name
-        self._camera: Mailbox[tuple[av.VideoFrame, float]] = Mailbox()
+        self._fps, self._ladder, self._log, self._name, self._marks = fps, ladder, log, name, marks
+        self._listener = listener or Nobody()
+        self._camera: Mailbox[tuple[av.VideoFrame | ArkitFrame, float]] = Mailbox()
         self._moved: Mailbox[Moved] = Mailbox()
         self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
         self._stopped = threading.Event()
@@ -72,12 +111,12 @@ class Worker:
         """Camera frames that gave way to newer ones."""
         return self._camera.dropped
 
-    def see(self, frame: av.VideoFrame) -> None:
-        """Take in a camera frame."""
+    def see(self, frame: av.VideoFrame | ArkitFrame) -> None:
+        """Take in a camera frame, or motion in its place."""
         self.seen_at = time.monotonic()
         before = self._camera.dropped
         self._camera.put((frame, self.seen_at))
-        self._metrics.came(self._camera.dropped - before)
+        self._listener.came(self._camera.dropped - before)
 
     def start(self, avatar: Avatar) -> None:
         """Follow and draw with ``avatar``."""
@@ -111,15 +150,16 @@ class Worker:
         return statistics.median(delays) if delays else None
 
     def _follow(self, avatar: Avatar) -> None:
-        period, silent = 1 / self._settings.fps, CAMERA_SILENT
+        period, silent = 1 / self._fps, CAMERA_SILENT
         while True:
-            image, mark, arrived = None, None, time.monotonic()
+            image: npt.NDArray[np.uint8] | ArkitFrame | None = None
+            mark, arrived = None, time.monotonic()
             try:
                 frame, arrived = self._camera.take(silent)
-                self._metrics.waited("camera", time.monotonic() - arrived)
+                self._listener.waited("camera", time.monotonic() - arrived)
                 silent = CAMERA_SILENT
-                image = _camera_image(frame)
-                if self._settings.frame_marks:
+                image = frame if isinstance(frame, ArkitFrame) else _camera_image(frame)
+                if self._marks and not isinstance(image, ArkitFrame):
                     mark = self.newest_mark = read_mark(image)
             except TimeoutError:
                 silent = period
@@ -140,11 +180,11 @@ class Worker:
             except Exception:
                 # The avatar goes on: the warp needs no network.
                 self._complain("the engine failed: the warp goes on")
-                self._metrics.failed("draw")
+                self._listener.failed("draw")
                 moved.engine.rung = RUNGS[-1]
                 finished = avatar.draw(moved)
             picture = finished.picture
-            if self._settings.frame_marks and finished.tag.mark is not None:
+            if self._marks and finished.tag.mark is not None:
                 picture = picture.copy()
                 draw_mark(picture, finished.tag.mark)
             self.newest = video_frame(picture)
@@ -152,7 +192,7 @@ class Worker:
             if self._ladder and self._ladder.observe(now - began, now):
                 self._log.info("drawing at rung %s", self._ladder.rung.name)
             self._drawn.append((now, now - finished.tag.arrived))
-            self._metrics.drew(now - finished.tag.arrived)
+            self._listener.drew(now - finished.tag.arrived)
 
     def _start(self, work: Callable[[Avatar], None], name: str, avatar: Avatar) -> None:
         def run() -> None:
@@ -164,7 +204,7 @@ class Worker:
                 except Exception:
                     # One bad frame must not end a call.
                     self._complain(f"a frame failed in {name}")
-                    self._metrics.failed(name)
+                    self._listener.failed(name)
 
         thread = threading.Thread(target=run, name=f"{name}-{self._name[:6]}", daemon=True)
         self.threads.append(thread)

@@ -1,0 +1,286 @@
+"""A client of a server: camera frames up, the avatar's pictures down, from Python.
+
+::
+
+    async with connect("http://localhost:8080", portrait="noor") as session:
+        session.send(frame)                     # RGB uint8 (h, w, 3)
+        picture = await session.picture()       # RGB uint8 (H, W, 3), the next one
+        await session.control(keep=0.5)
+
+Signalling is ``POST /session`` and the WebSocket ``/control/{key}`` (see ``docs/protocol.md``).
+"""
+
+import asyncio
+import contextlib
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import AsyncIterator
+from fractions import Fraction
+from typing import Any, Final
+
+import av
+import numpy as np
+import numpy.typing as npt
+from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
+from aiortc.mediastreams import MediaStreamError
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import ConnectionClosed
+
+from avatar_stream.errors import AvatarError, BadInput
+from avatar_stream.face.arkit import ArkitFrame
+
+Image = npt.NDArray[np.uint8]
+CLOCK: Final = 90_000  # ticks a second of video in RTP
+PATIENCE: Final = 10.0  # seconds for an answer
+COMMANDS: Final = {"portrait": "id", "gain": "value", "keep": "value", "mirror": "value"}
+
+
+class Unreachable(AvatarError):
+    """No server answers at this address, or the connection to it broke."""
+
+
+class ClientSession:
+    """One avatar on a server; made by :func:`connect`."""
+
+    def __init__(self, url: str, token: str, ice_servers: list[RTCIceServer]) -> None:
+        self.url = url
+        self.status: dict[str, Any] = {}
+        """What the server last said of the session, twice a second: ``fps``, ``face``, ``session`` and so on."""
+        self._token = token
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=ice_servers))
+        self._camera = _Camera()
+        self._track: Any = None
+        self._control: ClientConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._answers: asyncio.Queue[str] = asyncio.Queue()
+        self._commanding = asyncio.Lock()
+        self._location = ""
+        self._pc.on("track", self._on_track)
+
+    @property
+    def id(self) -> str:
+        """The session's public name, as viewers use it."""
+        return str(self.status.get("session", ""))
+
+    def send(self, frame: Image) -> None:
+        """Send an RGB camera frame ``(h, w, 3)`` now; one that was not sent yet gives way to it."""
+        self._camera.put(frame)
+
+    async def move(self, frame: ArkitFrame) -> None:
+        """Send motion in place of a camera frame: numbers, no picture."""
+        if self._control is None:
+            raise Unreachable("the session is closed")
+        try:
+            await self._control.send(json.dumps({"type": "motion"} | frame.to_json(0.0)))
+        except ConnectionClosed:
+            raise Unreachable(f"{self.url} does not answer") from None
+
+    async def picture(self) -> Image:
+        """The avatar's next picture RGB ``(H, W, 3)``; raises :class:`Unreachable` when there will be none."""
+        if self._track is None:
+            raise Unreachable("the session is closed")
+        try:
+            frame = await asyncio.wait_for(self._track.recv(), PATIENCE)
+        except (MediaStreamError, TimeoutError):
+            raise Unreachable(f"{self.url} sends no more pictures") from None
+        return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+    async def pictures(self) -> AsyncIterator[Image]:
+        """The avatar's pictures until the session ends."""
+        with contextlib.suppress(Unreachable):
+            while True:
+                yield await self.picture()
+
+    async def control(self, **changes: Any) -> None:
+        """Change the session: ``portrait`` (an id), ``gain`` (0 to 2), ``keep`` (0 to 1), ``mirror``.
+
+        Raises :class:`~avatar_stream.errors.BadInput` with the server's reason where it refuses.
+        """
+        for name, value in changes.items():
+            if name not in COMMANDS:
+                raise BadInput(f"there is no setting {name}: use {', '.join(COMMANDS)}")
+            await self._command({"type": name, COMMANDS[name]: value})
+
+    async def recalibrate(self) -> None:
+        """Take the driver's face as it is now for neutral."""
+        await self._command({"type": "neutral"})
+
+    async def close(self) -> None:
+        """Leave."""
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._control is not None:
+            await self._control.close()
+        self._camera.stop()
+        if self._location:
+            with contextlib.suppress(AvatarError):
+                await self._request("DELETE", self._location)
+        await self._pc.close()
+        self._track = None
+
+    # Opening
+
+    async def open(self, portrait: str) -> None:
+        """Connect; raises :class:`~avatar_stream.errors.AvatarError` with the server's reason."""
+        self._pc.addTransceiver(self._camera, direction="sendrecv")
+        await self._pc.setLocalDescription(await self._pc.createOffer())
+        query = "?" + urllib.parse.urlencode({"portrait": portrait}) if portrait else ""
+        offer = self._pc.localDescription.sdp.encode()
+        headers, answer = await self._request("POST", f"/session{query}", offer, "application/sdp")
+        self._location = headers["location"]
+        await self._pc.setRemoteDescription(RTCSessionDescription(answer.decode(), "answer"))
+        await self._open_control()
+
+    async def _open_control(self) -> None:
+        address = "ws" + self.url.removeprefix("http") + "/control/" + self._location.rsplit("/", 1)[-1]
+        try:
+            self._control = await asyncio.wait_for(connect_websocket(address), PATIENCE)
+            if self._token:
+                await self._control.send(json.dumps({"type": "token", "value": self._token}))
+        except (OSError, TimeoutError, ConnectionClosed) as error:
+            raise Unreachable(f"the control channel of {self.url} does not open: {error}") from None
+        self._reader = asyncio.create_task(self._read(self._control))
+
+    async def _read(self, control: ClientConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for text in control:
+                message = json.loads(text)
+                if message.get("type") == "status":
+                    self.status = message
+                elif message.get("type") in ("done", "error"):
+                    self._answers.put_nowait(str(message.get("message", "")))
+        self._answers.put_nowait("the session has ended")
+
+    async def _command(self, message: dict[str, Any]) -> None:
+        if self._control is None:
+            raise Unreachable("the session is closed")
+        async with self._commanding:
+            try:
+                await self._control.send(json.dumps(message))
+                reason = await asyncio.wait_for(self._answers.get(), PATIENCE)
+            except (ConnectionClosed, TimeoutError):
+                raise Unreachable(f"{self.url} does not answer") from None
+        if reason:
+            raise BadInput(reason)
+
+    async def _request(
+        self, method: str, path: str, body: bytes | None = None, kind: str = ""
+    ) -> tuple[dict[str, str], bytes]:
+        headers = {"Content-Type": kind} if kind else {}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        request = urllib.request.Request(self.url + path, body, headers, method=method)
+        return await asyncio.to_thread(_answer, request)
+
+    def _on_track(self, track: Any) -> None:
+        if track.kind == "video":
+            self._track = track
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    url: str, *, portrait: str = "", token: str = "", ice_servers: list[RTCIceServer] | None = None
+) -> AsyncIterator[ClientSession]:
+    """A session on the server at ``url`` (``http://`` or ``https://``), left at the end of the block.
+
+    ``portrait`` is an id of :func:`portraits` or :func:`upload`. Raises
+    :class:`~avatar_stream.errors.AvatarError` with the server's own reason where it refuses.
+    """
+    session = ClientSession(_checked(url), token, ice_servers or [])
+    try:
+        await session.open(portrait)
+        yield session
+    finally:
+        await session.close()
+
+
+async def listen(url: str, session: str, *, token: str = "") -> AsyncIterator[tuple[float, ArkitFrame]]:
+    """(seconds, frame) of what the driver of a ``session`` does, by its public name, until it ends."""
+    address = "ws" + _checked(url).removeprefix("http") + "/motion/" + urllib.parse.quote(session, safe="")
+    try:
+        async with connect_websocket(address) as socket:
+            if token:
+                await socket.send(json.dumps({"type": "token", "value": token}))
+            async for text in socket:
+                message = json.loads(text)
+                yield float(message["time"]), ArkitFrame.from_json(message)
+    except ConnectionClosed as error:
+        if error.rcvd is not None and error.rcvd.code != 4410:
+            raise BadInput(error.rcvd.reason or f"{url} sends no motion") from None
+    except OSError as error:
+        raise Unreachable(f"no avatar server answers at {url}: {error}") from None
+
+
+async def portraits(url: str, *, token: str = "") -> list[dict[str, Any]]:
+    """The portraits that the server offers, each with ``id`` and ``name``."""
+    request = urllib.request.Request(_checked(url) + "/identities", headers=_bearer(token))
+    _, body = await asyncio.to_thread(_answer, request)
+    return list(json.loads(body)["identities"])
+
+
+async def upload(url: str, picture: bytes, *, token: str = "") -> str:
+    """Send a picture (JPEG, PNG or WebP) to be a portrait for this visit; returns its id."""
+    headers = {"Content-Type": "application/octet-stream"} | _bearer(token)
+    request = urllib.request.Request(_checked(url) + "/identities", picture, headers, method="POST")
+    _, body = await asyncio.to_thread(_answer, request)
+    return str(json.loads(body)["id"])
+
+
+class _Camera(VideoStreamTrack):
+    """Frames of the caller's, at the caller's pace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frame: Image | None = None
+        self._came = asyncio.Event()
+        self._began: float | None = None
+
+    def put(self, frame: Image) -> None:
+        """Leave a frame to be sent."""
+        self._frame = frame
+        self._came.set()
+
+    async def recv(self) -> av.VideoFrame:
+        """The next frame, once there is one."""
+        await self._came.wait()
+        if self.readyState != "live" or self._frame is None:
+            raise MediaStreamError
+        self._came.clear()
+        now = asyncio.get_running_loop().time()
+        self._began = now if self._began is None else self._began
+        frame = av.VideoFrame.from_ndarray(self._frame, format="rgb24")
+        frame.pts, frame.time_base = round((now - self._began) * CLOCK), Fraction(1, CLOCK)
+        return frame
+
+    def stop(self) -> None:
+        """End the track, and whoever waits for its next frame."""
+        super().stop()
+        self._came.set()
+
+
+def _checked(url: str) -> str:
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise BadInput(f"{url} is no server's address: it begins with http:// or https://")
+    return url.rstrip("/")
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _answer(request: urllib.request.Request) -> tuple[dict[str, str], bytes]:
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            return {name.lower(): value for name, value in response.headers.items()}, response.read()
+    except urllib.error.HTTPError as error:
+        text = error.read()
+        try:
+            reason = str(json.loads(text)["error"])
+        except (ValueError, KeyError, TypeError):
+            reason = f"the server answered {error.code}"
+        raise (BadInput if error.code < 500 else Unreachable)(reason) from None
+    except (OSError, ValueError) as error:
+        raise Unreachable(f"no avatar server answers at {request.full_url}: {error}") from None

@@ -1,0 +1,116 @@
+"""The Python client against a real server: pictures, control, motion in and out."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+import websockets
+
+from avatar_stream.client import Unreachable, connect, listen, portraits, upload
+from avatar_stream.errors import BadInput
+from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.server.access import Access, make_token, parse_tokens
+from tests.browser.camera import driver_frames
+from tests.webrtc.peers import no_sessions, running
+
+pytestmark = pytest.mark.webrtc
+
+
+async def test_frames_go_up_and_pictures_come_down() -> None:
+    frames = driver_frames()
+    async with running(frame_marks=False) as (url, server):
+        assert "noor" in [one["id"] for one in await portraits(url)]
+        mine = await upload(url, sample_pictures()["robin"].read_bytes())
+        async with connect(url, portrait=mine) as session:
+
+            async def film() -> None:
+                for number in range(1000):
+                    session.send(frames[number % len(frames)])
+                    await asyncio.sleep(0.04)
+
+            filming = asyncio.create_task(film())
+            pictures = [await session.picture() for _ in range(60)]
+            assert pictures[0].shape == (256, 256, 3)
+            assert np.abs(pictures[-1].astype(int) - pictures[20]).mean() > 0.3
+            assert session.status["face"] in ("found", "held")
+            assert session.id
+            await session.control(keep=0.7, gain=1.2)
+            await session.control(portrait="noor")
+            await session.recalibrate()
+            with pytest.raises(BadInput, match="0 to 1"):
+                await session.control(keep=7)
+            with pytest.raises(BadInput, match="there is no setting"):
+                await session.control(beard=1)
+            heard = await _first(listen(url, session.id), 10)
+            assert any(frame.shapes.get("jawOpen", 0) > 0.05 for frame in heard)
+            filming.cancel()
+        await no_sessions(server)
+        with pytest.raises(Unreachable):
+            await session.picture()
+
+
+async def _first(frames: AsyncIterator[tuple[float, ArkitFrame]], count: int) -> list[ArkitFrame]:
+    found = []
+    async for _, frame in frames:
+        found.append(frame)
+        if len(found) == count:
+            break
+    return found
+
+
+async def test_motion_alone_moves_the_avatar() -> None:
+    async with running(frame_marks=False, silence_timeout=3) as (url, _), connect(url, portrait="noor") as session:
+        for _ in range(25):
+            await session.move(ArkitFrame())
+            closed = await session.picture()
+        for number in range(100):
+            wide = ArkitFrame({"jawOpen": 0.8, "mouthSmileLeft": 0.5}, (0, 0.1, 0, 0.995))
+            await session.move(wide if number % 10 else ArkitFrame({"jawOpen": 0.7}))
+            opened = await session.picture()
+        assert np.abs(opened.astype(int) - closed).mean() > 1
+        assert session.status["face"] == "found"
+        async with asyncio.timeout(5):
+            async for _, frame in listen(url, session.id):
+                assert frame.shapes["jawOpen"] > 0.6
+                break
+
+
+async def test_motion_that_is_wrong_is_said_and_a_flood_ends_the_channel() -> None:
+    async with running(motion_rate=5) as (url, _), connect(url) as session:
+        with pytest.raises(BadInput, match="ARKit"):
+            await session._command({"type": "motion", "blendShapes": {"nose": 1}})
+        for _ in range(60):
+            await session.move(ArkitFrame())
+        with pytest.raises((BadInput, Unreachable)):
+            await session.control(gain=1)
+
+
+async def test_refusals_come_with_the_servers_reason() -> None:
+    token, line = make_token("me", ["publish"])
+    async with running(access=Access(parse_tokens(line))) as (url, _):
+        with pytest.raises(BadInput, match="token"):
+            async with connect(url):
+                pass
+        with pytest.raises(BadInput, match="choose it again"):
+            async with connect(url, token=token, portrait="nobody"):
+                pass
+        async with connect(url, token=token) as session:
+            await session.control(gain=1)
+            with pytest.raises(BadInput, match="token"):
+                [frame async for frame in listen(url, session.id, token=token)]
+    with pytest.raises(Unreachable, match="no avatar server"):
+        await portraits(url)
+    with pytest.raises(BadInput, match="http"):
+        await portraits("localhost:8080")
+
+
+async def test_nobody_listens_to_a_session_that_is_not_there() -> None:
+    async with running() as (url, _):
+        with pytest.raises(BadInput, match="no such session"):
+            [frame async for frame in listen(url, "nobody")]
+        async with websockets.connect(f"{url.replace('http', 'ws')}/motion/nobody") as socket:
+            with pytest.raises(websockets.ConnectionClosed):
+                json.loads(await socket.recv())
