@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from avatar_stream import engine_commands
+from avatar_stream import camera_command, engine_commands
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.portrait.window import Networks
@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("-o", "--output", type=Path, required=True, help=f"{SUFFIX} file to write")
     record.add_argument("--json", action="store_true", help="print a JSON report")
     record.set_defaults(run=_record_motion)
+
+    camera = commands.add_parser("camera", help="be the avatar in calls: a webcam in, a virtual camera out")
+    camera_command.add_arguments(camera, _number)
+    camera.add_argument("--size", type=_side, default=512, help="side of the picture (%(default)s)")
+    camera.add_argument("--engine", choices=ENGINES, default="auto")
+    camera.set_defaults(run=lambda given: camera_command.run(given, lambda: networks_for(given.engine)))
 
     bench = commands.add_parser("bench", help="time every stage on this machine")
     bench.add_argument("--engine", choices=ENGINES, default="auto")

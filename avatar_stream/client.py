@@ -283,4 +283,5 @@ def _answer(request: urllib.request.Request) -> tuple[dict[str, str], bytes]:
             reason = f"the server answered {error.code}"
         raise (BadInput if error.code < 500 else Unreachable)(reason) from None
     except (OSError, ValueError) as error:
-        raise Unreachable(f"no avatar server answers at {request.full_url}: {error}") from None
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise Unreachable(f"no avatar server answers at {request.full_url} ({why})") from None

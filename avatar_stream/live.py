@@ -158,7 +158,7 @@ class LiveLoop:
                 frame, arrived = self._camera.take(silent)
                 self._listener.waited("camera", time.monotonic() - arrived)
                 silent = CAMERA_SILENT
-                image = frame if isinstance(frame, ArkitFrame) else _camera_image(frame)
+                image = frame if isinstance(frame, ArkitFrame) else camera_image(frame)
                 if self._marks and not isinstance(image, ArkitFrame):
                     mark = self.newest_mark = read_mark(image)
             except TimeoutError:
@@ -218,7 +218,8 @@ class LiveLoop:
             self._log.exception(what)
 
 
-def _camera_image(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+def camera_image(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """RGB of a camera's frame, upright, no larger than tracking needs."""
     longest = max(frame.width, frame.height)
     if longest > CAMERA_SIDE:
         scale = CAMERA_SIDE / longest

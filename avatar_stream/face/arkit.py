@@ -177,6 +177,11 @@ class Rest:
         """Take the next frame's pose."""
         self._first: tuple[Rotation, Floats] | None = None
 
+    @property
+    def calibrated(self) -> bool:
+        """Rest is known."""
+        return self._first is not None
+
     def __call__(self, frame: ArkitFrame) -> ArkitFrame:
         """The frame with its pose from rest."""
         rotation, position = Rotation.from_quat(frame.rotation), np.array(frame.position, np.float32)

@@ -135,7 +135,7 @@ class Avatar:
     @property
     def calibrated(self) -> bool:
         """What the driver is like at rest is known."""
-        return self._animator.driver.calibrated
+        return self._animator.driver.calibrated or self._rest.calibrated
 
     @property
     def motion(self) -> ArkitFrame:

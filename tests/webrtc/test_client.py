@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import websockets
 
+from avatar_stream.camera import Options, RemoteCamera
 from avatar_stream.client import Unreachable, connect, listen, portraits, upload
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
-from avatar_stream.identity.library import sample_pictures
+from avatar_stream.identity.library import SAMPLES, sample_pictures
+from avatar_stream.media.camera import Camera
 from avatar_stream.server.access import Access, make_token, parse_tokens
 from tests.browser.camera import driver_frames
 from tests.webrtc.peers import no_sessions, running
@@ -105,6 +107,39 @@ async def test_refusals_come_with_the_servers_reason() -> None:
         await portraits(url)
     with pytest.raises(BadInput, match="http"):
         await portraits("localhost:8080")
+
+
+async def test_the_camera_command_draws_on_a_server() -> None:
+    class Shown:
+        name = "a test"
+        pictures: list[np.ndarray] = []  # type: ignore[type-arg]  # noqa: RUF012
+
+        def show(self, picture: np.ndarray) -> None:  # type: ignore[type-arg]
+            self.pictures.append(picture)
+
+        def close(self) -> None:
+            pass
+
+    async with running(frame_marks=False) as (url, server):
+        own = str(sample_pictures()["robin"])
+        made = RemoteCamera(Options(["noor", own], size=256, seconds=6), url)
+        source = Camera(str(SAMPLES / "driver.mp4"), made.see)
+        shown = Shown()
+
+        async def press() -> None:
+            await asyncio.sleep(3)
+            for key in "nr":
+                made.switches.press(key)
+
+        pressing = asyncio.create_task(press())
+        await asyncio.to_thread(made.run, shown, lambda line: None)
+        await pressing
+        source.close()
+        assert made.shown == len(shown.pictures) > 40
+        assert np.abs(shown.pictures[-1].astype(int) - shown.pictures[20]).mean() > 6  # another portrait
+        await no_sessions(server)
+        with pytest.raises(BadInput, match="none of this name"):
+            await asyncio.to_thread(RemoteCamera(Options(["nobody"]), url).run, shown)
 
 
 async def test_nobody_listens_to_a_session_that_is_not_there() -> None:

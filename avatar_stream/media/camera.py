@@ -1,0 +1,134 @@
+"""Webcams through PyAV: V4L2 on Linux, AVFoundation on macOS, DirectShow on Windows. A video file does as well."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import av
+
+from avatar_stream.errors import BadInput
+
+BACKENDS: Final = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+AGAIN: Final = 1.0  # seconds between attempts at a camera that was pulled out
+# What webcams do well everywhere; the avatar needs no more of its driver.
+WANTED: Final = {"video_size": "640x480", "framerate": "30"}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A camera: ``id`` is what opens it, ``name`` what its maker calls it."""
+
+    id: str
+    name: str
+
+
+def cameras() -> list[Device]:
+    """The cameras of this machine."""
+    backend = BACKENDS.get(sys.platform, "")
+    found: list[Any] = []
+    with contextlib.suppress(ValueError, av.FFmpegError):
+        found = list(av.enumerate_input_devices(backend))
+    if backend == "dshow":
+        found = [one for one in found if "video" in (one.media_types or ["video"])]
+        return [Device(f"video={one.name}", one.description or one.name) for one in found]
+    return [Device(one.name, one.description or one.name) for one in found]
+
+
+def chosen(wanted: str) -> str:
+    """The id of the camera meant by a number of the list, an id, or a part of its name; or a file's path.
+
+    Raises ``BadInput``, with the cameras there are, where there is none.
+    """
+    known = cameras()
+    if wanted.isdecimal() and int(wanted) < len(known):
+        return known[int(wanted)].id
+    for device in known:
+        if wanted == device.id or (wanted and wanted.lower() in device.name.lower()):
+            return device.id
+    if Path(wanted).exists():
+        return wanted
+    if not known:
+        raise BadInput(f"no camera found here: {SETUP.get(sys.platform, 'connect one')}")
+    names = ", ".join(f"{number}: {device.name}" for number, device in enumerate(known))
+    raise BadInput(f"there is no camera {wanted}; there are {names}")
+
+
+SETUP: Final = {
+    "linux": "connect one; if it is connected, your user must be in the group video",
+    "darwin": "connect one, and allow your terminal to use it: System Settings, Privacy & Security, Camera",
+    "win32": "connect one, and allow desktop apps to use it: Settings, Privacy & security, Camera",
+}
+
+
+class Camera:
+    """Reads a camera on its own thread and hands every frame to ``see``, until :meth:`close`.
+
+    ``source`` is what :func:`chosen` returns; a video file plays in a loop at its own pace. A camera that is pulled
+    out is opened again when it is back. Raises ``BadInput`` where it cannot be opened now.
+    """
+
+    def __init__(self, source: str, see: Callable[[av.VideoFrame], None]) -> None:
+        self.live = True
+        """Frames come."""
+        self._source, self._see = source, see
+        self._is_file = Path(source).is_file()
+        self._stopped = threading.Event()
+        container = self._open()
+        self._thread = threading.Thread(target=self._run, args=(container,), name="camera", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stopped.set()
+        self._thread.join(5)
+
+    def _open(self) -> Any:
+        try:
+            if self._is_file:
+                return av.open(self._source)
+            return _open_device(self._source)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            help = "is another program using it?" if not self._is_file else "it must be a video"
+            raise BadInput(f"cannot open the camera {self._source} ({reason}): {help}") from None
+
+    def _run(self, container: Any) -> None:
+        while not self._stopped.is_set():
+            with contextlib.suppress(av.FFmpegError, OSError):  # pulled out
+                self._read(container)
+            container.close()
+            self.live = self._is_file
+            container = self._reopened()
+            if container is None:
+                return
+            self.live = True
+
+    def _read(self, container: Any) -> None:
+        began, first = time.monotonic(), None
+        for frame in container.decode(video=0):
+            if self._stopped.is_set():
+                return
+            if self._is_file and frame.time is not None:
+                first = frame.time if first is None else first
+                self._stopped.wait(max(0.0, began + frame.time - first - time.monotonic()))
+            self._see(frame)
+
+    def _reopened(self) -> Any:
+        while not self._stopped.is_set():
+            with contextlib.suppress(BadInput):
+                return self._open()
+            self._stopped.wait(AGAIN)
+        return None
+
+
+def _open_device(source: str) -> Any:
+    backend = BACKENDS.get(sys.platform, "v4l2")
+    try:
+        return av.open(source, format=backend, options=dict(WANTED))
+    except (av.FFmpegError, OSError, ValueError):
+        return av.open(source, format=backend)  # one that has its own size and pace only

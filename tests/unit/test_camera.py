@@ -1,0 +1,258 @@
+"""The camera command: devices in and out, faked at their libraries' boundary, and the loop between them."""
+
+import json
+import sys
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from avatar_stream.camera import LocalCamera, Options, Switches
+from avatar_stream.cli import main
+from avatar_stream.errors import BadInput
+from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.identity.library import SAMPLES
+from avatar_stream.media import camera as devices
+from avatar_stream.media.camera import Camera, cameras, chosen
+from avatar_stream.media.virtual_camera import NoDriver, VirtualCamera, fitted
+from avatar_stream.rigs.listener import RigListener
+from avatar_stream.rigs.vmc import VmcSender
+
+DRIVER = str(SAMPLES / "driver.mp4")
+LISTED = [
+    SimpleNamespace(name="/dev/video0", description="Integrated Camera", media_types=["video"]),
+    SimpleNamespace(name="/dev/video2", description="USB Webcam", media_types=["video"]),
+]
+
+
+class FakeDevice:
+    """pyvirtualcam's camera, without a driver behind it."""
+
+    made: "list[FakeDevice]" = []  # noqa: RUF012
+
+    def __init__(self, width: int, height: int, fps: float, *, device: str | None = None) -> None:
+        self.device = device or "/dev/video9"
+        self.size, self.fps = (width, height), fps
+        self.sent: list[np.ndarray] = []  # type: ignore[type-arg]
+        self.closed = False
+        FakeDevice.made.append(self)
+
+    def send(self, picture: np.ndarray) -> None:  # type: ignore[type-arg]
+        assert picture.dtype == np.uint8
+        assert picture.shape == (self.size[1], self.size[0], 3)
+        assert picture.flags.c_contiguous
+        self.sent.append(picture.copy())
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> type[FakeDevice]:
+    import pyvirtualcam
+
+    FakeDevice.made = []
+    monkeypatch.setattr(pyvirtualcam, "Camera", FakeDevice)
+    return FakeDevice
+
+
+def test_cameras_are_named_and_chosen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(av, "enumerate_input_devices", lambda backend: LISTED)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert [one.name for one in cameras()] == ["Integrated Camera", "USB Webcam"]
+    for wanted in ("1", "/dev/video2", "usb"):
+        assert chosen(wanted) == "/dev/video2"
+    with pytest.raises(BadInput, match="0: Integrated Camera, 1: USB Webcam"):
+        chosen("7")
+    assert main(["camera", "--list"]) == 0
+    assert "1: USB Webcam" in capsys.readouterr().out
+    assert main(["camera", "--list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["id"] == "/dev/video0"
+
+
+@pytest.mark.parametrize(
+    ("system", "word"), [("linux", "group video"), ("darwin", "Privacy"), ("win32", "desktop apps")]
+)
+def test_no_camera_says_what_to_do(system: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(av, "enumerate_input_devices", lambda backend: [])
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(BadInput, match=word):
+        chosen("0")
+
+
+def test_windows_cameras_are_opened_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [*LISTED, SimpleNamespace(name="Microphone", description="Microphone", media_types=["audio"])]
+    monkeypatch.setattr(av, "enumerate_input_devices", lambda backend: listed)
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert [one.id for one in cameras()] == ["video=/dev/video0", "video=/dev/video2"]
+
+
+def test_a_device_is_read_and_opened_again_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    # FFmpeg's own test device stands for the webcam; it ends after half a second, as if it were pulled out.
+    monkeypatch.setattr(devices, "BACKENDS", {sys.platform: "lavfi"})
+    monkeypatch.setattr(devices, "WANTED", {})
+    monkeypatch.setattr(devices, "AGAIN", 0.05)
+    frames: list[av.VideoFrame] = []
+    source = Camera("testsrc=size=320x240:rate=30:duration=0.5", frames.append)
+    waited = time.monotonic()
+    while len(frames) < 40 and time.monotonic() - waited < 10:
+        time.sleep(0.02)
+    source.close()
+    assert len(frames) >= 40  # more than half a second holds
+    assert (frames[0].width, frames[0].height) == (320, 240)
+
+
+def test_a_camera_that_does_not_open_is_said() -> None:
+    with pytest.raises(BadInput, match="another program"):
+        Camera("/dev/video63", lambda frame: None)
+    with pytest.raises(BadInput, match="must be a video"):
+        Camera(__file__, lambda frame: None)
+
+
+def test_a_file_plays_at_its_own_pace() -> None:
+    frames: list[av.VideoFrame] = []
+    source = Camera(DRIVER, frames.append)
+    time.sleep(1.0)
+    source.close()
+    assert 10 < len(frames) < 40  # 25 a second
+
+
+@pytest.mark.parametrize(("system", "word"), [("linux", "v4l2loopback"), ("darwin", "OBS 30"), ("win32", "OBS 28")])
+def test_no_driver_says_what_to_install(system: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyvirtualcam
+
+    def broken(*given: Any, **named: Any) -> None:
+        raise RuntimeError("no device")
+
+    monkeypatch.setattr(pyvirtualcam, "Camera", broken)
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(NoDriver, match=word):
+        VirtualCamera((256, 256), 25)
+
+
+def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
+    with pytest.raises(BadInput, match=r"avatar-stream\[camera\]"):
+        VirtualCamera((256, 256), 25)
+
+
+def test_pictures_are_fitted_whole() -> None:
+    picture = np.full((100, 50, 3), 200, np.uint8)
+    shown = fitted(picture, (320, 240))
+    assert shown.shape == (240, 320, 3)
+    assert (shown[120, 160] == 200).all()
+
+
+def test_the_command_shows_the_avatar_on_the_virtual_camera(
+    device: type[FakeDevice], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["camera", "noor", "--camera", DRIVER, "--engine", "warp", "--size", "256", "--seconds", "4", "--json"]
+    assert main(given) == 0
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert report["output"] == "/dev/video9"
+    assert report["pictures"] == pytest.approx(25 * report["seconds"], rel=0.3)
+    assert "the avatar is on /dev/video9" in said.err
+    (made,) = device.made
+    assert made.closed
+    moved = [np.abs(picture.astype(int) - made.sent[-1]).mean() for picture in made.sent]
+    assert max(moved) > 0.5
+
+
+class Shown:
+    """An output that keeps what it is shown."""
+
+    name = "a test"
+
+    def __init__(self) -> None:
+        self.pictures: list[np.ndarray] = []  # type: ignore[type-arg]
+
+    def show(self, picture: np.ndarray) -> None:  # type: ignore[type-arg]
+        self.pictures.append(picture)
+
+    def close(self) -> None:
+        pass
+
+
+def test_motion_from_a_rig_moves_it_and_goes_on_to_another() -> None:
+    listener = RigListener(0)
+    made = LocalCamera(Options(["noor", "robin"], size=256, seconds=2.5), None, rig=VmcSender(port=listener.port))
+    shown, stopped = Shown(), threading.Event()
+
+    def act() -> None:
+        while not stopped.wait(0.03):
+            made.see(ArkitFrame({"jawOpen": 0.5 + 0.4 * np.sin(time.monotonic() * 8)}))
+
+    acting = threading.Thread(target=act)
+    acting.start()
+    lines: list[str] = []
+    made.run(shown, lines.append)
+    stopped.set()
+    acting.join()
+    changes = [
+        np.abs(a.astype(int) - b).mean() for a, b in zip(shown.pictures[20:], shown.pictures[21:], strict=False)
+    ]
+    assert max(changes) > 0.2
+    sent = listener.take(1)
+    listener.close()
+    assert sent is not None
+    assert sent.shapes["jawOpen"] > 0.05
+    assert any("pictures a second" in line for line in lines)
+
+
+def test_hotkeys_do_what_they_say() -> None:
+    made = LocalCamera(Options(["noor", "robin"], size=256), None)
+    shown = Shown()
+    running = threading.Thread(target=made.run, args=(shown, lambda line: None))
+    source = Camera(DRIVER, made.see)
+    running.start()
+
+    def after(key: str) -> np.ndarray:  # type: ignore[type-arg]
+        made.switches.press(key)
+        time.sleep(0.8)
+        return shown.pictures[-1]
+
+    time.sleep(1.5)
+    before = shown.pictures[-1]
+    assert after("h").max() == 24
+    assert after("h").max() > 100
+    other = after("n")
+    assert np.abs(other.astype(int) - before).mean() > 10
+    frozen = after("f")
+    assert (after("r") == frozen).all()
+    after("q")
+    running.join(5)
+    assert not running.is_alive()
+    source.close()
+
+
+def test_unknown_keys_do_nothing() -> None:
+    switches = Switches()
+    switches.press("x")
+    assert switches == Switches(stopped=switches.stopped, recalibrate=switches.recalibrate)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        (["nobody", "--camera", DRIVER], "no picture nobody"),
+        (["--camera", DRIVER, "--vmc", "localhost:0"], "HOST:PORT"),
+        (["--camera", DRIVER, "--server", "localhost"], "http://"),
+        (["--camera", DRIVER, "--server", "http://127.0.0.1:9", "--vmc", "localhost:39539"], "leave --server out"),
+        (["--preview", "--camera", DRIVER], "no window"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(
+    given: list[str], word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["camera", "--no-device", "--engine", "warp", "--size", "256", "--seconds", "1", *given]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("avatar-stream:")]
+    assert len(said) == 1
+    assert word in said[0]
