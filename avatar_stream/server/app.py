@@ -14,6 +14,7 @@
 ``WS /motion/{session}``      the driver's motion in ARKit's terms (see :class:`.channel.MotionFeed`)
 ``GET /healthz /readyz``      the process answers; it takes new sessions
 ``GET /metrics``              for Prometheus (see :mod:`avatar_stream.server.metrics`)
+``GET /openapi.json``         this, for machines; ``/control.schema.json`` the control channel's messages
 ============================  =================================================================================
 
 ``{key}`` is the last part of a Location: a secret of who opened it. ``{session}`` is the public name.
@@ -35,8 +36,10 @@ from avatar_stream.errors import AvatarError, ServerFull, TooMany, Unauthorized,
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access
 from avatar_stream.server.channel import Control, MotionFeed
+from avatar_stream.server.control import control_schema
 from avatar_stream.server.gate import SOON, Gate
 from avatar_stream.server.handlers import Server, page_folder
+from avatar_stream.server.openapi import openapi
 from avatar_stream.server.watch import watch
 from avatar_stream.settings import Settings
 
@@ -59,6 +62,14 @@ def create_app(
                 await server.sessions.close()
                 task.cancel()
 
+    async def described(request: Request) -> Response:
+        """This description."""
+        return JSONResponse(openapi(routes, settings))
+
+    async def schema(request: Request) -> Response:
+        """The JSON Schema of the control channel's messages."""
+        return JSONResponse(control_schema(), media_type="application/schema+json")
+
     resource = ["PATCH", "DELETE", "GET", "HEAD"]
     routes: list[Any] = [
         Route("/identities", server.identities, methods=["GET"]),
@@ -80,6 +91,8 @@ def create_app(
         Route("/healthz", server.health, methods=["GET"]),
         Route("/readyz", server.ready, methods=["GET"]),
         Route("/metrics", server.measurements, methods=["GET"]),
+        Route("/control.schema.json", schema, methods=["GET"]),
+        Route("/openapi.json", described, methods=["GET"]),
         Route("/status", server.status, methods=["GET"]),
         Route("/view/{id}", server.viewer, methods=["GET"]),
         Mount("/", StaticFiles(directory=page_folder(), html=True)),

@@ -9,11 +9,12 @@ A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neu
 """
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.face.arkit import NAMES, ArkitFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +60,105 @@ class Move:
 Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | Move
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A command's JSON: what ``field`` holds besides the type, and how it becomes a command."""
+
+    make: Callable[[Any], Command]
+    about: str
+    field: str = ""
+    schema: Mapping[str, Any] | None = None
+
+
+KINDS: Final = {
+    "portrait": Kind(ChoosePortrait, "Show another portrait", "id", {"type": "string"}),
+    "neutral": Kind(lambda _: SetNeutral(), "Take the driver's face as it is now for neutral"),
+    "gain": Kind(SetGain, "Scale the expression", "value", {"type": "number", "minimum": 0, "maximum": 2}),
+    "keep": Kind(
+        SetKeep, "Keep so much of the portrait's own mood", "value", {"type": "number", "minimum": 0, "maximum": 1}
+    ),
+    "mirror": Kind(SetMirror, "Move like a mirror image", "value", {"type": "boolean"}),
+    "motion": Kind(lambda message: Move(ArkitFrame.from_json(message)), "Move as this frame says, without a camera"),
+}
+
+
 def parse_command(text: str, longest: int) -> Command:
     """Parse one message; raises :class:`BadInput` with a sentence for the sender."""
     message = _object(text, longest)
-    value = message.get("value")
-    match message.get("type"):
-        case "portrait":
-            if not isinstance(message.get("id"), str):
-                raise BadInput('portrait needs an "id"')
-            return ChoosePortrait(message["id"])
-        case "neutral":
-            return SetNeutral()
-        case "gain":
-            return SetGain(_number(value, "gain", 2))
-        case "keep":
-            return SetKeep(_number(value, "keep", 1))
-        case "mirror":
-            if not isinstance(value, bool):
-                raise BadInput('mirror needs a "value" of true or false')
-            return SetMirror(value)
-        case "motion":
-            return Move(ArkitFrame.from_json(message))
-        case _:
-            raise BadInput("unknown control message: use portrait, neutral, gain, keep, mirror or motion")
+    name = message.get("type")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        *first, last = KINDS
+        raise BadInput(f"unknown control message: use {', '.join(first)} or {last}")
+    return kind.make(_field(message, str(name), kind) if kind.field else message)
+
+
+def control_schema() -> dict[str, Any]:
+    """The JSON Schema of what a client may send, made from ``KINDS``."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A message to /control/{key}",
+        "oneOf": [_kind_schema(name, kind) for name, kind in KINDS.items()],
+        "$defs": {"frame": frame_schema()},
+    }
+
+
+def frame_schema() -> dict[str, Any]:
+    """The JSON Schema of a frame of motion (see ``ArkitFrame``)."""
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    vector = {"type": "array", "items": {"type": "number"}}
+    return {
+        "type": "object",
+        "required": ["blendShapes"],
+        "properties": {
+            "time": {"type": "number", "description": "seconds"},
+            "blendShapes": {
+                "type": "object",
+                "properties": dict.fromkeys(NAMES, share),
+                "additionalProperties": False,
+            },
+            "head": {
+                "type": "object",
+                "properties": {
+                    "rotation": vector | {"minItems": 4, "maxItems": 4, "description": "unit quaternion x, y, z, w"},
+                    "position": vector
+                    | {"minItems": 3, "maxItems": 3, "description": "metres, y up, z to the viewer"},
+                },
+            },
+        },
+    }
+
+
+def _kind_schema(name: str, kind: Kind) -> dict[str, Any]:
+    schema: dict[str, Any] = {
+        "description": kind.about,
+        "type": "object",
+        "required": ["type"],
+        "properties": {"type": {"const": name}},
+    }
+    if kind.field:
+        schema["required"].append(kind.field)
+        schema["properties"][kind.field] = dict(kind.schema or {})
+    if name == "motion":
+        schema = {"allOf": [schema, {"$ref": "#/$defs/frame"}]}
+    return schema
+
+
+def _field(message: dict[str, Any], name: str, kind: Kind) -> Any:
+    value, schema = message.get(kind.field), kind.schema or {}
+    match schema["type"]:
+        case "string" if isinstance(value, str):
+            return value
+        case "boolean" if isinstance(value, bool):
+            return value
+        case "number" if isinstance(value, int | float) and not isinstance(value, bool):
+            if schema["minimum"] <= value <= schema["maximum"]:
+                return float(value)
+    wanted = {"string": "", "boolean": " of true or false"}.get(schema["type"])
+    if wanted is None:
+        wanted = f" from {schema['minimum']} to {schema['maximum']}"
+    article = "an" if kind.field[0] in "aeiou" else "a"
+    raise BadInput(f'{name} needs {article} "{kind.field}"{wanted}')
 
 
 def parse_token(text: str, longest: int) -> str:
@@ -90,12 +167,6 @@ def parse_token(text: str, longest: int) -> str:
     if message.get("type") != "token" or not isinstance(message.get("value"), str):
         raise BadInput("the first message must be your token")
     return str(message["value"])
-
-
-def _number(value: Any, name: str, most: float) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most:
-        return float(value)
-    raise BadInput(f'{name} needs a "value" from 0 to {most:g}')
 
 
 def _object(text: str, longest: int) -> dict[str, Any]:

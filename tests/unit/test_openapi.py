@@ -1,0 +1,82 @@
+"""What the server says of itself is true: the description against the routes, the schema against the parser."""
+
+import json
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openapi_spec_validator import validate
+from starlette.routing import Route
+
+from avatar_stream.errors import BadInput
+from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.server.app import create_app
+from avatar_stream.server.control import KINDS, control_schema, parse_command
+from avatar_stream.settings import Settings
+
+SCHEMA = jsonschema.Draft202012Validator(control_schema())
+GOOD: list[dict[str, Any]] = [
+    {"type": "portrait", "id": "noor"},
+    {"type": "neutral"},
+    {"type": "gain", "value": 2},
+    {"type": "keep", "value": 0.25},
+    {"type": "mirror", "value": False},
+    {"type": "motion"} | ArkitFrame({"jawOpen": 0.5}).to_json(1.0),
+]
+
+
+async def test_the_description_is_openapi_and_names_every_route() -> None:
+    app = create_app(Settings(), None)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+        said = (await client.get("/openapi.json")).json()
+        assert (await client.get("/control.schema.json")).json() == control_schema()
+    validate(said)
+    routes = {
+        (route.path, method.lower())
+        for route in app.routes
+        if isinstance(route, Route)
+        for method in route.methods or ()
+    }
+    described = {(path, method) for path, methods in said["paths"].items() for method in methods}
+    assert described == {(path, method) for path, method in routes if method not in ("head", "options")}
+    for methods in said["paths"].values():
+        for operation in methods.values():
+            assert operation["summary"], operation
+    assert "413" in said["paths"]["/identities"]["post"]["responses"]
+
+
+@pytest.mark.parametrize("message", GOOD)
+def test_what_the_schema_allows_is_understood(message: dict[str, Any]) -> None:
+    SCHEMA.validate(message)
+    parse_command(json.dumps(message), 4096)
+
+
+def test_every_command_has_an_example_here() -> None:
+    assert {message["type"] for message in GOOD} == set(KINDS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(sorted(KINDS)),
+    st.dictionaries(
+        st.sampled_from(["value", "id", "blendShapes", "head"]),
+        st.one_of(
+            st.none(), st.booleans(), st.integers(-3, 3), st.floats(-3, 3), st.text(max_size=3),
+            st.dictionaries(st.sampled_from(["jawOpen", "nose", "rotation"]), st.floats(0, 1), max_size=2),
+        ),
+        max_size=3,
+    ),
+)  # fmt: skip
+def test_schema_and_parser_agree(name: str, rest: dict[str, Any]) -> None:
+    message = {"type": name} | rest
+    allowed = SCHEMA.is_valid(message)
+    try:
+        parse_command(json.dumps(message), 4096)
+        understood = True
+    except BadInput:
+        understood = False
+    assert allowed == understood, message
