@@ -1,0 +1,82 @@
+"""Every file in examples/ does what it says."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import av
+import pytest
+
+from avatar_stream.identity.library import SAMPLES
+from avatar_stream.rigs.listener import RigListener
+from tests.webrtc.peers import running
+
+pytestmark = pytest.mark.webrtc
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+PORTRAIT, VIDEO = str(SAMPLES / "robin.jpg"), str(SAMPLES / "driver.mp4")
+
+
+async def run(name: str, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(EXAMPLES / name),
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The first second of the sample clip."""
+    path = tmp_path_factory.mktemp("clip") / "short.mp4"
+    with av.open(VIDEO) as given, av.open(str(path), "w") as taken:
+        stream = taken.add_stream("libx264", rate=25)
+        for number, frame in enumerate(given.decode(video=0)):
+            if number == 0:
+                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
+            if number == 25:
+                break
+            for packet in stream.encode(frame.reformat(format="yuv420p")):
+                taken.mux(packet)
+        for packet in stream.encode(None):
+            taken.mux(packet)
+    return str(path)
+
+
+def test_every_example_is_run_and_listed() -> None:
+    names = {path.name for path in EXAMPLES.glob("*.py")}
+    text, listed = Path(__file__).read_text(), (EXAMPLES / "README.md").read_text()
+    for name in names:
+        assert f'run("{name}"' in text
+        assert f"`{name}`" in listed
+
+
+async def test_render_clip(short: str, tmp_path: Path) -> None:
+    await run("render_clip.py", PORTRAIT, short, str(tmp_path / "out.mp4"))
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        assert sum(1 for _ in made.decode(video=0)) == 25
+
+
+async def test_webcam_loop() -> None:
+    said = await run("webcam_loop.py", PORTRAIT, VIDEO, "10")
+    assert said.count("256 x 256, face found") >= 9
+
+
+async def test_motion_to_rig(short: str) -> None:
+    listener = RigListener(0)
+    running_example = asyncio.create_task(run("motion_to_rig.py", short, "127.0.0.1", str(listener.port)))
+    frame = await asyncio.to_thread(listener.take, 60)
+    await running_example
+    listener.close()
+    assert frame is not None
+    assert len(frame.shapes) == 52
+
+
+async def test_remote_avatar() -> None:
+    async with running(frame_marks=False) as (url, _):
+        said = await run("remote_avatar.py", url, VIDEO, "40")
+        assert "picture 39: 256 x 256, found" in said
