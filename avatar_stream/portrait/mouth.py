@@ -38,6 +38,8 @@ LIGHT_NARROW, NARROW = 0.62, (0.05, 0.15)
 GAPS = 0.4  # how dark the gaps between teeth are
 AMBIENT = 0.45
 TONGUE: Final = (0.24, 0.34)  # half its width and how far up it is seen, eye distances
+DEEPER, GAPING = 0.14, (0.26, 0.40)  # how much further up in a gaping mouth, and the gap from which and to which
+FADES: Final = (0.8, 0.45)  # light that the tongue loses up to its back, in a mouth that is open and one that gapes
 # A lower lip covers its teeth but for their edge (eye distances), unless it is drawn down or wide. Of 500 opened
 # mouths of training people nine in ten show no lower teeth where the upper ones end above them.
 LOWER_SHOWN, DRAWN_DOWN, DRAWN_WIDE = 0.014, 0.14, 0.04
@@ -69,6 +71,11 @@ class Hole:
 
     box: tuple[int, int, int, int]
     alpha: Floats
+
+    @property
+    def gap(self) -> float:
+        """Its greatest height in pixels."""
+        return float((self.alpha > 0.5).sum(0).max())
 
 
 def hole_between(target: Floats, width: int, height: int) -> Hole | None:
@@ -136,7 +143,7 @@ class Mouth:
         size = (left, top, right - left, bottom - top)
         arches = {which: arch.placed(fit) for which, arch in self._arches.items()}
         arches["lower"] = self._covered(arches["lower"], target, fit)
-        inside = self._back(size, arches["lower"], fit.pose.scale)
+        inside = self._back(hole, arches["lower"], fit.pose.scale)
         light = self._light(hole, fit)
         # Where the fit fails teeth would stand anywhere: then there is only the dark.
         sure = 1 - geometry.step(*UNTRUSTED, fit.mouth_error)
@@ -203,13 +210,15 @@ class Mouth:
     def _light(self, hole: Hole, fit: Fit) -> Floats:
         smiling = float(fit.coefficients[_SMILING].mean())
         light = _light(hole, fit.pose.scale)
-        opened = geometry.step(*NARROW, float((hole.alpha > 0.5).sum(0).max()) / fit.pose.scale)
+        opened = geometry.step(*NARROW, hole.gap / fit.pose.scale)
         light *= np.float32(LIGHT_NARROW + (1 - LIGHT_NARROW) * opened)
         return light * np.float32(LIGHT_PARTED + LIGHT_SMILING * min(smiling * 1.6, 1.0))
 
-    def _back(self, size: tuple[int, int, int, int], lower: Placed, unit: float) -> Floats:
+    def _back(self, hole: Hole, lower: Placed, unit: float) -> Floats:
         """The dark of the mouth, and the tongue in it, behind the ``lower`` arch; ``unit`` pixels an eye distance."""
-        left, top, width, height = size
+        left, top, right, bottom = hole.box
+        width, height = right - left, bottom - top
+        gaping = geometry.step(*GAPING, hole.gap / unit)
         dark = DARK_SHARE * self.skin
         x = np.arange(left, left + width, dtype=np.float32)
         y = np.arange(top, top + height, dtype=np.float32)[:, None]
@@ -217,11 +226,15 @@ class Mouth:
         down = lower.down / max(float(np.linalg.norm(lower.down)), 1e-6)
         tip = lower.line[len(lower.line) // 2] + 0.55 * lower.down
         across = ((x - tip[0]) * down[1] - (y - tip[1]) * down[0]) / np.float32(TONGUE[0] * unit)
-        back = -((x - tip[0]) * down[0] + (y - tip[1]) * down[1]) / np.float32(TONGUE[1] * unit)
+        back = -((x - tip[0]) * down[0] + (y - tip[1]) * down[1]) / np.float32((TONGUE[1] + DEEPER * gaping) * unit)
         inside = 1 - across**2 - np.maximum(back, 0) ** 2
         alpha = np.clip(inside * 2.5, 0, 1)[..., None]
         groove = 1 - 0.06 * np.exp(-((across / 0.2) ** 2))
-        lit = np.clip(1 - 0.8 * np.clip(back, 0, 1), 0, 1) * groove * (1 - 0.3 * across**2)
+        lit = (
+            np.clip(1 - (FADES[0] + (FADES[1] - FADES[0]) * gaping) * np.clip(back, 0, 1), 0, 1)
+            * groove
+            * (1 - 0.3 * across**2)
+        )
         tongue = TONGUE_SHARE * self.skin * lit[..., None]
         return np.asarray(dark + alpha * (tongue - dark), np.float32)
 
