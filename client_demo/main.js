@@ -1,12 +1,14 @@
 // The page: choose a portrait, start the camera, be somebody else.
 import { Portraits } from './portraits.js';
+import { Recording } from './record.js';
 import { ServerError, token } from './api.js';
 import { Session } from './session.js';
+import { otherLanguage, speak, t } from './words.js';
 
 const $ = (id) => document.getElementById(id);
 const body = document.body;
-const STATES = { idle: 'not connected', connecting: 'connecting…', live: 'live', reconnecting: 'reconnecting…' };
 const RETRIES = 8;
+const SIMPLER = { smaller: 'smaller', 'half rate': 'half', warp: 'warp' }; // what a rung of the server's ladder means
 
 let session = null;
 let camera = null;
@@ -15,17 +17,19 @@ let retry = 0;
 let mirror = true;
 
 let microphone = null;
+let recording = null;
 let keepChosen = false; // until then the server's own setting counts
 
 const portraits = new Portraits($('portraits'), (id) => {
   $('still').src = portraits.picture;
   session?.send({ type: 'portrait', id });
-});
+}, upload);
 
 function setState(state) {
   body.dataset.state = state;
-  $('state').textContent = STATES[state];
+  $('state').textContent = t(state);
   $('start').disabled = state !== 'idle';
+  $('controls').disabled = state !== 'live';
 }
 
 function say(sentence) {
@@ -40,17 +44,17 @@ function hint(sentence) {
 
 function cameraProblem(error) {
   switch (error?.name) {
-    case 'NotAllowedError': return 'The camera was refused. Allow it for this page in the address bar, then press Start.';
-    case 'NotFoundError': case 'OverconstrainedError': return 'No camera was found. Plug one in, then press Start.';
-    case 'NotReadableError': return 'The camera is in use by another program. Close that one, then press Start.';
-    default: return `The camera could not be started: ${error?.message ?? error}.`;
+    case 'NotAllowedError': return t('refused');
+    case 'NotFoundError': case 'OverconstrainedError': return t('none');
+    case 'NotReadableError': return t('busy');
+    default: return `${t('failed')} ${error?.message ?? error}.`;
   }
 }
 
 async function start() {
   say();
   if (!navigator.mediaDevices?.getUserMedia) {
-    return say('Browsers give the camera to https pages and to localhost only. Open this page through one of them.');
+    return say(t('insecure'));
   }
   setState('connecting');
   try {
@@ -61,7 +65,7 @@ async function start() {
     setState('idle');
     return say(cameraProblem(error));
   }
-  camera.getVideoTracks()[0].onended = () => { stop(); say('The camera was unplugged or switched off.'); };
+  camera.getVideoTracks()[0].onended = () => { stop(); say(t('unplugged')); };
   $('self').srcObject = camera;
   body.dataset.camera = '';
   attempt = 0;
@@ -109,11 +113,11 @@ function lost() {
   if (!camera) return;
   if (attempt >= RETRIES) {
     stop();
-    return say('The connection was lost and the server does not answer. Press Start to try again.');
+    return say(t('gone'));
   }
   attempt += 1;
   setState('reconnecting');
-  say('The connection was lost. Reconnecting…');
+  say(t('lost'));
   retry = setTimeout(async () => {
     try { await portraits.renew(); } catch { /* the next attempt tells */ }
     if (camera) await connect();
@@ -127,6 +131,7 @@ function stop() {
   camera?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
   camera = null;
   silence();
+  endRecording();
   $('self').srcObject = $('avatar').srcObject = null;
   delete body.dataset.playing;
   delete body.dataset.camera;
@@ -136,18 +141,19 @@ function stop() {
 
 async function showStatus(status) {
   $('fps').textContent = Math.round(status.fps);
-  $('rung').textContent = status.rung;
   if (!keepChosen && status.keep !== undefined) {
     $('keep').value = status.keep;
     showKeep();
   }
   $('viewers').textContent = status.viewers;
   $('watched').hidden = !status.viewers;
-  $('simpler').hidden = status.rung === 'full' || status.engine === 'warp';
+  const simpler = status.engine === 'warp' ? undefined : SIMPLER[status.rung];
+  $('simpler').hidden = !simpler;
+  $('simpler').textContent = simpler ? t(simpler) : '';
   if (status.face === 'lost' || status.face === 'searching') {
-    hint('No face in your camera: move into the light, in front of it.');
+    hint(t('noFace'));
   } else {
-    hint(status.calibrated ? null : 'Look straight ahead…');
+    hint(status.calibrated ? null : t('ahead'));
   }
   if (session && status.server_ms !== null) {
     const line = await session?.lineDelay().catch(() => 0) ?? 0;
@@ -166,7 +172,7 @@ async function upload(file) {
   $('drop').classList.add('busy');
   try { await portraits.upload(file); } catch (error) {
     if (error.status === 401) askForToken(error);
-    else say(error instanceof ServerError ? sentence(error.message) : 'The server does not answer. Is it still running?');
+    else say(error instanceof ServerError ? sentence(error.message) : t('silent'));
   } finally {
     $('drop').classList.remove('busy');
     $('file').value = '';
@@ -188,7 +194,7 @@ async function toggleMicrophone() {
   try {
     microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
   } catch {
-    return say('The microphone was refused or not found. Allow it for this page in the address bar, then try again.');
+    return say(t('noMicrophone'));
   }
   $('speak').setAttribute('aria-pressed', true);
   await session?.speak(microphone.getAudioTracks()[0]);
@@ -201,6 +207,26 @@ function silence() {
   session?.speak(null).catch(() => {});
 }
 
+function toggleRecording() {
+  if (recording) return endRecording();
+  try {
+    recording = new Recording($('avatar'), microphone?.getAudioTracks()[0] ?? null);
+    showRecording();
+  } catch (error) { say(error.message); }
+}
+
+function endRecording() {
+  recording?.stop();
+  recording = null;
+  showRecording();
+}
+
+function showRecording() {
+  $('record').setAttribute('aria-pressed', Boolean(recording));
+  $('record').dataset.t = recording ? 'recording' : 'record';
+  $('record').textContent = t($('record').dataset.t);
+}
+
 async function share() {
   try {
     const link = await session.link();
@@ -208,22 +234,22 @@ async function share() {
     $('link').hidden = false;
     $('link').select();
     try { await navigator.clipboard.writeText(link); } catch { return; } // the link is there to be copied by hand
-    $('share').textContent = 'Link copied';
-    setTimeout(() => { $('share').textContent = 'Share link'; }, 2000);
+    $('share').textContent = t('copied');
+    setTimeout(() => { $('share').textContent = t('share'); }, 2000);
   } catch (error) {
-    say(error instanceof ServerError ? sentence(error.message) : 'The server does not answer. Is it still running?');
+    say(error instanceof ServerError ? sentence(error.message) : t('silent'));
   }
 }
 
 function askForToken(error) {
-  say(token.value ? sentence(error.message) : 'This server wants a token. Ask whoever runs it for yours.');
+  say(token.value ? sentence(error.message) : t('wantsToken'));
   $('token-form').hidden = false;
   $('token').focus();
 }
 
 function toggleFull() {
   if (document.fullscreenElement) document.exitFullscreen();
-  else $('stage').requestFullscreen?.().catch(() => say('This browser does not allow full screen here.'));
+  else $('stage').requestFullscreen?.().catch(() => say(t('noFull')));
 }
 
 $('start').onclick = start;
@@ -233,6 +259,11 @@ $('mirror').onclick = toggleMirror;
 $('full').onclick = toggleFull;
 $('speak').onclick = toggleMicrophone;
 $('share').onclick = share;
+$('record').onclick = toggleRecording;
+$('language').onclick = () => {
+  otherLanguage();
+  $('state').textContent = t(body.dataset.state);
+};
 $('token-form').onsubmit = (event) => {
   event.preventDefault();
   token.value = $('token').value.trim();
@@ -268,5 +299,6 @@ addEventListener('keydown', (event) => {
 addEventListener('pagehide', () => session?.close());
 
 token.fromAddress();
+speak();
 setState('idle');
-portraits.load().catch(() => say('The server does not answer. Is it still running? Reload the page once it is.'));
+portraits.load().catch(() => say(`${t('silent')} ${t('reload')}`));

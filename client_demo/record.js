@@ -1,0 +1,52 @@
+// Records the avatar on this device, with the mark that belongs on it.
+import { t } from './words.js';
+
+const KINDS = ['video/mp4;codecs=avc1.42E01E,mp4a.40.2', 'video/webm;codecs=vp9,opus', 'video/webm'];
+
+export class Recording {
+  #recorder; #canvas = document.createElement('canvas'); #parts = []; #running = true;
+
+  // Throws where the browser cannot record. `sound` is an audio track or null.
+  constructor(video, sound) {
+    const kind = KINDS.find((one) => globalThis.MediaRecorder?.isTypeSupported(one));
+    if (!kind) throw new Error(t('noRecord'));
+    this.#canvas.width = video.videoWidth;
+    this.#canvas.height = video.videoHeight;
+    const stream = this.#canvas.captureStream();
+    if (sound) stream.addTrack(sound);
+    this.#recorder = new MediaRecorder(stream, { mimeType: kind, videoBitsPerSecond: 4_000_000 });
+    this.#recorder.ondataavailable = ({ data }) => this.#parts.push(data);
+    this.#recorder.onstop = () => this.#save(kind.split(';')[0]);
+    this.#draw(video);
+    this.#recorder.start(1000);
+  }
+
+  stop() {
+    this.#running = false;
+    if (this.#recorder.state !== 'inactive') this.#recorder.stop();
+  }
+
+  #draw(video) {
+    if (!this.#running) return;
+    const context = this.#canvas.getContext('2d');
+    const { width, height } = this.#canvas;
+    context.drawImage(video, 0, 0, width, height);
+    const size = Math.max(11, Math.round(height / 32));
+    context.font = `600 ${size}px system-ui, sans-serif`;
+    const text = t('label');
+    context.fillStyle = '#000a';
+    context.fillRect(size * 0.6, size * 0.6, context.measureText(text).width + size, size * 1.6);
+    context.fillStyle = '#fff';
+    context.fillText(text, size * 1.1, size * 1.75);
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(() => this.#draw(video));
+    else setTimeout(() => this.#draw(video), 40);
+  }
+
+  #save(kind) {
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob(this.#parts, { type: kind }));
+    link.download = `avatar-${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}.${kind.split('/')[1]}`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
+}

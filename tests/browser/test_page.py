@@ -1,0 +1,127 @@
+"""The page as people with different devices, languages and needs meet it."""
+
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from avatar_stream.identity.library import sample_pictures
+from tests.browser.conftest import RunningServer
+from tests.browser.test_loop import open_page, start
+
+pytestmark = pytest.mark.browser
+SIZES = [(390, 844), (1280, 860), (1920, 1080)]
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_axe_finds_nothing(browser: Any, server: RunningServer, scheme: str) -> None:
+    page = open_page(browser, server, color_scheme=scheme)
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    start(page)
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.context.close()
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_nothing_overlaps_and_everything_can_be_seen(
+    browser: Any, server: RunningServer, width: int, height: int
+) -> None:
+    page = open_page(browser, server)
+    page.set_viewport_size({"width": width, "height": height})
+    start(page)
+    page.wait_for_timeout(1000)
+    page.evaluate("document.getElementById('simpler').hidden = false")
+    page.evaluate("document.getElementById('simpler').textContent = 'plain: the server is very busy'")
+    boxes = {name: page.locator(name).bounding_box() for name in ("#self", ".numbers", ".label", "#simpler")}
+    names = list(boxes)
+    for k, one in enumerate(names):
+        for other in names[k + 1 :]:
+            assert apart(boxes[one], boxes[other]), f"{one} lies over {other} at {width}"
+    faces = [face.bounding_box() for face in page.locator(".face").all()]
+    assert len(faces) == len(sample_pictures())
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in faces)
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    page.context.close()
+
+
+def apart(a: Any, b: Any) -> bool:
+    return bool(
+        a["x"] + a["width"] <= b["x"]
+        or b["x"] + b["width"] <= a["x"]
+        or a["y"] + a["height"] <= b["y"]
+        or b["y"] + b["height"] <= a["y"]
+    )
+
+
+def test_chinese_is_spoken_where_it_is_wanted_and_kept(browser: Any, server: RunningServer) -> None:
+    page = open_page(browser, server, locale="zh-CN")
+    assert page.inner_text("#start") == "用我的摄像头开始"
+    assert page.get_attribute("html", "lang") == "zh-Hans"
+    page.click("#language")
+    assert page.inner_text("#start") == "Start with my camera"
+    page.reload()
+    page.wait_for_selector(".face")
+    assert page.inner_text("#start") == "Start with my camera"
+    assert page.evaluate("[...document.querySelectorAll('[data-t]')].every((e) => e.textContent.length > 0)")
+    page.context.close()
+
+
+def test_both_languages_say_everything(browser: Any, server: RunningServer) -> None:
+    page = open_page(browser, server)
+    missing = page.evaluate(
+        """async () => {
+          const text = await (await fetch('words.js')).text();
+          const keys = [...text.matchAll(/(\\w+): (?:'|\\")/g)].map(([, key]) => key);
+          const counts = {};
+          for (const key of keys) counts[key] = (counts[key] ?? 0) + 1;
+          return Object.entries(counts).filter(([, count]) => count !== 2).map(([key]) => key);
+        }"""
+    )
+    assert missing == []
+    page.context.close()
+
+
+def test_this_device_remembers_who_one_was(browser: Any, server: RunningServer) -> None:
+    page = open_page(browser, server)
+    page.check("input[value=walter]", force=True)
+    page.reload()
+    page.wait_for_selector(".face")
+    assert page.is_checked("input[value=walter]")
+    assert page.locator("[data-own]").count() == 0
+    page.set_input_files("#file", str(sample_pictures()["felix"]))
+    page.wait_for_selector("[data-own] input:checked", state="attached")
+    page.reload()
+    page.wait_for_selector("[data-own]")
+    assert page.inner_text("[data-own]").strip() == "Yours, last time"
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.method) if "identities" in request.url else None)
+    assert "POST" not in asked  # it stays on this device until it is chosen
+    page.check("[data-own] input", force=True)
+    page.wait_for_selector("[data-own] input[value^=u-]:checked", state="attached")
+    assert "POST" in asked
+    page.context.close()
+
+
+def test_a_recording_is_a_marked_video(browser: Any, server: RunningServer, tmp_path: Path) -> None:
+    page = open_page(browser, server)
+    start(page)
+    page.click("#record")
+    assert page.get_attribute("#record", "aria-pressed") == "true"
+    page.wait_for_timeout(2500)
+    with page.expect_download() as saved:
+        page.click("#record")
+    path = tmp_path / saved.value.suggested_filename
+    saved.value.save_as(path)
+    assert path.name.startswith("avatar-")
+    with av.open(str(path)) as video:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(pictures) > 10
+    height = pictures[-1].shape[0]
+    corner = pictures[-1][: height // 8, : height // 3]
+    assert (corner.min(2) > 215).any()  # the letters of the mark
+    assert page.get_attribute("#record", "aria-pressed") == "false"
+    page.context.close()
