@@ -24,6 +24,7 @@ RIM: Final = 0.82  # of the radius, from where an iris darkens to its rim
 GLINT: Final = 38.0  # grey levels above its ring from which a spot on an iris is a reflection
 GLINT_FOLLOWS: Final = 0.3  # of the iris's way: a reflection stays with the light
 LASHES: Final = 0.5  # how dark the line of shut lids is
+LID, LID_SHADE = 0.75, 0.08  # how much of a shut lid is grown skin, and how much darker than what is around
 SHUT: Final = (0.15, 0.4)  # opening over the portrait's own: skin and lashes alone below, no trace of them above
 TURNED: Final = (0.02, 0.06)  # eye widths an iris has moved: as the mesh has it below, drawn anew above
 OPENED: Final = (0.05, 0.18)  # change of the opening over the eye's width, likewise
@@ -63,6 +64,7 @@ class Eyes:
         self._openings = geometry.eye_openings(landmarks)
         self._places = [_place(landmarks, side) for side in (0, 1)]
         self._unit = geometry.eye_distance(landmarks)
+        self._lids = [lid_lines(landmarks, side)[0] for side in (0, 1)]
 
     def draw(self, picture: Image, target: Floats) -> None:
         """Draw the eyes of ``target (478, 3)`` over a portrait that was warped there (in place)."""
@@ -76,7 +78,10 @@ class Eyes:
                 _put(picture, eye, upper, lower, target[EYES[side][2][0], :2], size, share)
             shut = 1 - geometry.step(*SHUT, now / max(then, 1e-3))
             if shut > 0:
-                _shut(picture, upper, lower, shut)
+                ends = np.array([upper[0], upper[-1]], np.float32)
+                opened = self._lids[side]
+                there = between(np.array([opened[0], opened[-1]], np.float32), ends)
+                _shut(picture, upper, lower, geometry.transform_2d(there, opened), shut)
 
 
 def lid_lines(landmarks: Floats, side: int) -> tuple[Floats, Floats]:
@@ -204,31 +209,46 @@ def _placed(image: Floats, back: Floats, width: int, height: int) -> Floats:
     return np.asarray(cv2.warpAffine(image, back, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
-def _shut(picture: Image, upper: Floats, lower: Floats, share: float) -> None:
-    """Grow skin over an eye that is all but shut, dark where the lids meet (in place)."""
-    ring = np.concatenate([upper, lower[-2:0:-1]])
+def _shut(picture: Image, upper: Floats, lower: Floats, opened: Floats, share: float) -> None:
+    """Grow skin over an eye that is all but shut, dark where the lids meet (in place).
+
+    A mesh stretches the lashes and the fold over the lid, up to where it was ``opened``: skin covers these, too.
+    """
     width = float(np.linalg.norm(upper[-1] - upper[0]))
+    everything = np.concatenate([upper, lower, opened])
     pad = round(0.22 * width) + 2
-    left, top = np.maximum(np.floor(ring.min(0)).astype(int) - pad, 0)
-    right, bottom = np.minimum(np.ceil(ring.max(0)).astype(int) + pad + 1, picture.shape[1::-1])
+    left, top = np.maximum(np.floor(everything.min(0)).astype(int) - pad, 0)
+    right, bottom = np.minimum(np.ceil(everything.max(0)).astype(int) + pad + 1, picture.shape[1::-1])
     if right - left < 4 or bottom - top < 4 or width < 4:
         return
     region = picture[top:bottom, left:right]
-    thick = max(1, round(width / 9))
-    over = np.zeros(region.shape[:2], np.uint8)
-    points = np.round((ring - [left, top]) * 16).astype(np.int32)
-    cv2.fillPoly(over, [points], 255, cv2.LINE_AA, 4)
-    cv2.polylines(over, [points], True, 255, thick, cv2.LINE_AA, 4)
-    inside = cv2.GaussianBlur(over.astype(np.float32) * (1 / 255), (0, 0), max(0.6, width / 50))[..., None]
-    outside = 1 - np.minimum(inside * 1.5, 1)
-    reach = (2 * round(width / 5) + 1, 2 * round(width / 8) + 1)
-    skin = cv2.blur(region * outside, reach) / np.maximum(cv2.blur(outside, reach)[..., None], 1e-3)
+    corner = np.array([left, top], np.float32)
+    over = _covered(np.concatenate([upper, lower[-2:0:-1]]) - corner, region, max(1, round(width / 9)), width / 50)
+    lid = _covered(np.concatenate([opened, lower[-2:0:-1]]) - corner, region, max(1, round(width / 14)), width / 22)
+    outside = (1 - np.minimum(np.maximum(over, lid) * 1.5, 1))[..., None]
+    # Brows and lashes beside the eye are no skin: what is bright counts most.
+    bright = outside * (region.mean(2, keepdims=True) * np.float32(1 / 255)) ** 2
+    reach = (2 * round(width / 5) + 1, 2 * round(width / 3.5) + 1)
+    near = cv2.blur(bright, reach)[..., None]
+    skin = cv2.blur(region * bright, reach) / np.maximum(near, 1e-4)
+    skin = np.where(near > 1e-4, skin, region)
     line = np.zeros(region.shape[:2], np.uint8)
-    seam = (0.25 * upper + 0.75 * lower) - [left, top]
+    seam = (0.25 * upper + 0.75 * lower) - corner
     cv2.polylines(line, [np.round(seam * 16).astype(np.int32)], False, 255, max(1, round(width / 26)), cv2.LINE_AA, 4)
     dark = cv2.GaussianBlur(line.astype(np.float32) * np.float32(LASHES / 255), (0, 0), max(0.5, width / 60))
-    skin = skin * (1 - dark[..., None])
-    region[:] = np.clip(region + np.float32(share) * inside * (skin - region) + 0.5, 0, 255)
+    # A lid is a little darker than the skin around it, and keeps some of its own texture.
+    alpha = np.maximum(over, LID * lid)[..., None]
+    skin = skin * (1 - LID_SHADE * lid[..., None]) * (1 - dark[..., None])
+    region[:] = np.clip(region + np.float32(share) * alpha * (skin - region) + 0.5, 0, 255)
+
+
+def _covered(ring: Floats, region: Image, thick: int, soft: float) -> Floats:
+    """A polygon with its outline ``thick`` pixels wide, ``soft`` pixels soft: ``(h, w)`` of ``region``, 0 to 1."""
+    mask = np.zeros(region.shape[:2], np.uint8)
+    points = np.round(ring * 16).astype(np.int32)
+    cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, 4)
+    cv2.polylines(mask, [points], True, 255, thick, cv2.LINE_AA, 4)
+    return np.asarray(cv2.GaussianBlur(mask.astype(np.float32) * (1 / 255), (0, 0), max(0.6, soft)), np.float32)
 
 
 def _place(landmarks: Floats, side: int) -> Floats:
