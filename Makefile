@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types unit webrtc browser bench install install-test system test-system wheel clean
+.PHONY: demo test lint types unit webrtc browser docs bench install install-test system test-system wheel clean
 
 demo: install
 	$(BIN)/avatar-stream serve
 
-test: install-test test-system lint types unit webrtc browser wheel
+test: install-test test-system lint types unit webrtc browser docs wheel
 
 lint:
 	$(BIN)/ruff format --check .
@@ -26,6 +26,10 @@ webrtc:
 
 browser:
 	$(BIN)/pytest tests/browser -s
+
+# The documents as a site in build/site.
+docs:
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install
 	$(BIN)/avatar-stream bench
@@ -45,7 +49,7 @@ $(VENV)/.installed: pyproject.toml scripts/setup.sh
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --quiet -e ".[test,train,evaluate]"
+	$(BIN)/pip install --quiet -e ".[test,train,evaluate,docs]"
 	touch $@
 
 test-system:
