@@ -21,9 +21,9 @@ export const token = {
   },
 };
 
-export async function request(path, options = {}) {
+export async function request(path, options = {}, bearer = token.value) {
   const headers = { ...options.headers };
-  if (token.value) headers.Authorization = `Bearer ${token.value}`;
+  if (bearer) headers.Authorization = `Bearer ${bearer}`;
   const response = await fetch(path, { ...options, headers });
   if (response.ok) return response;
   let message = `The server answered ${response.status}.`;
@@ -32,8 +32,8 @@ export async function request(path, options = {}) {
 }
 
 // What the endpoint at `path` names as ICE servers in its Link headers (RFC 9725 section 4.4).
-export async function iceServers(path) {
-  const response = await request(path, { method: 'OPTIONS' });
+export async function iceServers(path, bearer) {
+  const response = await request(path, { method: 'OPTIONS' }, bearer);
   return parseLinks(response.headers.get('Link') ?? '');
 }
 
@@ -55,13 +55,13 @@ export function gathered(pc) {
 }
 
 // Offer, answer; the Location to leave by.
-export async function negotiate(pc, path) {
+export async function negotiate(pc, path, bearer) {
   await pc.setLocalDescription(await pc.createOffer());
   await gathered(pc);
   const response = await request(path, {
     method: 'POST', headers: { 'Content-Type': 'application/sdp' }, body: pc.localDescription.sdp,
-  });
-  return { location: response.headers.get('Location'), answer: await response.text() };
+  }, bearer);
+  return { location: new URL(response.headers.get('Location'), response.url).href, answer: await response.text() };
 }
 
 // The newest frame, not the smoothest: it halves the delay on a good line.
@@ -80,6 +80,6 @@ export function onLost(pc, lost) {
 }
 
 // keepalive: the request outlives the page when it is being left.
-export function leave(location) {
-  if (location) request(location, { method: 'DELETE', keepalive: true }).catch(() => {});
+export function leave(location, bearer) {
+  if (location) request(location, { method: 'DELETE', keepalive: true }, bearer).catch(() => {});
 }

@@ -183,14 +183,16 @@ def test_viewers_watch_by_a_link(browser: Any, server: RunningServer, tmp_path: 
     viewer.wait_for_selector("body[data-state=live]")
     viewer.wait_for_timeout(2500)
     viewer.screenshot(path=str(tmp_path / "view.png"))
-    kinds = viewer.evaluate("document.getElementById('avatar').srcObject.getTracks().map((t) => t.kind).sort()")
+    kinds = viewer.evaluate(
+        "document.querySelector('avatar-view').video.srcObject.getTracks().map((t) => t.kind).sort()"
+    )
     assert kinds == ["audio", "video"]
-    assert viewer.evaluate("document.getElementById('avatar').videoWidth") == 384
+    assert viewer.evaluate("document.querySelector('avatar-view').video.videoWidth") == 384
     assert page.inner_text("#viewers") == "1"
     # The driver leaves: the viewer is told, and sees the next session of that name by itself.
     page.click("#stop")
     viewer.wait_for_selector("body[data-state=connecting]")
-    viewer.wait_for_selector("#state:has-text('Nobody')")
+    viewer.wait_for_selector(".sentence:has-text('Nobody')")
     page.context.close()
     wait_for_sessions(server, 0)
     assert page.faults == []

@@ -1,5 +1,7 @@
 """The page as people with different devices, languages and needs meet it."""
 
+import http.server
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from avatar_stream.identity.library import sample_pictures
-from tests.browser.conftest import RunningServer
+from tests.browser.conftest import FAKE_CAMERA, RunningServer, chromium
 from tests.browser.test_loop import open_page, start
 
 pytestmark = pytest.mark.browser
@@ -104,6 +106,49 @@ def test_this_device_remembers_who_one_was(browser: Any, server: RunningServer) 
     page.wait_for_selector("[data-own] input[value^=u-]:checked", state="attached")
     assert "POST" in asked
     page.context.close()
+
+
+def test_an_avatar_on_somebody_elses_page(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
+    example = Path(__file__).parent.parent.parent / "examples" / "embed.html"
+
+    class Site(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given, directory=str(tmp_path))
+
+        def log_message(self, *given: Any) -> None:
+            pass
+
+    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    origin = f"http://localhost:{site.server_port}"
+    server = RunningServer("--engine", "warp", "--allow-origin", origin)
+    stranger = RunningServer("--engine", "warp")
+    running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
+    try:
+        page = open_page(running, server)
+        start(page)
+        page.click("#share")
+        page.wait_for_selector("#link:not([hidden])")
+        name = page.input_value("#link").rsplit("/", 1)[-1].split("#")[0]
+        text = example.read_text().replace("studio", name)
+        (tmp_path / "index.html").write_text(text.replace("http://localhost:8080/", server.url))
+        (tmp_path / "other.html").write_text(text.replace("http://localhost:8080/", stranger.url))
+        viewer = page.context.new_page()
+        viewer.goto(f"{origin}/index.html")
+        viewer.wait_for_selector("avatar-view[state=live]", timeout=20_000)
+        assert viewer.evaluate("document.querySelector('avatar-view').video.videoWidth") == 384
+        assert viewer.inner_text("avatar-view .label").upper() == "AI-GENERATED"
+        viewer.evaluate("document.querySelector('avatar-view').remove()")
+        page.wait_for_selector("#watched[hidden]", state="attached", timeout=15_000)
+        # A server that was not told of this site gives it nothing.
+        viewer.goto(f"{origin}/other.html")
+        viewer.wait_for_timeout(1500)
+        assert viewer.evaluate("customElements.get('avatar-view') === undefined")
+    finally:
+        running.close()
+        server.stop()
+        stranger.stop()
+        site.shutdown()
 
 
 def test_a_recording_is_a_marked_video(browser: Any, server: RunningServer, tmp_path: Path) -> None:
