@@ -5,13 +5,14 @@ import math
 import os
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pictures
-from PIL import ImageOps
+from PIL import ImageOps, features
 
 from avatar_stream.errors import BadPicture
 from avatar_stream.face import geometry, mesh, tracker
@@ -23,6 +24,7 @@ MAX_PIXELS = 64_000_000
 MIN_SIDE = 96
 MIN_FACE = 44  # face width in pixels below which nothing is left to animate
 MAX_YAW = 38.0  # degrees; beyond it half of the face is invented
+_NAMES = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "AVIF": "AVIF", "HEIF": "HEIC"}
 HEAD_CROP = 3.2  # side of the moved region in face heights
 
 
@@ -64,8 +66,27 @@ class Portrait:
         return prepare(read_picture(path), size, name=path.name, square=square)
 
 
+@cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the pictures that are taken: those of phones where a library can read them.
+
+    AVIF comes with Pillow, HEIC with pillow-heif (``pip install "avatar-stream[heic]"``).
+    """
+    known = ["JPEG", "PNG", "WEBP"]
+    if features.check("avif"):
+        known.append("AVIF")
+    try:
+        import pillow_heif
+    except ImportError:
+        pass
+    else:
+        pillow_heif.register_heif_opener()
+        known.append("HEIF")
+    return tuple(known)
+
+
 def read_picture(source: Path | bytes) -> Image:
-    """Decode a JPEG, PNG or WebP to upright RGB; raises :class:`BadPicture` with the reason."""
+    """Decode a picture (see :func:`formats`) to upright RGB; raises :class:`BadPicture` with the reason."""
     name = source.name if isinstance(source, Path) else "the picture"
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
@@ -74,11 +95,12 @@ def read_picture(source: Path | bytes) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
-            opened = Pictures.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
+            opened = Pictures.open(io.BytesIO(data), formats=formats())
     except Pictures.DecompressionBombError:
         raise BadPicture(f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels: scale it down") from None
     except Exception:
-        raise BadPicture(f"{name} is not a JPEG, PNG or WebP picture: save it as one of these") from None
+        *first, last = (_NAMES[one] for one in formats())
+        raise BadPicture(f"{name} is not a {', '.join(first)} or {last} picture: save it as one of these") from None
     with opened:
         width, height = opened.size
         if width * height > MAX_PIXELS:

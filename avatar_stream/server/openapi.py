@@ -13,7 +13,9 @@ SDP: Final = {"application/sdp": {"schema": {"type": "string"}}}
 PICTURE: Final = {"type": "string", "contentEncoding": "binary"}
 # What a handler's signature does not say: its body, its query, what it answers.
 BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
-    ("/identities", "post"): {kind: {"schema": PICTURE} for kind in ("image/jpeg", "image/png", "image/webp")},
+    ("/identities", "post"): {
+        kind: {"schema": PICTURE} for kind in ("image/jpeg", "image/png", "image/webp", "image/avif")
+    },
     ("/session", "post"): SDP,
     ("/whip", "post"): SDP,
     ("/whep/{id}", "post"): SDP,

@@ -12,7 +12,7 @@ from avatar_stream.errors import BadPicture
 from avatar_stream.face import geometry
 from avatar_stream.face.geometry import Pose
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.portrait import Image, prepare, read_picture
+from avatar_stream.portrait.portrait import Image, formats, prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 
 
@@ -91,7 +91,7 @@ def test_truncated_jpeg(sample: Image) -> None:
 def test_not_a_picture(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "letter.png"
     path.write_bytes(data)
-    with pytest.raises(BadPicture, match=r"letter\.png is not a JPEG, PNG or WebP"):
+    with pytest.raises(BadPicture, match=r"letter\.png is not a JPEG, PNG, WebP.* picture: save it"):
         read_picture(path)
 
 
@@ -139,3 +139,23 @@ def test_any_head_and_shoulders_shape_is_pasted_back_without_a_seam(sample: Imag
     assert max(edges) < 4, edges
     y, x = (int(v) for v in portrait.landmarks[1, 1::-1])
     assert np.abs(image - crop)[y - 20 : y + 20, x - 30 : x + 30].mean() > 2
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+def test_a_phones_own_pictures_are_taken(kind: str, tmp_path: Path) -> None:
+    if kind not in formats():
+        pytest.skip(f"no library here reads {kind}")
+    picture = Pictures.open(sample_pictures()["noor"])
+    path = tmp_path / "phone.picture"
+    turned = Pictures.Exif()
+    turned[0x0112] = 6
+    if kind == "AVIF":
+        picture.rotate(90, expand=True).save(path, kind, quality=80, exif=turned)
+    else:  # pillow-heif turns pictures itself, when they are written and when they are read
+        picture.save(path, kind, quality=80)
+    read = read_picture(path)
+    assert read.shape == (picture.height, picture.width, 3)
+    assert np.abs(read.astype(int) - np.asarray(picture)).mean() < 6
+    whole = path.read_bytes()
+    with pytest.raises(BadPicture, match=r"damaged|not a"):
+        read_picture(whole[: len(whole) // 2])
