@@ -44,8 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser, number: Callable[[float, floa
     add("--vmc", metavar="HOST:PORT", help="send the motion to a rig, too, by the VMC protocol")
     add(
         "--motion-port",
-        type=int,
-        metavar="PORT",
+        metavar="[HOST:]PORT",
         help="be driven by motion that comes to this UDP port, not a camera",
     )
     add("--phone", default="", metavar="ADDRESS", help="ask iFacialMocap on this phone to send it")
@@ -80,7 +79,7 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
         made = RemoteCamera(options, arguments.server, os.environ.get(TOKEN, ""))
     else:
         # What cannot work is said before networks take their second to load.
-        rig = VmcSender(*_address(arguments.vmc)) if arguments.vmc else None
+        rig = VmcSender(*_address(arguments.vmc, "127.0.0.1")) if arguments.vmc else None
         if arguments.motion_port is None:
             chosen(arguments.camera)
         made = LocalCamera(options, networks(), rig=rig)
@@ -136,7 +135,9 @@ def _driven(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") -
         finally:
             camera.close()
         return
-    listener = RigListener(arguments.motion_port, "0.0.0.0", phone=arguments.phone)
+    # Other machines are heard where a phone is asked, or where this is told to.
+    host, port = _address(arguments.motion_port, "0.0.0.0" if arguments.phone else "127.0.0.1")
+    listener = RigListener(port, host, phone=arguments.phone)
     stopped = threading.Event()
 
     def listen() -> None:
@@ -155,15 +156,12 @@ def _driven(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") -
         listener.close()
 
 
-def _address(text: str) -> tuple[str, int]:
-    from avatar_stream.rigs.vmc import VMC_PORT
-
-    host, _, port = text.rpartition(":")
-    if not host:
-        return text, VMC_PORT
+def _address(text: str, host: str) -> tuple[str, int]:
+    """``HOST:PORT``, or ``PORT`` on ``host``; raises ``BadInput``."""
+    before, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise BadInput(f"{text} is no address: write it as HOST:PORT, as 127.0.0.1:{VMC_PORT}")
-    return host, int(port)
+        raise BadInput(f"{text} is no address: write it as HOST:PORT, as 127.0.0.1:39539")
+    return before or host, int(port)
 
 
 def _say(line: str) -> None:

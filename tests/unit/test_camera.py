@@ -1,6 +1,7 @@
 """The camera command: devices in and out, faked at their libraries' boundary, and the loop between them."""
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -163,6 +164,26 @@ def test_the_command_shows_the_avatar_on_the_virtual_camera(
     assert max(moved) > 0.5
 
 
+def test_the_command_is_driven_by_motion_where_it_is_told_to(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sender, stopped = VmcSender(port=port), threading.Event()
+
+    def act() -> None:
+        while not stopped.wait(0.03):
+            sender.send(ArkitFrame({"jawOpen": 0.5}), 0.0)
+
+    acting = threading.Thread(target=act)
+    acting.start()
+    given = ["camera", "--no-device", "--engine", "warp", "--size", "256", "--seconds", "2", "--json"]
+    status = main([*given, "--motion-port", str(port)])
+    stopped.set()
+    acting.join()
+    assert status == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] > 20
+
+
 class Shown:
     """An output that keeps what it is shown."""
 
@@ -244,6 +265,7 @@ def test_unknown_keys_do_nothing() -> None:
         (["--camera", DRIVER, "--server", "localhost"], "http://"),
         (["--camera", DRIVER, "--server", "http://127.0.0.1:9", "--vmc", "localhost:39539"], "leave --server out"),
         (["--preview", "--camera", DRIVER], "no window"),
+        (["--motion-port", "vmc"], "HOST:PORT"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(
