@@ -153,8 +153,8 @@ def joint(model: Model, batch: Batch, helpers: Helpers) -> Losses:
     """Motion with ``z_id`` modulating.
 
     The identity encoder itself stands still from here on: ``z_id`` is to say who somebody is, not how to paint them.
-    Pulling the picture's identity to the portrait's as well made opened mouths resemble its closed one: up to release
-    4 that cost 0.7 dB there.
+    Up to release 4 the picture's identity was pulled to the portrait's as well: opened mouths came to resemble its
+    closed one.
     """
     return motion(model, batch, helpers, with_identity=True)
 
