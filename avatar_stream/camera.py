@@ -22,7 +22,7 @@ from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.face.tracker import FaceState
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.live import LiveLoop, camera_image
+from avatar_stream.live import RECENT, LiveLoop, camera_image
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import Ladder
@@ -158,7 +158,8 @@ class LocalCamera:
         delay = self.loop.delay()
         if delay is None:
             return "waiting for the camera"
-        return f"{len(self.loop.delays()) / 2:.0f} pictures a second, {delay * 1e3:.0f} ms, face {self._avatar.face}"
+        rate = len(self.loop.delays()) / RECENT
+        return f"{rate:.0f} pictures a second, {delay * 1e3:.0f} ms, face {self._avatar.face}"
 
 
 class RemoteCamera:

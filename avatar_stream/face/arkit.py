@@ -17,22 +17,15 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import COEFFICIENTS, INDEX, face_model
 from avatar_stream.face.motion import Motion, lip_gap
 
-NAMES: Final = (
-    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
-    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
-    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
-    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
-    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
-    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
-    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
-    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
-    "noseSneerLeft", "noseSneerRight", "tongueOut",
-)  # fmt: skip
+_SPLIT: Final = ("browInnerUp", "cheekPuff")  # one each in ARKit, one a side in the face model
+_LOOKS: Final = [f"eyeLook{way}{side}" for way in ("Down", "In", "Out", "Up") for side in ("Left", "Right")]
+NAMES: Final = tuple(
+    sorted({*(name for name in COEFFICIENTS if not name.startswith(_SPLIT)), *_SPLIT, *_LOOKS, "tongueOut"})
+)
 FACE_WIDTH: Final = 0.14  # metres, an adult's
 DISTANCE: Final = 0.6  # metres from a face at rest to its camera
 LOOK: Final = np.array([0.6, 0.5])  # radians that an eye turns, sideways and up or down, at coefficient 1
 WIDE: Final = 0.25  # of its usual opening that an eye opens further at eyeWide 1
-_SPLIT: Final = ("browInnerUp", "cheekPuff")  # one each in ARKit, one a side in the face model
 _UPRIGHT: Final = np.array([1, -1, -1])  # landmarks have y down and z away from the viewer
 _SIDES: Final = (("Right", 1.0), ("Left", -1.0))  # and which way the nose lies, to the viewer's right
 _STILL: Final = (0.0, 0.0, 0.0, 1.0)

@@ -47,8 +47,8 @@ class Avatar:
     """A portrait that does what a driver does.
 
     ``avatar(frame)`` is the whole loop for one frame, :meth:`stream` for many. Underneath are ``follow`` (camera
-    frame to landmarks) or ``act`` (recorded or streamed motion to landmarks), ``pose`` (to the warp) and ``paint``
-    (to the picture), each to be called from one thread.
+    frame, or motion, to landmarks), ``pose`` (to the warp) and ``paint`` (to the picture), each to be called from one
+    thread.
     """
 
     def __init__(

@@ -22,6 +22,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -62,9 +63,13 @@ def create_app(
                 await server.sessions.close()
                 task.cancel()
 
+    @functools.cache
+    def description() -> dict[str, Any]:
+        return openapi(routes, settings)
+
     async def described(request: Request) -> Response:
         """This description."""
-        return JSONResponse(openapi(routes, settings))
+        return JSONResponse(description())
 
     async def schema(request: Request) -> Response:
         """The JSON Schema of the control channel's messages."""

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from avatar_stream.errors import AvatarError, NotFound
-from avatar_stream.server.access import Access, require, require_owner
+from avatar_stream.server.access import Access, Caller, require, require_owner
 from avatar_stream.server.control import Command, Move, parse_command, parse_token
 from avatar_stream.server.peer import Peer
 from avatar_stream.server.session import Session
@@ -70,8 +70,7 @@ class Control:
     async def _authorize(self, socket: WebSocket, peer: Peer) -> None:
         if self._access.open:
             return
-        text = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE)
-        caller = self._access.who(f"Bearer {parse_token(text, self._settings.max_message)}", time.time())
+        caller = await _caller(socket, self._access, self._settings)
         require_owner(caller, peer.owner)
 
     async def _handle(self, socket: WebSocket, session: Session) -> None:
@@ -151,8 +150,7 @@ class MotionFeed:
     async def _authorize(self, socket: WebSocket, id: str) -> None:
         if self._access.open:
             return
-        text = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE)
-        caller = self._access.who(f"Bearer {parse_token(text, self._settings.max_message)}", time.time())
+        caller = await _caller(socket, self._access, self._settings)
         require(caller, "view", id)
 
     async def _send(self, socket: WebSocket, session: Session, leaving: "asyncio.Task[None]") -> None:
@@ -163,6 +161,12 @@ class MotionFeed:
             if avatar is not None and at != sent:
                 sent = at
                 await socket.send_text(json.dumps(avatar.motion.to_json(at - session.began)))
+
+
+async def _caller(socket: WebSocket, access: Access, settings: Settings) -> Caller:
+    """Who the token of the first message belongs to."""
+    text = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE)
+    return access.who(f"Bearer {parse_token(text, settings.max_message)}", time.time())
 
 
 async def _until_gone(socket: WebSocket) -> None:
