@@ -57,9 +57,10 @@ def recorded_ticks(count: int = TICKS) -> tuple[Arrays, list[Arrays]]:
     interior = Interior(portrait.crop, portrait.landmarks)
     lap = []
     for k, picture in enumerate(pictures[:count]):
-        target = avatar.follow(picture, k / 25).target
+        moved = avatar.follow(picture, k / 25)
+        target = moved.target
         warped = warp(target)
-        interior.draw(warped.image, target)
+        interior.draw(warped.image, target, moved.view)
         seen = aligned_input(warped, target, rest)
         lap.append({"shown": seen.shown, "raster": seen.raster})
     avatar.close()

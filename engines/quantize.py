@@ -15,6 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.mouth_view import read_mouth
 from avatar_stream.portrait.portrait import prepare_tracked
 from avatar_stream.portrait.window import Networks
 from avatar_stream.runtime.network import WINDOWS, Arrays, HostStream, Job, batched, tick_path
@@ -68,7 +69,9 @@ def recorded_ticks(weights: Path, packs: Path, slots: int) -> list[Arrays]:
         usable = clip.good.nonzero()[0]
         order = usable[np.argsort(clip.mouth[usable])][:: max(1, len(usable) // 24)]  # from closed to wide open
         for k in order:
-            engine(clip.landmarks[k] - np.array([*portrait.box[:2], 0], np.float32))
+            face = clip.landmarks[k]
+            view = read_mouth(clip.picture(int(k)), face)
+            engine(face - np.array([*portrait.box[:2], 0], np.float32), view=view)
         kept += recorder.seen[3::STRIDE][:TICKS] + recorder.seen[-2:]
     return kept
 

@@ -11,6 +11,7 @@ from avatar_stream.face.tracker import FaceTracker
 from avatar_stream.portrait.aligned import to_aligned
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.mouth_view import read_mouth
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.window import Networks
 from engines.data.packs import Footage
@@ -66,7 +67,7 @@ def _painted(networks: Networks, case: Case) -> Image:
     """What the live engine shows for a pair, in the aligned frame of its truth."""
     engine = PortraitEngine(case.source.portrait, networks)
     for _ in range(networks.slots):
-        picture = engine(case.source.target).picture
+        picture = engine(case.source.target, view=case.source.view).picture
     left, top, width, height = case.source.portrait.box
     matrix = geometry.aligned_frame(case.source.target, 192)
     return to_aligned(picture[top : top + height, left : left + width], matrix)
@@ -85,7 +86,8 @@ def own_motion(networks: Networks | None, clip: Footage, judge: IdentityJudge) -
         face = tracker.update(clip.picture(k), k / 25).landmarks
         if face is not None:
             truth.append(clip.picture(k))
-            outputs.append(engine((face - offset).astype(np.float32)).picture)
+            view = read_mouth(clip.picture(k), face)
+            outputs.append(engine((face - offset).astype(np.float32), view=view).picture)
     tracker.close()
     outputs = outputs[engine.delay :] + [frame.picture for frame in engine.flush()]
     row = {

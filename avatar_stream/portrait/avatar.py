@@ -20,6 +20,7 @@ from avatar_stream.face.retarget import KEEP, Retargeter
 from avatar_stream.face.tracker import FaceState, FaceTracker
 from avatar_stream.portrait.ahead import ahead
 from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
+from avatar_stream.portrait.mouth_view import MouthReader, mirrored_view
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
 
@@ -33,6 +34,8 @@ class Moved:
     engine: PortraitEngine
     target: Floats
     tag: Any
+    view: Floats | None = None
+    """What the driver's mouth shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ class Avatar:
         self.networks = Networks.shared() if networks == "auto" else networks
         self.times = StageTimes()
         self.face = FaceState.SEARCHING
-        self._tracker = FaceTracker()
+        self._tracker, self._mouth = FaceTracker(), MouthReader()
+        self._view: Floats | None = None
         self._animator = Animator(Retargeter(portrait.landmarks, gain=gain, keep=keep))
         self._animator.mirror = mirror
         self._rest = Rest()
@@ -155,18 +159,23 @@ class Avatar:
         else:
             found = self.times.measure("track", self._tracker.update, image, time)
             self.face, landmarks = found.state, found.landmarks
+            # A face that is only taken to be there still shows what it showed last, also on its way to rest.
+            if landmarks is not None and found.state is FaceState.FOUND:
+                self._view = self.times.measure("track", self._mouth, image, landmarks, time)
+                if self._view is not None and self._animator.mirror:
+                    self._view = mirrored_view(self._view)
         target = self.times.measure("retarget", self._animator, landmarks, time)
-        return Moved(self._engine, target, tag)
+        return Moved(self._engine, target, tag, self._view)
 
     def _act(self, frame: ArkitFrame, time: float, tag: Any) -> Moved:
-        self.face = FaceState.FOUND
+        self.face, self._view = FaceState.FOUND, None
         rested = self._rest(mirrored_frame(frame) if self._animator.mirror else frame)
         target = self.times.measure("retarget", self._animator.move, to_motion(rested), time)
         return Moved(self._engine, target, tag)
 
     def pose(self, moved: Moved) -> Warped:
         """Warp the portrait."""
-        return Warped(moved.engine, moved.engine.pose(moved.target, moved.tag))
+        return Warped(moved.engine, moved.engine.pose(moved.target, moved.tag, moved.view))
 
     def paint(self, warped: Warped) -> Frame:
         """Paint; the picture that comes back is ``engine.delay`` frames older (see ``PortraitEngine``)."""

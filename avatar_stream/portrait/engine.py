@@ -82,17 +82,20 @@ class PortraitEngine:
         """Frames between the landmarks of a picture and its being finished."""
         return max(self.rung.slots - 1, 0)
 
-    def pose(self, target: Floats, tag: Any = None) -> Posed:
-        """Warp the portrait to landmarks ``(478, 3)`` (crop pixels) and see what the warp cannot know."""
+    def pose(self, target: Floats, tag: Any = None, view: Floats | None = None) -> Posed:
+        """Warp the portrait to landmarks ``(478, 3)`` (crop pixels) and see what the warp cannot know.
+
+        ``view`` is what the driver's mouth shows (see ``avatar_stream.portrait.mouth_view``), where it is seen.
+        """
         rung = self.rung
-        view = self._view(rung.scale)
+        at_scale = self._view(rung.scale)
         target = target if rung.scale == 1 else (target * np.float32(rung.scale)).astype(np.float32)
-        warped = self.times.measure("warp", view.warp, target)
+        warped = self.times.measure("warp", at_scale.warp, target)
         if self._networks is not None:
-            self.times.measure("interior", view.interior.draw, warped.image, target)
+            self.times.measure("interior", at_scale.interior.draw, warped.image, target, view)
         if rung.slots == 0:
             return Posed(rung, warped.image, None, tag)
-        seen = self.times.measure("align", aligned_input, warped, target, view.rest)
+        seen = self.times.measure("align", aligned_input, warped, target, at_scale.rest)
         return Posed(rung, warped.image, seen, tag)
 
     def paint(self, posed: Posed) -> Frame:
@@ -120,9 +123,9 @@ class PortraitEngine:
         self._in_flight.extend([posed] * (self._window.slots if first else 1))
         return measure("compose", self._compose, self._in_flight.popleft(), self._residual)
 
-    def __call__(self, target: Floats, tag: Any = None) -> Frame:
+    def __call__(self, target: Floats, tag: Any = None, view: Floats | None = None) -> Frame:
         """Both halves, one after the other."""
-        return self.paint(self.pose(target, tag))
+        return self.paint(self.pose(target, tag, view))
 
     def flush(self) -> list[Frame]:
         """The frames still in flight, finished by repeating the last one."""

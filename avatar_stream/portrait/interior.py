@@ -22,7 +22,10 @@ class Interior:
         self._mouth = Mouth(picture, landmarks, fit, self._fitter.identity)
         self._eyes = Eyes(picture, landmarks)
 
-    def draw(self, picture: Image, target: Floats) -> None:
-        """Draw them where landmarks ``target (478, 3)`` have them, over the portrait warped there (in place)."""
+    def draw(self, picture: Image, target: Floats, view: Floats | None = None) -> None:
+        """Draw them where landmarks ``target (478, 3)`` have them, over the portrait warped there (in place).
+
+        ``view`` is what the driver's mouth shows (see ``read_mouth``), where a camera sees it.
+        """
         self._eyes.draw(picture, target)
-        self._mouth.draw(picture, target, self._fitter(target))
+        self._mouth.draw(picture, target, self._fitter(target), view)

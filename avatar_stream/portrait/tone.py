@@ -12,6 +12,9 @@ from avatar_stream.face.mesh import Floats
 Image = npt.NDArray[np.uint8]
 CHEEKS: Final = (50, 280, 205, 425, 195)  # landmarks on plain skin
 FACE_CORNERS: Final = (33, 263, 61, 291)  # of eyes and mouth: what has edges lies between
+# The brightest third of the teeth beside skin: least squares over 614 training stills.
+TOOTH_SHARE: Final = np.array([0.78, 0.81, 0.77], np.float32)
+TOOTH_OFFSET: Final = np.array([58, 78, 82], np.float32)
 # Fine detail over middling detail of the training stills when blurred by so many pixels; where hardly any fine
 # detail is left, middling over coarse.
 FINE: Final = ((0.56, 0.64, 0.76, 0.90), (1.4, 1.0, 0.7, 0.0))
@@ -28,6 +31,11 @@ def skin_tone(picture: Image, landmarks: Floats) -> Floats:
         if 0 <= x < width and 0 <= y < height and patch.size:
             tones.append(patch.reshape(-1, 3).mean(0))
     return np.asarray(np.mean(tones, axis=0) if tones else [170, 130, 110], np.float32)
+
+
+def tooth_tone(skin: Floats) -> Floats:
+    """RGB of teeth in the light that ``skin`` is in."""
+    return np.asarray(np.minimum(TOOTH_SHARE * skin + TOOTH_OFFSET, 245), np.float32)
 
 
 def lip_tone(picture: Image, landmarks: Floats, skin: Floats) -> Floats:

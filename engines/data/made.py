@@ -132,7 +132,7 @@ class MadeWindows:
                 paint_inside(made, target, skin, inside or Inside(clip, k, mouth_shape(clip.landmarks[k])))
             pictures.append(made)
         back = plain_warp(portrait, at_rest)
-        return make_window(Painter.of(back, portrait, at_rest), targets, pictures, self.person)
+        return make_window(Painter.of(back, portrait, at_rest), targets, pictures, self.person, random=random)
 
 
 def mouth_shape(landmarks: Floats) -> Floats:

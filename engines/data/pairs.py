@@ -17,6 +17,7 @@ from avatar_stream.face.motion import Driver, Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.interior import Interior
+from avatar_stream.portrait.mouth_view import COLUMNS, ROWS, read_mouth
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
@@ -26,6 +27,7 @@ CONTEXT = 2  # frames before the window that the landmark encoder has seen
 CANDIDATES = 6
 LIP_EDGE = 0.035  # of the eye distance
 LIVE = 0.5  # share of a clip's windows whose landmarks are those that the live path would give
+UNSEEN = 0.2  # share of the windows whose driver's mouth no camera sees
 AGREE = (0.06, 0.12)  # how far these may be from the truth in the lips' gap and in the opening of the eyes
 
 
@@ -58,10 +60,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A prepared portrait and the landmarks it is to be moved to, in crop pixels."""
+    """A prepared portrait, the landmarks it is to be moved to, in crop pixels, and what the mouth shows there."""
 
     portrait: Portrait
     target: Floats
+    view: Floats | None
 
 
 def difference(clip: Footage, i: int, j: int) -> float:
@@ -88,7 +91,9 @@ class ClipWindows:
         self._prepared: dict[int, tuple[Painter, Retargeter, tuple[int, int, int, int]]] = {}
         self._motions: list[tuple[Motion, Pose] | None] | None = None
 
-    def window(self, i: int, j: int, n: int, *, live: bool = False) -> Window:
+    def window(
+        self, i: int, j: int, n: int, *, live: bool = False, random: np.random.Generator | None = None
+    ) -> Window:
         """Portrait i, targets j .. j+n-1.
 
         With ``live`` the portrait's face is put together as the live path does it, from what the driver's face says,
@@ -116,7 +121,7 @@ class ClipWindows:
             if not all(agree(target, truth) for target, truth in zip(targets, truths, strict=True)):
                 targets = truths
         pictures = [clip.picture(k)[top : top + height, left : left + width] for k in frames[CONTEXT:]]
-        return make_window(painter, targets, pictures, self.person, truths[CONTEXT:])
+        return make_window(painter, targets, pictures, self.person, truths[CONTEXT:], random)
 
     def _read(self, k: int) -> tuple[Motion, Pose]:
         """Frame k as the live path reads it, and its pose."""
@@ -137,7 +142,8 @@ class ClipWindows:
     def source(self, i: int, j: int) -> Source:
         """What the live engine needs to show portrait i as frame j."""
         portrait = prepare_tracked(self.clip.picture(i), self.clip.landmarks[i], 512)
-        return Source(portrait, self.clip.landmarks[j] - np.array([*portrait.box[:2], 0], np.float32))
+        target = self.clip.landmarks[j] - np.array([*portrait.box[:2], 0], np.float32)
+        return Source(portrait, target, read_mouth(self.clip.picture(j), self.clip.landmarks[j]))
 
     def draw(self, n: int, random: np.random.Generator) -> Window:
         """A random window, the pair chosen for difference."""
@@ -148,7 +154,7 @@ class ClipWindows:
         if not candidates:
             return self.draw(n, random)
         chosen = max(candidates, key=lambda j: difference(clip, i, j))
-        return self.window(i, chosen, n, live=bool(random.random() < LIVE))
+        return self.window(i, chosen, n, live=bool(random.random() < LIVE), random=random)
 
 
 class StillWindows:
@@ -169,7 +175,7 @@ class StillWindows:
         wanted = zip(path[CONTEXT:], targets[CONTEXT:], strict=True)
         pictures = [picture if s == 1 else forth(t).image for s, t in wanted]
         back = plain_warp(portrait, at_rest)
-        return make_window(Painter.of(back, portrait, at_rest), targets, pictures, self.person)
+        return make_window(Painter.of(back, portrait, at_rest), targets, pictures, self.person, random=random)
 
 
 def plain_warp(picture: Image, landmarks: Floats) -> PortraitWarp:
@@ -212,19 +218,31 @@ def changed(landmarks: Floats, random: np.random.Generator) -> Floats:
 
 
 def make_window(
-    painter: Painter, targets: list[Floats], pictures: list[Image], person: int, truths: list[Floats] | None = None
+    painter: Painter,
+    targets: list[Floats],
+    pictures: list[Image],
+    person: int,
+    truths: list[Floats] | None = None,
+    random: np.random.Generator | None = None,
 ) -> Window:
     """The window of a portrait: ``targets`` for ``CONTEXT + n`` frames, ``pictures`` of the last ``n``.
 
     ``truths`` are the landmarks of these pictures where they are not the targets: the pictures are then moved to the
-    targets, or a network would learn to be unsure of every edge that the live path puts a pixel aside.
+    targets, or a network would learn to be unsure of every edge that the live path puts a pixel aside. With
+    ``random`` the mouth is seen as another camera would see it on another face, or not at all.
     """
     shown, plain, wanted, rasters, gates = [], [], [], [], []
+    seen_as = None if random is None else _another_camera(random)
     # The frame furthest back only has to look plausible to the landmark encoder: the next one stands for it.
     for k, target in enumerate(targets[1:], 1):
         warped = painter.warp(target)
         alone = warped.image.copy()
-        painter.interior.draw(warped.image, target)
+        view = None
+        if k >= CONTEXT:
+            view = read_mouth(pictures[k - CONTEXT], target if truths is None else truths[k - CONTEXT])
+        if view is not None and random is not None:
+            view = None if seen_as is None else np.clip(view * seen_as, 0, 1.05).astype(np.float32)
+        painter.interior.draw(warped.image, target, view)
         seen = aligned_input(warped, target, painter.rest)
         rasters.append(seen.raster)
         if k >= CONTEXT:
@@ -240,3 +258,12 @@ def make_window(
     return Window(
         reference, np.stack(shown), np.stack(plain), np.stack(wanted), np.stack(rasters), np.stack(gates), person
     )
+
+
+def _another_camera(random: np.random.Generator) -> Floats | None:
+    """By what the cells of a mouth's view differ on another face in another room; None: no camera sees it."""
+    if random.random() < UNSEEN:
+        return None
+    whole = random.normal(0, [0.12, 0.05])
+    cells = random.normal(0, 0.06, (ROWS, COLUMNS, 1))
+    return np.asarray(np.exp(cells + [whole[0], whole.sum()]), np.float32)

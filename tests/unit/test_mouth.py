@@ -16,8 +16,9 @@ from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.arch import Arch
 from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.mouth import hole_between, tooth_likeness
+from avatar_stream.portrait.opening import hole_between
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
+from avatar_stream.portrait.teeth import tooth_likeness
 from avatar_stream.portrait.tone import skin_tone, softness
 from tests.unit.faces import face
 

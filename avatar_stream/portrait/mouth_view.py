@@ -1,0 +1,160 @@
+"""What a driver's camera sees between the lips: a coarse grid of colours, and how it lights a portrait's mouth.
+
+Landmarks end at the lips. Whether teeth are clenched or apart, how far the upper ones reach, whether a tongue or the
+dark is behind them: only the picture tells. Thirty cells in shares of that face's own tooth colour say it well enough
+for any other face, and tell nothing else of the driver.
+"""
+
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face import geometry
+from avatar_stream.face.filters import OneEuro
+from avatar_stream.face.mesh import Floats
+from avatar_stream.portrait.opening import SMOOTH, lip_lines
+from avatar_stream.portrait.tone import skin_tone, tooth_tone
+
+Image = npt.NDArray[np.uint8]
+
+ROWS, COLUMNS = 6, 5
+FINE: Final = (3, 4)  # samples a cell, down and across
+INSET: Final = 0.08  # of the way along the lips that is left out at either corner
+READABLE: Final = 0.02  # gap between the lips (eye distances) from which there is a view
+BRIGHTEST: Final = 1.05  # a camera's blown out whites are not to be another face's
+
+# A cell shows a tooth where it is as bright and as pale as one: from which share on, and from which for sure.
+TOOTH_BRIGHT, TOOTH_PALE = (0.33, 0.55), (0.62, 0.78)
+
+# Lighting: how much of the difference is made by darkening or brightening what is drawn; the rest is laid over it.
+DARKER, BRIGHTER, FLOOR = 0.25, 1.6, 0.06
+
+
+class MouthReader:
+    """Reads a driver's mouth frame after frame, steadily; one per session."""
+
+    def __init__(self) -> None:
+        self._filter = OneEuro(3.0, 12.0)
+
+    def __call__(self, picture: Image, landmarks: Floats, time: float) -> Floats | None:
+        """As :func:`read_mouth`, at ``time`` seconds."""
+        seen = read_mouth(picture, landmarks)
+        if seen is None:
+            self._filter.reset()
+            return None
+        return self._filter(seen, time)
+
+
+def read_mouth(picture: Image, landmarks: Floats) -> Floats | None:
+    """What RGB ``picture`` shows between the lips of ``landmarks (478, 3)``; None where they are closed.
+
+    ``(6, 5, 2)``: from upper to lower lip and from left to right in the picture; red, and the mean of green and blue,
+    in shares of the colour that a tooth would have in the light of that face, 0 to 1.05.
+    """
+    if geometry.lip_gaps(landmarks).max() < READABLE:
+        return None
+    seen = _cells(picture, landmarks, (0, 0), tooth_tone(skin_tone(picture, landmarks)))
+    # Nothing in a mouth is less red than a tooth, whatever the light beside it.
+    seen[..., 1] = np.minimum(seen[..., 1], seen[..., 0])
+    return seen
+
+
+def mirrored_view(view: Floats) -> Floats:
+    """As a mirror shows it."""
+    return view[:, ::-1]
+
+
+def teeth_seen(view: Floats) -> tuple[float, float]:
+    """How far teeth reach from the upper lip down and from the lower one up, in shares of the gap between them."""
+    middle = view[:, 1:-1].mean(1)
+    light, pale = middle.mean(1), middle[:, 1] / np.maximum(middle[:, 0], 0.05)
+    tooth = _ramp(light, *TOOTH_BRIGHT) * _ramp(pale, *TOOTH_PALE)
+    upper, lower = _run(tooth), _run(tooth[::-1])
+    # Clenched teeth fill the gap, the upper ones most of it.
+    over = max(upper + lower - 1, 0.0)
+    return upper - 0.35 * over, lower - 0.65 * over
+
+
+def light_as(inside: Floats, view: Floats, target: Floats, box: tuple[int, int, int, int], tooth: Floats) -> None:
+    """Give a drawn mouth ``inside (h, w, 3)`` of ``box`` (left, top, right, bottom) the light of ``view`` (in place).
+
+    ``target (478, 3)`` are its landmarks and ``tooth`` the colour of its own teeth.
+    """
+    drawn = _cells(inside, target, box[:2], tooth)
+    gain = np.clip((view + FLOOR) / (drawn + FLOOR), DARKER, BRIGHTER)
+    rest = view - drawn * gain
+    along, down = _places(target, box)
+    x, y = along * np.float32(COLUMNS) - np.float32(0.5), down * np.float32(ROWS) - np.float32(0.5)
+    fine = cv2.remap(
+        np.dstack([gain, rest]).astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    pair = [0, 1, 1]  # green and blue go together
+    inside *= fine[..., pair]
+    inside += fine[..., [2, 3, 3]] * tooth.astype(np.float32)
+
+
+def _cells(picture: npt.NDArray[np.generic], target: Floats, origin: tuple[int, int], tooth: Floats) -> Floats:
+    upper, lower = lip_lines(target)
+    rows, columns = ROWS * FINE[0], COLUMNS * FINE[1]
+    at = (INSET + (1 - 2 * INSET) * (np.arange(columns) + 0.5) / columns) * (SMOOTH - 1)
+    low = at.astype(int)
+    part = (at - low)[:, None]
+    above = upper[low] + part * (upper[low + 1] - upper[low])
+    below = lower[low] + part * (lower[low + 1] - lower[low])
+    down = ((np.arange(rows) + 0.5) / rows)[:, None, None]
+    places = (above + (below - above) * down - np.asarray(origin, np.float32)).astype(np.float32)
+    seen = cv2.remap(picture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    coarse = cv2.resize(seen.astype(np.float32), (COLUMNS, ROWS), interpolation=cv2.INTER_AREA) / tooth
+    view = np.stack([coarse[..., 0], coarse[..., 1:].mean(-1)], -1)
+    return np.asarray(np.clip(view, 0, BRIGHTEST), np.float32)
+
+
+def _places(target: Floats, box: tuple[int, int, int, int]) -> tuple[Floats, Floats]:
+    """Where the pixels of a box lie in the grid: along the lips and down between them, 0 to 1."""
+    upper, lower = lip_lines(target)
+    left, top, right, bottom = box
+    corner = upper[0]
+    across = upper[-1] - corner
+    across = across / max(float(np.linalg.norm(across)), 1e-6)
+    down = np.array([-across[1], across[0]], np.float32)
+    x = np.arange(left, right, dtype=np.float32) - corner[0]
+    y = np.arange(top, bottom, dtype=np.float32)[:, None] - corner[1]
+    beside, below = x * across[0] + y * across[1], x * down[0] + y * down[1]
+    # One table for every place across: lips are lines over the axis between their corners.
+    first = (upper - corner) @ across
+    table = np.linspace(first[0], first[-1], 64)
+    order = np.argsort(first)
+    number = np.interp(table, first[order], order / (SMOOTH - 1))
+    start = np.interp(table, first[order], ((upper - corner) @ down)[order])
+    second = (lower - corner) @ across
+    order = np.argsort(second)
+    end = np.interp(table, second[order], ((lower - corner) @ down)[order])
+    tables = np.stack([number, start, end]).astype(np.float32)[:, None]
+    index = (beside - table[0]) * np.float32(63 / max(table[-1] - table[0], 1e-6))
+    zero = np.zeros_like(index)
+    number, start, end = (
+        cv2.remap(t, index.astype(np.float32), zero, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for t in tables
+    )
+    along = (number - np.float32(INSET)) / np.float32(1 - 2 * INSET)
+    return along, np.clip((below - start) / np.maximum(end - start, 1), 0, 1).astype(np.float32)
+
+
+def _ramp(value: Floats, start: float, end: float) -> Floats:
+    return np.asarray(np.clip((value - start) / (end - start), 0, 1), np.float32)
+
+
+def _run(tooth: Floats) -> float:
+    """How far teeth go on from the first row that shows one, in shares; a lip's shadow may come before them."""
+    reach, found = 0.0, False
+    for row, share in enumerate(tooth):
+        if share > 0.5:
+            found = True
+        if found and share < 0.5:
+            return (row + float(share)) / len(tooth)
+        if not found and row >= 2:
+            return reach
+        reach = float(share) * 0.5 / len(tooth)
+    return 1.0 if found else 0.0

@@ -1,0 +1,132 @@
+"""What a camera sees of a mouth, and another face's mouth lit like it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.face.mesh import Floats
+from avatar_stream.identity.library import SAMPLES, sample_pictures
+from avatar_stream.media.files import Clip
+from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.interior import Interior
+from avatar_stream.portrait.mouth_view import COLUMNS, ROWS, MouthReader, mirrored_view, read_mouth, teeth_seen
+from avatar_stream.portrait.opening import hole_between
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from tests.unit.test_mouth import lips, opened
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    return prepare(read_picture(sample_pictures()["felix"]), 384)
+
+
+def rows(*light: float, pale: float = 1.0) -> Floats:
+    view = np.empty((ROWS, COLUMNS, 2), np.float32)
+    view[:] = np.array(light)[:, None, None]
+    view[..., 1] *= pale
+    return view
+
+
+def brightness(portrait: Portrait, target: Floats, view: Floats) -> float:
+    shown = portrait.crop.copy()
+    Interior(portrait.crop, portrait.landmarks).draw(shown, target, view)
+    hole = hole_between(target, shown.shape[1], shown.shape[0])
+    assert hole is not None
+    left, top, right, bottom = hole.box
+    return float(shown[top:bottom, left:right][hole.alpha > 0.9].mean())
+
+
+def test_closed_lips_show_nothing(portrait: Portrait) -> None:
+    assert read_mouth(portrait.crop, portrait.landmarks) is None
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [rows(0.9, 0.9, 0.5, 0.3, 0.3, 0.4), rows(0.1, 0.1, 0.1, 0.15, 0.2, 0.25, pale=0.6), rows(*[0.8] * 6)],
+    ids=["teeth above", "a dark O", "clenched"],
+)
+def test_a_mouth_is_lit_as_it_was_seen(portrait: Portrait, wanted: Floats) -> None:
+    target, shown = opened(portrait, 0.3), portrait.crop.copy()
+    Interior(portrait.crop, portrait.landmarks).draw(shown, target, wanted)
+    found = read_mouth(shown, target)
+    assert found is not None
+    # The outermost rows lie half on the lips.
+    assert np.abs(found - wanted)[1:-1, 1:-1].mean() < 0.08
+
+
+def test_a_dark_mouth_is_darker_than_one_with_teeth(portrait: Portrait) -> None:
+    target = opened(portrait, 0.3)
+    dark, bright = (brightness(portrait, target, rows(*[light] * 6)) for light in (0.1, 0.9))
+    assert bright > 3 * dark
+
+
+@pytest.mark.parametrize(
+    ("view", "upper", "lower"),
+    [
+        (rows(0.9, 0.9, 0.9, 0.1, 0.1, 0.1), (0.4, 0.6), (0, 0.01)),
+        (rows(0.1, 0.1, 0.1, 0.1, 0.9, 0.9), (0, 0.01), (0.25, 0.4)),
+        (rows(0.2, 0.9, 0.9, 0.1, 0.1, 0.1), (0.4, 0.6), (0, 0.01)),
+        (rows(*[0.9] * 6), (0.55, 0.75), (0.25, 0.45)),
+        (rows(*[0.1] * 6), (0, 0.01), (0, 0.01)),
+        (rows(*[0.9] * 6, pale=0.5), (0, 0.01), (0, 0.01)),
+    ],
+    ids=["above", "below", "under a lip's shadow", "clenched", "dark", "tongue"],
+)
+def test_where_teeth_end(view: Floats, upper: tuple[float, float], lower: tuple[float, float]) -> None:
+    found = teeth_seen(view)
+    assert upper[0] <= found[0] <= upper[1]
+    assert lower[0] <= found[1] <= lower[1]
+
+
+def test_a_view_is_mirrored() -> None:
+    view = np.random.default_rng(1).random((ROWS, COLUMNS, 2)).astype(np.float32)
+    assert np.array_equal(mirrored_view(view)[:, 0], view[:, -1])
+    assert np.array_equal(mirrored_view(mirrored_view(view)), view)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    arrays.arrays(np.float32, (ROWS, COLUMNS, 2), elements=st.floats(0, 1.0625, width=32)),
+    st.floats(0.02, 0.6),
+    st.floats(-0.5, 0.5),
+)
+def test_no_view_draws_outside_the_lips(portrait: Portrait, view: Floats, by: float, turn: float) -> None:
+    target, shown = opened(portrait, by, turn), portrait.crop.copy()
+    interior = Interior(portrait.crop, portrait.landmarks)
+    interior._mouth.draw(shown, target, interior._fitter(target), view)
+    outside = lips(target, shown.shape, 5) == 0
+    assert np.array_equal(shown[outside], portrait.crop[outside])
+
+
+def test_a_colder_light_than_the_skins_makes_no_green_teeth(portrait: Portrait) -> None:
+    target, shown = opened(portrait, 0.3), portrait.crop.copy()
+    shown[..., 0] = shown[..., 0] // 3
+    view = read_mouth(shown, target)
+    assert view is not None
+    assert (view[..., 1] <= view[..., 0]).all()
+
+
+def test_a_reader_is_steady(portrait: Portrait) -> None:
+    random, reader = np.random.default_rng(3), MouthReader()
+    target, read, seen = opened(portrait, 0.3), [], []
+    drawn = portrait.crop.copy()
+    Interior(portrait.crop, portrait.landmarks).draw(drawn, target, rows(0.8, 0.8, 0.3, 0.2, 0.2, 0.2))
+    for k in range(40):
+        noisy = np.clip(drawn + random.normal(0, 6, drawn.shape), 0, 255).astype(np.uint8)
+        one, steady = read_mouth(noisy, target), reader(noisy, target, k / 25)
+        assert one is not None and steady is not None
+        read.append(one)
+        seen.append(steady)
+    assert np.diff(seen[10:], axis=0).std() < 0.75 * np.diff(read[10:], axis=0).std()
+
+
+def test_the_live_path_looks_into_the_drivers_mouth(portrait: Portrait) -> None:
+    clip, avatar = Clip(SAMPLES / "driver.mp4"), Avatar(portrait, None)
+    views = [avatar.follow(picture, k / 25).view for k, (_, picture) in zip(range(60), clip.frames(), strict=False)]
+    assert any(view is not None for view in views)
+    assert avatar.follow(ArkitFrame({"jawOpen": 0.5}), 3.0).view is None
+    clip.close()
+    avatar.close()
