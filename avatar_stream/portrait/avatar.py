@@ -20,6 +20,7 @@ from avatar_stream.face.retarget import KEEP, Retargeter
 from avatar_stream.face.tracker import FaceState, FaceTracker
 from avatar_stream.portrait.ahead import ahead
 from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
+from avatar_stream.portrait.mouth import UNTRUSTED
 from avatar_stream.portrait.mouth_view import MouthReader, mirrored_view
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
@@ -159,13 +160,19 @@ class Avatar:
         else:
             found = self.times.measure("track", self._tracker.update, image, time)
             self.face, landmarks = found.state, found.landmarks
-            # A face that is only taken to be there still shows what it showed last, also on its way to rest.
-            if landmarks is not None and found.state is FaceState.FOUND:
-                self._view = self.times.measure("track", self._mouth, image, landmarks, time)
-                if self._view is not None and self._animator.mirror:
-                    self._view = mirrored_view(self._view)
         target = self.times.measure("retarget", self._animator, landmarks, time)
+        # A face that is only taken to be there still shows what it showed last, also on its way to rest.
+        if image is not None and landmarks is not None and self.face is FaceState.FOUND:
+            self._view = self.times.measure("track", self._look, image, landmarks, time)
         return Moved(self._engine, target, tag, self._view)
+
+    def _look(self, image: Image, landmarks: Floats, time: float) -> Floats | None:
+        """What the driver's mouth shows; nothing where a hand lies over it."""
+        fit = self._animator.driver.fit
+        if fit is None or fit.mouth_error > UNTRUSTED[1]:
+            return None
+        view = self._mouth(image, landmarks, time)
+        return view if view is None or not self._animator.mirror else mirrored_view(view)
 
     def _act(self, frame: ArkitFrame, time: float, tag: Any) -> Moved:
         self.face, self._view = FaceState.FOUND, None

@@ -27,9 +27,12 @@ BRIGHTEST: Final = 1.05  # a camera's blown out whites are not to be another fac
 
 # A cell shows a tooth where it is as bright and as pale as one: from which share on, and from which for sure.
 TOOTH_BRIGHT, TOOTH_PALE = (0.33, 0.55), (0.62, 0.78)
+BESIDE_TEETH: Final = (0.62, 0.80)  # and the same of the brightest row
+BETWEEN_TEETH: Final = (0.75, 0.92)  # and of the darker of the brightest rows above and below
 
 # Lighting: how much of the difference is made by darkening or brightening what is drawn; the rest is laid over it.
 DARKER, BRIGHTER, FLOOR = 0.25, 1.6, 0.06
+PLAIN, TOOTHED = 0.2, 0.85  # of what is drawn that stays where no tooth was seen, and where one was
 
 
 class MouthReader:
@@ -69,8 +72,13 @@ def mirrored_view(view: Floats) -> Floats:
 def teeth_seen(view: Floats) -> tuple[float, float]:
     """How far teeth reach from the upper lip down and from the lower one up, in shares of the gap between them."""
     middle = view[:, 1:-1].mean(1)
-    light, pale = middle.mean(1), middle[:, 1] / np.maximum(middle[:, 0], 0.05)
-    tooth = _ramp(light, *TOOTH_BRIGHT) * _ramp(pale, *TOOTH_PALE)
+    light = middle.mean(1)
+    # A tongue in a bright room may be as bright as teeth in a dim one, but not as bright as the teeth beside it.
+    light = np.maximum(light, 0.02)
+    tooth = _tooth(middle) * _ramp(light / light.max(), *BESIDE_TEETH)
+    # Between two arches it is darker than on either.
+    above, below = np.maximum.accumulate(light), np.maximum.accumulate(light[::-1])[::-1]
+    tooth = tooth * _ramp(light / np.minimum(above, below), *BETWEEN_TEETH)
     upper, lower = _run(tooth), _run(tooth[::-1])
     # Clenched teeth fill the gap, the upper ones most of it.
     over = max(upper + lower - 1, 0.0)
@@ -84,6 +92,8 @@ def light_as(inside: Floats, view: Floats, target: Floats, box: tuple[int, int, 
     """
     drawn = _cells(inside, target, box[:2], tooth)
     gain = np.clip((view + FLOOR) / (drawn + FLOOR), DARKER, BRIGHTER)
+    # Where no tooth was seen, nothing that is drawn has an edge worth keeping.
+    gain *= (PLAIN + (TOOTHED - PLAIN) * _tooth(view))[..., None]
     rest = view - drawn * gain
     along, down = _places(target, box)
     x, y = along * np.float32(COLUMNS) - np.float32(0.5), down * np.float32(ROWS) - np.float32(0.5)
@@ -140,6 +150,12 @@ def _places(target: Floats, box: tuple[int, int, int, int]) -> tuple[Floats, Flo
     )
     along = (number - np.float32(INSET)) / np.float32(1 - 2 * INSET)
     return along, np.clip((below - start) / np.maximum(end - start, 1), 0, 1).astype(np.float32)
+
+
+def _tooth(view: Floats) -> Floats:
+    """How sure it is that cells ``(..., 2)`` show a tooth, 0 to 1."""
+    light, pale = view.mean(-1), view[..., 1] / np.maximum(view[..., 0], 0.05)
+    return _ramp(light, *TOOTH_BRIGHT) * _ramp(pale, *TOOTH_PALE)
 
 
 def _ramp(value: Floats, start: float, end: float) -> Floats:
