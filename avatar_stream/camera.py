@@ -19,13 +19,15 @@ import numpy.typing as npt
 from avatar_stream.client import ClientSession, connect, portraits, upload
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.face.packet import TrackedFace
 from avatar_stream.face.retarget import KEEP
-from avatar_stream.face.tracker import FaceState
+from avatar_stream.face.tracker import FaceState, FaceTracker
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.live import RECENT, LiveLoop, camera_image
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import Ladder
+from avatar_stream.portrait.mouth_view import read_mouth
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
 from avatar_stream.rigs.vmc import VmcSender
@@ -162,10 +164,27 @@ class LocalCamera:
         return f"{rate:.0f} pictures a second, {delay * 1e3:.0f} ms, face {self._avatar.face}"
 
 
-class RemoteCamera:
-    """The loop with the avatar drawn by the server at ``url``."""
+class FaceFinder:
+    """Finds the face in RGB frames ``(h, w, 3)``, for a server that is to see no picture; not thread-safe."""
 
-    def __init__(self, options: Options, url: str, token: str = "") -> None:
+    def __init__(self) -> None:
+        self._tracker = FaceTracker(smooth=False, hold=0)
+
+    def __call__(self, image: Image) -> TrackedFace:
+        """The face, and what its mouth shows."""
+        landmarks = self._tracker.update(image, 0.0).landmarks
+        view = None if landmarks is None else read_mouth(image, landmarks)
+        return TrackedFace(landmarks, view, image.shape[0])
+
+
+class RemoteCamera:
+    """The loop with the avatar drawn by the server at ``url``.
+
+    With ``private`` the face is found here and goes there in numbers: no picture of it leaves.
+    """
+
+    def __init__(self, options: Options, url: str, token: str = "", *, private: bool = False) -> None:
+        self._find = FaceFinder() if private else None
         self.options, self.switches = options, Switches()
         self.shown = 0
         self._url, self._token = url, token
@@ -180,6 +199,8 @@ class RemoteCamera:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             if isinstance(frame, ArkitFrame):
                 asyncio.run_coroutine_threadsafe(session.move(frame), loop)
+            elif self._find is not None:
+                asyncio.run_coroutine_threadsafe(session.move(self._find(camera_image(frame))), loop)
             else:
                 loop.call_soon_threadsafe(session.send, camera_image(frame))
 

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser, number: Callable[[float, floa
     )
     add("--mirror", action="store_true", help="move as a mirror would")
     add("--server", metavar="URL", help=f"draw on this server; its token, if it wants one, in {TOKEN}")
+    add("--private", action="store_true", help="find the face here, and send the server numbers, no picture")
     add("--vmc", metavar="HOST:PORT", help="send the motion to a rig, too, by the VMC protocol")
     add(
         "--motion-port",
@@ -65,6 +66,8 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
         return
     if arguments.server and arguments.vmc:
         raise BadInput("--vmc sends from this machine's own loop: leave --server out")
+    if arguments.private and not arguments.server:
+        raise BadInput("--private is for --server: without one nothing leaves this machine")
     options = Options(
         arguments.portrait,
         arguments.size,
@@ -76,7 +79,7 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
     )
     made: LocalCamera | RemoteCamera
     if arguments.server:
-        made = RemoteCamera(options, arguments.server, os.environ.get(TOKEN, ""))
+        made = RemoteCamera(options, arguments.server, os.environ.get(TOKEN, ""), private=arguments.private)
     else:
         # What cannot work is said before networks take their second to load.
         rig = VmcSender(*_address(arguments.vmc, "127.0.0.1")) if arguments.vmc else None

@@ -31,6 +31,7 @@ from websockets.exceptions import ConnectionClosed
 
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.face.packet import TrackedFace, pack
 
 Image = npt.NDArray[np.uint8]
 CLOCK: Final = 90_000  # ticks a second of video in RTP
@@ -69,12 +70,14 @@ class ClientSession:
         """Send an RGB camera frame ``(h, w, 3)`` now; one that was not sent yet gives way to it."""
         self._camera.put(frame)
 
-    async def move(self, frame: ArkitFrame) -> None:
-        """Send motion in place of a camera frame: numbers, no picture."""
+    async def move(self, frame: ArkitFrame | TrackedFace) -> None:
+        """Send motion, or a face that was found here, in place of a camera frame: numbers, no picture."""
         if self._control is None:
             raise Unreachable("the session is closed")
         try:
-            await self._control.send(json.dumps({"type": "motion"} | frame.to_json(0.0)))
+            await self._control.send(
+                pack(frame) if isinstance(frame, TrackedFace) else json.dumps({"type": "motion"} | frame.to_json(0.0))
+            )
         except ConnectionClosed:
             raise Unreachable(f"{self.url} does not answer") from None
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.face.packet import TrackedFace
 from avatar_stream.media.files import upright
 from avatar_stream.media.mailbox import Closed, Mailbox
 from avatar_stream.media.marks import draw_mark, read_mark
@@ -26,6 +27,8 @@ from avatar_stream.portrait.avatar import Avatar, Moved
 from avatar_stream.portrait.ladder import RUNGS, Ladder
 
 log = logging.getLogger(__name__)
+
+Motion = ArkitFrame | TrackedFace
 
 CAMERA_SIDE: Final = 640  # larger camera pictures are scaled down before tracking
 CAMERA_SILENT: Final = 0.5  # seconds without a frame after which nobody is taken to be there
@@ -100,7 +103,7 @@ class LiveLoop:
         self.threads: list[threading.Thread] = []
         self._fps, self._ladder, self._log, self._name, self._marks = fps, ladder, log, name, marks
         self._listener = listener or Nobody()
-        self._camera: Mailbox[tuple[av.VideoFrame | ArkitFrame, float]] = Mailbox()
+        self._camera: Mailbox[tuple[av.VideoFrame | Motion, float]] = Mailbox()
         self._moved: Mailbox[Moved] = Mailbox()
         self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
         self._stopped = threading.Event()
@@ -111,8 +114,8 @@ class LiveLoop:
         """Camera frames that gave way to newer ones."""
         return self._camera.dropped
 
-    def see(self, frame: av.VideoFrame | ArkitFrame) -> None:
-        """Take in a camera frame, or motion in its place."""
+    def see(self, frame: av.VideoFrame | Motion) -> None:
+        """Take in a camera frame, or what moves the avatar in its place."""
         self.seen_at = time.monotonic()
         before = self._camera.dropped
         self._camera.put((frame, self.seen_at))
@@ -152,14 +155,14 @@ class LiveLoop:
     def _follow(self, avatar: Avatar) -> None:
         period, silent = 1 / self._fps, CAMERA_SILENT
         while True:
-            image: npt.NDArray[np.uint8] | ArkitFrame | None = None
+            image: npt.NDArray[np.uint8] | Motion | None = None
             mark, arrived = None, time.monotonic()
             try:
                 frame, arrived = self._camera.take(silent)
                 self._listener.waited("camera", time.monotonic() - arrived)
                 silent = CAMERA_SILENT
-                image = frame if isinstance(frame, ArkitFrame) else camera_image(frame)
-                if self._marks and not isinstance(image, ArkitFrame):
+                image = camera_image(frame) if isinstance(frame, av.VideoFrame) else frame
+                if self._marks and isinstance(image, np.ndarray):
                     mark = self.newest_mark = read_mark(image)
             except TimeoutError:
                 silent = period

@@ -1,10 +1,16 @@
-// What this device remembers: the portrait that was chosen, and one's own picture (in IndexedDB, never sent unasked).
+// What this device remembers: the portrait that was chosen, one's own picture (in IndexedDB, never sent unasked), and
+// whether the camera's picture stays here.
 
 const KEY = 'avatar-stream-portrait';
 
 export const keptPortrait = {
   get id() { return localStorage.getItem(KEY); },
   set id(id) { localStorage.setItem(KEY, id); },
+};
+
+export const privacy = {
+  get value() { return localStorage.getItem('avatar-stream-privacy') === 'on'; },
+  set value(on) { localStorage.setItem('avatar-stream-privacy', on ? 'on' : 'off'); },
 };
 
 export const keptPicture = {

@@ -1,4 +1,6 @@
 // The page: choose a portrait, start the camera, be somebody else.
+import { FaceFinder, openCamera } from './camera.js';
+import { privacy } from './kept.js';
 import { Portraits } from './portraits.js';
 import { Recording } from './record.js';
 import { ServerError, token } from './api.js';
@@ -16,6 +18,7 @@ let attempt = 0;
 let retry = 0;
 let mirror = true;
 
+let finder = null;
 let microphone = null;
 let recording = null;
 let keepChosen = false; // until then the server's own setting counts
@@ -42,28 +45,15 @@ function hint(sentence) {
   $('hint').textContent = sentence ?? '';
 }
 
-function cameraProblem(error) {
-  switch (error?.name) {
-    case 'NotAllowedError': return t('refused');
-    case 'NotFoundError': case 'OverconstrainedError': return t('none');
-    case 'NotReadableError': return t('busy');
-    default: return `${t('failed')} ${error?.message ?? error}.`;
-  }
-}
-
 async function start() {
   say();
-  if (!navigator.mediaDevices?.getUserMedia) {
-    return say(t('insecure'));
-  }
   setState('connecting');
   try {
-    camera = await navigator.mediaDevices.getUserMedia({
-      video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 25 } },
-    });
+    camera = await openCamera();
+    if (privacy.value) await findFace();
   } catch (error) {
-    setState('idle');
-    return say(cameraProblem(error));
+    stop();
+    return say(error.message);
   }
   camera.getVideoTracks()[0].onended = () => { stop(); say(t('unplugged')); };
   $('self').srcObject = camera;
@@ -88,7 +78,7 @@ async function connect() {
     if (microphone) mine.speak(microphone.getAudioTracks()[0]);
   };
   try {
-    await mine.open(camera, portraits.chosen);
+    await mine.open(privacy.value ? null : camera, portraits.chosen);
     if (session === mine) say();
   } catch (error) {
     mine.close();
@@ -103,6 +93,49 @@ async function connect() {
       lost();
     }
   }
+}
+
+// Privacy mode: the picture stays here. It is never sent because something failed.
+async function findFace() {
+  hint(t('loading'));
+  const mine = finder = new FaceFinder();
+  try {
+    await mine.start(camera, (bytes) => session?.sendFace(bytes));
+  } catch (error) {
+    throw new Error(`${t('notFound')} ${error?.message ?? error}`);
+  } finally {
+    hint();
+  }
+}
+
+async function togglePrivacy() {
+  privacy.value = !privacy.value;
+  showPrivacy();
+  if (!camera) return;
+  try {
+    if (privacy.value) {
+      await session?.show(null);
+      await findFace();
+    } else {
+      forgetFace();
+      await session?.show(camera);
+    }
+  } catch (error) {
+    stop();
+    say(error.message);
+  }
+}
+
+function forgetFace() {
+  finder?.stop();
+  finder = null;
+  $('sent').textContent = '';
+}
+
+function showPrivacy() {
+  $('private').checked = privacy.value;
+  $('promise').dataset.t = privacy.value ? 'kept' : 'privacy';
+  $('promise').textContent = t($('promise').dataset.t);
 }
 
 // The connection or the server is gone: try again, a little later each time, with the same camera and portrait.
@@ -130,6 +163,7 @@ function stop() {
   session = null;
   camera?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
   camera = null;
+  forgetFace();
   silence();
   endRecording();
   $('self').srcObject = $('avatar').srcObject = null;
@@ -145,6 +179,7 @@ async function showStatus(status) {
     $('keep').value = status.keep;
     showKeep();
   }
+  if (finder) $('sent').textContent = `${Math.round(finder.rate)} kbit/s`;
   $('viewers').textContent = status.viewers;
   $('watched').hidden = !status.viewers;
   const simpler = status.engine === 'warp' ? undefined : SIMPLER[status.rung];
@@ -254,6 +289,7 @@ function toggleFull() {
 
 $('start').onclick = start;
 $('stop').onclick = stop;
+$('private').onchange = togglePrivacy;
 $('neutral').onclick = () => session?.send({ type: 'neutral' });
 $('mirror').onclick = toggleMirror;
 $('full').onclick = toggleFull;
@@ -300,5 +336,6 @@ addEventListener('pagehide', () => session?.close());
 
 token.fromAddress();
 speak();
+showPrivacy();
 setState('idle');
 portraits.load().catch(() => say(`${t('silent')} ${t('reload')}`));

@@ -3,17 +3,17 @@
 import { iceServers, leave, negotiate, newestFirst, onLost, request, token } from './api.js';
 
 export class Session {
-  #pc; #socket; #location; #sound; #closed = false; #before = {};
+  #pc; #socket; #location; #picture; #sound; #closed = false; #before = {};
 
   constructor({ onTrack, onStatus, onError, onLost }) {
     Object.assign(this, { onTrack, onStatus, onError, onLost });
   }
 
+  // Without a camera no picture leaves this page: faces go by `sendFace`.
   async open(camera, portrait) {
     const pc = this.#pc = new RTCPeerConnection({ iceServers: await iceServers('session') });
-    const [track] = camera.getVideoTracks();
-    track.contentHint = 'motion';
-    const transceiver = pc.addTransceiver(track, { direction: 'sendrecv', streams: [camera] });
+    this.#picture = pc.addTransceiver('video', { direction: 'sendrecv' });
+    await this.show(camera);
     // Silent until the microphone is switched on; what it says goes to viewers, not back here.
     this.#sound = pc.addTransceiver('audio', { direction: 'sendonly' });
     pc.ontrack = ({ track, receiver }) => {
@@ -26,11 +26,12 @@ export class Session {
     if (this.#closed) return this.#leave();
     await pc.setRemoteDescription({ type: 'answer', sdp: answer });
     try {
-      const parameters = transceiver.sender.getParameters();
+      const { sender } = this.#picture;
+      const parameters = sender.getParameters();
       parameters.degradationPreference = 'maintain-resolution';
       // Landmarks need no more; every packet costs the server time that the avatar can use.
       for (const encoding of parameters.encodings) encoding.maxBitrate = 700_000;
-      await transceiver.sender.setParameters(parameters);
+      await sender.setParameters(parameters);
     } catch { /* only a preference */ }
     this.#control(this.#key);
   }
@@ -39,6 +40,19 @@ export class Session {
 
   send(message) {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  // Bytes of a face that was found here (see face/packet.js); a line that is behind gets the next one.
+  sendFace(bytes) {
+    const socket = this.#socket;
+    if (socket?.readyState === WebSocket.OPEN && socket.bufferedAmount < 4096) socket.send(bytes);
+  }
+
+  // Send this camera's picture; null for none.
+  async show(camera) {
+    const track = camera?.getVideoTracks()[0] ?? null;
+    if (track) track.contentHint = 'motion';
+    await this.#picture.sender.replaceTrack(track);
   }
 
   // Let viewers hear a microphone's track; null for silence.

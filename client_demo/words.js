@@ -4,6 +4,9 @@ const WORDS = {
   en: {
     other: '中文', idle: 'not connected', connecting: 'connecting…', live: 'live', reconnecting: 'reconnecting…',
     start: 'Start with my camera', privacy: 'The picture of your camera goes to this server only and is not stored.',
+    kept: 'The picture of your camera stays on this device.', private: 'Keep my picture here',
+    privateHelp: 'Your face is found on this device. Only numbers leave it: where 478 points of it are, and how bright thirty spots in your mouth.',
+    loading: 'Fetching what finds your face…', notFound: 'Your face cannot be found on this device, so nothing was sent. Switch “Keep my picture here” off, or try another browser.',
     label: 'AI-generated', who: 'Who will you be?', own: 'Your own picture',
     drop: 'drop it here or choose a file: one face, looking at the camera', chosen: 'You chose', before: 'Yours, last time',
     fps: 'pictures/s', delay: 'delay', watching: 'watching',
@@ -34,6 +37,9 @@ const WORDS = {
   zh: {
     other: 'English', idle: '未连接', connecting: '正在连接…', live: '直播中', reconnecting: '正在重新连接…',
     start: '用我的摄像头开始', privacy: '摄像头画面只会发送到此服务器，不会被保存。',
+    kept: '摄像头画面只留在本设备。', private: '画面不离开本设备',
+    privateHelp: '在本设备上识别人脸，只发送数字：脸上 478 个点的位置，以及嘴里三十处的明暗。',
+    loading: '正在获取人脸识别组件…', notFound: '本设备无法识别人脸，因此没有发送任何内容。请关闭“画面不离开本设备”，或换一个浏览器。',
     label: 'AI 生成', who: '你想成为谁？', own: '你自己的图片',
     drop: '拖到这里或选择文件：一张正对镜头的脸', chosen: '你选的', before: '上次的图片',
     fps: '帧/秒', delay: '延迟', watching: '观看者',

@@ -38,6 +38,21 @@ class Tracking:
     fresh: bool  # landmarks were seen in this very frame
 
 
+class LandmarkFilter:
+    """Keeps landmarks ``(478, 3)`` in pixels steady."""
+
+    def __init__(self) -> None:
+        # In eye distances: a blink moves a lid at about 1 a second, tracking noise at about 0.03.
+        self._filter = OneEuro(min_cutoff=2.5, beta=14.0)
+        self.reset = self._filter.reset
+
+    def __call__(self, landmarks: Floats, time: float) -> Floats:
+        """Filtered landmarks at ``time`` seconds."""
+        unit = geometry.eye_distance(landmarks)
+        # The filter sees a frame of fixed scale, so that its settings hold at any distance.
+        return np.asarray(self._filter(landmarks / unit, time) * unit, np.float32)
+
+
 def detect_faces(image: Image, *, far: bool = False) -> list[tuple[float, float, float, float]]:
     """Boxes ``(left, top, width, height)`` in pixels of the faces in an RGB image, largest first.
 
@@ -67,8 +82,7 @@ class FaceTracker:
         self.hold = hold
         self.state = FaceState.SEARCHING
         self._face_mesh, self._detector = _borrow()
-        # In eye distances: a blink moves a lid at about 1 a second, tracking noise at about 0.03.
-        self._filter = OneEuro(min_cutoff=2.5, beta=14.0) if smooth else None
+        self._filter = LandmarkFilter() if smooth else None
         self._last: Floats | None = None
         self._last_seen = 0.0
         self._frames = 0
@@ -87,9 +101,7 @@ class FaceTracker:
                 self._filter.reset()
             return Tracking(self.state, None, False)
         if self._filter:
-            unit = geometry.eye_distance(raw)
-            # The filter sees a frame of fixed scale, so that its settings hold at any distance.
-            raw = self._filter(raw / unit, time) * unit
+            raw = self._filter(raw, time)
         self._last, self._last_seen, self.state = raw, time, FaceState.FOUND
         return Tracking(self.state, raw, True)
 

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from avatar_stream.face.animator import Animator
 from avatar_stream.face.arkit import ArkitFrame, Rest, mirrored_frame, to_arkit, to_motion
 from avatar_stream.face.mesh import Floats
+from avatar_stream.face.packet import TrackedFace
 from avatar_stream.face.retarget import KEEP, Retargeter
-from avatar_stream.face.tracker import FaceState, FaceTracker
+from avatar_stream.face.tracker import FaceState, FaceTracker, LandmarkFilter
 from avatar_stream.portrait.ahead import ahead
 from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
 from avatar_stream.portrait.mouth import UNTRUSTED
@@ -76,6 +77,7 @@ class Avatar:
         self.times = StageTimes()
         self.face = FaceState.SEARCHING
         self._tracker, self._mouth = FaceTracker(), MouthReader()
+        self._steady = LandmarkFilter()  # of landmarks that are found elsewhere
         self._view: Floats | None = None
         self._animator = Animator(Retargeter(portrait.landmarks, gain=gain, keep=keep))
         self._animator.mirror = mirror
@@ -147,13 +149,16 @@ class Avatar:
         """What the driver did last, in ARKit's terms."""
         return to_arkit(self._animator.motion)
 
-    def follow(self, image: Image | ArkitFrame | None, time: float, tag: Any = None) -> Moved:
+    def follow(self, image: Image | ArkitFrame | TrackedFace | None, time: float, tag: Any = None) -> Moved:
         """Track an RGB frame taken at ``time`` seconds and say where it moves the portrait's landmarks.
 
-        ``image`` may be motion from elsewhere; None stands for a camera that sends nothing: nobody is there.
+        ``image`` may be motion, or a face that was found elsewhere; None stands for a camera that sends nothing:
+        nobody is there.
         """
         if isinstance(image, ArkitFrame):
             return self._act(image, time, tag)
+        if isinstance(image, TrackedFace):
+            return self._take(image, time, tag)
         landmarks = None
         if image is None:
             self.face = FaceState.LOST
@@ -166,13 +171,28 @@ class Avatar:
             self._view = self.times.measure("track", self._look, image, landmarks, time)
         return Moved(self._engine, target, tag, self._view)
 
+    def _take(self, face: TrackedFace, time: float, tag: Any) -> Moved:
+        landmarks = face.landmarks
+        if landmarks is None:
+            self.face = FaceState.LOST
+            self._steady.reset()
+        else:
+            self.face = FaceState.FOUND
+            landmarks = self._steady(landmarks, time)
+        target = self.times.measure("retarget", self._animator, landmarks, time)
+        if landmarks is not None:
+            self._view = self._mirrored(self._mouth.steady(face.view, time))
+        return Moved(self._engine, target, tag, self._view)
+
+    def _mirrored(self, view: Floats | None) -> Floats | None:
+        return view if view is None or not self._animator.mirror else mirrored_view(view)
+
     def _look(self, image: Image, landmarks: Floats, time: float) -> Floats | None:
         """What the driver's mouth shows; nothing where a hand lies over it."""
         fit = self._animator.driver.fit
         if fit is None or fit.mouth_error > UNTRUSTED[1]:
             return None
-        view = self._mouth(image, landmarks, time)
-        return view if view is None or not self._animator.mirror else mirrored_view(view)
+        return self._mirrored(self._mouth(image, landmarks, time))
 
     def _act(self, frame: ArkitFrame, time: float, tag: Any) -> Moved:
         self.face, self._view = FaceState.FOUND, None

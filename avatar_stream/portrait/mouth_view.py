@@ -43,7 +43,10 @@ class MouthReader:
 
     def __call__(self, picture: Image, landmarks: Floats, time: float) -> Floats | None:
         """As :func:`read_mouth`, at ``time`` seconds."""
-        seen = read_mouth(picture, landmarks)
+        return self.steady(read_mouth(picture, landmarks), time)
+
+    def steady(self, seen: Floats | None, time: float) -> Floats | None:
+        """A view that was read elsewhere, at ``time`` seconds."""
         if seen is None:
             self._filter.reset()
             return None

@@ -14,6 +14,7 @@
 ``WS /motion/{session}``      the driver's motion in ARKit's terms (see :class:`.channel.MotionFeed`)
 ``GET /healthz /readyz``      the process answers; it takes new sessions
 ``GET /metrics``              for Prometheus (see :mod:`avatar_stream.server.metrics`)
+``GET /face/...``             what finds a face in the browser, and the numbers in which it is said
 ``GET /openapi.json``         this, for machines; ``/control.schema.json`` the control channel's messages
 ============================  =================================================================================
 
@@ -29,11 +30,12 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from avatar_stream.errors import AvatarError, ServerFull, TooMany, Unauthorized, WrongType
+from avatar_stream.face.packet import code_file
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access
 from avatar_stream.server.channel import Control, MotionFeed
@@ -75,6 +77,10 @@ def create_app(
         """The JSON Schema of the control channel's messages."""
         return JSONResponse(control_schema(), media_type="application/schema+json")
 
+    async def code(request: Request) -> Response:
+        """The numbers in which a page says a face (see ``avatar_stream.face.packet``)."""
+        return FileResponse(code_file(), media_type="application/octet-stream")
+
     resource = ["PATCH", "DELETE", "GET", "HEAD"]
     routes: list[Any] = [
         Route("/identities", server.identities, methods=["GET"]),
@@ -100,6 +106,7 @@ def create_app(
         Route("/openapi.json", described, methods=["GET"]),
         Route("/status", server.status, methods=["GET"]),
         Route("/view/{id}", server.viewer, methods=["GET"]),
+        Route("/face/code.bin", code, methods=["GET"]),
         Mount("/", StaticFiles(directory=page_folder(), html=True)),
     ]
     app = Starlette(

@@ -6,9 +6,11 @@ import json
 import time
 from typing import Final
 
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from avatar_stream.errors import AvatarError, NotFound
+from avatar_stream.face.packet import unpack
 from avatar_stream.server.access import Access, Caller, require, require_owner
 from avatar_stream.server.control import Command, Move, parse_command, parse_token
 from avatar_stream.server.peer import Peer
@@ -62,7 +64,7 @@ class Control:
         try:
             await self._handle(socket, session)
         except (WebSocketDisconnect, RuntimeError, KeyError):
-            pass  # gone, closed by us, or sent bytes
+            pass  # gone, or closed by us
         finally:
             status.cancel()
             session.last_control = time.monotonic()
@@ -76,11 +78,10 @@ class Control:
     async def _handle(self, socket: WebSocket, session: Session) -> None:
         messages, frames = Bucket(self._settings.message_rate), Bucket(self._settings.motion_rate)
         while True:
-            text = await socket.receive_text()
             command: Command | None = None
             reason = ""
             try:
-                command = parse_command(text, self._settings.max_message)
+                command = _parsed(await socket.receive(), self._settings.max_message)
             except AvatarError as error:
                 reason = str(error)
             moved = isinstance(command, Move)
@@ -161,6 +162,16 @@ class MotionFeed:
             if avatar is not None and at != sent:
                 sent = at
                 await socket.send_text(json.dumps(avatar.motion.to_json(at - session.began)))
+
+
+def _parsed(message: Message, longest: int) -> Command:
+    """A message's command: JSON, or the bytes of a face; raises ``BadInput``, and ``WebSocketDisconnect``."""
+    if message["type"] != "websocket.receive":
+        raise WebSocketDisconnect(message.get("code", 1000))
+    packet = message.get("bytes")
+    if packet is not None:
+        return Move(unpack(packet))
+    return parse_command(message["text"], longest)
 
 
 async def _caller(socket: WebSocket, access: Access, settings: Settings) -> Caller:

@@ -3,7 +3,8 @@
 A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neutral"}``,
 ``{"type": "gain", "value": 0..2}``, ``{"type": "keep", "value": 0..1}`` (of the portrait's own expression),
 ``{"type": "mirror", "value": true}``, and in place of camera frames ``{"type": "motion", "blendShapes": ...,
-"head": ...}`` (see ``ArkitFrame``). The server answers ``{"type": "done"}`` (not to motion) or
+"head": ...}`` (see ``ArkitFrame``) or the bytes of a face that the client found itself (see
+``avatar_stream.face.packet``). The server answers ``{"type": "done"}`` (not to motion) or
 ``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second, and ``{"type":
 "reconnect"}`` once it is about to stop.
 """
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import NAMES, ArkitFrame
+from avatar_stream.face.packet import TrackedFace
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class SetMirror:
 class Move:
     """Do as this frame of motion says."""
 
-    frame: ArkitFrame
+    frame: ArkitFrame | TrackedFace
 
 
 Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | Move

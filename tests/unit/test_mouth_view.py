@@ -117,7 +117,8 @@ def test_a_reader_is_steady(portrait: Portrait) -> None:
     for k in range(40):
         noisy = np.clip(drawn + random.normal(0, 6, drawn.shape), 0, 255).astype(np.uint8)
         one, steady = read_mouth(noisy, target), reader(noisy, target, k / 25)
-        assert one is not None and steady is not None
+        assert one is not None
+        assert steady is not None
         read.append(one)
         seen.append(steady)
     assert np.diff(seen[10:], axis=0).std() < 0.75 * np.diff(read[10:], axis=0).std()

@@ -3,7 +3,9 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 import websockets
@@ -12,7 +14,9 @@ from avatar_stream.camera import Options, RemoteCamera
 from avatar_stream.client import Unreachable, connect, listen, portraits, upload
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.face.packet import TrackedFace
 from avatar_stream.identity.library import SAMPLES, sample_pictures
+from avatar_stream.live import LiveLoop
 from avatar_stream.media.camera import Camera
 from avatar_stream.server.access import Access, make_token, parse_tokens
 from tests.browser.camera import driver_frames
@@ -109,7 +113,16 @@ async def test_refusals_come_with_the_servers_reason() -> None:
         await portraits("localhost:8080")
 
 
-async def test_the_camera_command_draws_on_a_server() -> None:
+@pytest.mark.parametrize("private", [False, True])
+async def test_the_camera_command_draws_on_a_server(private: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    came, see = [], LiveLoop.see
+
+    def seen(self: LiveLoop, frame: Any) -> None:
+        came.append(type(frame))
+        see(self, frame)
+
+    monkeypatch.setattr(LiveLoop, "see", seen)
+
     class Shown:
         name = "a test"
         pictures: list[np.ndarray] = []  # type: ignore[type-arg]  # noqa: RUF012
@@ -122,7 +135,7 @@ async def test_the_camera_command_draws_on_a_server() -> None:
 
     async with running(frame_marks=False) as (url, server):
         own = str(sample_pictures()["robin"])
-        made = RemoteCamera(Options(["noor", own], size=256, seconds=6), url)
+        made = RemoteCamera(Options(["noor", own], size=256, seconds=6), url, private=private)
         source = Camera(str(SAMPLES / "driver.mp4"), made.see)
         shown = Shown()
 
@@ -135,6 +148,8 @@ async def test_the_camera_command_draws_on_a_server() -> None:
         await asyncio.to_thread(made.run, shown, lambda line: None)
         await pressing
         source.close()
+        # In private mode no picture reaches the server, only faces in numbers.
+        assert set(came) == {TrackedFace if private else av.VideoFrame}
         assert made.shown == len(shown.pictures) > 40
         assert np.abs(shown.pictures[-1].astype(int) - shown.pictures[20]).mean() > 6  # another portrait
         await no_sessions(server)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import websockets
 
+from avatar_stream.face.packet import TrackedFace, pack
 from avatar_stream.media.marks import read_mark
+from tests.unit.faces import face
 from tests.webrtc.peers import SDP, Peer, no_sessions, running
 
 pytestmark = pytest.mark.webrtc
@@ -76,8 +78,17 @@ async def test_control_channel() -> None:
                 answer = await ask(message)
                 assert answer["type"] == "error"
                 assert word in answer["message"]
+            # Bytes are a face; they are not answered unless they are none.
+            await socket.send(pack(TrackedFace(face(jawOpen=0.4))))
+            await socket.send(pack(TrackedFace(None)))
+            await socket.send(b"\1\2\3")
+            answer = json.loads(await asyncio.wait_for(socket.recv(), 5))
+            while answer["type"] == "status":
+                answer = json.loads(await asyncio.wait_for(socket.recv(), 5))
+            assert answer["type"] == "error"
+            assert "a packet of a face" in answer["message"]
             status: dict[str, Any] = {"type": ""}
-            while status["type"] != "status":
+            while status["type"] != "status" or status["face"] != "found":
                 status = json.loads(await asyncio.wait_for(socket.recv(), 5))
             assert status["portrait"] == "robin"
             assert status["face"] == "found"

@@ -1,0 +1,89 @@
+// What a camera sees between the lips: thirty cells of colour. As avatar_stream/portrait/mouth_view.py reads them.
+
+const UPPER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308];
+const LOWER = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308];
+const CHEEKS = [50, 280, 205, 425, 195];
+const [ROWS, COLUMNS] = [6, 5];
+const FINE = [3, 4]; // samples a cell, down and across
+const INSET = 0.08; // of the way along the lips that is left out at either corner
+const READABLE = 0.02; // gap between the lips in distances between the eyes
+const BRIGHTEST = 1.05;
+const TOOTH = { share: [0.78, 0.81, 0.77], offset: [58, 78, 82] }; // beside the skin's colour
+const HEIGHT = 360; // of the picture that is looked at, pixels
+
+export class MouthView {
+  #canvas = document.createElement('canvas');
+  #context = this.#canvas.getContext('2d', { willReadFrequently: true });
+
+  // Thirty pairs (red; green and blue) in shares of a tooth's colour; null where the lips of `points` are closed.
+  read(video, points) {
+    const at = (k) => [points[3 * k] * HEIGHT, points[3 * k + 1] * HEIGHT];
+    const space = (k) => [0, 1, 2].map((axis) => points[3 * k + axis] * HEIGHT);
+    const between = (a, b) => Math.hypot(...space(a).map((value, axis) => value - space(b)[axis]));
+    const eyes = between(33, 263);
+    const gap = Math.max(...UPPER.map((k, number) => between(k, LOWER[number])));
+    if (gap < READABLE * eyes) return null;
+    const width = Math.round(HEIGHT * video.videoWidth / video.videoHeight);
+    if (this.#canvas.width !== width) Object.assign(this.#canvas, { width, height: HEIGHT });
+    this.#context.drawImage(video, 0, 0, width, HEIGHT);
+    const tooth = toothTone(this.#skin(at, Math.max(1, Math.round(eyes / 20)), width));
+    return this.#cells(at, tooth, width);
+  }
+
+  #skin(at, reach, width) {
+    const tones = CHEEKS.map(at).filter(([x, y]) => x >= 0 && y >= 0 && x < width && y < HEIGHT).map(([x, y]) => {
+      const side = 2 * reach + 1;
+      return mean(this.#context.getImageData(Math.round(x) - reach, Math.round(y) - reach, side, side).data);
+    });
+    return tones.length ? [0, 1, 2].map((k) => tones.reduce((sum, tone) => sum + tone[k], 0) / tones.length) : [170, 130, 110];
+  }
+
+  #cells(at, tooth, width) {
+    const places = UPPER.concat(LOWER).map(at);
+    const edge = (axis, pick) => Math[pick](...places.map((place) => place[axis]));
+    const [left, top] = [Math.max(Math.floor(edge(0, 'min')) - 1, 0), Math.max(Math.floor(edge(1, 'min')) - 1, 0)];
+    const across = Math.max(Math.min(Math.ceil(edge(0, 'max')) + 2, width) - left, 1);
+    const down = Math.max(Math.min(Math.ceil(edge(1, 'max')) + 2, HEIGHT) - top, 1);
+    const { data } = this.#context.getImageData(left, top, across, down);
+    const colour = (x, y, k) => {
+      const [u, v] = [Math.min(Math.max(x - left, 0), across - 1), Math.min(Math.max(y - top, 0), down - 1)];
+      const [i, j] = [Math.min(Math.floor(u), across - 2 < 0 ? 0 : across - 2), Math.min(Math.floor(v), down - 2 < 0 ? 0 : down - 2)];
+      const value = (a, b) => data[4 * (Math.min(b, down - 1) * across + Math.min(a, across - 1)) + k];
+      const [s, t] = [u - i, v - j];
+      return (value(i, j) * (1 - s) + value(i + 1, j) * s) * (1 - t) + (value(i, j + 1) * (1 - s) + value(i + 1, j + 1) * s) * t;
+    };
+    const view = new Float32Array(ROWS * COLUMNS * 2);
+    const [rows, columns] = [ROWS * FINE[0], COLUMNS * FINE[1]];
+    for (let column = 0; column < columns; column += 1) {
+      const along = INSET + (1 - 2 * INSET) * (column + 0.5) / columns;
+      const [above, below] = [onLine(UPPER.map(at), along), onLine(LOWER.map(at), along)];
+      for (let row = 0; row < rows; row += 1) {
+        const share = (row + 0.5) / rows;
+        const [x, y] = above.map((value, axis) => value + (below[axis] - value) * share);
+        const [red, green, blue] = [0, 1, 2].map((k) => colour(x, y, k) / tooth[k] / (FINE[0] * FINE[1]));
+        const cell = 2 * (Math.floor(row / FINE[0]) * COLUMNS + Math.floor(column / FINE[1]));
+        view[cell] += red;
+        view[cell + 1] += (green + blue) / 2;
+      }
+    }
+    for (let cell = 0; cell < view.length; cell += 2) {
+      view[cell] = Math.min(view[cell], BRIGHTEST);
+      view[cell + 1] = Math.min(view[cell + 1], view[cell]);
+    }
+    return view;
+  }
+}
+
+function onLine(line, along) {
+  const place = along * (line.length - 1);
+  const k = Math.min(Math.floor(place), line.length - 2);
+  return line[k].map((value, axis) => value + (line[k + 1][axis] - value) * (place - k));
+}
+
+const toothTone = (skin) => skin.map((value, k) => Math.min(TOOTH.share[k] * value + TOOTH.offset[k], 245));
+
+function mean(data) {
+  const sum = [0, 0, 0];
+  for (let k = 0; k < data.length; k += 4) for (const channel of [0, 1, 2]) sum[channel] += data[k + channel];
+  return sum.map((value) => value / (data.length / 4));
+}

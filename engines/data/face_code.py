@@ -1,0 +1,82 @@
+"""The basis of ``avatar_stream.face.packet``: principal components of the training people's faces in their own axes.
+
+``python -m engines.data.face_code --packs runs/packs`` writes ``avatar_stream/face/face_code.bin`` and prints how far
+the landmarks of the dev people are from where the packet says they are, in distances between the eyes' outer corners.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from avatar_stream.face import mesh
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.motion import mirrored
+from avatar_stream.face.packet import TrackedFace, code_file, face_code, own_axes, pack, unpack
+from engines.data.packs import load_packs
+
+COUNT = 64
+LARGEST = 5.0  # deviations that 127 stands for
+LIPS = [*mesh.LIPS_RING, *mesh.MOUTH_RING, *mesh.INNER_LIP_UPPER, *mesh.INNER_LIP_LOWER]
+EYES = [*mesh.RIGHT_EYE_RING, *mesh.LEFT_EYE_RING]
+DEPTH = 0.35  # how much depth counts: the tracker guesses it
+
+
+def weights() -> Floats:
+    """What lips, lids and irises do is looked at more than where a cheek ends."""
+    weight = np.ones((478, 3), np.float32)
+    weight[LIPS + EYES] = 3
+    weight[468:] = 2.5
+    weight[:, 2] *= DEPTH
+    return weight.reshape(-1)
+
+
+def faces(packs: Path, split: str) -> list[Floats]:
+    """Landmarks of every third frame of the clips, and of all stills."""
+    found = []
+    for kind, step in (("clip", 3), ("still", 1)):
+        for footage in load_packs(packs, split, kind):
+            found += [footage.landmarks[k] for k in footage.good.nonzero()[0][::step]]
+    return found
+
+
+def fitted(found: list[Floats]) -> bytes:
+    """The basis of these faces and of their mirror images, as ``face_code.bin`` has it."""
+    rows = []
+    for face in found:
+        for one in (face, mirrored(face)):
+            axes, middle, size = own_axes(one)
+            rows.append(((one - middle) @ axes / np.float32(size)).reshape(-1))
+    data, weight = np.stack(rows).astype(np.float64), weights().astype(np.float64)
+    mean = data.mean(0)
+    weighed = (data - mean) * weight
+    values, vectors = np.linalg.eigh(weighed.T @ weighed / len(weighed))
+    order = np.argsort(values)[::-1][:COUNT]
+    moves = (vectors[:, order] / weight[:, None]).T * (np.sqrt(values[order]) * LARGEST / 127)[:, None]
+    scale = np.abs(moves).max(1) / 32767
+    head = np.array([COUNT, data.shape[1]], np.int32).tobytes()
+    body = np.concatenate([mean, weight**2, scale]).astype(np.float32).tobytes()
+    return head + body + np.round(moves / scale[:, None]).astype(np.int16).tobytes()
+
+
+def main(given: list[str] | None = None) -> None:
+    """Fit, write, measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packs", type=Path, required=True)
+    arguments = parser.parse_args(given)
+    code_file().write_bytes(fitted(faces(arguments.packs, "train")))
+    face_code.cache_clear()
+    errors = []
+    for face in faces(arguments.packs, "dev"):
+        found = unpack(pack(TrackedFace(face))).landmarks
+        assert found is not None
+        errors.append(np.linalg.norm((found - face)[:, :2], axis=1) / own_axes(face)[2])
+    error = np.stack(errors)
+    parts = {"face": list(range(468)), "lips": LIPS, "eyes": EYES, "irises": list(range(468, 478))}
+    for name, points in parts.items():
+        of = error[:, points]
+        print(f"{name}: mean {of.mean():.4f}, worst in a hundred {np.quantile(of, 0.99):.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Privacy mode: the avatar follows, and no picture leaves the page. Looks at everything that does leave it."""
+
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from avatar_stream.face.packet import TrackedFace, pack, unpack
+from tests.browser.camera import driver_frames
+from tests.browser.conftest import RunningServer
+from tests.browser.test_loop import decode, open_page, openings
+from tests.unit.faces import face
+
+pytestmark = pytest.mark.browser
+
+# Remembers every connection, so that its own figures can be read.
+WATCHED = """
+window.connections = [];
+const Plain = window.RTCPeerConnection;
+window.RTCPeerConnection = class extends Plain {
+  constructor(...given) { super(...given); window.connections.push(this); }
+};
+"""
+SENT = """async () => {
+  let video = 0, all = 0;
+  for (const pc of window.connections) for (const report of (await pc.getStats()).values()) {
+    if (report.type === 'outbound-rtp' && report.kind === 'video') video += report.bytesSent + report.framesEncoded;
+    if (report.type === 'transport') all += report.bytesSent;
+  }
+  return [video, all, performance.now()];
+}"""
+# The number drawn into the camera's picture, and the avatar's picture of the same moment.
+BOTH = """async () => {
+  const pairs = [];
+  const small = document.createElement('canvas'); small.width = 240; small.height = 8;
+  const context = small.getContext('2d', { willReadFrequently: true });
+  const whole = document.createElement('canvas');
+  const [self, avatar] = ['self', 'avatar'].map((id) => document.getElementById(id));
+  for (let k = 0; k < 90; k += 1) {
+    await new Promise((done) => setTimeout(done, 110));
+    const strip = self.videoHeight / 16;
+    context.drawImage(self, 0, strip * 0.3, self.videoWidth, strip * 0.4, 0, 0, 240, 8);
+    const pixels = context.getImageData(0, 0, 240, 8).data;
+    let number = 0;
+    for (let bit = 0; bit < 11; bit += 1) if (pixels[(4 * 240 + bit * 20 + 10) * 4] > 128) number |= 1 << bit;
+    whole.width = avatar.videoWidth; whole.height = avatar.videoHeight;
+    whole.getContext('2d').drawImage(avatar, 0, 0);
+    pairs.push([number, whole.toDataURL('image/jpeg', 0.92)]);
+  }
+  return pairs;
+}"""
+
+
+def open_watched(browser: Any, server: RunningServer) -> Any:
+    page = open_page(browser, server)
+    page.context.add_init_script(WATCHED)
+    page.reload()
+    page.wait_for_selector(".face input:checked", state="attached")
+    page.asked, page.packets, page.texts = [], [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+
+    def socket(opened: Any) -> None:
+        def sent(payload: Any) -> None:
+            (page.texts if isinstance(payload, str) else page.packets).append(payload)
+
+        opened.on("framesent", sent)
+
+    page.on("websocket", socket)
+    return page
+
+
+def start_private(page: Any) -> None:
+    page.check("#private")
+    page.click("#start")
+    page.wait_for_selector("body[data-state=live][data-playing]", timeout=60_000)
+
+
+def test_the_avatar_follows_and_no_picture_leaves(browser: Any, server: RunningServer, tmp_path: Any) -> None:
+    page = open_watched(browser, server)
+    start_private(page)
+    page.wait_for_timeout(3000)
+    before, counted, began = page.evaluate(SENT), len(page.packets), time.monotonic()
+    pairs = page.evaluate(BOTH)
+    after, packets, seconds = page.evaluate(SENT), page.packets[counted:], time.monotonic() - began
+    page.screenshot(path=str(tmp_path / "private.png"))
+    said = page.inner_text("#sent")
+
+    # Nothing but this server was asked, and what it was sent by HTTP is an offer.
+    assert {urlsplit(url).netloc for url in page.asked} <= {urlsplit(server.url).netloc, ""}
+    assert page.faults == []
+    # No picture was ever encoded; what went out beside the packets are reports and keep-alives.
+    assert after[0] == 0
+    # Every packet is one face in numbers, each no longer than such a packet is.
+    assert len(packets) > 5 * seconds
+    faces = [unpack(packet) for packet in packets]
+    assert max(len(packet) for packet in packets) <= 108
+    assert sum(face.landmarks is not None for face in faces) > 0.9 * len(faces)
+    # With the headers of WebSocket, TLS, TCP and IP (8, 22, 20 and 20 bytes), and of UDP and IP around the reports.
+    rate = len(packets) / seconds
+    line = sum(len(packet) + 70 for packet in packets) * 8 / seconds / 1e3
+    reports = (after[1] - before[1]) * 8 / (after[2] - before[2]) * 1.5
+    print(f"\nprivacy mode: {rate:.1f} faces a second, {line:.1f} kbit/s up, reports {reports:.1f}; page says {said}")
+    assert line / rate * 25 + reports < 40
+
+    driver = openings(driver_frames())
+    avatar = openings([decode(picture) for _, picture in pairs])
+    wanted = np.array([driver[number % len(driver)] for number, _ in pairs])
+    best = 0.0
+    for lag in range(8):  # the avatar is a few samples behind
+        a, b = avatar[lag:], wanted[: len(wanted) - lag]
+        seen = np.isfinite(a) & np.isfinite(b)
+        best = max(best, float(np.corrcoef(a[seen], b[seen])[0, 1]))
+    print(f"mouth opening, avatar against driver: r = {best:.2f}")
+    assert best > 0.75
+    page.context.close()
+
+
+def test_switching_over_while_live(browser: Any, server: RunningServer) -> None:
+    page = open_watched(browser, server)
+    page.click("#start")
+    page.wait_for_selector("body[data-state=live][data-playing]")
+    page.wait_for_timeout(2000)
+    assert page.evaluate(SENT)[0] > 0
+    page.check("#private")
+    page.wait_for_selector("#sent:not(:empty)", timeout=60_000)
+    page.wait_for_timeout(500)
+    then = page.evaluate(SENT)[0]
+    page.wait_for_timeout(2000)
+    assert page.evaluate(SENT)[0] == then
+    assert len(page.packets) > 5
+    page.uncheck("#private")
+    page.wait_for_timeout(2000)
+    counted = len(page.packets)
+    page.wait_for_timeout(1000)
+    assert len(page.packets) == counted
+    assert page.evaluate(SENT)[0] > then
+    assert page.faults == []
+    page.context.close()
+
+
+def test_a_finder_that_fails_sends_nothing(browser: Any, server: RunningServer) -> None:
+    page = open_watched(browser, server)
+    page.route("**/face/vendor/*.wasm", lambda route: route.abort())
+    page.check("#private")
+    page.click("#start")
+    page.wait_for_selector("#alert:not([hidden])", timeout=60_000)
+    assert "nothing was sent" in page.inner_text("#alert")
+    assert page.get_attribute("body", "data-state") == "idle"
+    assert page.evaluate("document.getElementById('self').srcObject") is None
+    assert page.packets == []
+    page.context.close()
+
+
+def test_the_choice_is_kept_on_this_device(browser: Any, server: RunningServer) -> None:
+    page = open_page(browser, server)
+    page.check("#private")
+    assert "stays on this device" in page.inner_text("#promise")
+    page.reload()
+    assert page.is_checked("#private")
+    page.uncheck("#private")
+    assert "goes to this server" in page.inner_text("#promise")
+    page.context.close()
+
+
+def test_the_page_says_a_face_as_python_does(browser: Any, server: RunningServer) -> None:
+    page = open_page(browser, server)
+    view = np.random.default_rng(2).uniform(0, 1.05, (6, 5, 2)).astype(np.float32)
+    for turn in ((0, 0, 0), (0.2, -0.5, 0.1), (0, 0, 2.9)):
+        landmarks = face(turn=turn)
+        script = """async ([points, view]) => {
+          const { FacePacker } = await import('./face/packet.js');
+          return [...(await FacePacker.load()).pack(Float32Array.from(points), Float32Array.from(view))];
+        }"""
+        points = (landmarks / 480).reshape(-1).tolist()
+        said = np.array(page.evaluate(script, [points, view.reshape(-1).tolist()]), np.uint8)
+        wanted = np.frombuffer(pack(TrackedFace(landmarks, view)), np.uint8)
+        head = np.abs(said[:14].view(np.int16)[1:].astype(int) - wanted[:14].view(np.int16)[1:])
+        numbers = np.abs(said[14:78].view(np.int8).astype(int) - wanted[14:78].view(np.int8))
+        assert head.max() <= 2
+        assert numbers.max() <= 1
+        assert np.array_equal(said[78:], wanted[78:])
+    page.context.close()
