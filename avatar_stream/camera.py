@@ -25,6 +25,7 @@ from avatar_stream.face.tracker import FaceState, FaceTracker
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.live import RECENT, LiveLoop, camera_image
 from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.background import OWN, on_background
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import Ladder
 from avatar_stream.portrait.mouth_view import read_mouth
@@ -61,6 +62,7 @@ class Options:
     mirror: bool = False
     seconds: float | None = None
     """End by itself after so long."""
+    background: str = OWN
 
 
 @dataclass
@@ -105,7 +107,8 @@ class LocalCamera:
     def __init__(self, options: Options, networks: Networks | None, *, rig: VmcSender | None = None) -> None:
         self.options, self.switches = options, Switches()
         self._networks, self._rig = networks, rig
-        self._portraits = [open_portrait(name, options.size) for name in options.portraits]
+        opened = [open_portrait(name, options.size) for name in options.portraits]
+        self._portraits = [on_background(portrait, options.background) for portrait in opened]
         self._shown = 0
         self._avatar = Avatar(
             self._portraits[0], networks, gain=options.gain, keep=options.keep, mirror=options.mirror
@@ -213,7 +216,9 @@ class RemoteCamera:
         ids = [await self._id(name) for name in self.options.portraits]
         options = self.options
         async with connect(self._url, portrait=ids[0], token=self._token) as session:
-            await session.control(gain=options.gain, keep=options.keep, mirror=options.mirror)
+            await session.control(
+                gain=options.gain, keep=options.keep, mirror=options.mirror, background=options.background
+            )
             self._session = session
             began = told = time.monotonic()
             shown, picture = 0, None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.identity.library import DEFAULT
+from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, checked
 from avatar_stream.portrait.window import Networks
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser, number: Callable[[float, floa
     add(
         "--keep-expression", type=number(0, 1), default=KEEP, metavar="SHARE", help="of the portrait's own that stays"
     )
+    add("--background", default=OWN, help=BACKGROUND_HELP)
     add("--mirror", action="store_true", help="move as a mirror would")
     add("--server", metavar="URL", help=f"draw on this server; its token, if it wants one, in {TOKEN}")
     add("--private", action="store_true", help="find the face here, and send the server numbers, no picture")
@@ -76,6 +78,7 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
         arguments.keep_expression,
         arguments.mirror,
         arguments.seconds,
+        checked(arguments.background),
     )
     made: LocalCamera | RemoteCamera
     if arguments.server:

@@ -12,6 +12,7 @@ from typing import Any
 from avatar_stream import camera_command, engine_commands
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.face.retarget import KEEP
+from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, checked
 from avatar_stream.portrait.window import Networks
 from avatar_stream.quiet import quiet_native_logs
 from avatar_stream.rigs.files import SUFFIX
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     render = commands.add_parser("render", help="move a portrait with a video, into a file")
     render.add_argument("portrait", type=Path, help="JPEG, PNG or WebP of one face")
-    render.add_argument("driving", type=Path, help="video of one face, or motion recorded by record-motion")
+    render.add_argument("driving", type=Path, help="video of one face, speech, or recorded motion")
     render.add_argument("-o", "--output", type=Path, required=True, help="MP4 to write")
     render.add_argument("--engine", choices=ENGINES, default="auto", help="warp shows the warp prior alone")
     render.add_argument("--size", type=_side, default=1024, help="longest side in pixels, at most (%(default)s)")
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="how much of the portrait's own smile or frown stays, 0 to 1 (%(default)s)",
     )
+    render.add_argument("--background", type=_background, default=OWN, help=BACKGROUND_HELP)
     render.add_argument("--json", action="store_true", help="print a JSON report")
     render.set_defaults(run=_render)
 
@@ -143,6 +145,13 @@ def _between(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _background(text: str) -> str:
+    try:
+        return checked(text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _number(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
@@ -204,6 +213,7 @@ def _render(arguments: argparse.Namespace) -> None:
         size=arguments.size,
         gain=arguments.gain,
         keep=arguments.keep_expression,
+        background=arguments.background,
         progress=None if arguments.json or not sys.stderr.isatty() else _bar(),
     )
     if arguments.json:

@@ -36,7 +36,7 @@ from avatar_stream.face.packet import TrackedFace, pack
 Image = npt.NDArray[np.uint8]
 CLOCK: Final = 90_000  # ticks a second of video in RTP
 PATIENCE: Final = 10.0  # seconds for an answer
-COMMANDS: Final = {"portrait": "id", "gain": "value", "keep": "value", "mirror": "value"}
+COMMANDS: Final = {"portrait": "id"} | dict.fromkeys(("gain", "keep", "mirror", "background"), "value")
 
 
 class Unreachable(AvatarError):
@@ -98,7 +98,8 @@ class ClientSession:
                 yield await self.picture()
 
     async def control(self, **changes: Any) -> None:
-        """Change the session: ``portrait`` (an id), ``gain`` (0 to 2), ``keep`` (0 to 1), ``mirror``.
+        """Change the session: ``portrait`` (an id), ``gain`` (0 to 2), ``keep`` (0 to 1), ``mirror``,
+        ``background`` (``own``, ``blur`` or a colour).
 
         Raises :class:`~avatar_stream.errors.BadInput` with the server's reason where it refuses.
         """

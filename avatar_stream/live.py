@@ -5,6 +5,7 @@ Each takes the newest there is and drops the rest. A server's sessions and the c
 
 import contextlib
 import logging
+import math
 import queue
 import statistics
 import threading
@@ -25,6 +26,7 @@ from avatar_stream.media.mailbox import Closed, Mailbox
 from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.portrait.avatar import Avatar, Moved
 from avatar_stream.portrait.ladder import RUNGS, Ladder
+from avatar_stream.voice.speaker import VoiceMotion
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ Motion = ArkitFrame | TrackedFace
 
 CAMERA_SIDE: Final = 640  # larger camera pictures are scaled down before tracking
 CAMERA_SILENT: Final = 0.5  # seconds without a frame after which nobody is taken to be there
+VOICE_SILENT: Final = 1.0  # seconds without sound after which nobody is taken to speak
 JOIN: Final = 2.0  # seconds a thread gets to end
 RECENT: Final = 2.0  # seconds that figures of now are about
 COMPLAIN: Final = 5.0  # seconds between log lines about frames that fail
@@ -106,6 +109,8 @@ class LiveLoop:
         self._camera: Mailbox[tuple[av.VideoFrame | Motion, float]] = Mailbox()
         self._moved: Mailbox[Moved] = Mailbox()
         self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
+        self._voice = VoiceMotion()
+        self._heard_at = -math.inf
         self._stopped = threading.Event()
         self._complained = 0.0
 
@@ -120,6 +125,11 @@ class LiveLoop:
         before = self._camera.dropped
         self._camera.put((frame, self.seen_at))
         self._listener.came(self._camera.dropped - before)
+
+    def hear(self, frame: av.AudioFrame) -> None:
+        """Take in the driver's sound: without a camera it moves the mouth."""
+        self.seen_at = self._heard_at = time.monotonic()
+        self._voice.hear(frame)
 
     def start(self, avatar: Avatar) -> None:
         """Follow and draw with ``avatar``."""
@@ -167,6 +177,8 @@ class LiveLoop:
             except TimeoutError:
                 silent = period
                 arrived = time.monotonic()
+                if arrived - self._heard_at < VOICE_SILENT:
+                    image = self._voice.frame(arrived)
             with contextlib.suppress(queue.Empty):
                 while True:
                     self.orders.get_nowait()(avatar)

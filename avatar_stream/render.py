@@ -9,11 +9,13 @@ from typing import Any
 from avatar_stream.errors import BadClip
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.face.tracker import FaceState
-from avatar_stream.media.files import Clip, Recorder
+from avatar_stream.media.files import Clip, Recorder, has_pictures
 from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.background import OWN
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
 from avatar_stream.rigs.files import SUFFIX, MotionFile
+from avatar_stream.voice.speaker import VoiceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,13 @@ class Rendered:
     stages: dict[str, float]  # milliseconds a frame
 
 
+def driver(path: Path) -> Clip | VoiceFile | MotionFile:
+    """What is in the file: a video, speech, or recorded motion; raises ``BadClip``."""
+    if path.suffix == SUFFIX:
+        return MotionFile(path)
+    return Clip(path) if has_pictures(path) else VoiceFile(path)
+
+
 def render(
     portrait: Path,
     driving: Path,
@@ -37,21 +46,23 @@ def render(
     size: int = 1024,
     gain: float = 1.0,
     keep: float = KEEP,
+    background: str = OWN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rendered:
-    """Animate ``portrait`` with the motion of ``driving``, a video or recorded motion, into the MP4 ``output``.
+    """Animate ``portrait`` with ``driving``, a video, speech or recorded motion, into the MP4 ``output``.
 
     ``networks`` None shows the warp alone. The output has the portrait's own size, at most ``size`` pixels on its
     longer side, the clip's frame rate and its sound. ``gain`` scales the expression, ``keep`` says how much of the
-    portrait's own stays. Raises :class:`~avatar_stream.errors.BadInput`.
+    portrait's own stays, ``background`` what is behind it (see ``Avatar``). Raises
+    :class:`~avatar_stream.errors.BadInput`.
     """
     prepared = Portrait.open(portrait, size)
-    clip = None if driving.suffix == SUFFIX else Clip(driving)
-    source = clip or MotionFile(driving)
+    source = driver(driving)
+    clip = None if isinstance(source, MotionFile) else source
     unfinished = output.with_name(output.name + ".part")
     seen = frames = 0
     began = time.perf_counter()
-    avatar = Avatar(prepared, networks, gain=gain, keep=keep)
+    avatar = Avatar(prepared, networks, gain=gain, keep=keep, background=background)
     try:
         height, width = prepared.picture.shape[:2]
         recorder = Recorder(unfinished, source.rate, (width, height), clip)

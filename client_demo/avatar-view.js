@@ -2,7 +2,9 @@
 //
 // `server` is this module's own where it is left out. The element's `state` is "connecting", "live" or "refused" (a
 // "statechange" event says when it changes, `sentence` why), `video` is its video element, `muted` its sound.
+// With `transparent` a green background is taken out: the page shows through.
 // The server must allow the page's site: avatar-stream serve --allow-origin https://your.site
+import { keyed } from './key.js';
 import { ServerError, iceServers, leave, negotiate, newestFirst, onLost, token } from './api.js';
 
 const LONGEST_WAIT = 5000;
@@ -10,8 +12,10 @@ const STYLE = new CSSStyleSheet();
 STYLE.replaceSync(`
   :host { display: block; position: relative; overflow: hidden; color: #eceef4;
     font: 16px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-  video { display: block; width: 100%; height: 100%; object-fit: contain; opacity: 0; transition: opacity .3s; }
-  :host([state="live"]) video { opacity: 1; }
+  video, canvas { display: block; width: 100%; height: 100%; object-fit: contain; opacity: 0; transition: opacity .3s; }
+  canvas { position: absolute; inset: 0; }
+  :host([state="live"]) :is(video, canvas) { opacity: 1; }
+  :host([transparent]) video { opacity: 0 !important; }
   .label { position: absolute; left: 2%; top: 2%; margin: 0; font-size: clamp(.6rem, 2vmin, .9rem); letter-spacing: .06em;
     text-transform: uppercase; background: #000a; padding: .2em .8em; border-radius: 1em; }
   .sentence { position: absolute; inset: auto 0 8%; margin: 0; padding: 0 1rem; text-align: center;
@@ -48,6 +52,7 @@ export class AvatarView extends HTMLElement {
   }
 
   connectedCallback() {
+    if (this.hasAttribute('transparent')) this.#seeThrough();
     this.#watch();
     this.#looking = setInterval(() => this.#look(), 1000);
     this.leaving = () => this.#leave();
@@ -100,6 +105,13 @@ export class AvatarView extends HTMLElement {
         this.#again(error instanceof ServerError && error.status === 404 ? 'Nobody is here yet.' : 'Connecting…');
       }
     }
+  }
+
+  #seeThrough() {
+    if (this.shadowRoot.querySelector('canvas')) return;
+    const canvas = document.createElement('canvas');
+    if (keyed(this.video, canvas)) this.video.after(canvas);
+    else this.removeAttribute('transparent'); // a green background is better than none
   }
 
   // Browsers refuse sound before a click; OBS does not.

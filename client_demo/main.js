@@ -14,6 +14,7 @@ const SIMPLER = { smaller: 'smaller', 'half rate': 'half', warp: 'warp' }; // wh
 
 let session = null;
 let camera = null;
+let started = false;
 let attempt = 0;
 let retry = 0;
 let mirror = true;
@@ -31,7 +32,7 @@ const portraits = new Portraits($('portraits'), (id) => {
 function setState(state) {
   body.dataset.state = state;
   $('state').textContent = t(state);
-  $('start').disabled = state !== 'idle';
+  $('start').disabled = $('start-voice').disabled = state !== 'idle';
   $('controls').disabled = state !== 'live';
 }
 
@@ -45,21 +46,27 @@ function hint(sentence) {
   $('hint').textContent = sentence ?? '';
 }
 
-async function start() {
+// With the camera, or with the microphone alone: then the mouth follows the voice.
+async function start(withCamera) {
   say();
   setState('connecting');
+  started = true;
   try {
-    camera = await openCamera();
-    if (privacy.value) await findFace();
+    if (withCamera) {
+      camera = await openCamera();
+      camera.getVideoTracks()[0].onended = () => { stop(); say(t('unplugged')); };
+      $('self').srcObject = camera;
+      body.dataset.camera = '';
+      if (privacy.value) await findFace();
+    } else {
+      await openMicrophone();
+    }
   } catch (error) {
     stop();
     return say(error.message);
   }
-  camera.getVideoTracks()[0].onended = () => { stop(); say(t('unplugged')); };
-  $('self').srcObject = camera;
-  body.dataset.camera = '';
   attempt = 0;
-  await connect();
+  if (started) await connect();
 }
 
 async function connect() {
@@ -74,6 +81,7 @@ async function connect() {
     setState('live');
     mine.send({ type: 'mirror', value: mirror });
     mine.send({ type: 'gain', value: Number($('gain').value) });
+    if ($('background').value !== 'own') mine.send({ type: 'background', value: $('background').value });
     if (keepChosen) mine.send({ type: 'keep', value: Number($('keep').value) });
     if (microphone) mine.speak(microphone.getAudioTracks()[0]);
   };
@@ -143,7 +151,7 @@ function lost() {
   session = null;
   delete body.dataset.playing;
   hint();
-  if (!camera) return;
+  if (!started) return;
   if (attempt >= RETRIES) {
     stop();
     return say(t('gone'));
@@ -153,7 +161,7 @@ function lost() {
   say(t('lost'));
   retry = setTimeout(async () => {
     try { await portraits.renew(); } catch { /* the next attempt tells */ }
-    if (camera) await connect();
+    if (started) await connect();
   }, Math.min(500 * 2 ** (attempt - 1), 8000));
 }
 
@@ -163,6 +171,7 @@ function stop() {
   session = null;
   camera?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
   camera = null;
+  started = false;
   forgetFace();
   silence();
   endRecording();
@@ -186,7 +195,7 @@ async function showStatus(status) {
   $('simpler').hidden = !simpler;
   $('simpler').textContent = simpler ? t(simpler) : '';
   if (status.face === 'lost' || status.face === 'searching') {
-    hint(t('noFace'));
+    hint(t(camera ? 'noFace' : 'noVoice'));
   } else {
     hint(status.calibrated ? null : t('ahead'));
   }
@@ -226,10 +235,15 @@ function toggleMirror() {
 // Viewers hear the microphone, in step with the picture; it does not come back to this page.
 async function toggleMicrophone() {
   if (microphone) return silence();
+  try { await openMicrophone(); } catch (error) { say(error.message); }
+}
+
+async function openMicrophone() {
+  if (!navigator.mediaDevices?.getUserMedia) throw new Error(t('insecure'));
   try {
     microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
   } catch {
-    return say(t('noMicrophone'));
+    throw new Error(t('noMicrophone'));
   }
   $('speak').setAttribute('aria-pressed', true);
   await session?.speak(microphone.getAudioTracks()[0]);
@@ -287,7 +301,8 @@ function toggleFull() {
   else $('stage').requestFullscreen?.().catch(() => say(t('noFull')));
 }
 
-$('start').onclick = start;
+$('start').onclick = () => start(true);
+$('start-voice').onclick = () => start(false);
 $('stop').onclick = stop;
 $('private').onchange = togglePrivacy;
 $('neutral').onclick = () => session?.send({ type: 'neutral' });
@@ -307,6 +322,7 @@ $('token-form').onsubmit = (event) => {
   say();
 };
 $('file').onchange = () => upload($('file').files[0]);
+$('background').onchange = () => session?.send({ type: 'background', value: $('background').value });
 $('gain').oninput = () => {
   $('gain-value').textContent = Number($('gain').value).toFixed(1);
   session?.send({ type: 'gain', value: Number($('gain').value) });

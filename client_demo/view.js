@@ -5,6 +5,7 @@ import { token } from './api.js';
 token.fromAddress();
 const view = document.createElement('avatar-view');
 view.setAttribute('session', decodeURIComponent(location.pathname.split('/').filter(Boolean).pop()));
+if (new URLSearchParams(location.search).has('transparent')) view.setAttribute('transparent', '');
 view.addEventListener('statechange', () => { document.body.dataset.state = view.state; });
 // OBS lays the page over a scene; a browser shows it by itself.
 if (!window.obsstudio) document.body.style.background = '#0a0b0e';

@@ -3,7 +3,8 @@
 const WORDS = {
   en: {
     other: '中文', idle: 'not connected', connecting: 'connecting…', live: 'live', reconnecting: 'reconnecting…',
-    start: 'Start with my camera', privacy: 'The picture of your camera goes to this server only and is not stored.',
+    start: 'Start with my camera', startVoice: 'or with my voice alone',
+    noVoice: 'Your microphone is off: switch it on, and the mouth follows your voice.', privacy: 'The picture of your camera goes to this server only and is not stored.',
     kept: 'The picture of your camera stays on this device.', private: 'Keep my picture here',
     privateHelp: 'Your face is found on this device. Only numbers leave it: where 478 points of it are, and how bright thirty spots in your mouth.',
     loading: 'Fetching what finds your face…', notFound: 'Your face cannot be found on this device, so nothing was sent. Switch “Keep my picture here” off, or try another browser.',
@@ -13,6 +14,8 @@ const WORDS = {
     smaller: 'a little softer: the server is busy', half: 'softer: the server is busy', warp: 'plain: the server is very busy',
     recalibrate: 'Recalibrate', mirror: 'Mirror', full: 'Full screen', stop: 'Stop', microphone: 'Microphone',
     share: 'Share link', copied: 'Link copied', record: 'Record', recording: 'Stop recording',
+    background: 'Background', 'own-ground': 'its own', blurred: 'out of focus', light: 'light', dark: 'dark', green: 'green, for OBS',
+    backgroundHelp: 'Green is for OBS: a link for viewers with ?transparent at its end takes it out',
     expression: 'Expression', mood: 'Keep its mood', token: 'Token', useToken: 'Use it in this tab',
     settings: 'While you are live',
     footer: 'The photographs among the sample portraits are averages of two dozen people each: nobody looks like this. '
@@ -36,7 +39,8 @@ const WORDS = {
   },
   zh: {
     other: 'English', idle: '未连接', connecting: '正在连接…', live: '直播中', reconnecting: '正在重新连接…',
-    start: '用我的摄像头开始', privacy: '摄像头画面只会发送到此服务器，不会被保存。',
+    start: '用我的摄像头开始', startVoice: '或只用声音',
+    noVoice: '麦克风已关闭：打开后，嘴会跟着你的声音动。', privacy: '摄像头画面只会发送到此服务器，不会被保存。',
     kept: '摄像头画面只留在本设备。', private: '画面不离开本设备',
     privateHelp: '在本设备上识别人脸，只发送数字：脸上 478 个点的位置，以及嘴里三十处的明暗。',
     loading: '正在获取人脸识别组件…', notFound: '本设备无法识别人脸，因此没有发送任何内容。请关闭“画面不离开本设备”，或换一个浏览器。',
@@ -46,6 +50,8 @@ const WORDS = {
     smaller: '画面略柔：服务器繁忙', half: '画面较柔：服务器繁忙', warp: '简化画面：服务器非常繁忙',
     recalibrate: '重新校准', mirror: '镜像', full: '全屏', stop: '停止', microphone: '麦克风',
     share: '分享链接', copied: '链接已复制', record: '录制', recording: '停止录制',
+    background: '背景', 'own-ground': '原背景', blurred: '虚化', light: '浅色', dark: '深色', green: '绿色（用于 OBS）',
+    backgroundHelp: '绿色用于 OBS：观看链接末尾加 ?transparent 即可去掉背景',
     expression: '表情强度', mood: '保留原神情', token: '令牌', useToken: '在此标签页使用',
     settings: '直播设置',
     footer: '示例照片均为二十多人的平均脸，并非真实人物。画作属于公有领域。使用真人图片须征得本人同意。',

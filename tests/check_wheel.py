@@ -13,6 +13,8 @@ NEEDED = (
     "avatar_stream/samples/driver.mp4",
     "avatar_stream/face/face_mesh.npz",
     "avatar_stream/face/face_model.npz",
+    "avatar_stream/samples/speech.ogg",
+    "avatar_stream/voice/visemes.npz",
     "avatar_stream/face/face_code.bin",
     "avatar_stream/face/ICT-FACEKIT-LICENSE",
     "avatar_stream/client_demo/index.html",

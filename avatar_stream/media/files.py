@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -14,6 +14,25 @@ import numpy.typing as npt
 from avatar_stream.errors import BadClip
 
 COPIED_AUDIO = ("aac", "mp3", "opus", "ac3", "alac")  # MP4 carries these as they are
+
+
+class Sounding(Protocol):
+    """What may have sound: its stream, and the packets of it that were read and are to be written."""
+
+    audio: Any
+    packets: list[Any]
+
+
+def has_pictures(path: Path) -> bool:
+    """The file is a video: it has pictures that move, not only sound (and perhaps a cover)."""
+    try:
+        with av.open(str(path)) as container:
+            cover = av.stream.Disposition.attached_pic
+            return any(not stream.disposition & cover for stream in container.streams.video) or not (
+                container.streams.audio
+            )
+    except (av.FFmpegError, OSError, ValueError):
+        return True  # whoever opens it says what is wrong
 
 
 class Clip:
@@ -73,7 +92,7 @@ class Recorder:
     """Writes H.264 MP4 frames of one size, with the driving clip's audio."""
 
     def __init__(
-        self, path: str | os.PathLike[str], rate: Fraction | int, size: tuple[int, int], clip: Clip | None = None
+        self, path: str | os.PathLike[str], rate: Fraction | int, size: tuple[int, int], clip: Sounding | None = None
     ) -> None:
         """``rate`` frames a second of ``size`` (width, height)."""
         try:

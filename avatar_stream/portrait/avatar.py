@@ -20,6 +20,7 @@ from avatar_stream.face.packet import TrackedFace
 from avatar_stream.face.retarget import KEEP, Retargeter
 from avatar_stream.face.tracker import FaceState, FaceTracker, LandmarkFilter
 from avatar_stream.portrait.ahead import ahead
+from avatar_stream.portrait.background import OWN, on_background
 from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
 from avatar_stream.portrait.mouth import UNTRUSTED
 from avatar_stream.portrait.mouth_view import MouthReader, mirrored_view
@@ -64,15 +65,17 @@ class Avatar:
         gain: float = 1.0,
         keep: float = KEEP,
         mirror: bool = False,
+        background: str = OWN,
     ) -> None:
         """Of a prepared portrait, or of a picture that can be one (see ``Portrait.open``).
 
         ``networks`` are those of this machine's best engine by default; None shows the warp alone. ``gain`` (0 to 2)
         scales expression, ``keep`` (0 to 1) says how much of the portrait's own smile or frown stays, and ``mirror``
-        moves it as a mirror would.
+        moves it as a mirror would. ``background`` is its ``own``, that one's ``blur``, or a colour as ``#00ff00``.
         """
         if not isinstance(portrait, Portrait):
             portrait = Portrait.open(portrait)
+        portrait = on_background(portrait, background)
         self.networks = Networks.shared() if networks == "auto" else networks
         self.times = StageTimes()
         self.face = FaceState.SEARCHING

@@ -2,11 +2,11 @@
 
 A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neutral"}``,
 ``{"type": "gain", "value": 0..2}``, ``{"type": "keep", "value": 0..1}`` (of the portrait's own expression),
-``{"type": "mirror", "value": true}``, and in place of camera frames ``{"type": "motion", "blendShapes": ...,
-"head": ...}`` (see ``ArkitFrame``) or the bytes of a face that the client found itself (see
-``avatar_stream.face.packet``). The server answers ``{"type": "done"}`` (not to motion) or
-``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second, and ``{"type":
-"reconnect"}`` once it is about to stop.
+``{"type": "mirror", "value": true}``, ``{"type": "background", "value": "own" | "blur" | "#00ff00"}``, and in place
+of camera frames ``{"type": "motion", "blendShapes": ..., "head": ...}`` (see ``ArkitFrame``) or the bytes of a face
+that the client found itself (see ``avatar_stream.face.packet``). The server answers
+``{"type": "done"}`` (not to motion) or ``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}``
+twice a second, and ``{"type": "reconnect"}`` once it is about to stop.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any, Final
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import NAMES, ArkitFrame
 from avatar_stream.face.packet import TrackedFace
+from avatar_stream.portrait.background import checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,20 @@ class SetMirror:
 
 
 @dataclass(frozen=True, slots=True)
+class SetBackground:
+    """Put the portrait on another background."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """Do as this frame of motion says."""
 
     frame: ArkitFrame | TrackedFace
 
 
-Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | Move
+Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | SetBackground | Move
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,12 @@ KINDS: Final = {
         SetKeep, "Keep so much of the portrait's own mood", "value", {"type": "number", "minimum": 0, "maximum": 1}
     ),
     "mirror": Kind(SetMirror, "Move like a mirror image", "value", {"type": "boolean"}),
+    "background": Kind(
+        lambda value: SetBackground(checked(value)),
+        "Put the portrait on its own background, on that one blurred, or on a colour",
+        "value",
+        {"type": "string", "pattern": "^(own|blur|#[0-9a-fA-F]{6})$"},
+    ),
     "motion": Kind(lambda message: Move(ArkitFrame.from_json(message)), "Move as this frame says, without a camera"),
 }
 

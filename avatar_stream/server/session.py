@@ -13,10 +13,20 @@ from avatar_stream.identity.library import Library
 from avatar_stream.live import RECENT, LiveLoop, video_frame
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.background import OWN, on_background
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import Ladder
 from avatar_stream.portrait.window import Networks
-from avatar_stream.server.control import ChoosePortrait, Command, Move, SetGain, SetKeep, SetMirror, SetNeutral
+from avatar_stream.server.control import (
+    ChoosePortrait,
+    Command,
+    Move,
+    SetBackground,
+    SetGain,
+    SetKeep,
+    SetMirror,
+    SetNeutral,
+)
 from avatar_stream.server.heap import trim
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.peer import Peer
@@ -49,6 +59,7 @@ class Session:
         self.listeners = 0  # who is sent its motion
         self.settings = settings
         self.portrait = portrait
+        self.background = OWN
         self.began = time.monotonic()
         self.closed = asyncio.Event()
         self.last_control = 0.0  # when the last control channel closed; 0: there was none, or one is open
@@ -125,11 +136,11 @@ class Session:
             case Move(frame=frame):
                 self.worker.see(frame)
             case ChoosePortrait(id=key):
-                portrait = await self._in_background(self._library.get, key)
-                engine = await self._in_background(PortraitEngine, portrait, self._networks)
-                engine.times.told = self._metrics.stage
-                self.worker.orders.put(lambda avatar: avatar.change_portrait(engine))
+                await self._change(key, self.background)
                 self.portrait = key
+            case SetBackground(value=background):
+                await self._change(self.portrait, background)
+                self.background = background
             case SetNeutral():
                 self.worker.orders.put(lambda avatar: avatar.recalibrate())
             case SetGain(value=gain):
@@ -138,6 +149,14 @@ class Session:
                 self.worker.orders.put(lambda avatar: avatar.set_keep(keep))
             case SetMirror(value=mirror):
                 self.worker.orders.put(lambda avatar: avatar.set_mirror(mirror))
+
+    async def _change(self, key: str, background: str) -> None:
+        """Show a portrait of the library on a background."""
+        portrait = await self._in_background(self._library.get, key)
+        portrait = await self._in_background(on_background, portrait, background)
+        engine = await self._in_background(PortraitEngine, portrait, self._networks)
+        engine.times.told = self._metrics.stage
+        self.worker.orders.put(lambda avatar: avatar.change_portrait(engine))
 
     def status(self) -> dict[str, Any]:
         """What the page shows: pictures a second, milliseconds from camera frame to picture, the face."""
@@ -152,6 +171,7 @@ class Session:
             "engine": self._networks.name if self._networks else "warp",
             "rung": self._ladder.rung.name if self._ladder else "warp",
             "portrait": self.portrait,
+            "background": self.background,
             "dropped": self.worker.dropped,
             "session": self.id,
             "viewers": sum(viewer.connected.is_set() for viewer in self.viewers.values()),
@@ -168,6 +188,7 @@ class Session:
     def _hear(self, kind: str, frame: Any) -> None:
         if kind == "audio":
             self.broadcast.hear(frame)
+            self.worker.hear(frame)
         else:
             self.worker.see(frame)
 
@@ -190,6 +211,7 @@ class Session:
         await self.publisher.connected.wait()
         self.log.info("connected")
         portrait = await self._in_background(self._library.get, self.portrait)
+        portrait = await self._in_background(on_background, portrait, self.background)
         self.worker.newest = video_frame(portrait.picture)
         avatar = await self._in_background(Avatar, portrait, self._networks)
         avatar.set_keep(self.settings.keep_expression)

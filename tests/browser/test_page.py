@@ -170,3 +170,30 @@ def test_a_recording_is_a_marked_video(browser: Any, server: RunningServer, tmp_
     assert (corner.min(2) > 215).any()  # the letters of the mark
     assert page.get_attribute("#record", "aria-pressed") == "false"
     page.context.close()
+
+
+SEEN = """() => {
+  const view = document.querySelector('avatar-view').shadowRoot.querySelector('canvas');
+  const small = document.createElement('canvas'); small.width = small.height = 64;
+  small.getContext('2d').drawImage(view, 0, 0, 64, 64);
+  const alpha = small.getContext('2d').getImageData(0, 0, 64, 64).data.filter((_, k) => k % 4 === 3);
+  return [alpha[8 * 64 + 2], alpha[8 * 64 + 61], alpha[30 * 64 + 32]]; // below the frame's number
+}"""
+
+
+def test_a_green_background_is_transparent_in_obs(browser: Any, server: RunningServer, tmp_path: Path) -> None:
+    page = open_page(browser, server)
+    start(page)
+    page.select_option("#background", "#00ff00")
+    page.click("#share")
+    page.wait_for_selector("#link:not([hidden])")
+    viewer = page.context.new_page()
+    viewer.goto(page.input_value("#link") + "?transparent")
+    viewer.wait_for_selector("body[data-state=live]")
+    viewer.wait_for_timeout(3000)
+    corner, other, face = viewer.evaluate(SEEN)
+    viewer.screenshot(path=str(tmp_path / "transparent.png"), omit_background=True)
+    assert corner < 8
+    assert other < 8
+    assert face > 247
+    page.context.close()

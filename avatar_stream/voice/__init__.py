@@ -1,0 +1,1 @@
+"""A mouth that follows a voice, for when no camera sees one."""

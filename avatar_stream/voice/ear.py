@@ -1,0 +1,75 @@
+"""Sound in, a hundred frames of mel energies a second out, brought to the same level for every voice and microphone.
+
+Mel filters after Davis and Mermelstein (IEEE ASSP 28, 1980).
+"""
+
+from functools import cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+RATE: Final = 16_000  # samples a second
+HOP, WINDOW, BINS = 160, 400, 512
+BANDS: Final = 24
+RANGE: Final = (80.0, 7600.0)  # Hz
+QUIET: Final = 1e-7  # power of a band below which nothing is heard
+ABOVE_FLOOR: Final = 1.2  # nepers of power over the quietest that count as voice
+# Seconds: how fast the quietest rises, and how long the voice's mean level is remembered.
+FLOOR_RISES, REMEMBERED = 12.0, 3.0
+
+
+@cache
+def mel_filters() -> Floats:
+    """Triangles ``(24, 257)`` over the bins of a frame's power spectrum."""
+
+    def mel(hertz: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        return 2595 * np.log10(1 + np.asarray(hertz, np.float64) / 700)
+
+    lowest, highest = (float(edge) for edge in mel(RANGE))
+    edges = 700 * (10 ** (np.linspace(lowest, highest, BANDS + 2) / 2595) - 1)
+    at = np.arange(BINS // 2 + 1) * RATE / BINS
+    rising = (at - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - at) / (edges[2:] - edges[1:-1])[:, None]
+    return np.clip(np.minimum(rising, falling), 0, None).astype(np.float32)
+
+
+class Ear:
+    """Hears one voice; not thread-safe."""
+
+    def __init__(self) -> None:
+        self._left = np.zeros(0, np.float32)
+        self._floor: float | None = None
+        self._mean: Floats | None = None
+        self._heard = 0
+
+    def __call__(self, samples: Floats) -> Floats:
+        """Frames ``(n, 25)`` that ``samples`` (16 kHz, -1 to 1) complete: 24 bands less the voice's usual level, and
+        how far the sound is over the quietest that was heard, all in nepers of power.
+        """
+        sound = np.concatenate([self._left, samples.astype(np.float32)])
+        count = max((len(sound) - WINDOW) // HOP + 1, 0)
+        self._left = sound[count * HOP :]
+        if count == 0:
+            return np.zeros((0, BANDS + 1), np.float32)
+        cut = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP][:count]
+        power = np.abs(np.fft.rfft(cut * np.hanning(WINDOW).astype(np.float32), BINS)) ** 2 / WINDOW
+        bands = np.log(power.astype(np.float32) @ mel_filters().T + QUIET)
+        return np.stack([self._levelled(frame) for frame in bands])
+
+    def _levelled(self, frame: Floats) -> Floats:
+        loud = float(np.log(np.exp(frame).sum()))
+        if self._floor is None:
+            self._floor = loud
+        # The floor falls at once and rises slowly; while somebody speaks it hardly has time to.
+        self._floor = min(loud, self._floor + (loud - self._floor) * HOP / RATE / FLOOR_RISES)
+        over = loud - self._floor
+        if self._mean is None:
+            self._mean = frame.copy()
+        if over > ABOVE_FLOOR:
+            self._heard += 1
+            share = max(1 / self._heard, HOP / RATE / REMEMBERED)
+            self._mean = (self._mean + (frame - self._mean) * np.float32(share)).astype(np.float32)
+        return np.append(frame - self._mean, np.float32(over)).astype(np.float32)

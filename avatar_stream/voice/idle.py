@@ -1,0 +1,98 @@
+"""What a face does while nobody looks at its camera: it sways, blinks, looks about a little, and nods as it speaks.
+
+Figures: people blink every 2 to 6 seconds for about 0.2 s, more often while they speak (Bentivoglio et al., Movement
+Disorders 12, 1997); heads nod and brows rise on stressed syllables (Munhall et al., Psychological Science 15, 2004).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+BLINK: Final = 0.22  # seconds from open to open
+BETWEEN_BLINKS: Final = (1.6, 5.5)  # seconds
+GLANCE: Final = (0.8, 2.8)  # seconds that a look lasts
+AWAY: Final = 0.3  # share of the looks that leave the camera
+LOOKS: Final = (0.16, 0.07)  # sideways and up or down: deviation, in shapes of eyeLook
+SWAY: Final = (  # seconds a turn takes, and radians: nod, turn, tilt
+    ((6.1, 0.022), (9.7, 0.018)),
+    ((7.3, 0.035), (12.9, 0.030)),
+    ((8.3, 0.014), (11.3, 0.012)),
+)
+NOD, BROWS = 0.05, 0.45  # radians down, and browInnerUp, at the loudest stress
+RISES, FALLS = 0.08, 0.35  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """``turn`` nod, turn and tilt in radians; ``blink`` 0 to 1; ``look`` right and down; ``brows`` 0 to 1."""
+
+    turn: tuple[float, float, float]
+    blink: float
+    look: tuple[float, float]
+    brows: float
+
+
+class Idle:
+    """One face's idling; ``seed`` makes it another's."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._random = np.random.default_rng(seed)
+        self._phases = self._random.uniform(0, 2 * math.pi, (3, 2))
+        self._time: float | None = None
+        self._blinks_at = self._glances_at = 0.0
+        self._look = self._shown = (0.0, 0.0)
+        self._stress = self._level = 0.0
+
+    def __call__(self, time: float, loudness: float) -> Pose:
+        """The pose at ``time`` seconds, in order; ``loudness`` of the voice, 0 to 1."""
+        if self._time is None:
+            self._time = time
+            self._blinks_at = time + float(self._random.uniform(*BETWEEN_BLINKS))
+            self._glances_at = time + float(self._random.uniform(*GLANCE))
+        step = min(max(time - self._time, 0.0), 0.25)
+        self._time = time
+        # A stress is what is louder than the last second or so.
+        self._level += (loudness - self._level) * min(step / 1.2, 1.0)
+        wanted = min(max(2.5 * (loudness - self._level), 0.0), 1.0)
+        self._stress += (wanted - self._stress) * min(step / (RISES if wanted > self._stress else FALLS), 1.0)
+        turn = [
+            sum(
+                size * math.sin(2 * math.pi * time / period + phase)
+                for (period, size), phase in zip(waves, phases, strict=True)
+            )
+            for waves, phases in zip(SWAY, self._phases, strict=True)
+        ]
+        turn[0] += NOD * self._stress
+        return Pose((turn[0], turn[1], turn[2]), self._blink(time), self._glance(time, step), BROWS * self._stress)
+
+    def _blink(self, time: float) -> float:
+        since = time - self._blinks_at
+        if since > BLINK:
+            self._blinks_at = time + float(self._random.uniform(*BETWEEN_BLINKS))
+        # Lids fall twice as fast as they rise.
+        if not 0 <= since <= BLINK:
+            return 0.0
+        share = since / BLINK
+        return (
+            math.sin(math.pi / 2 * min(share * 3, 1.0))
+            if share < 1 / 3
+            else math.cos(math.pi / 2 * (share * 1.5 - 0.5))
+        )
+
+    def _glance(self, time: float, step: float) -> tuple[float, float]:
+        if time >= self._glances_at:
+            self._glances_at = time + float(self._random.uniform(*GLANCE))
+            away = self._random.random() < AWAY
+            self._look = (
+                (float(self._random.normal(0, LOOKS[0])), float(self._random.normal(0, LOOKS[1])))
+                if away
+                else (0.0, 0.0)
+            )
+        share = min(step / 0.04, 1.0)  # eyes jump
+        self._shown = (
+            self._shown[0] + share * (self._look[0] - self._shown[0]),
+            self._shown[1] + share * (self._look[1] - self._shown[1]),
+        )
+        return self._shown

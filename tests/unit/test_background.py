@@ -1,0 +1,62 @@
+"""A portrait on another background: the person stays, what was behind goes, nothing of it shines through."""
+
+import numpy as np
+import pytest
+
+from avatar_stream.errors import BadInput
+from avatar_stream.face.packet import TrackedFace
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.background import checked, on_background
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from tests.unit.faces import face
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["square", "whole picture"])
+def portrait(request: pytest.FixtureRequest) -> Portrait:
+    return prepare(read_picture(sample_pictures()["mona-lisa"]), 384, square=request.param)
+
+
+def test_its_own_stays_its_own(portrait: Portrait) -> None:
+    assert on_background(portrait, "own") is portrait
+
+
+def test_a_colour_is_all_that_is_behind(portrait: Portrait) -> None:
+    shown = on_background(portrait, "#00FF00")
+    left, top, width, height = portrait.box
+    far = np.zeros(shown.picture.shape[:2], bool)
+    far[:20] = True  # sky, in the picture
+    assert np.abs(shown.picture[far].astype(int) - [0, 255, 0]).max() <= 2
+    assert np.array_equal(np.unique(shown.plate.reshape(-1, 3), axis=0), [[0, 255, 0]])
+    person = np.zeros_like(far)
+    person[top : top + height, left : left + width] = portrait.matte > 250
+    assert np.abs(shown.picture[person].astype(int) - portrait.picture[person]).max() <= 6
+
+
+def test_nothing_shines_through_at_the_edges(portrait: Portrait) -> None:
+    dark, light = (on_background(portrait, colour).picture.astype(int) for colour in ("#000000", "#ffffff"))
+    # The same person on both: the difference is the share of the background, which colour has no say in.
+    share = (light - dark) / 255
+    assert share.max() <= 1.01
+    assert np.abs(share - share.mean(-1, keepdims=True)).max() < 0.02
+
+
+def test_out_of_focus_keeps_the_colours(portrait: Portrait) -> None:
+    shown = on_background(portrait, "blur").picture[:40]
+    own = portrait.picture[:40]
+    assert np.abs(shown.mean((0, 1)) - own.mean((0, 1))).max() < 12
+    assert np.abs(np.diff(shown.astype(int), axis=1)).mean() < 0.5 * np.abs(np.diff(own.astype(int), axis=1)).mean()
+
+
+def test_a_moving_avatar_keeps_its_background() -> None:
+    with Avatar(sample_pictures()["felix"], None, background="#00ff00") as avatar:
+        for k, turn in enumerate((0.0, 0.1, 0.2, 0.3)):
+            picture = avatar.draw(avatar.follow(TrackedFace(face(turn=(0, turn, 0))), k / 25)).picture
+        corner = picture[:12, :12].reshape(-1, 3).astype(int)
+        assert np.abs(corner - [0, 255, 0]).max() <= 4
+
+
+@pytest.mark.parametrize("name", ["", "green", "#0f0", "00ff00", "#00ff0g", "own "])
+def test_what_is_no_background(name: str) -> None:
+    with pytest.raises(BadInput, match="background"):
+        checked(name)
