@@ -2,9 +2,12 @@
 import { FaceFinder, openCamera } from './camera.js';
 import { privacy } from './kept.js';
 import { Portraits } from './portraits.js';
-import { Recording } from './record.js';
+import { RecordButton } from './record.js';
 import { ServerError, token } from './api.js';
+import { Guide } from './guide.js';
 import { Session } from './session.js';
+import { Microphone, shareLink } from './sound.js';
+import { check } from './check.js';
 import { otherLanguage, speak, t } from './words.js';
 
 const $ = (id) => document.getElementById(id);
@@ -20,12 +23,15 @@ let retry = 0;
 let mirror = true;
 
 let finder = null;
-let microphone = null;
-let recording = null;
+const microphone = new Microphone();
 let keepChosen = false; // until then the server's own setting counts
 
-const portraits = new Portraits($('portraits'), (id) => {
+const recordButton = new RecordButton($('record'), $('avatar'), () => microphone.track, say);
+const guide = new Guide($('guide'));
+
+const portraits = new Portraits($('portraits'), (id, byHand) => {
   $('still').src = portraits.picture;
+  if (byHand) guide.did('chose');
   session?.send({ type: 'portrait', id });
 }, upload);
 
@@ -79,11 +85,12 @@ async function connect() {
   mine.onOpen = () => {
     attempt = 0;
     setState('live');
+    guide.did('live');
     mine.send({ type: 'mirror', value: mirror });
     mine.send({ type: 'gain', value: Number($('gain').value) });
     if ($('background').value !== 'own') mine.send({ type: 'background', value: $('background').value });
     if (keepChosen) mine.send({ type: 'keep', value: Number($('keep').value) });
-    if (microphone) mine.speak(microphone.getAudioTracks()[0]);
+    if (microphone.track) mine.speak(microphone.track);
   };
   try {
     await mine.open(privacy.value ? null : camera, portraits.chosen);
@@ -174,7 +181,7 @@ function stop() {
   started = false;
   forgetFace();
   silence();
-  endRecording();
+  recordButton.stop();
   $('self').srcObject = $('avatar').srcObject = null;
   delete body.dataset.playing;
   delete body.dataset.camera;
@@ -197,6 +204,7 @@ async function showStatus(status) {
   if (status.face === 'lost' || status.face === 'searching') {
     hint(t(camera ? 'noFace' : 'noVoice'));
   } else {
+    if (status.calibrated) guide.did('calibrated');
     hint(status.calibrated ? null : t('ahead'));
   }
   if (session && status.server_ms !== null) {
@@ -234,60 +242,32 @@ function toggleMirror() {
 
 // Viewers hear the microphone, in step with the picture; it does not come back to this page.
 async function toggleMicrophone() {
-  if (microphone) return silence();
+  if (microphone.track) return silence();
   try { await openMicrophone(); } catch (error) { say(error.message); }
 }
 
 async function openMicrophone() {
-  if (!navigator.mediaDevices?.getUserMedia) throw new Error(t('insecure'));
-  try {
-    microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
-  } catch {
-    throw new Error(t('noMicrophone'));
-  }
+  await microphone.open();
   $('speak').setAttribute('aria-pressed', true);
-  await session?.speak(microphone.getAudioTracks()[0]);
+  await session?.speak(microphone.track);
 }
 
 function silence() {
-  microphone?.getTracks().forEach((track) => track.stop());
-  microphone = null;
+  microphone.close();
   $('speak').setAttribute('aria-pressed', false);
   session?.speak(null).catch(() => {});
 }
 
-function toggleRecording() {
-  if (recording) return endRecording();
-  try {
-    recording = new Recording($('avatar'), microphone?.getAudioTracks()[0] ?? null);
-    showRecording();
-  } catch (error) { say(error.message); }
-}
-
-function endRecording() {
-  recording?.stop();
-  recording = null;
-  showRecording();
-}
-
-function showRecording() {
-  $('record').setAttribute('aria-pressed', Boolean(recording));
-  $('record').dataset.t = recording ? 'recording' : 'record';
-  $('record').textContent = t($('record').dataset.t);
-}
-
 async function share() {
-  try {
-    const link = await session.link();
-    $('link').value = link;
-    $('link').hidden = false;
-    $('link').select();
-    try { await navigator.clipboard.writeText(link); } catch { return; } // the link is there to be copied by hand
-    $('share').textContent = t('copied');
-    setTimeout(() => { $('share').textContent = t('share'); }, 2000);
-  } catch (error) {
+  try { await shareLink(session, $('share'), $('link')); } catch (error) {
     say(error instanceof ServerError ? sentence(error.message) : t('silent'));
   }
+}
+
+async function checkAll() {
+  $('check').showModal();
+  $('checked').textContent = t('checking');
+  $('checked').textContent = t(await check($('checks')) ? 'checkWell' : 'checkBad');
 }
 
 function askForToken(error) {
@@ -304,15 +284,16 @@ function toggleFull() {
 $('start').onclick = () => start(true);
 $('start-voice').onclick = () => start(false);
 $('stop').onclick = stop;
+$('check-all').onclick = checkAll;
 $('private').onchange = togglePrivacy;
 $('neutral').onclick = () => session?.send({ type: 'neutral' });
 $('mirror').onclick = toggleMirror;
 $('full').onclick = toggleFull;
 $('speak').onclick = toggleMicrophone;
 $('share').onclick = share;
-$('record').onclick = toggleRecording;
 $('language').onclick = () => {
   otherLanguage();
+  guide.show();
   $('state').textContent = t(body.dataset.state);
 };
 $('token-form').onsubmit = (event) => {

@@ -29,7 +29,7 @@ export class Portraits {
     this.#grid.querySelector('[data-own]')?.remove();
     this.#own = file;
     this.#add(id, t('chosen'), `identities/${id}`).dataset.own = '';
-    this.#select(id);
+    this.#select(id, true);
     await keptPicture.put(file);
   }
 
@@ -39,7 +39,7 @@ export class Portraits {
     if (!file || this.#own) return;
     const label = this.#add('', t('before'), URL.createObjectURL(file));
     label.dataset.own = '';
-    label.querySelector('input').onchange = () => this.onUpload(file);
+    label.querySelector('input').onclick = () => this.onUpload(file);
   }
 
   // The server may have been restarted since: give it one's own picture again.
@@ -52,7 +52,7 @@ export class Portraits {
     const label = document.createElement('label');
     label.className = 'face';
     const input = Object.assign(document.createElement('input'), { type: 'radio', name: 'portrait', value: id });
-    input.onchange = () => this.#select(id);
+    input.onclick = () => this.#select(id, true);
     const image = Object.assign(document.createElement('img'), { src: source, alt: '', loading: 'lazy' });
     const text = Object.assign(document.createElement('span'), { textContent: name });
     label.append(input, image, text);
@@ -60,12 +60,12 @@ export class Portraits {
     return label;
   }
 
-  #select(id) {
+  #select(id, byHand = false) {
     const input = this.#grid.querySelector(`input[value="${CSS.escape(id)}"]`);
     if (!input) return;
     input.checked = true;
     this.#chosen = id;
     if (!input.closest('[data-own]')) keptPortrait.id = id;
-    this.onChoose(id);
+    this.onChoose(id, byHand);
   }
 }

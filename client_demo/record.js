@@ -50,3 +50,32 @@ export class Recording {
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }
 }
+
+// The button that starts and ends one; `sound` gives the track that is recorded with it, or null.
+export class RecordButton {
+  #recording = null;
+
+  constructor(button, video, sound, say) {
+    Object.assign(this, { button, video, sound, say });
+    button.onclick = () => (this.#recording ? this.stop() : this.#start());
+  }
+
+  stop() {
+    this.#recording?.stop();
+    this.#recording = null;
+    this.#show();
+  }
+
+  #start() {
+    try {
+      this.#recording = new Recording(this.video, this.sound());
+      this.#show();
+    } catch (error) { this.say(error.message); }
+  }
+
+  #show() {
+    this.button.setAttribute('aria-pressed', Boolean(this.#recording));
+    this.button.dataset.t = this.#recording ? 'recording' : 'record';
+    this.button.textContent = t(this.button.dataset.t);
+  }
+}

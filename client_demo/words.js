@@ -32,6 +32,20 @@ const WORDS = {
     noMicrophone: 'The microphone was refused or not found. Allow it for this page in the address bar, then try again.',
     wantsToken: 'This server wants a token. Ask whoever runs it for yours.',
     noFull: 'This browser does not allow full screen here.', noRecord: 'This browser cannot record.',
+    guideChoose: 'First, choose who you will be.', guideStart: 'Now start, and allow the camera.',
+    guideAhead: 'Look straight ahead for a moment.', guideMove: 'Speak, smile, turn your head: it does what you do.',
+    check: 'Check my set-up', close: 'Close', checking: 'Looking…', checkWell: 'Everything is as it should be.',
+    checkBad: 'Something has to be put right first.', checkFailed: 'This could not be looked at:',
+    checkServer: 'The server answers in {} ms.', checkServerBad: 'The server answers, but not well: ask whoever runs it.',
+    checkCamera: 'The camera works: {} pixels.', checkRate: 'It gives {} pictures a second.',
+    checkRateSlow: 'It gives only {} pictures a second: more light helps, or another camera.',
+    checkCodecs: 'This browser can show the avatar ({}).', checkNoCodecs: 'This browser knows no video format that the server sends: try another.',
+    checkNetwork: 'The network lets the picture through, as far as can be seen from here.',
+    checkRelay: 'The network lets the picture through, by a relay where needed.',
+    checkNoRelay: "The server's relay (TURN) cannot be reached: behind a strict firewall the picture will not come. Ask whoever runs it.",
+    checkNoWay: 'This network gives the browser no address to be reached at: a VPN or an extension may block WebRTC.',
+    checkPrivacy: 'Your face can be found on this device (“Keep my picture here”).',
+    checkNoPrivacy: 'Your face cannot be found on this device: “Keep my picture here” will not work.',
     recalibrateHelp: "Look straight ahead, then press: the head's place at rest is taken anew",
     speakHelp: 'Viewers hear you, in step with the picture', shareHelp: 'For friends, and for OBS as a browser source',
     moodHelp: "How much of the portrait's own smile or frown stays when your face is calm",
@@ -66,6 +80,18 @@ const WORDS = {
     noMicrophone: '麦克风被拒绝或未找到。请在地址栏允许，然后重试。',
     wantsToken: '此服务器需要令牌。请向管理员索取。',
     noFull: '此浏览器不允许在这里全屏。', noRecord: '此浏览器无法录制。',
+    guideChoose: '首先，选择你想成为谁。', guideStart: '现在点“开始”，并允许使用摄像头。',
+    guideAhead: '请正视前方片刻。', guideMove: '说话、微笑、转头：它会跟着你动。',
+    check: '检查我的设备', close: '关闭', checking: '正在检查…', checkWell: '一切正常。',
+    checkBad: '有问题需要先解决。', checkFailed: '此项无法检查：',
+    checkServer: '服务器在 {} 毫秒内响应。', checkServerBad: '服务器响应异常：请联系管理员。',
+    checkCamera: '摄像头正常：{} 像素。', checkRate: '每秒 {} 帧。',
+    checkRateSlow: '每秒只有 {} 帧：增加光线或换一个摄像头会有帮助。',
+    checkCodecs: '此浏览器可以显示头像（{}）。', checkNoCodecs: '此浏览器不支持服务器发送的视频格式：请换一个。',
+    checkNetwork: '就目前所见，网络可以传送画面。', checkRelay: '网络可以传送画面，必要时通过中继。',
+    checkNoRelay: '无法连接服务器的中继（TURN）：在严格的防火墙后画面将无法到达。请联系管理员。',
+    checkNoWay: '此网络没有给浏览器可用的地址：VPN 或扩展程序可能阻止了 WebRTC。',
+    checkPrivacy: '可以在本设备上识别人脸（“画面不离开本设备”）。', checkNoPrivacy: '无法在本设备上识别人脸：“画面不离开本设备”不可用。',
     recalibrateHelp: '正视前方后点击：重新确定头部的静止位置',
     speakHelp: '观看者能听到你，声音与画面同步', shareHelp: '给朋友，或作为 OBS 的浏览器源',
     moodHelp: '你表情平静时，保留多少肖像原来的微笑或皱眉',
@@ -76,7 +102,8 @@ const WORDS = {
 const KEPT = 'avatar-stream-language';
 let language = localStorage.getItem(KEPT) ?? (navigator.language.startsWith('zh') ? 'zh' : 'en');
 
-export const t = (key) => WORDS[language][key] ?? WORDS.en[key];
+// The word for a key; {} in it stands for a figure.
+export const t = (key, figure = '') => (WORDS[language][key] ?? WORDS.en[key])?.replace('{}', figure);
 
 // Every element says what its data-t names, and hints what its data-help names.
 export function speak(chosen = language) {

@@ -197,3 +197,44 @@ def test_a_green_background_is_transparent_in_obs(browser: Any, server: RunningS
     assert other < 8
     assert face > 247
     page.context.close()
+
+
+def test_the_set_up_is_checked(browser: Any, server: RunningServer, tmp_path: Path) -> None:
+    page = open_page(browser, server)
+    page.click("#check-all")
+    page.wait_for_selector("#checks li:nth-child(6)[data-ok]")
+    page.screenshot(path=str(tmp_path / "check.png"))
+    said = {item.inner_text(): item.get_attribute("data-ok") for item in page.locator("#checks li").all()}
+    assert len(said) == 6
+    assert "false" not in said.values(), said
+    assert "as it should be" in page.inner_text("#checked")
+    assert Axe().run(page).violations_count == 0
+    page.click("#check button")
+    assert not page.is_visible("#check")
+    assert page.faults == []
+    page.context.close()
+
+
+def test_a_check_without_a_camera_says_so(playwright_driver: Any, server: RunningServer) -> None:
+    running = chromium(playwright_driver)
+    page = open_page(running, server)
+    page.click("#check-all")
+    page.wait_for_selector("#checks li:nth-child(5)[data-ok]")
+    found = page.locator('#checks li[data-ok="false"]').all_inner_texts()
+    assert any("No camera was found" in text for text in found), found
+    assert "put right" in page.inner_text("#checked")
+    running.close()
+
+
+def test_the_first_time_is_one_thing_after_the_other(browser: Any, server: RunningServer) -> None:
+    page = open_page(browser, server)
+    assert "choose who" in page.inner_text("#guide")
+    page.click(".face:nth-child(2)")
+    assert "start" in page.inner_text("#guide")
+    start(page)
+    page.wait_for_selector("#guide:text('it does what you do')")
+    page.wait_for_selector("#guide", state="hidden")
+    page.reload()
+    page.wait_for_selector(".face input:checked", state="attached")
+    assert page.is_hidden("#guide")
+    page.context.close()
