@@ -21,7 +21,11 @@ export class Session {
       this.onTrack(new MediaStream([track]));
     };
     onLost(pc, () => this.#lost());
-    const { location, answer } = await negotiate(pc, `session?portrait=${encodeURIComponent(portrait)}`);
+    const query = new URLSearchParams({ portrait });
+    // A name of one's own keeps the address for viewers the same, day after day.
+    const name = new URLSearchParams(window.location.search).get('session');
+    if (name) query.set('session', name);
+    const { location, answer } = await negotiate(pc, `session?${query}`);
     this.#location = location;
     if (this.#closed) return this.#leave();
     await pc.setRemoteDescription({ type: 'answer', sdp: answer });

@@ -17,19 +17,22 @@ OWN, BLUR = "own", "blur"
 BACKGROUND_HELP: Final = "own, blur, or a colour such as #00ff00 behind the portrait (own)"
 BLURRED: Final = 32  # a blurred background's deviation, in shares of the picture's longer side
 THIN: Final = 0.08  # of a person in a pixel: less shows no colour of theirs
-_COLOUR = re.compile(r"#[0-9a-f]{6}", re.IGNORECASE)
+_COLOUR = re.compile(r"#?[0-9a-f]{6}", re.IGNORECASE)
 
 
 def checked(background: str) -> str:
     """``own``, ``blur`` or a colour as ``#00ff00``; raises :class:`~avatar_stream.errors.BadInput`."""
-    if background in (OWN, BLUR) or _COLOUR.fullmatch(background):
-        return background.lower()
+    if background in (OWN, BLUR):
+        return background
+    if _COLOUR.fullmatch(background):  # in an address a # has another meaning
+        return "#" + background.lower().removeprefix("#")
     raise BadInput('a background is "own", "blur", or a colour such as "#00ff00"')
 
 
 def on_background(portrait: Portrait, background: str) -> Portrait:
     """The portrait with another background (see :func:`checked`)."""
-    if checked(background) == OWN:
+    background = checked(background)
+    if background == OWN:
         return portrait
     picture, (left, top, width, height) = portrait.picture, portrait.box
     region = np.s_[top : top + height, left : left + width]

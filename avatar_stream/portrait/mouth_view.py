@@ -5,6 +5,7 @@ dark is behind them: only the picture tells. Thirty cells in shares of that face
 for any other face, and tell nothing else of the driver.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
@@ -28,6 +29,8 @@ BRIGHTEST: Final = 1.05  # a camera's blown out whites are not to be another fac
 # A cell shows a tooth where it is as bright and as pale as one: from which share on, and from which for sure.
 TOOTH_BRIGHT, TOOTH_PALE = (0.33, 0.55), (0.62, 0.78)
 BESIDE_TEETH: Final = (0.62, 0.80)  # and the same of the brightest row
+NO_TOOTH_PALE, NO_TOOTH_LIGHT = (0.52, 0.62), (0.18, 0.28)  # below and above which there may be none, or one
+SEEN: Final = 0.08  # of the gap
 BETWEEN_TEETH: Final = (0.75, 0.92)  # and of the darker of the brightest rows above and below
 
 # Lighting: how much of the difference is made by darkening or brightening what is drawn; the rest is laid over it.
@@ -72,12 +75,20 @@ def mirrored_view(view: Floats) -> Floats:
     return view[:, ::-1]
 
 
-def teeth_seen(view: Floats) -> tuple[float, float]:
-    """How far teeth reach from the upper lip down and from the lower one up, in shares of the gap between them."""
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far teeth reach from their lip into the gap between both, in shares of it, and how ``sure`` that is."""
+
+    share: float
+    sure: float
+
+
+def teeth_seen(view: Floats) -> tuple[Reach, Reach]:
+    """How far the upper and the lower teeth are seen to reach."""
     middle = view[:, 1:-1].mean(1)
-    light = middle.mean(1)
+    light = np.maximum(middle.mean(1), 0.02)
+    pale = middle[:, 1] / np.maximum(middle[:, 0], 0.05)
     # A tongue in a bright room may be as bright as teeth in a dim one, but not as bright as the teeth beside it.
-    light = np.maximum(light, 0.02)
     tooth = _tooth(middle) * _ramp(light / light.max(), *BESIDE_TEETH)
     # Between two arches it is darker than on either.
     above, below = np.maximum.accumulate(light), np.maximum.accumulate(light[::-1])[::-1]
@@ -85,7 +96,12 @@ def teeth_seen(view: Floats) -> tuple[float, float]:
     upper, lower = _run(tooth), _run(tooth[::-1])
     # Clenched teeth fill the gap, the upper ones most of it.
     over = max(upper + lower - 1, 0.0)
-    return upper - 0.35 * over, lower - 0.65 * over
+    # No tooth is seen in deep shade, either: there are none for sure where it is as red as a tongue, or black.
+    none = 1 - _ramp(pale, *NO_TOOTH_PALE) * _ramp(light, *NO_TOOTH_LIGHT)
+    return (
+        Reach(upper - 0.35 * over, 1.0 if upper > SEEN else float(none[:2].min())),
+        Reach(lower - 0.65 * over, 1.0 if lower > SEEN else float(none[-2:].min())),
+    )
 
 
 def light_as(inside: Floats, view: Floats, target: Floats, box: tuple[int, int, int, int], tooth: Floats) -> None:

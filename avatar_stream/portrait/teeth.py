@@ -56,9 +56,8 @@ class Teeth:
     def placed(self, fit: Fit, target: Floats, view: Floats | None) -> dict[str, Placed]:
         """Both arches in the mouth of ``target (478, 3)``, read as ``fit``; ``view`` is the driver's, if seen."""
         arches = {which: arch.placed(fit) for which, arch in self.arches.items()}
-        if view is not None:
-            return self._as_seen(arches, view, target, fit.pose.scale)
-        return arches | {"lower": self._covered(arches["lower"], target, fit)}
+        arches["lower"] = self._covered(arches["lower"], target, fit)
+        return arches if view is None else self._as_seen(arches, view, target, fit.pose.scale)
 
     def draw(
         self, inside: Floats, arches: dict[str, Placed], light: Floats, origin: tuple[int, int], sure: float
@@ -145,12 +144,12 @@ class Teeth:
         gap = float(np.linalg.norm(target[LOWER[middle], :2] - target[UPPER[middle], :2]))
         upper, lower = teeth_seen(view)
         out = {}
-        for which, wanted in (("upper", upper * gap), ("lower", lower * gap)):
+        for which, seen in (("upper", upper), ("lower", lower)):
             placed = arches[which]
             length = max(float(np.linalg.norm(placed.down)), 1e-6)
             edge = self._upper_edge() if which == "upper" else EDGE
             shown = _upper_display(placed, edge, target) if which == "upper" else _lower_display(placed, target)
-            change = float(np.clip(wanted - shown, -MOVED * unit, MOVED * unit))
+            change = seen.sure * float(np.clip(seen.share * gap - shown, -MOVED * unit, MOVED * unit))
             # Teeth that end further from their lip than they are long are longer teeth: no gum was seen.
             longer = min(max((shown + change) / (TALL * length), 1.0), STRETCHED)
             move = (change if which == "upper" else -change) / length - edge * (longer - 1)

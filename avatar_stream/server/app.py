@@ -5,7 +5,7 @@
 ``GET /identities``           shipped portraits
 ``POST /identities``          upload a picture (JPEG, PNG, WebP bytes) -> 201 ``{"id": ...}``
 ``GET /identities/{id}``      the portrait as a JPEG
-``POST /session``             camera up, avatar down in one offer; ``?portrait=ID``, ``?session=NAME``
+``POST /session``             camera up, avatar down; ``?portrait=ID``, ``?session=NAME``, ``?background=00ff00``
 ``POST /whip``                WHIP (RFC 9725): publish a camera; ``?portrait=ID``, ``?session=NAME``
 ``POST /whep/{session}``      WHEP (draft-ietf-wish-whep): watch
 ``PATCH``, ``DELETE``         on the Location each of these three answers with: trickle, and leave

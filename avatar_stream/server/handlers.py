@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from avatar_stream.errors import BadOffer, TooMany, Unauthorized, WrongType
 from avatar_stream.identity.library import Library
+from avatar_stream.portrait.background import OWN, checked
 from avatar_stream.portrait.ladder import RUNGS
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access, Caller, require, require_owner
@@ -89,6 +90,7 @@ class Server:
             caller=caller,
             portrait=request.query_params.get("portrait", ""),
             name=request.query_params.get("session", ""),
+            background=checked(request.query_params.get("background", OWN)),
         )
         return self._answered(peer, answer, f"{request.url.path.rstrip('/')}/{peer.key}")
 

@@ -25,6 +25,7 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
 }
 QUERIES: Final = {
     "portrait": "id of the portrait to show",
+    "background": "behind it: own, blur, or a colour such as 00ff00",
     "session": "public name of the session, for viewers",
 }
 ANSWERS: Final[dict[tuple[str, str], tuple[int, str, dict[str, Any]]]] = {

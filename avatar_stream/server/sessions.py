@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from avatar_stream.errors import BadInput, NameTaken, NotFound, ServerFull, TooMany
 from avatar_stream.identity.library import Library
+from avatar_stream.portrait.background import OWN
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import NAME, Caller
 from avatar_stream.server.capacity import cores
@@ -39,7 +40,15 @@ class Sessions:
         return self._settings.sessions or self.measured or max(1, int(cores()))
 
     async def publish(
-        self, role: Role, offer: str, *, address: str, caller: Caller, portrait: str = "", name: str = ""
+        self,
+        role: Role,
+        offer: str,
+        *,
+        address: str,
+        caller: Caller,
+        portrait: str = "",
+        name: str = "",
+        background: str = OWN,
     ) -> tuple[Session, Peer, str]:
         """Open a session and answer its publisher; ``name`` is its public id, one is made up for none.
 
@@ -60,6 +69,7 @@ class Sessions:
         session = Session(
             name or new_id(), publisher, self._settings, self._networks, self._library, portrait, self._metrics
         )
+        session.background = background
         self.by_id[session.id] = session
         self._peers[publisher.key] = session, publisher
         try:

@@ -31,8 +31,9 @@ FAKE_CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-st
 class RunningServer:
     """``avatar-stream serve`` on a free port."""
 
-    def __init__(self, *flags: str, **environment: str) -> None:
-        command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", "--frame-marks", *flags]
+    def __init__(self, *flags: str, marks: bool = True, **environment: str) -> None:
+        command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", *flags]
+        command += ["--frame-marks"] if marks else []
         began = time.monotonic()
         self.process = subprocess.Popen(
             command,

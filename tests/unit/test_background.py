@@ -56,7 +56,7 @@ def test_a_moving_avatar_keeps_its_background() -> None:
         assert np.abs(corner - [0, 255, 0]).max() <= 4
 
 
-@pytest.mark.parametrize("name", ["", "green", "#0f0", "00ff00", "#00ff0g", "own "])
+@pytest.mark.parametrize("name", ["", "green", "#0f0", "##00ff00", "#00ff0g", "own "])
 def test_what_is_no_background(name: str) -> None:
     with pytest.raises(BadInput, match="background"):
         checked(name)

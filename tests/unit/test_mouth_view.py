@@ -77,8 +77,16 @@ def test_a_dark_mouth_is_darker_than_one_with_teeth(portrait: Portrait) -> None:
 )
 def test_where_teeth_end(view: Floats, upper: tuple[float, float], lower: tuple[float, float]) -> None:
     found = teeth_seen(view)
-    assert upper[0] <= found[0] <= upper[1]
-    assert lower[0] <= found[1] <= lower[1]
+    assert upper[0] <= found[0].share <= upper[1]
+    assert lower[0] <= found[1].share <= lower[1]
+    assert found[0].sure > 0.9
+    assert found[1].sure > 0.9
+
+
+def test_in_deep_shade_nothing_is_said_of_teeth() -> None:
+    upper, lower = teeth_seen(rows(0.4, 0.37, 0.36, 0.4, 0.42, 0.4, pale=0.66))
+    assert upper.sure < 0.5
+    assert lower.sure < 0.5
 
 
 def test_a_view_is_mirrored() -> None:
