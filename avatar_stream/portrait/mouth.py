@@ -36,6 +36,7 @@ DEEPER, GAPING = 0.14, (0.26, 0.40)  # how much further up in a gaping mouth, an
 FADES: Final = (0.8, 0.45)  # light that the tongue loses up to its back, in a mouth that is open and one that gapes
 _SMILING: Final = [INDEX[name] for name in ("mouthSmileLeft", "mouthSmileRight")]
 
+PIXEL: Final = 0.6  # pixels: deviation of what one of them sees
 SHOWN: Final = 0.025  # opening (eye distances) from which a portrait may show its teeth
 CLOSING: Final = 0.035  # gap (eye distances) below which teeth that showed are covered
 SEAM: Final = 0.024  # how far beyond the landmarks of closed lips their teeth still show
@@ -54,7 +55,8 @@ class Mouth:
         self._gaps = geometry.lip_gaps(landmarks)
         self._shows_teeth = bool(self._gaps.max() > SHOWN)
         self._lips = lip_tone(picture, landmarks, self.skin)
-        soft = softness(picture, landmarks) / geometry.eye_distance(landmarks)
+        # A pixel shows the mean of what it covers: finer detail would come out as specks.
+        soft = float(np.hypot(softness(picture, landmarks), PIXEL)) / geometry.eye_distance(landmarks)
         self._teeth = Teeth(identity, self.skin, soft, self.skin * GLOW)
         hole = hole_between(landmarks, picture.shape[1], picture.shape[0])
         if hole is not None and self._shows_teeth:

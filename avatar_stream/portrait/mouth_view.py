@@ -87,7 +87,6 @@ def teeth_seen(view: Floats) -> tuple[Reach, Reach]:
     """How far the upper and the lower teeth are seen to reach."""
     middle = view[:, 1:-1].mean(1)
     light = np.maximum(middle.mean(1), 0.02)
-    pale = middle[:, 1] / np.maximum(middle[:, 0], 0.05)
     # A tongue in a bright room may be as bright as teeth in a dim one, but not as bright as the teeth beside it.
     tooth = _tooth(middle) * _ramp(light / light.max(), *BESIDE_TEETH)
     # Between two arches it is darker than on either.
@@ -97,7 +96,7 @@ def teeth_seen(view: Floats) -> tuple[Reach, Reach]:
     # Clenched teeth fill the gap, the upper ones most of it.
     over = max(upper + lower - 1, 0.0)
     # No tooth is seen in deep shade, either: there are none for sure where it is as red as a tongue, or black.
-    none = 1 - _ramp(pale, *NO_TOOTH_PALE) * _ramp(light, *NO_TOOTH_LIGHT)
+    none = 1 - _maybe_tooth(middle)
     return (
         Reach(upper - 0.35 * over, 1.0 if upper > SEEN else float(none[:2].min())),
         Reach(lower - 0.65 * over, 1.0 if lower > SEEN else float(none[-2:].min())),
@@ -111,8 +110,8 @@ def light_as(inside: Floats, view: Floats, target: Floats, box: tuple[int, int, 
     """
     drawn = _cells(inside, target, box[:2], tooth)
     gain = np.clip((view + FLOOR) / (drawn + FLOOR), DARKER, BRIGHTER)
-    # Where no tooth was seen, nothing that is drawn has an edge worth keeping.
-    gain *= (PLAIN + (TOOTHED - PLAIN) * _tooth(view))[..., None]
+    # Where there is no tooth for sure, nothing that is drawn has an edge worth keeping.
+    gain *= (PLAIN + (TOOTHED - PLAIN) * _maybe_tooth(view))[..., None]
     rest = view - drawn * gain
     along, down = _places(target, box)
     x, y = along * np.float32(COLUMNS) - np.float32(0.5), down * np.float32(ROWS) - np.float32(0.5)
@@ -175,6 +174,12 @@ def _tooth(view: Floats) -> Floats:
     """How sure it is that cells ``(..., 2)`` show a tooth, 0 to 1."""
     light, pale = view.mean(-1), view[..., 1] / np.maximum(view[..., 0], 0.05)
     return _ramp(light, *TOOTH_BRIGHT) * _ramp(pale, *TOOTH_PALE)
+
+
+def _maybe_tooth(view: Floats) -> Floats:
+    """How well cells ``(..., 2)`` might show one, in whatever shade."""
+    pale = view[..., 1] / np.maximum(view[..., 0], 0.05)
+    return _ramp(pale, *NO_TOOTH_PALE) * _ramp(view.mean(-1), *NO_TOOTH_LIGHT)
 
 
 def _ramp(value: Floats, start: float, end: float) -> Floats:
