@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from avatar_stream.errors import AvatarError, BadClip, BadInput, BadPicture
     from avatar_stream.face.arkit import ArkitFrame
     from avatar_stream.face.capture import FaceCapture
+    from avatar_stream.face.packet import TrackedFace
     from avatar_stream.face.tracker import FaceState
     from avatar_stream.identity.library import sample_pictures
     from avatar_stream.media.files import Clip, Recorder
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
     from avatar_stream.rigs.files import MotionFile, MotionWriter
     from avatar_stream.rigs.listener import RigListener
     from avatar_stream.rigs.vmc import VmcSender
+    from avatar_stream.voice.speaker import VoiceMotion
 
 _HOMES = {
     "errors": ("AvatarError", "BadClip", "BadInput", "BadPicture"),
     "face.arkit": ("ArkitFrame",),
     "face.capture": ("FaceCapture",),
+    "face.packet": ("TrackedFace",),
     "face.tracker": ("FaceState",),
     "identity.library": ("sample_pictures",),
     "media.files": ("Clip", "Recorder"),
@@ -49,6 +52,7 @@ _HOMES = {
     "rigs.files": ("MotionFile", "MotionWriter"),
     "rigs.listener": ("RigListener",),
     "rigs.vmc": ("VmcSender",),
+    "voice.speaker": ("VoiceMotion",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
@@ -67,7 +71,9 @@ __all__ = [
     "Portrait",
     "Recorder",
     "RigListener",
+    "TrackedFace",
     "VmcSender",
+    "VoiceMotion",
     "sample_pictures",
 ]
 

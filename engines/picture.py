@@ -1,6 +1,8 @@
 """The pictures of README and model card, from the shipped samples alone.
 
 ``python -m engines.picture example docs/example.jpg``: the sample driver above, portraits below it.
+``python -m engines.picture moving docs/moving.webp``: driver and portraits side by side, moving.
+``python -m engines.picture steps docs/steps.jpg``: one frame on its way through the loop.
 ``python -m engines.picture failures docs/failures.jpg``: what the model is known to do badly, a portrait a row.
 """
 
@@ -10,18 +12,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as Pictures
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
+from avatar_stream.face.tracker import FaceTracker
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.avatar import Avatar, Moved
+from avatar_stream.portrait.compositor import paste_back
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks
 
 Image = npt.NDArray[np.uint8]
 CELL = 232
+STEP = 138
+MOVING, MOVING_CELL = slice(20, 244), 200
 FRAMES = (10, 60, 138, 166, 218)
 
 
@@ -39,6 +46,68 @@ def example(names: list[str], networks: Networks) -> list[list[Image]]:
         avatar.close()
         rows.append([portrait.picture] + [pictures[k + avatar.engine.delay] for k in FRAMES])
     return rows
+
+
+def moving(names: list[str], networks: Networks, out: Path) -> None:
+    """The sample driver and portraits driven by it, half the frames, as an animated WebP."""
+    clip = Clip(SAMPLES / "driver.mp4")
+    driver = [picture for _, picture in clip.frames()][MOVING]
+    clip.close()
+    columns = [[frame[:, 80:560] for frame in driver]]
+    for name in names:
+        portrait = prepare(read_picture(sample_pictures()[name]), 384, square=True)
+        with Avatar(portrait, networks) as avatar:
+            columns.append(list(avatar.stream((k / 25, frame) for k, frame in enumerate(driver))))
+    size = (MOVING_CELL, MOVING_CELL)
+    frames = [
+        np.hstack([cv2.resize(cell, size, interpolation=cv2.INTER_AREA) for cell in row])
+        for row in list(zip(*columns, strict=True))[::2]
+    ]
+    first, *others = (Pictures.fromarray(frame) for frame in frames)
+    first.save(out, save_all=True, append_images=others, duration=80, loop=0, quality=72, method=6)
+
+
+def steps(names: list[str], networks: Networks) -> list[list[Image]]:
+    """A row for each portrait: the driver with its landmarks, what its mouth shows, the portrait, its mesh moved, the
+    warp, mouth and eyes drawn, and the light of the network.
+    """
+    clip = Clip(SAMPLES / "driver.mp4")
+    driver = [picture for _, picture in clip.frames()][: STEP + 1]
+    clip.close()
+    tracker = FaceTracker()
+    face = next(
+        found.landmarks for k, frame in reversed(list(enumerate(driver))) if (found := tracker.update(frame, k / 25))
+    )
+    tracker.close()
+    assert face is not None
+    seen = driver[-1].copy()
+    for x, y in np.round(face[:, :2]).astype(int):
+        cv2.circle(seen, (int(x), int(y)), 1, (255, 255, 255), -1, cv2.LINE_AA)
+    rows = []
+    for name in names:
+        portrait = prepare(read_picture(sample_pictures()[name]), 512, square=True)
+        with Avatar(portrait, networks) as avatar:
+            for k, frame in enumerate(driver):
+                moved = avatar.follow(frame, k / 25)
+                drawn = avatar.pose(moved)
+                lit = avatar.paint(drawn).picture
+        cells = np.zeros((6, 5, 3), np.float32) if moved.view is None else moved.view[..., [0, 1, 1]]
+        cells = cv2.resize(np.clip(cells * 235, 0, 255).astype(np.uint8), (512, 512), interpolation=cv2.INTER_NEAREST)
+        with Avatar(portrait, None) as plain:
+            warped = plain.draw(moved_by(plain, moved)).picture
+        mesh_of = warped // 3
+        offset = np.array(portrait.box[:2])
+        for a, b, c in mesh.skin_triangles():
+            corners = np.round((moved.target[[a, b, c], :2] + offset) * 8).astype(np.int32)
+            cv2.polylines(mesh_of, [corners], True, (170, 200, 255), 1, cv2.LINE_AA, 3)
+        mouthed = paste_back(portrait, drawn.posed.crop)
+        rows.append([seen[:, 80:560], cells, portrait.picture, mesh_of, warped, mouthed, lit])
+    return rows
+
+
+def moved_by(avatar: Avatar, moved: Moved) -> Moved:
+    """The same motion on another avatar's engine."""
+    return Moved(avatar.engine, moved.target, None)
 
 
 def failures(names: list[str], networks: Networks) -> list[list[Image]]:
@@ -97,18 +166,22 @@ def lids(landmarks: Floats, share: float) -> Floats:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("example", "failures"))
+    parser.add_argument("kind", choices=("example", "moving", "steps", "failures"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--portraits", nargs="*")
     arguments = parser.parse_args()
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    if arguments.kind == "moving":
+        moving(arguments.portraits or ["noor", "walter", "mona-lisa"], Networks(), arguments.out)
+        return
     make, names = {
         "example": (example, ["noor", "samuel", "mona-lisa"]),
+        "steps": (steps, ["walter"]),
         "failures": (failures, ["noor", "walter"]),
     }[arguments.kind]
     rows = make(arguments.portraits or names, Networks())
     cells = [[cv2.resize(cell, (CELL, CELL), interpolation=cv2.INTER_AREA) for cell in row] for row in rows]
     sheet = np.vstack([np.hstack(row) for row in cells])
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(arguments.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 

@@ -5,6 +5,7 @@ voices that were trained on, by other voices, by other languages, and by another
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -144,7 +145,7 @@ def main(given: list[str] | None = None) -> None:
     arguments = parser.parse_args(given)
     espeak, random = Espeak(), np.random.default_rng(3)
 
-    def say(sentences: dict[str, tuple[str, ...]], voices: tuple[str, ...]) -> list[Spoken]:
+    def say(sentences: Mapping[str, tuple[str, ...]], voices: tuple[str, ...]) -> list[Spoken]:
         return [
             espeak(text, f"{language}+{voice}", int(random.integers(25, 75)), int(random.integers(130, 210)))
             for voice in voices

@@ -134,8 +134,8 @@ def test_a_reader_is_steady(portrait: Portrait) -> None:
 
 def test_the_live_path_looks_into_the_drivers_mouth(portrait: Portrait) -> None:
     clip, avatar = Clip(SAMPLES / "driver.mp4"), Avatar(portrait, None)
-    views = [avatar.follow(picture, k / 25).view for k, (_, picture) in zip(range(60), clip.frames(), strict=False)]
+    views = [avatar.follow(picture, k / 25).view for k, (_, picture) in zip(range(150), clip.frames(), strict=False)]
     assert any(view is not None for view in views)
-    assert avatar.follow(ArkitFrame({"jawOpen": 0.5}), 3.0).view is None
+    assert avatar.follow(ArkitFrame({"jawOpen": 0.5}), 7.0).view is None
     clip.close()
     avatar.close()

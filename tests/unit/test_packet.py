@@ -9,7 +9,7 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.packet import TrackedFace, pack, unpack
-from avatar_stream.face.tracker import FaceState, landmarks_of_still
+from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.portrait import prepare, read_picture
@@ -77,9 +77,9 @@ def test_an_avatar_follows_packets() -> None:
             opened = avatar.follow(unpack(pack(TrackedFace(face(jawOpen=0.7), teeth()))), 0.04 * (k + 1))
         assert geometry.mouth_opening(opened.target) > geometry.mouth_opening(rest.target) + 0.05
         assert opened.view is not None
-        assert avatar.face is FaceState.FOUND
+        assert str(avatar.face) == "found"
         avatar.follow(TrackedFace(None), 0.5)
-        assert avatar.face is FaceState.LOST
+        assert str(avatar.face) == "lost"
 
 
 def teeth() -> Floats:

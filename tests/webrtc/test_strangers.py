@@ -146,6 +146,13 @@ async def test_pages_cannot_be_framed_or_sniffed() -> None:
         assert "frame-ancestors 'self'" in headers["content-security-policy"]
         assert headers["referrer-policy"] == "no-referrer"
         assert "server" not in headers
+        # Only the face finder's own frame makes code of strings, and it reaches nothing but this server.
+        assert "unsafe-eval" not in headers["content-security-policy"]
+        finder = (await client.get("/face/mesh.html")).headers["content-security-policy"]
+        assert "'unsafe-eval'" in finder
+        assert "default-src 'none'" in finder
+        assert "connect-src 'self';" in finder
+        assert "unsafe-eval" not in (await client.get("/face/mesh.js")).headers["content-security-policy"]
         # One address, two kinds of answer: a browser must not take the one for the other.
         for accept in ("text/html", "application/json"):
             answer = await client.get("/status", headers={"Accept": accept})
