@@ -36,7 +36,7 @@ from avatar_stream.face.packet import TrackedFace, pack
 Image = npt.NDArray[np.uint8]
 CLOCK: Final = 90_000  # ticks a second of video in RTP
 PATIENCE: Final = 10.0  # seconds for an answer
-COMMANDS: Final = {"portrait": "id"} | dict.fromkeys(("gain", "keep", "mirror", "background"), "value")
+COMMANDS: Final = {"portrait": "id"} | dict.fromkeys(("gain", "keep", "mirror", "background", "hold"), "value")
 
 
 class Unreachable(AvatarError):
@@ -99,7 +99,7 @@ class ClientSession:
 
     async def control(self, **changes: Any) -> None:
         """Change the session: ``portrait`` (an id), ``gain`` (0 to 2), ``keep`` (0 to 1), ``mirror``,
-        ``background`` (``own``, ``blur`` or a colour).
+        ``background`` (``own``, ``blur`` or a colour), ``hold`` (a list of ``HOLDS``).
 
         Raises :class:`~avatar_stream.errors.BadInput` with the server's reason where it refuses.
         """

@@ -89,6 +89,7 @@ async function connect() {
     mine.send({ type: 'mirror', value: mirror });
     mine.send({ type: 'gain', value: Number($('gain').value) });
     if ($('background').value !== 'own') mine.send({ type: 'background', value: $('background').value });
+    hold();
     if (keepChosen) mine.send({ type: 'keep', value: Number($('keep').value) });
     if (microphone.track) mine.speak(microphone.track);
   };
@@ -214,6 +215,11 @@ async function showStatus(status) {
   }
 }
 
+function hold() {
+  const boxes = [...document.getElementsByName('hold')];
+  session?.send({ type: 'hold', value: boxes.filter((box) => box.checked).map((box) => box.value) });
+}
+
 function showKeep() {
   $('keep-value').textContent = Number($('keep').value).toFixed(1);
 }
@@ -304,6 +310,7 @@ $('token-form').onsubmit = (event) => {
 };
 $('file').onchange = () => upload($('file').files[0]);
 $('background').onchange = () => session?.send({ type: 'background', value: $('background').value });
+for (const box of document.getElementsByName('hold')) box.onchange = hold;
 $('gain').oninput = () => {
   $('gain-value').textContent = Number($('gain').value).toFixed(1);
   session?.send({ type: 'gain', value: Number($('gain').value) });

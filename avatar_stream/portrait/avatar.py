@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from avatar_stream.face.animator import Animator
 from avatar_stream.face.arkit import ArkitFrame, Rest, mirrored_frame, to_arkit, to_motion
+from avatar_stream.face.holds import checked_holds
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.packet import TrackedFace
 from avatar_stream.face.retarget import KEEP, Retargeter
@@ -232,6 +233,10 @@ class Avatar:
     def set_keep(self, keep: float) -> None:
         """How much of the portrait's own mood stays, 0 to 1."""
         self._animator.retargeter.keep = keep
+
+    def set_holds(self, names: Iterable[str]) -> None:
+        """Hold these parts of the face (see ``avatar_stream.face.holds``); no others."""
+        self._animator.holds = checked_holds(names)
 
     def set_mirror(self, mirror: bool) -> None:
         """Move like a mirror image of the driver. Rest is learnt again, on the new side."""

@@ -2,11 +2,12 @@
 
 A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neutral"}``,
 ``{"type": "gain", "value": 0..2}``, ``{"type": "keep", "value": 0..1}`` (of the portrait's own expression),
-``{"type": "mirror", "value": true}``, ``{"type": "background", "value": "own" | "blur" | "#00ff00"}``, and in place
-of camera frames ``{"type": "motion", "blendShapes": ..., "head": ...}`` (see ``ArkitFrame``) or the bytes of a face
-that the client found itself (see ``avatar_stream.face.packet``). The server answers
-``{"type": "done"}`` (not to motion) or ``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}``
-twice a second, and ``{"type": "reconnect"}`` once it is about to stop.
+``{"type": "mirror", "value": true}``, ``{"type": "background", "value": "own" | "blur" | "#00ff00"}``,
+``{"type": "hold", "value": ["gaze", "smile", "mouth", "brows"]}`` (any of them), and in place of camera frames
+``{"type": "motion", "blendShapes": ..., "head": ...}`` (see ``ArkitFrame``) or the bytes of a face that the client
+found itself (see ``avatar_stream.face.packet``). The server answers ``{"type": "done"}`` (not to motion) or
+``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second, and
+``{"type": "reconnect"}`` once it is about to stop.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import NAMES, ArkitFrame
+from avatar_stream.face.holds import HOLDS, checked_holds
 from avatar_stream.face.packet import TrackedFace
 from avatar_stream.portrait.background import checked
 
@@ -54,6 +56,13 @@ class SetMirror:
 
 
 @dataclass(frozen=True, slots=True)
+class SetHolds:
+    """Hold parts of the face."""
+
+    value: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class SetBackground:
     """Put the portrait on another background."""
 
@@ -67,7 +76,7 @@ class Move:
     frame: ArkitFrame | TrackedFace
 
 
-Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | SetBackground | Move
+Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | SetHolds | SetBackground | Move
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +97,17 @@ KINDS: Final = {
         SetKeep, "Keep so much of the portrait's own mood", "value", {"type": "number", "minimum": 0, "maximum": 1}
     ),
     "mirror": Kind(SetMirror, "Move like a mirror image", "value", {"type": "boolean"}),
+    "hold": Kind(
+        lambda value: SetHolds(checked_holds(value)),
+        "Hold these parts of the face as they are, and no others",
+        "value",
+        {"type": "array", "items": {"enum": list(HOLDS)}},
+    ),
     "background": Kind(
         lambda value: SetBackground(checked(value)),
         "Put the portrait on its own background, on that one blurred, or on a colour",
         "value",
-        {"type": "string", "pattern": "^(own|blur|#[0-9a-fA-F]{6})$"},
+        {"type": "string", "pattern": "^(own|blur|#?[0-9a-fA-F]{6})$"},
     ),
     "motion": Kind(lambda message: Move(ArkitFrame.from_json(message)), "Move as this frame says, without a camera"),
 }
@@ -167,10 +182,12 @@ def _field(message: dict[str, Any], name: str, kind: Kind) -> Any:
             return value
         case "boolean" if isinstance(value, bool):
             return value
+        case "array" if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            return value
         case "number" if isinstance(value, int | float) and not isinstance(value, bool):
             if schema["minimum"] <= value <= schema["maximum"]:
                 return float(value)
-    wanted = {"string": "", "boolean": " of true or false"}.get(schema["type"])
+    wanted = {"string": "", "boolean": " of true or false", "array": " that is a list of names"}.get(schema["type"])
     if wanted is None:
         wanted = f" from {schema['minimum']} to {schema['maximum']}"
     article = "an" if kind.field[0] in "aeiou" else "a"

@@ -23,6 +23,7 @@ from avatar_stream.server.control import (
     Move,
     SetBackground,
     SetGain,
+    SetHolds,
     SetKeep,
     SetMirror,
     SetNeutral,
@@ -147,6 +148,8 @@ class Session:
                 self.worker.orders.put(lambda avatar: avatar.set_gain(gain))
             case SetKeep(value=keep):
                 self.worker.orders.put(lambda avatar: avatar.set_keep(keep))
+            case SetHolds(value=holds):
+                self.worker.orders.put(lambda avatar: avatar.set_holds(holds))
             case SetMirror(value=mirror):
                 self.worker.orders.put(lambda avatar: avatar.set_mirror(mirror))
 

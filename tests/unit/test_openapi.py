@@ -19,6 +19,10 @@ from avatar_stream.settings import Settings
 
 SCHEMA = jsonschema.Draft202012Validator(control_schema())
 GOOD: list[dict[str, Any]] = [
+    {"type": "hold", "value": ["gaze", "smile"]},
+    {"type": "hold", "value": []},
+    {"type": "background", "value": "blur"},
+    {"type": "background", "value": "#00ff00"},
     {"type": "portrait", "id": "noor"},
     {"type": "neutral"},
     {"type": "gain", "value": 2},
