@@ -35,6 +35,7 @@ Motion = ArkitFrame | TrackedFace
 CAMERA_SIDE: Final = 640  # larger camera pictures are scaled down before tracking
 CAMERA_SILENT: Final = 0.5  # seconds without a frame after which nobody is taken to be there
 VOICE_SILENT: Final = 1.0  # seconds without sound after which nobody is taken to speak
+VOICE_BEHIND: Final = 0.07  # seconds that a mouth is later than its sound: half a packet, what is heard ahead, easing
 JOIN: Final = 2.0  # seconds a thread gets to end
 RECENT: Final = 2.0  # seconds that figures of now are about
 COMPLAIN: Final = 5.0  # seconds between log lines about frames that fail
@@ -179,6 +180,8 @@ class LiveLoop:
                 arrived = time.monotonic()
                 if arrived - self._heard_at < VOICE_SILENT:
                     image = self._voice.frame(arrived)
+                    # So that sound, which waits for its picture, waits for the mouth.
+                    arrived -= VOICE_BEHIND
             with contextlib.suppress(queue.Empty):
                 while True:
                     self.orders.get_nowait()(avatar)

@@ -36,9 +36,15 @@ def test_nothing_overlaps_and_everything_can_be_seen(
     page.set_viewport_size({"width": width, "height": height})
     start(page)
     page.wait_for_timeout(1000)
-    page.evaluate("document.getElementById('simpler').hidden = false")
-    page.evaluate("document.getElementById('simpler').textContent = 'plain: the server is very busy'")
-    boxes = {name: page.locator(name).bounding_box() for name in ("#self", ".numbers", ".label", "#simpler")}
+    # In one go: the next status, half a second away at most, hides it again.
+    boxes = page.evaluate("""() => {
+      const simpler = document.getElementById('simpler');
+      Object.assign(simpler, { hidden: false, textContent: 'plain: the server is very busy' });
+      return Object.fromEntries(['#self', '.numbers', '.label', '#simpler'].map((name) => {
+        const { x, y, width, height } = document.querySelector(name).getBoundingClientRect();
+        return [name, { x, y, width, height }];
+      }));
+    }""")
     names = list(boxes)
     for k, one in enumerate(names):
         for other in names[k + 1 :]:
