@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from avatar_stream.face.animator import Animator
 from avatar_stream.face.arkit import ArkitFrame, Rest, mirrored_frame, to_arkit, to_motion
+from avatar_stream.face.body import Torso, TorsoTracker
 from avatar_stream.face.holds import checked_holds
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.packet import TrackedFace
@@ -40,6 +41,8 @@ class Moved:
     tag: Any
     view: Floats | None = None
     """What the driver's mouth shows."""
+    torso: Torso | None = None
+    """How the driver's shoulders have moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Avatar:
         self._tracker, self._mouth = FaceTracker(), MouthReader()
         self._steady = LandmarkFilter()  # of landmarks that are found elsewhere
         self._view: Floats | None = None
+        self._torso = TorsoTracker()
         self._animator = Animator(Retargeter(portrait.landmarks, gain=gain, keep=keep))
         self._animator.mirror = mirror
         self._rest = Rest()
@@ -173,7 +177,12 @@ class Avatar:
         # A face that is only taken to be there still shows what it showed last, also on its way to rest.
         if image is not None and landmarks is not None and self.face is FaceState.FOUND:
             self._view = self.times.measure("track", self._look, image, landmarks, time)
-        return Moved(self._engine, target, tag, self._view)
+        torso = None
+        # Only a portrait that shows shoulders is worth looking for the driver's.
+        if image is not None and self._engine.portrait.shoulders is not None:
+            torso = self.times.measure("track", self._torso.update, image)
+            torso = torso.mirrored if self._animator.mirror else torso
+        return Moved(self._engine, target, tag, self._view, torso)
 
     def _take(self, face: TrackedFace, time: float, tag: Any) -> Moved:
         landmarks = face.landmarks
@@ -206,7 +215,7 @@ class Avatar:
 
     def pose(self, moved: Moved) -> Warped:
         """Warp the portrait."""
-        return Warped(moved.engine, moved.engine.pose(moved.target, moved.tag, moved.view))
+        return Warped(moved.engine, moved.engine.pose(moved.target, moved.tag, moved.view, moved.torso))
 
     def paint(self, warped: Warped) -> Frame:
         """Paint; the picture that comes back is ``engine.delay`` frames older (see ``PortraitEngine``)."""
@@ -225,6 +234,7 @@ class Avatar:
         """Learn anew, from the next frames, what the driver is like at rest."""
         self._animator.recalibrate()
         self._rest.recalibrate()
+        self._torso.recalibrate()
 
     def set_gain(self, gain: float) -> None:
         """Scale expression; 1 is as driven."""
@@ -245,5 +255,6 @@ class Avatar:
             self.recalibrate()
 
     def close(self) -> None:
-        """Free the tracker."""
+        """Free the trackers."""
         self._tracker.close()
+        self._torso.close()

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from avatar_stream.face.body import Torso
 from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.aligned import AlignedInput, Image, RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.compositor import add_residual, paste_back
@@ -82,15 +83,16 @@ class PortraitEngine:
         """Frames between the landmarks of a picture and its being finished."""
         return max(self.rung.slots - 1, 0)
 
-    def pose(self, target: Floats, tag: Any = None, view: Floats | None = None) -> Posed:
+    def pose(self, target: Floats, tag: Any = None, view: Floats | None = None, torso: Torso | None = None) -> Posed:
         """Warp the portrait to landmarks ``(478, 3)`` (crop pixels) and see what the warp cannot know.
 
-        ``view`` is what the driver's mouth shows (see ``avatar_stream.portrait.mouth_view``), where it is seen.
+        ``view`` is what the driver's mouth shows (see ``avatar_stream.portrait.mouth_view``), where it is seen, and
+        ``torso`` how their shoulders have moved.
         """
         rung = self.rung
         at_scale = self._view(rung.scale)
         target = target if rung.scale == 1 else (target * np.float32(rung.scale)).astype(np.float32)
-        warped = self.times.measure("warp", at_scale.warp, target)
+        warped = self.times.measure("warp", at_scale.warp, target, torso)
         if self._networks is not None:
             self.times.measure("interior", at_scale.interior.draw, warped.image, target, view)
         if rung.slots == 0:
@@ -174,5 +176,6 @@ class _View:
                 for image in (crop, plate, matte)
             )
             landmarks = (landmarks * np.float32(scale)).astype(np.float32)
-        warp = PortraitWarp(crop, plate, matte, landmarks)
+        shoulders = None if portrait.shoulders is None else portrait.shoulders * np.float32(scale)
+        warp = PortraitWarp(crop, plate, matte, landmarks, shoulders)
         return _View(warp, Interior(crop, landmarks), rest_face(crop, landmarks))

@@ -4,7 +4,7 @@ import io
 import math
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from PIL import ImageOps, features
 
 from avatar_stream.errors import BadPicture
 from avatar_stream.face import geometry, mesh, tracker
+from avatar_stream.face.body import find_shoulders
 from avatar_stream.face.mesh import Floats
 
 Image = npt.NDArray[np.uint8]
@@ -25,6 +26,8 @@ MIN_SIDE = 96
 MIN_FACE = 44  # face width in pixels below which nothing is left to animate
 MAX_YAW = 38.0  # degrees; beyond it half of the face is invented
 _NAMES = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "AVIF": "AVIF", "HEIF": "HEIC"}
+LEAST_SHOULDERS = 1.2  # face widths between shoulders that face the camera
+LEAST_BODY = 0.06  # of the region's height that must be below them
 HEAD_CROP = 3.2  # side of the moved region in face heights
 
 
@@ -34,7 +37,7 @@ class Portrait:
 
     ``picture`` is the whole RGB picture ``(H, W, 3)`` at output size; ``box`` is ``(left, top, width, height)``
     of the region that moves; ``plate`` and ``matte`` are that region's background and person; ``landmarks``
-    ``(478, 3)`` are in pixels of the region.
+    ``(478, 3)`` are in pixels of the region, and so are ``shoulders`` ``(2, 2)`` where it shows them.
     """
 
     picture: Image
@@ -42,6 +45,7 @@ class Portrait:
     plate: Image
     matte: Image
     landmarks: Floats
+    shoulders: Floats | None = None
 
     @property
     def crop(self) -> Image:
@@ -141,7 +145,21 @@ def prepare(picture: Image, size: int, *, name: str = "the picture", square: boo
         raise BadPicture(f"the face in {name} is turned too far away: use one that looks at the camera")
     if square:
         picture, landmarks = _cut_square(picture, landmarks, size)
-    return prepare_tracked(picture, landmarks, size)
+    return with_shoulders(prepare_tracked(picture, landmarks, size))
+
+
+def with_shoulders(portrait: Portrait) -> Portrait:
+    """The portrait knowing its shoulders, where both are well inside its moved region and seen from the front."""
+    found = find_shoulders(portrait.picture)
+    if found is None:
+        return portrait
+    left, top, width, height = portrait.box
+    local = found - np.array([left, top], np.float32)
+    face = float(np.linalg.norm(portrait.landmarks[234, :2] - portrait.landmarks[454, :2]))
+    below = local[:, 1].mean() - portrait.landmarks[152, 1]
+    wide = local[1, 0] - local[0, 0] > LEAST_SHOULDERS * face
+    inside = ((local > [0, 0]) & (local < [width, (1 - LEAST_BODY) * height])).all()
+    return replace(portrait, shoulders=local) if inside and wide and below > 0 else portrait
 
 
 def prepare_tracked(picture: Image, landmarks: Floats, size: int, matte: Image | None = None) -> Portrait:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.spatial import Delaunay
 
 from avatar_stream.face import geometry, mesh
+from avatar_stream.face.body import Torso
 from avatar_stream.face.mesh import Floats, Ints
 from avatar_stream.portrait.raster import inverse_affines, triangle_map
 
@@ -22,6 +23,7 @@ _STABLE = np.array(mesh.STABLE)
 
 GRID = 96  # flow cells across the crop in the face: 2.7 px at 256. 128 costs 0.6 ms more for 0.02 dB
 FADE = 11  # cells over which the face's flow runs out into the one around it
+EDGE = 0.16  # of the crop over which what follows the shoulders comes to rest
 COARSE = 32  # and around it, where the flow is smooth and the triangles are large
 # Rings around the face oval: distance from its centre in oval radii; how far they follow the head above the
 # face (hair) and below it (neck, then shoulders); how far they follow the oval's expression (jaw).
@@ -51,21 +53,30 @@ class PortraitWarp:
     """Warps one portrait crop; built once per portrait, then called per frame.
 
     ``crop`` is RGB ``(h, w, 3)``, ``plate`` the same view without the person, ``matte`` ``uint8 (h, w)`` the person,
-    ``landmarks`` ``(478, 3)`` in crop pixels.
+    ``landmarks`` ``(478, 3)`` in crop pixels, and so are ``shoulders`` ``(2, 2)``, where it shows them.
     """
 
-    def __init__(self, crop: Image, plate: Image, matte: Image, landmarks: Floats) -> None:
+    def __init__(
+        self, crop: Image, plate: Image, matte: Image, landmarks: Floats, shoulders: Floats | None = None
+    ) -> None:
         self.size = (crop.shape[1], crop.shape[0])
         extent = np.array(self.size, np.float32)
         self.landmarks = landmarks
         self._rgba = np.dstack([crop, matte])
         self._plate = plate
         self._plain = bool(matte.min() == 255)
+        self._shoulders = shoulders
         rings, follow, flex, oval = _rings(landmarks)
+        if shoulders is not None:
+            body = _body(shoulders, landmarks)
+            still = np.zeros(len(body), np.float32)
+            rings, follow = np.concatenate([rings, body]), np.concatenate([follow, still])
+            flex, oval = np.concatenate([flex, still]), np.concatenate([oval, np.full(len(body), oval[0])])
         margin = 0.02 * extent
         inside = ((rings[:, :2] > margin) & (rings[:, :2] < extent - 1 - margin)).all(1)
         self._rings, self._follow = rings[inside], follow[inside, None]
         self._flex, self._oval = flex[inside, None], oval[inside]
+        self._hold = _hold(self._rings, landmarks, shoulders, extent) if shoulders is not None else None
         border = _border(extent, landmarks)
         self._source = np.concatenate([landmarks, self._rings, border]).astype(np.float32)
         # Around the face, and with the face as a plain fan, so that the coarse flow is continuous under it.
@@ -78,10 +89,14 @@ class PortraitWarp:
         area = _areas(self._source, self._face)
         self._face_area = np.copysign(np.maximum(np.abs(area), 0.05), area)
         self._fine, self._coarse = _Grid(GRID, extent), _Grid(COARSE, extent)
+        steps = (np.minimum(np.arange(GRID), np.arange(GRID)[::-1]) + 0.5) / (0.5 * GRID / COARSE)
+        self._calm = np.clip(np.minimum(steps[:, None], steps), 0, 1).astype(np.float32)[..., None]
 
-    def __call__(self, target: Floats) -> Warped:
-        """Move the portrait so that its landmarks come to ``target`` ``(478, 3)``, crop pixels."""
-        flow, stretch = self.flow(target)
+    def __call__(self, target: Floats, torso: Torso | None = None) -> Warped:
+        """Move the portrait so that its landmarks come to ``target`` ``(478, 3)``, crop pixels, and its shoulders
+        where ``torso`` has them.
+        """
+        flow, stretch = self.flow(target, torso)
         flow = cv2.resize(flow, self.size, interpolation=cv2.INTER_LINEAR)
         moved = cv2.remap(self._rgba, flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if self._plain:
@@ -91,13 +106,15 @@ class PortraitWarp:
         back = cv2.multiply(self._plate, cv2.bitwise_not(matte), scale=1 / 255)
         return Warped(cv2.add(front, back).astype(np.uint8), stretch)
 
-    def flow(self, target: Floats) -> tuple[Floats, Image]:
+    def flow(self, target: Floats, torso: Torso | None = None) -> tuple[Floats, Image]:
         """Backward map ``(GRID, GRID, 2)`` in source pixels, and the stretch (see :class:`Warped`)."""
-        points = self._move(target)
+        points = self._move(target, torso)
         around = self._coarse.identity.copy()
         covered, sources, _ = self._coarse.flow(points, self._source, self._outside)
         around.reshape(-1, 2)[covered] = sources
-        flow = cv2.resize(around, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
+        # Coarse cells end half a cell short of the edge, where nothing may move.
+        steps = cv2.resize(around - self._coarse.identity, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
+        flow = self._fine.identity + self._calm * steps
         growth = _areas(points, self._face) / self._face_area
         order = self._order(points, growth)
         covered, sources, seen = self._fine.flow(points, self._source, self._face[order])
@@ -107,11 +124,13 @@ class PortraitWarp:
         stretch.reshape(-1)[covered] = unknown[seen]
         return np.asarray(flow, np.float32), stretch
 
-    def _move(self, target: Floats) -> Floats:
+    def _move(self, target: Floats, torso: Torso | None) -> Floats:
         head = geometry.similarity(self.landmarks[_STABLE], target[_STABLE])
         rigid = head.apply(self._rings) - self._rings
         expression = (target - head.apply(self.landmarks))[self._oval]
         moved = self._rings + self._follow * rigid + self._flex * expression
+        if torso is not None and self._shoulders is not None and self._hold is not None:
+            moved[:, :2] += self._hold * torso.moved(self._rings[:, :2], self._shoulders)
         border = self._source[len(target) + len(moved) :]
         return np.concatenate([target, moved, border]).astype(np.float32)
 
@@ -200,6 +219,27 @@ def _rings(landmarks: Floats) -> tuple[Floats, Floats, Floats, npt.NDArray[np.in
         np.concatenate(flex).astype(np.float32),
         np.tile(index, len(RINGS)),
     )
+
+
+def _body(shoulders: Floats, landmarks: Floats) -> Floats:
+    """Points on a person's shoulders and chest, ``(n, 3)``."""
+    right, left = shoulders
+    across = left - right
+    down = np.array([-across[1], across[0]], np.float32)
+    places = [right + s * across + d * down for d in (0.0, 0.3) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    depth = np.full((len(places), 1), float(landmarks[234, 2]), np.float32)
+    return np.concatenate([np.array(places, np.float32), depth], 1)
+
+
+def _hold(points: Floats, landmarks: Floats, shoulders: Floats, extent: Floats) -> Floats:
+    """How much each point goes with the shoulders, ``(n, 1)``: not at the chin, wholly from them on down, and less
+    and less towards the edge of what moves.
+    """
+    chin, line = float(landmarks[152, 1]), float(shoulders[:, 1].mean())
+    share = np.clip((points[:, 1] - chin) / max(line - chin, 1.0), 0, 1)
+    edge = np.minimum(points[:, :2], extent - 1 - points[:, :2]) / (EDGE * extent)
+    share = share * share * (3 - 2 * share) * np.clip(edge.min(1), 0, 1)
+    return np.asarray(share, np.float32)[:, None]
 
 
 def _border(extent: Floats, landmarks: Floats) -> Floats:

@@ -1,0 +1,114 @@
+"""A person's shoulders: where they are in a picture, and how a driver's move.
+
+Found by MediaPipe's pose network (BlazePose; Bazarevsky et al., 2020), five times a second: it takes as long as the
+rest of a frame, and shoulders are slow.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face.mesh import Floats
+
+Image = npt.NDArray[np.uint8]
+
+_SHOULDERS: Final = (12, 11)  # the person's right and left: left and right in the picture
+VISIBLE: Final = 0.6
+EVERY: Final = 5  # frames between looks
+EASES: Final = 0.2  # share of the way to what was seen last, a frame
+SETTLES: Final = 0.02  # and of the way from the usual place to where they are, a look: nobody sits still for ever
+FARTHEST: Final = (0.22, 0.14)  # shoulder widths that they move, sideways, and up or down
+MOST_ROLL: Final = 0.18  # radians
+
+
+@dataclass(frozen=True, slots=True)
+class Torso:
+    """How shoulders have moved from where they usually are: ``shift`` right and down in widths of them, ``roll`` in
+    radians, clockwise in the picture.
+    """
+
+    shift: tuple[float, float] = (0.0, 0.0)
+    roll: float = 0.0
+
+    def moved(self, points: Floats, shoulders: Floats) -> Floats:
+        """By how much ``points (n, 2)`` move that are fixed to ``shoulders (2, 2)``."""
+        width = float(np.linalg.norm(shoulders[1] - shoulders[0]))
+        middle = shoulders.mean(0)
+        cos, sin = math.cos(self.roll), math.sin(self.roll)
+        turned = (points - middle) @ np.array([[cos, sin], [-sin, cos]], np.float32)
+        return np.asarray(turned + middle + np.float32(width) * np.array(self.shift, np.float32) - points, np.float32)
+
+    @property
+    def mirrored(self) -> "Torso":
+        """As a mirror shows it."""
+        return Torso((-self.shift[0], self.shift[1]), -self.roll)
+
+
+def find_shoulders(image: Image) -> Floats | None:
+    """Both shoulders ``(2, 2)`` in pixels of a still RGB image, the left one in the picture first; None if hidden."""
+    with _pose(static=True) as network:
+        return _found(network, image)
+
+
+class TorsoTracker:
+    """Follows one driver's shoulders; not thread-safe."""
+
+    def __init__(self) -> None:
+        self._network: Any = None
+        self._frames = 0
+        self._usual: Floats | None = None
+        self._seen: Floats | None = None
+        self._shown = np.zeros(3, np.float32)
+
+    def update(self, image: Image) -> Torso:
+        """The torso in the next RGB frame."""
+        if self._network is None:
+            self._network = _pose(static=False)
+        if self._frames % EVERY == 0:
+            found = _found(self._network, image)
+            if found is not None:
+                self._look(found / image.shape[0])
+        self._frames += 1
+        wanted = np.zeros(3, np.float32) if self._seen is None else self._seen
+        self._shown = self._shown + np.float32(EASES) * (wanted - self._shown)
+        right, down, roll = (float(value) for value in self._shown)
+        return Torso((right, down), roll)
+
+    def recalibrate(self) -> None:
+        """Take the next look for the usual place."""
+        self._usual = None
+
+    def close(self) -> None:
+        """Free the network."""
+        if self._network is not None:
+            self._network.close()
+
+    def _look(self, shoulders: Floats) -> None:
+        if self._usual is None:
+            self._usual = shoulders
+        self._usual = self._usual + np.float32(SETTLES) * (shoulders - self._usual)
+        line, before = shoulders[1] - shoulders[0], self._usual[1] - self._usual[0]
+        shift = (shoulders.mean(0) - self._usual.mean(0)) / max(float(np.linalg.norm(before)), 1e-3)
+        roll = math.atan2(line[1], line[0]) - math.atan2(before[1], before[0])
+        limits = np.array([*FARTHEST, MOST_ROLL])
+        self._seen = np.asarray(limits * np.tanh(np.array([*shift, roll]) / limits), np.float32)
+
+
+def _pose(static: bool) -> Any:
+    from mediapipe.python.solutions.pose import Pose
+
+    return Pose(static_image_mode=static, model_complexity=1)
+
+
+def _found(network: Any, image: Image) -> Floats | None:
+    landmarks = network.process(np.ascontiguousarray(image)).pose_landmarks
+    if landmarks is None:
+        return None
+    both = [landmarks.landmark[k] for k in _SHOULDERS]
+    if min(one.visibility for one in both) < VISIBLE:
+        return None
+    height, width = image.shape[:2]
+    return np.array([[one.x * width, one.y * height] for one in both], np.float32)

@@ -1,0 +1,97 @@
+"""Shoulders: found where a portrait shows them, followed where a driver has them."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from avatar_stream.face.body import FARTHEST, Torso, TorsoTracker, find_shoulders
+from avatar_stream.face.packet import TrackedFace
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.warp import PortraitWarp
+from tests.unit.faces import face
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    return prepare(read_picture(sample_pictures()["lady-agnew"]), 384, square=True)
+
+
+def person(shift: int = 0) -> npt.NDArray[np.uint8]:
+    """A picture of a person, so many pixels to the right in its frame."""
+    picture = prepare(read_picture(sample_pictures()["lady-agnew"]), 360, square=True).picture
+    frame = np.full((360, 560, 3), 90, np.uint8)
+    frame[:, 100 + shift : 460 + shift] = picture
+    return frame
+
+
+def test_a_torso_shifts_and_rolls_about_its_middle() -> None:
+    shoulders = np.array([[100, 200], [300, 200]], np.float32)
+    moved = Torso((0.1, 0.0)).moved(shoulders, shoulders)
+    assert np.allclose(moved, [[20, 0], [20, 0]], atol=1e-4)
+    rolled = Torso(roll=0.1).moved(shoulders, shoulders)
+    assert np.allclose(rolled.mean(0), 0, atol=1e-4)
+    # Clockwise in the picture: its right end goes down.
+    assert rolled[1, 1] == pytest.approx(100 * math.sin(0.1), rel=1e-3)
+    assert Torso((0.1, 0.05), 0.2).mirrored == Torso((-0.1, 0.05), -0.2)
+
+
+def test_shoulders_are_known_where_they_are_seen(portrait: Portrait) -> None:
+    assert portrait.shoulders is not None
+    right, left = portrait.shoulders
+    assert right[0] < portrait.landmarks[152, 0] < left[0]
+    assert portrait.shoulders[:, 1].min() > portrait.landmarks[152, 1]
+    assert prepare(read_picture(sample_pictures()["felix"]), 384, square=True).shoulders is None
+    assert find_shoulders(np.full((200, 200, 3), 128, np.uint8)) is None
+
+
+def test_the_chest_moves_and_the_rest_stays(portrait: Portrait) -> None:
+    engine = PortraitEngine(portrait, None)
+    still, moved = (
+        engine.paint(engine.pose(portrait.landmarks, torso=torso)).picture.astype(int)
+        for torso in (None, Torso((0.15, 0.0)))
+    )
+    change = np.abs(moved - still).mean(-1)
+    left, top, width, height = portrait.box
+    assert portrait.shoulders is not None
+    chest = (portrait.shoulders.mean(0) + [left, top]).astype(int)
+    assert change[chest[1] - 8 : chest[1] + 8, chest[0] - 40 : chest[0] + 40].mean() > 4
+    eyes = (portrait.landmarks[[33, 263], :2].mean(0) + [left, top]).astype(int)
+    assert change[eyes[1] - 12 : eyes[1] + 12, eyes[0] - 30 : eyes[0] + 30].mean() < 1
+    # The edge of what moves has no seam.
+    outside = np.ones(change.shape, bool)
+    outside[top + 1 : top + height - 1, left + 1 : left + width - 1] = False
+    assert change[outside].mean() < 0.5
+    flow, _ = PortraitWarp(
+        portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, portrait.shoulders
+    ).flow(portrait.landmarks, Torso((0.15, 0.0)))
+    rest, _ = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks).flow(portrait.landmarks)
+    moved_by = np.linalg.norm(flow - rest, axis=-1)
+    edge = np.concatenate([moved_by[0], moved_by[-1], moved_by[:, 0], moved_by[:, -1]])
+    assert edge.max() < 0.1 * moved_by.max()
+
+
+def test_a_drivers_shoulders_are_followed_and_limited() -> None:
+    tracker = TorsoTracker()
+    for _ in range(6):
+        rest = tracker.update(person())
+    for _ in range(26):
+        there = tracker.update(person(40))
+    for _ in range(26):
+        far = tracker.update(person(95))
+    tracker.close()
+    assert abs(rest.shift[0]) < 0.02
+    assert 0.08 < there.shift[0] < far.shift[0] <= FARTHEST[0]
+    assert abs(there.roll) < 0.05
+
+
+def test_an_avatar_moves_its_shoulders_only_if_it_has_any(portrait: Portrait) -> None:
+    with Avatar(portrait, None) as avatar:
+        assert avatar.follow(person(), 0.0).torso is not None
+        assert avatar.follow(TrackedFace(face()), 0.1).torso is None
+    with Avatar(sample_pictures()["felix"], None) as avatar:
+        assert avatar.follow(person(), 0.0).torso is None
