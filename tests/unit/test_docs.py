@@ -97,8 +97,8 @@ def run_for_a_moment(words: list[str], folder: Path) -> str:
         said += line
         if re.search(r"https?://\S+:\d+", line):
             break
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) in (0, 130), said  # 130: ended by Ctrl+C, as shells say it
+    process.terminate()
+    assert process.wait(20) in (0, 143, -signal.SIGTERM), said
     return said
 
 

@@ -110,7 +110,7 @@ def test_an_existing_output_survives_a_failed_render(tmp_path: Path, capsys: pyt
     [
         (PORTRAIT, "missing.mp4", "o.mp4", "no such file"),
         (PORTRAIT, "text.mp4", "o.mp4", "not a video"),
-        (PORTRAIT, "sound.m4a", "o.mp4", "no video"),
+        (PORTRAIT, "subtitles.srt", "o.mp4", "no video"),
         (PORTRAIT, DRIVER, "o.avi", "name it o.mp4"),
         (PORTRAIT, DRIVER, "nowhere/o.mp4", "make it first"),
         ("missing.jpg", DRIVER, "o.mp4", "No such file"),
@@ -121,12 +121,7 @@ def test_bad_input_is_one_line_and_exit_code_two(
     portrait: Path, driving: Path, output: str, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.mp4").write_text("this is text")
-    with av.open(str(tmp_path / "sound.m4a"), "w", format="mp4") as out:
-        audio: Any = out.add_stream("aac", rate=48000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), "fltp", "mono")
-        frame.sample_rate = 48_000
-        out.mux(audio.encode(frame))
-        out.mux(audio.encode(None))
+    (tmp_path / "subtitles.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n")
     code, _, error = run(
         capsys, "render", tmp_path / portrait, tmp_path / driving, "-o", tmp_path / output, "--engine", "warp"
     )

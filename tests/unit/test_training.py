@@ -16,6 +16,7 @@ from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip, Recorder
 from engines import ablate, evaluate, export, lease, train
 from engines.checkpoint import keep_model, load_model
+from engines.data import pairs
 from engines.data.made import MadeWindows, Motions
 from engines.data.packs import check_splits, load_packs, write_packs
 from engines.data.pairs import ClipWindows
@@ -126,8 +127,17 @@ def test_windows_follow_the_clip(packs: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[dict[str, float]]]]:
-    """Every stage, one from the other."""
-    runs = tmp_path_factory.mktemp("runs")
+    """Every stage, one from the other.
+
+    No camera sees the mouths: these faces are drawn by this very engine, and one that is lit as it was seen leaves
+    nothing to learn.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "read_mouth", lambda picture, landmarks: None)
+        return all_stages(packs, tmp_path_factory.mktemp("runs"))
+
+
+def all_stages(packs: Path, runs: Path) -> tuple[Path, dict[str, list[dict[str, float]]]]:
     logs = {"motion": run("motion", runs / "motion", packs, 90, "--check-every", "15")}
     motion = str(runs / "motion" / "last.pt")
     logs["identity"] = run("identity", runs / "identity", packs, 60, "--check-every", "15", "--init", motion)
