@@ -138,7 +138,7 @@ class Sessions:
             raise ServerFull("the server is stopping: try again in a moment")
         sessions = list(self.by_id.values())
         if len(sessions) >= self.capacity:
-            raise ServerFull(f"all {self.capacity} places are taken: try again in a moment")
+            raise ServerFull("all places are taken: try again in a moment")
         if not self._settings.sessions and any(session.live and session.level >= BUSY for session in sessions):
             raise ServerFull("this machine has as much to do as it can: try again in a moment")
         if sum(session.publisher.address == address for session in sessions) >= self._settings.sessions_per_address:
