@@ -179,6 +179,10 @@ class FaceFinder:
         view = None if landmarks is None else read_mouth(image, landmarks)
         return TrackedFace(landmarks, view, image.shape[0])
 
+    def close(self) -> None:
+        """Free the tracker."""
+        self._tracker.close()
+
 
 class RemoteCamera:
     """The loop with the avatar drawn by the server at ``url``.
@@ -209,7 +213,12 @@ class RemoteCamera:
 
     def run(self, output: Output, tell: Tell = print) -> None:
         """Show the server's pictures until stopped; raises ``AvatarError`` where they end by themselves."""
-        asyncio.run(self._run(output, tell))
+        try:
+            asyncio.run(self._run(output, tell))
+        finally:
+            self._session = None
+            if self._find is not None:
+                self._find.close()
 
     async def _run(self, output: Output, tell: Tell) -> None:
         self._loop = asyncio.get_running_loop()

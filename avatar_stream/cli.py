@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="how much of the portrait's own smile or frown stays, 0 to 1 (%(default)s)",
     )
-    render.add_argument("--background", type=_background, default=OWN, help=BACKGROUND_HELP)
+    render.add_argument("--background", default=OWN, help=BACKGROUND_HELP)
     render.add_argument("--json", action="store_true", help="print a JSON report")
     render.set_defaults(run=_render)
 
@@ -145,13 +145,6 @@ def _between(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _background(text: str) -> str:
-    try:
-        return checked(text)
-    except BadInput as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _number(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
@@ -213,7 +206,7 @@ def _render(arguments: argparse.Namespace) -> None:
         size=arguments.size,
         gain=arguments.gain,
         keep=arguments.keep_expression,
-        background=arguments.background,
+        background=checked(arguments.background),
         progress=None if arguments.json or not sys.stderr.isatty() else _bar(),
     )
     if arguments.json:

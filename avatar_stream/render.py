@@ -9,7 +9,7 @@ from typing import Any
 from avatar_stream.errors import BadClip
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.face.tracker import FaceState
-from avatar_stream.media.files import Clip, Recorder, has_pictures
+from avatar_stream.media.files import Clip, Recorder, only_sounds
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.background import OWN
 from avatar_stream.portrait.portrait import Portrait
@@ -34,7 +34,7 @@ def driver(path: Path) -> Clip | VoiceFile | MotionFile:
     """What is in the file: a video, speech, or recorded motion; raises ``BadClip``."""
     if path.suffix == SUFFIX:
         return MotionFile(path)
-    return Clip(path) if has_pictures(path) else VoiceFile(path)
+    return VoiceFile(path) if only_sounds(path) else Clip(path)
 
 
 def render(

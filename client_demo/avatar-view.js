@@ -28,7 +28,7 @@ STYLE.replaceSync(`
 export class AvatarView extends HTMLElement {
   static observedAttributes = ['server', 'session', 'token'];
   #pc = null; #place = null; #wait = 500; #retry = 0; #looking = 0; #before = 0; #still = 0;
-  #sentence; #sound;
+  #sentence; #sound; #stopKeying = null;
 
   constructor() {
     super();
@@ -63,6 +63,8 @@ export class AvatarView extends HTMLElement {
     clearTimeout(this.#retry);
     clearInterval(this.#looking);
     removeEventListener('pagehide', this.leaving);
+    this.#stopKeying?.();
+    this.shadowRoot.querySelector('canvas')?.remove();
     this.#leave();
   }
 
@@ -108,9 +110,9 @@ export class AvatarView extends HTMLElement {
   }
 
   #seeThrough() {
-    if (this.shadowRoot.querySelector('canvas')) return;
     const canvas = document.createElement('canvas');
-    if (keyed(this.video, canvas)) this.video.after(canvas);
+    this.#stopKeying = keyed(this.video, canvas);
+    if (this.#stopKeying) this.video.after(canvas);
     else this.removeAttribute('transparent'); // a green background is better than none
   }
 

@@ -25,7 +25,8 @@ function problem(error) {
 export class FaceFinder {
   #frame; #stop = () => {}; #ended = false; #sizes = [];
 
-  async start(camera, say) {
+  // `say` hears the bytes of every face, `failed` the error that ends it.
+  async start(camera, say, failed) {
     const frame = this.#frame = document.createElement('iframe');
     Object.assign(frame, { src: 'face/mesh.html', hidden: true, title: 'Finds your face' });
     const ready = new Promise((resolve, reject) => {
@@ -43,7 +44,7 @@ export class FaceFinder {
     this.#stop = await frame.contentWindow.follow(camera, (bytes) => {
       this.#sizes.push([performance.now(), bytes.length]);
       say(bytes);
-    });
+    }, failed);
     if (this.#ended) this.#stop();
   }
 

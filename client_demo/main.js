@@ -116,13 +116,15 @@ async function findFace() {
   hint(t('loading'));
   const mine = finder = new FaceFinder();
   try {
-    await mine.start(camera, (bytes) => session?.sendFace(bytes));
+    await mine.start(camera, (bytes) => session?.sendFace(bytes), (error) => { stop(); say(unfound(error)); });
   } catch (error) {
-    throw new Error(`${t('notFound')} ${error?.message ?? error}`);
+    throw new Error(unfound(error));
   } finally {
     hint();
   }
 }
+
+const unfound = (error) => `${t('notFound')} ${error?.message ?? error}`;
 
 async function togglePrivacy() {
   privacy.value = !privacy.value;

@@ -3,7 +3,7 @@
 import { iceServers, leave, negotiate, newestFirst, onLost, request, token } from './api.js';
 
 export class Session {
-  #pc; #socket; #location; #picture; #sound; #closed = false; #before = {};
+  #pc; #socket; #location; #camera; #picture; #sound; #closed = false; #before = {};
 
   constructor({ onTrack, onStatus, onError, onLost }) {
     Object.assign(this, { onTrack, onStatus, onError, onLost });
@@ -11,9 +11,10 @@ export class Session {
 
   // Without a camera no picture leaves this page: faces go by `sendFace`.
   async open(camera, portrait) {
+    this.#camera = camera;
     const pc = this.#pc = new RTCPeerConnection({ iceServers: await iceServers('session') });
     this.#picture = pc.addTransceiver('video', { direction: 'sendrecv' });
-    await this.show(camera);
+    await this.show(this.#camera); // the choice may have changed meanwhile
     // Silent until the microphone is switched on; what it says goes to viewers, not back here.
     this.#sound = pc.addTransceiver('audio', { direction: 'sendonly' });
     pc.ontrack = ({ track, receiver }) => {
@@ -54,9 +55,10 @@ export class Session {
 
   // Send this camera's picture; null for none.
   async show(camera) {
+    this.#camera = camera;
     const track = camera?.getVideoTracks()[0] ?? null;
     if (track) track.contentHint = 'motion';
-    await this.#picture.sender.replaceTrack(track);
+    await this.#picture?.sender.replaceTrack(track);
   }
 
   // Let viewers hear a microphone's track; null for silence.

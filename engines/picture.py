@@ -16,7 +16,8 @@ from PIL import Image as Pictures
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.tracker import FaceTracker
+from avatar_stream.face.packet import COLUMNS, ROWS
+from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
 from avatar_stream.portrait.avatar import Avatar, Moved
@@ -74,11 +75,7 @@ def steps(names: list[str], networks: Networks) -> list[list[Image]]:
     clip = Clip(SAMPLES / "driver.mp4")
     driver = [picture for _, picture in clip.frames()][: STEP + 1]
     clip.close()
-    tracker = FaceTracker()
-    face = next(
-        found.landmarks for k, frame in reversed(list(enumerate(driver))) if (found := tracker.update(frame, k / 25))
-    )
-    tracker.close()
+    face = landmarks_of_still(driver[-1])
     assert face is not None
     seen = driver[-1].copy()
     for x, y in np.round(face[:, :2]).astype(int):
@@ -91,10 +88,10 @@ def steps(names: list[str], networks: Networks) -> list[list[Image]]:
                 moved = avatar.follow(frame, k / 25)
                 drawn = avatar.pose(moved)
                 lit = avatar.paint(drawn).picture
-        cells = np.zeros((6, 5, 3), np.float32) if moved.view is None else moved.view[..., [0, 1, 1]]
+        cells = np.zeros((ROWS, COLUMNS, 3), np.float32) if moved.view is None else moved.view[..., [0, 1, 1]]
         cells = cv2.resize(np.clip(cells * 235, 0, 255).astype(np.uint8), (512, 512), interpolation=cv2.INTER_NEAREST)
         with Avatar(portrait, None) as plain:
-            warped = plain.draw(moved_by(plain, moved)).picture
+            warped = plain.draw(Moved(plain.engine, moved.target, None)).picture
         mesh_of = warped // 3
         offset = np.array(portrait.box[:2])
         for a, b, c in mesh.skin_triangles():
@@ -103,11 +100,6 @@ def steps(names: list[str], networks: Networks) -> list[list[Image]]:
         mouthed = paste_back(portrait, drawn.posed.crop)
         rows.append([seen[:, 80:560], cells, portrait.picture, mesh_of, warped, mouthed, lit])
     return rows
-
-
-def moved_by(avatar: Avatar, moved: Moved) -> Moved:
-    """The same motion on another avatar's engine."""
-    return Moved(avatar.engine, moved.target, None)
 
 
 def failures(names: list[str], networks: Networks) -> list[list[Image]]:

@@ -63,11 +63,13 @@ class TorsoTracker:
         self._seen: Floats | None = None
         self._shown = np.zeros(3, np.float32)
 
-    def update(self, image: Image) -> Torso:
-        """The torso in the next RGB frame."""
-        if self._network is None:
-            self._network = _pose(static=False)
-        if self._frames % EVERY == 0:
+    def update(self, image: Image | None) -> Torso:
+        """The torso in the next RGB frame; without one it comes to rest."""
+        if image is None:
+            self._seen = None
+        elif self._frames % EVERY == 0:
+            if self._network is None:
+                self._network = _pose(static=False)
             found = _found(self._network, image)
             if found is not None:
                 self._look(found / image.shape[0])

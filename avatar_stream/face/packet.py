@@ -24,8 +24,8 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face.mesh import Floats
 
 HEIGHT: Final = 480.0  # of the picture that unpacked landmarks are in, pixels
-VIEW: Final = (6, 5, 2)  # of a mouth
-BRIGHTEST: Final = 1.05  # what fifteen stands for in a view
+ROWS, COLUMNS = 6, 5  # cells of a mouth's view
+BRIGHTEST: Final = 1.05  # of a tooth's colour; a camera's blown out whites are not to be another face's
 _HEAD: Final = struct.Struct("<BB3hH2h")
 _TURN, _SIZE, _PLACE = 32767, 32768, 8192
 _EYES: Final = (33, 263)
@@ -120,7 +120,7 @@ def unpack(packet: bytes) -> TrackedFace:
     if packet == b"\0":
         return TrackedFace(None)
     code = face_code()
-    count, cells = len(code.moves), VIEW[0] * VIEW[1]
+    count, cells = len(code.moves), ROWS * COLUMNS
     if len(packet) < _HEAD.size or packet[0] != 1:
         raise BadInput("a packet of a face begins with 1, and one of nobody is 0")
     _, seen, *turn, size, x, y = _HEAD.unpack_from(packet)
@@ -137,5 +137,6 @@ def unpack(packet: bytes) -> TrackedFace:
     view = None
     if seen:
         pairs = np.frombuffer(packet, np.uint8, cells, _HEAD.size + count)
-        view = np.stack([pairs >> 4, pairs & 15], -1).astype(np.float32).reshape(VIEW) * np.float32(BRIGHTEST / 15)
+        view = np.stack([pairs >> 4, pairs & 15], -1).astype(np.float32).reshape(ROWS, COLUMNS, 2)
+        view *= np.float32(BRIGHTEST / 15)
     return TrackedFace(np.asarray(landmarks, np.float32), view)

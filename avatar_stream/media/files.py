@@ -23,16 +23,21 @@ class Sounding(Protocol):
     packets: list[Any]
 
 
-def has_pictures(path: Path) -> bool:
-    """The file is a video: it has pictures that move, not only sound (and perhaps a cover)."""
+def opened(path: Path, what: str) -> Any:
+    """The file's container; raises ``BadClip`` where it is no ``what`` (a video, a sound)."""
     try:
-        with av.open(str(path)) as container:
-            cover = av.stream.Disposition.attached_pic
-            return any(not stream.disposition & cover for stream in container.streams.video) or not (
-                container.streams.audio
-            )
-    except (av.FFmpegError, OSError, ValueError):
-        return True  # whoever opens it says what is wrong
+        return av.open(str(path))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = "no such file" if not path.exists() else f"not {what} this machine can read"
+        raise BadClip(f"cannot open {path}: {reason}") from error
+
+
+def only_sounds(path: Path) -> bool:
+    """The file has sound, and no pictures but perhaps a cover; raises ``BadClip``."""
+    with opened(path, "a video or sound") as container:
+        cover = av.stream.Disposition.attached_pic
+        moving = [stream for stream in container.streams.video if not stream.disposition & cover]
+        return bool(container.streams.audio) and not moving
 
 
 class Clip:
@@ -40,11 +45,7 @@ class Clip:
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
         path = Path(source)
-        try:
-            self._container = av.open(str(path))
-        except (av.FFmpegError, OSError, ValueError) as error:
-            reason = "no such file" if not path.exists() else "not a video this machine can read"
-            raise BadClip(f"cannot open {path}: {reason}") from error
+        self._container = opened(path, "a video")
         if not self._container.streams.video:
             self._container.close()
             raise BadClip(f"{path} has no video: the driving clip must show a face")

@@ -25,11 +25,13 @@ from avatar_stream.portrait.ahead import ahead
 from avatar_stream.portrait.background import OWN, on_background
 from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
 from avatar_stream.portrait.mouth import UNTRUSTED
-from avatar_stream.portrait.mouth_view import MouthReader, mirrored_view
+from avatar_stream.portrait.mouth_view import ViewFilter, mirrored_view, read_mouth
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
 
 Image = npt.NDArray[np.uint8]
+Driven = Image | ArkitFrame | TrackedFace | None
+"""What may move an avatar: a camera's RGB frame ``(h, w, 3)``, motion, a face found elsewhere, or nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Avatar:
         self.networks = Networks.shared() if networks == "auto" else networks
         self.times = StageTimes()
         self.face = FaceState.SEARCHING
-        self._tracker, self._mouth = FaceTracker(), MouthReader()
+        self._tracker, self._mouth = FaceTracker(), ViewFilter()
         self._steady = LandmarkFilter()  # of landmarks that are found elsewhere
         self._view: Floats | None = None
         self._torso = TorsoTracker()
@@ -92,16 +94,16 @@ class Avatar:
         self._rest = Rest()
         self._engine = PortraitEngine(portrait, self.networks)
 
-    def __call__(self, image: Image | ArkitFrame | None, time: float | None = None) -> Image:
+    def __call__(self, image: Driven, time: float | None = None) -> Image:
         """The avatar's picture RGB ``(H, W, 3)`` for a camera frame RGB ``(h, w, 3)`` taken at ``time`` seconds.
 
-        A frame of motion does as well; None stands for nobody there. Without ``time`` the frame is from now. With
-        a window of several slots the picture is ``engine.delay`` frames older.
+        A frame of motion does as well, or a face found elsewhere; None stands for nobody there. Without ``time`` the
+        frame is from now. With a window of several slots the picture is ``engine.delay`` frames older.
         """
         now = clock.monotonic() if time is None else time
         return self.draw(self.follow(image, now)).picture
 
-    def stream(self, frames: Iterable[tuple[float, Image | ArkitFrame | None]]) -> Iterator[Image]:
+    def stream(self, frames: Iterable[tuple[float, Driven]]) -> Iterator[Image]:
         """A picture for each of ``frames``, (seconds, camera frame) one after the other.
 
         Following, drawing and what the caller does with the pictures run beside each other on three threads, so
@@ -157,7 +159,7 @@ class Avatar:
         """What the driver did last, in ARKit's terms."""
         return to_arkit(self._animator.motion)
 
-    def follow(self, image: Image | ArkitFrame | TrackedFace | None, time: float, tag: Any = None) -> Moved:
+    def follow(self, image: Driven, time: float, tag: Any = None) -> Moved:
         """Track an RGB frame taken at ``time`` seconds and say where it moves the portrait's landmarks.
 
         ``image`` may be motion, or a face that was found elsewhere; None stands for a camera that sends nothing:
@@ -176,13 +178,8 @@ class Avatar:
         target = self.times.measure("retarget", self._animator, landmarks, time)
         # A face that is only taken to be there still shows what it showed last, also on its way to rest.
         if image is not None and landmarks is not None and self.face is FaceState.FOUND:
-            self._view = self.times.measure("track", self._look, image, landmarks, time)
-        torso = None
-        # Only a portrait that shows shoulders is worth looking for the driver's.
-        if image is not None and self._engine.portrait.shoulders is not None:
-            torso = self.times.measure("track", self._torso.update, image)
-            torso = torso.mirrored if self._animator.mirror else torso
-        return Moved(self._engine, target, tag, self._view, torso)
+            self._see(self.times.measure("track", read_mouth, image, landmarks), time)
+        return self._moved(target, tag, image)
 
     def _take(self, face: TrackedFace, time: float, tag: Any) -> Moved:
         landmarks = face.landmarks
@@ -194,24 +191,30 @@ class Avatar:
             landmarks = self._steady(landmarks, time)
         target = self.times.measure("retarget", self._animator, landmarks, time)
         if landmarks is not None:
-            self._view = self._mirrored(self._mouth.steady(face.view, time))
-        return Moved(self._engine, target, tag, self._view)
+            self._see(face.view, time)
+        return self._moved(target, tag)
 
-    def _mirrored(self, view: Floats | None) -> Floats | None:
-        return view if view is None or not self._animator.mirror else mirrored_view(view)
-
-    def _look(self, image: Image, landmarks: Floats, time: float) -> Floats | None:
-        """What the driver's mouth shows; nothing where a hand lies over it."""
+    def _see(self, view: Floats | None, time: float) -> None:
+        """Take in what the driver's mouth shows; nothing where a hand lies over it."""
         fit = self._animator.driver.fit
-        if fit is None or fit.mouth_error > UNTRUSTED[1]:
-            return None
-        return self._mirrored(self._mouth(image, landmarks, time))
+        covered = fit is None or fit.mouth_error > UNTRUSTED[1]
+        view = self._mouth(None if covered else view, time)
+        self._view = mirrored_view(view) if view is not None and self._animator.mirror else view
+
+    def _moved(self, target: Floats, tag: Any, image: Image | None = None) -> Moved:
+        """``image`` is the camera's, where there is one: shoulders come to rest where none is."""
+        torso = None
+        # Only a portrait that shows shoulders is worth looking for the driver's.
+        if self._engine.portrait.shoulders is not None:
+            torso = self.times.measure("track", self._torso.update, image)
+            torso = torso.mirrored if self._animator.mirror else torso
+        return Moved(self._engine, target, tag, self._view, torso)
 
     def _act(self, frame: ArkitFrame, time: float, tag: Any) -> Moved:
         self.face, self._view = FaceState.FOUND, None
         rested = self._rest(mirrored_frame(frame) if self._animator.mirror else frame)
         target = self.times.measure("retarget", self._animator.move, to_motion(rested), time)
-        return Moved(self._engine, target, tag)
+        return self._moved(target, tag)
 
     def pose(self, moved: Moved) -> Warped:
         """Warp the portrait."""

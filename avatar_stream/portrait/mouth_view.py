@@ -15,16 +15,15 @@ import numpy.typing as npt
 from avatar_stream.face import geometry
 from avatar_stream.face.filters import OneEuro
 from avatar_stream.face.mesh import Floats
+from avatar_stream.face.packet import BRIGHTEST, COLUMNS, ROWS
 from avatar_stream.portrait.opening import SMOOTH, lip_lines
 from avatar_stream.portrait.tone import skin_tone, tooth_tone
 
 Image = npt.NDArray[np.uint8]
 
-ROWS, COLUMNS = 6, 5
 FINE: Final = (3, 4)  # samples a cell, down and across
 INSET: Final = 0.08  # of the way along the lips that is left out at either corner
 READABLE: Final = 0.02  # gap between the lips (eye distances) from which there is a view
-BRIGHTEST: Final = 1.05  # a camera's blown out whites are not to be another face's
 
 # A cell shows a tooth where it is as bright and as pale as one: from which share on, and from which for sure.
 TOOTH_BRIGHT, TOOTH_PALE = (0.33, 0.55), (0.62, 0.78)
@@ -38,22 +37,18 @@ DARKER, BRIGHTER, FLOOR = 0.25, 1.6, 0.06
 PLAIN, TOOTHED = 0.2, 0.85  # of what is drawn that stays where no tooth was seen, and where one was
 
 
-class MouthReader:
-    """Reads a driver's mouth frame after frame, steadily; one per session."""
+class ViewFilter:
+    """Keeps one driver's views steady, frame after frame; one per session."""
 
     def __init__(self) -> None:
         self._filter = OneEuro(3.0, 12.0)
 
-    def __call__(self, picture: Image, landmarks: Floats, time: float) -> Floats | None:
-        """As :func:`read_mouth`, at ``time`` seconds."""
-        return self.steady(read_mouth(picture, landmarks), time)
-
-    def steady(self, seen: Floats | None, time: float) -> Floats | None:
-        """A view that was read elsewhere, at ``time`` seconds."""
-        if seen is None:
+    def __call__(self, view: Floats | None, time: float) -> Floats | None:
+        """The view (see :func:`read_mouth`) of ``time`` seconds."""
+        if view is None:
             self._filter.reset()
             return None
-        return self._filter(seen, time)
+        return self._filter(view, time)
 
 
 def read_mouth(picture: Image, landmarks: Floats) -> Floats | None:

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadClip
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.media.files import opened
 from avatar_stream.voice.ear import RATE, Floats
 from avatar_stream.voice.idle import Idle, Pose
 from avatar_stream.voice.visemes import SHAPES, Lips
@@ -54,11 +55,7 @@ class VoiceFile:
     """Speech in a file, as motion; iterate :meth:`frames` once. ``audio`` packets pass as with ``Clip``."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._container = av.open(str(path))
-        except (av.FFmpegError, OSError, ValueError) as error:
-            reason = "no such file" if not path.exists() else "not a sound this machine can read"
-            raise BadClip(f"cannot open {path}: {reason}") from error
+        self._container = opened(path, "a sound")
         if not self._container.streams.audio:
             self._container.close()
             raise BadClip(f"{path} has neither pictures nor sound")

@@ -6,7 +6,7 @@ import { MouthView } from './mouth.js';
 const RATE = 25; // faces a second at most
 
 /* global FaceMesh */
-window.follow = async (stream, say) => {
+window.follow = async (stream, say, failed) => {
   const camera = document.getElementById('camera');
   const mesh = new FaceMesh({ locateFile: (name) => new URL(`vendor/${name}`, import.meta.url).href });
   // On the processor: it runs everywhere. Other options than these stop this version of the network.
@@ -31,7 +31,12 @@ window.follow = async (stream, say) => {
   (async () => {
     let due = performance.now();
     while (!stopped) {
-      if (camera.readyState >= 2 && camera.videoWidth) await mesh.send({ image: camera });
+      try {
+        if (camera.readyState >= 2 && camera.videoWidth) await mesh.send({ image: camera });
+      } catch (error) { // the browser took its graphics away, perhaps
+        if (!stopped) failed(error);
+        return;
+      }
       due = Math.max(due + 1000 / RATE, performance.now());
       await new Promise((resolve) => { setTimeout(resolve, due - performance.now()); });
     }

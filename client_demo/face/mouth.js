@@ -45,9 +45,10 @@ export class MouthView {
     const across = Math.max(Math.min(Math.ceil(edge(0, 'max')) + 2, width) - left, 1);
     const down = Math.max(Math.min(Math.ceil(edge(1, 'max')) + 2, HEIGHT) - top, 1);
     const { data } = this.#context.getImageData(left, top, across, down);
+    // Between the pixels: the mean of four, by how near they are.
     const colour = (x, y, k) => {
       const [u, v] = [Math.min(Math.max(x - left, 0), across - 1), Math.min(Math.max(y - top, 0), down - 1)];
-      const [i, j] = [Math.min(Math.floor(u), across - 2 < 0 ? 0 : across - 2), Math.min(Math.floor(v), down - 2 < 0 ? 0 : down - 2)];
+      const [i, j] = [Math.floor(u), Math.floor(v)];
       const value = (a, b) => data[4 * (Math.min(b, down - 1) * across + Math.min(a, across - 1)) + k];
       const [s, t] = [u - i, v - j];
       return (value(i, j) * (1 - s) + value(i + 1, j) * s) * (1 - t) + (value(i, j + 1) * (1 - s) + value(i + 1, j + 1) * s) * t;

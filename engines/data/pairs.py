@@ -14,10 +14,11 @@ from avatar_stream.face import geometry, mesh
 from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Driver, Motion
+from avatar_stream.face.packet import BRIGHTEST, COLUMNS, ROWS
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.mouth_view import COLUMNS, ROWS, read_mouth
+from avatar_stream.portrait.mouth_view import read_mouth
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
@@ -241,7 +242,7 @@ def make_window(
         if k >= CONTEXT:
             view = read_mouth(pictures[k - CONTEXT], target if truths is None else truths[k - CONTEXT])
         if view is not None and random is not None:
-            view = None if seen_as is None else np.clip(view * seen_as, 0, 1.05).astype(np.float32)
+            view = None if seen_as is None else np.clip(view * seen_as, 0, BRIGHTEST).astype(np.float32)
         painter.interior.draw(warped.image, target, view)
         seen = aligned_input(warped, target, painter.rest)
         rasters.append(seen.raster)

@@ -205,6 +205,19 @@ def test_a_green_background_is_transparent_in_obs(browser: Any, server: RunningS
     page.context.close()
 
 
+def test_what_is_held_is_told_to_the_server(browser: Any, server: RunningServer) -> None:
+    page = open_page(browser, server)
+    sent: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda text: sent.append(str(text))))
+    start(page)
+    page.check("input[name=hold][value=gaze]")
+    page.check("input[name=hold][value=mouth]")
+    page.wait_for_timeout(300)
+    assert '{"type":"hold","value":["gaze","mouth"]}' in sent
+    assert page.is_hidden("#alert")
+    page.context.close()
+
+
 def test_the_set_up_is_checked(browser: Any, server: RunningServer, tmp_path: Path) -> None:
     page = open_page(browser, server)
     page.click("#check-all")

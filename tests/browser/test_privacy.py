@@ -1,13 +1,17 @@
 """Privacy mode: the avatar follows, and no picture leaves the page. Looks at everything that does leave it."""
 
+import base64
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
+import cv2
 import numpy as np
 import pytest
 
 from avatar_stream.face.packet import TrackedFace, pack, unpack
+from avatar_stream.face.tracker import FaceTracker
+from avatar_stream.portrait.mouth_view import read_mouth
 from tests.browser.camera import driver_frames
 from tests.browser.conftest import RunningServer
 from tests.browser.test_loop import decode, open_page, openings
@@ -181,4 +185,55 @@ def test_the_page_says_a_face_as_python_does(browser: Any, server: RunningServer
         assert head.max() <= 2
         assert numbers.max() <= 1
         assert np.array_equal(said[78:], wanted[78:])
+    page.context.close()
+
+
+def test_the_page_reads_a_mouth_as_python_does(browser: Any, server: RunningServer) -> None:
+    page = open_page(browser, server)
+    tracker = FaceTracker()
+    picture = driver_frames()[135]  # wide open, teeth and tongue
+    landmarks = tracker.update(picture, 0.0).landmarks
+    tracker.close()
+    assert landmarks is not None
+    wanted = read_mouth(picture, landmarks)
+    assert wanted is not None
+    ok, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert ok
+    script = """async ([address, points]) => {
+      const { MouthView } = await import('./face/mouth.js');
+      const image = new Image();
+      image.src = address;
+      await image.decode();
+      Object.assign(image, { videoWidth: image.width, videoHeight: image.height });
+      return [...new MouthView().read(image, Float32Array.from(points))];
+    }"""
+    address = "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
+    points = (landmarks / picture.shape[0]).reshape(-1).tolist()
+    found = np.array(page.evaluate(script, [address, points])).reshape(wanted.shape)
+    # It looks at a picture of another size, along straight pieces of the lips: the rows at the lips differ most.
+    assert np.abs(found - wanted).mean() < 0.03
+    assert np.abs(found - wanted)[1:-1].max() < 0.12
+    page.context.close()
+
+
+def test_a_finder_that_breaks_off_ends_the_session(browser: Any, server: RunningServer) -> None:
+    page = open_watched(browser, server)
+    start_private(page)
+    page.wait_for_selector("#sent:not(:empty)", timeout=60_000)
+    frame = next(frame for frame in page.frames if "mesh.html" in frame.url)
+    frame.evaluate("() => { FaceMesh.prototype.send = () => Promise.reject(new Error('graphics lost')); }")
+    page.wait_for_selector("#alert:not([hidden])")
+    assert "graphics lost" in page.inner_text("#alert")
+    assert page.get_attribute("body", "data-state") == "idle"
+    page.context.close()
+
+
+def test_privacy_chosen_while_connecting_sends_no_picture(browser: Any, server: RunningServer) -> None:
+    page = open_watched(browser, server)
+    page.evaluate("document.getElementById('start').click(); document.getElementById('private').click()")
+    page.wait_for_selector("body[data-state=live][data-playing]", timeout=60_000)
+    page.wait_for_selector("#sent:not(:empty)", timeout=60_000)
+    page.wait_for_timeout(1500)
+    assert page.evaluate(SENT)[0] == 0
+    assert page.faults == []
     page.context.close()

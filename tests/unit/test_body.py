@@ -83,7 +83,10 @@ def test_a_drivers_shoulders_are_followed_and_limited() -> None:
         there = tracker.update(person(40))
     for _ in range(26):
         far = tracker.update(person(95))
+    for _ in range(30):
+        gone = tracker.update(None)
     tracker.close()
+    assert abs(gone.shift[0]) < 0.01
     assert abs(rest.shift[0]) < 0.02
     assert 0.08 < there.shift[0] < far.shift[0] <= FARTHEST[0]
     assert abs(there.roll) < 0.05
@@ -92,6 +95,6 @@ def test_a_drivers_shoulders_are_followed_and_limited() -> None:
 def test_an_avatar_moves_its_shoulders_only_if_it_has_any(portrait: Portrait) -> None:
     with Avatar(portrait, None) as avatar:
         assert avatar.follow(person(), 0.0).torso is not None
-        assert avatar.follow(TrackedFace(face()), 0.1).torso is None
+        assert avatar.follow(TrackedFace(face()), 0.1).torso == Torso()
     with Avatar(sample_pictures()["felix"], None) as avatar:
         assert avatar.follow(person(), 0.0).torso is None

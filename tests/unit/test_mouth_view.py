@@ -8,11 +8,12 @@ from hypothesis.extra import numpy as arrays
 
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.mesh import Floats
+from avatar_stream.face.packet import COLUMNS, ROWS
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.mouth_view import COLUMNS, ROWS, MouthReader, mirrored_view, read_mouth, teeth_seen
+from avatar_stream.portrait.mouth_view import ViewFilter, mirrored_view, read_mouth, teeth_seen
 from avatar_stream.portrait.opening import hole_between
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from tests.unit.test_mouth import lips, opened
@@ -117,14 +118,15 @@ def test_a_colder_light_than_the_skins_makes_no_green_teeth(portrait: Portrait) 
     assert (view[..., 1] <= view[..., 0]).all()
 
 
-def test_a_reader_is_steady(portrait: Portrait) -> None:
-    random, reader = np.random.default_rng(3), MouthReader()
+def test_a_filtered_view_is_steadier(portrait: Portrait) -> None:
+    random, filtered = np.random.default_rng(3), ViewFilter()
     target, read, seen = opened(portrait, 0.3), [], []
     drawn = portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(drawn, target, rows(0.8, 0.8, 0.3, 0.2, 0.2, 0.2))
     for k in range(40):
         noisy = np.clip(drawn + random.normal(0, 6, drawn.shape), 0, 255).astype(np.uint8)
-        one, steady = read_mouth(noisy, target), reader(noisy, target, k / 25)
+        one = read_mouth(noisy, target)
+        steady = filtered(one, k / 25)
         assert one is not None
         assert steady is not None
         read.append(one)
