@@ -13,6 +13,7 @@ from avatar_stream.media.files import Clip
 from avatar_stream.portrait.aligned import aligned_input, rest_face
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.interior import Interior
+from avatar_stream.portrait.lip_edges import lips_meeting
 from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS
@@ -53,7 +54,8 @@ def recorded_ticks(count: int = TICKS) -> tuple[Arrays, list[Arrays]]:
     clip.close()
     avatar = Avatar(portrait, None)
     rest = rest_face(portrait.crop, portrait.landmarks)
-    warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
+    meeting = lips_meeting(portrait.crop, portrait.landmarks)
+    warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, meeting=meeting)
     interior = Interior(portrait.crop, portrait.landmarks)
     lap = []
     for k, picture in enumerate(pictures[:count]):

@@ -15,6 +15,7 @@ from avatar_stream.portrait.aligned import AlignedInput, Image, RestFace, aligne
 from avatar_stream.portrait.compositor import add_residual, paste_back
 from avatar_stream.portrait.interior import Interior
 from avatar_stream.portrait.ladder import Rung
+from avatar_stream.portrait.lip_edges import lips_meeting
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import Networks, RollingWindow
@@ -68,7 +69,7 @@ class PortraitEngine:
         self.portrait = portrait
         self.times = StageTimes()
         self._networks = networks
-        self._views: dict[float, _View] = {1: _View.of(portrait, 1)}
+        self._views: dict[float, _View] = {1: _View.of(portrait, 1, networks is not None)}
         rest = self._views[1].rest
         self._identity = networks.refer(rest.image) if networks else None
         self.rung = Rung("full", networks.slots if networks else 0)
@@ -142,7 +143,7 @@ class PortraitEngine:
 
     def _view(self, scale: float) -> "_View":
         if scale not in self._views:
-            self._views[scale] = _View.of(self.portrait, scale)
+            self._views[scale] = _View.of(self.portrait, scale, self._networks is not None)
         return self._views[scale]
 
     def _compose(self, frame: Posed, residual: Floats) -> Frame:
@@ -167,7 +168,8 @@ class _View:
     rest: RestFace
 
     @staticmethod
-    def of(portrait: Portrait, scale: float) -> "_View":
+    def of(portrait: Portrait, scale: float, drawn: bool) -> "_View":
+        """With ``drawn`` the inside of its mouth will be."""
         crop, plate, matte, landmarks = portrait.crop, portrait.plate, portrait.matte, portrait.landmarks
         if scale != 1:
             size = (round(crop.shape[1] * scale), round(crop.shape[0] * scale))
@@ -177,5 +179,6 @@ class _View:
             )
             landmarks = (landmarks * np.float32(scale)).astype(np.float32)
         shoulders = None if portrait.shoulders is None else portrait.shoulders * np.float32(scale)
-        warp = PortraitWarp(crop, plate, matte, landmarks, shoulders)
+        meeting = lips_meeting(crop, landmarks) if drawn else None
+        warp = PortraitWarp(crop, plate, matte, landmarks, shoulders, meeting)
         return _View(warp, Interior(crop, landmarks), rest_face(crop, landmarks))

@@ -15,9 +15,9 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX
 from avatar_stream.portrait.arch import Placed
 from avatar_stream.portrait.mouth_view import light_as
-from avatar_stream.portrait.opening import LIP_SPLINE, Hole, hole_between, lip_lines
+from avatar_stream.portrait.opening import Hole, hole_between
 from avatar_stream.portrait.teeth import Teeth
-from avatar_stream.portrait.tone import lip_tone, skin_tone, softness
+from avatar_stream.portrait.tone import skin_tone, softness
 
 Image = npt.NDArray[np.uint8]
 
@@ -38,8 +38,6 @@ _SMILING: Final = [INDEX[name] for name in ("mouthSmileLeft", "mouthSmileRight")
 
 PIXEL: Final = 0.6  # pixels: deviation of what one of them sees
 SHOWN: Final = 0.025  # opening (eye distances) from which a portrait may show its teeth
-CLOSING: Final = 0.035  # gap (eye distances) below which teeth that showed are covered
-SEAM: Final = 0.024  # how far beyond the landmarks of closed lips their teeth still show
 # Error of a fit's lips, eye distances: of 366 frames of dev clips none had more than 0.055.
 UNTRUSTED: Final = (0.07, 0.11)
 
@@ -54,7 +52,6 @@ class Mouth:
         self.skin = skin_tone(picture, landmarks)
         self._gaps = geometry.lip_gaps(landmarks)
         self._shows_teeth = bool(self._gaps.max() > SHOWN)
-        self._lips = lip_tone(picture, landmarks, self.skin)
         # A pixel shows the mean of what it covers: finer detail would come out as specks.
         soft = float(np.hypot(softness(picture, landmarks), PIXEL)) / geometry.eye_distance(landmarks)
         self._teeth = Teeth(identity, self.skin, soft, self.skin * GLOW)
@@ -71,8 +68,6 @@ class Mouth:
         # What the portrait shows as it is needs no drawing: a warp has it better.
         share = geometry.step(*geometry.MOUTH_CHANGED, float(np.abs(geometry.lip_gaps(target) - self._gaps).max()))
         hole = hole_between(target, width, height) if share > 0 else None
-        if share > 0 and self._shows_teeth:
-            self._seal(picture, target)
         if hole is None:
             return None
         left, top, right, bottom = hole.box
@@ -86,40 +81,6 @@ class Mouth:
         region = picture[top:bottom, left:right]
         region[:] = np.clip(region + (hole.alpha * np.float32(share))[..., None] * (inside - region) + 0.5, 0, 255)
         return hole
-
-    def _seal(self, picture: Image, target: Floats) -> None:
-        """Lay the tone of the lips over what is left of teeth between lips that close (in place)."""
-        upper, lower = lip_lines(target)
-        unit = geometry.eye_distance(target)
-        gaps = np.linalg.norm(lower - upper, axis=1) / unit
-        closing = 1 - np.clip(gaps / CLOSING, 0, 1)
-        if closing.max() <= 0:
-            return
-        along = target[308, :2] - target[78, :2]
-        down = np.array([-along[1], along[0]], np.float32) / max(float(np.linalg.norm(along)), 1e-6)
-        showed = np.clip((LIP_SPLINE @ self._gaps) / 0.05, 0, 1)
-        half = np.where(closing > 0, 0.5 * gaps + SEAM * showed * closing, 0) * unit
-        middle = (upper + lower) / 2
-        ring = np.concatenate([middle - half[:, None] * down, (middle + half[:, None] * down)[::-1]])
-        left, top = np.maximum(np.floor(ring.min(0)).astype(int) - 3, 0)
-        right, bottom = np.minimum(np.ceil(ring.max(0)).astype(int) + 4, picture.shape[1::-1])
-        if right - left < 4 or bottom - top < 3:
-            return
-        mask = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.fillPoly(mask, [np.round((ring - [left, top]) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-        line = np.zeros_like(mask)
-        thick = max(1, round(0.012 * unit))
-        cv2.polylines(
-            line, [np.round((middle - [left, top]) * 16).astype(np.int32)], False, 255, thick, cv2.LINE_AA, 4
-        )
-        alpha = cv2.GaussianBlur(mask.astype(np.float32) * (1 / 255), (0, 0), max(0.7, 0.009 * unit))
-        dark = cv2.GaussianBlur(line.astype(np.float32) * (1 / 255), (0, 0), max(0.6, 0.008 * unit))
-        columns = np.arange(left, right)
-        order = np.argsort(middle[:, 0])
-        share = np.interp(columns, middle[order, 0], closing[order]).astype(np.float32)
-        tone = self._lips * (1 - 0.42 * dark[..., None])
-        region = picture[top:bottom, left:right]
-        region[:] = np.clip(region + (alpha * share)[..., None] * (tone - region) + 0.5, 0, 255)
 
     def _light(self, hole: Hole, fit: Fit) -> Floats:
         smiling = float(fit.coefficients[_SMILING].mean())

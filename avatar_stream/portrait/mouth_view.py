@@ -23,6 +23,8 @@ Image = npt.NDArray[np.uint8]
 
 FINE: Final = (3, 4)  # samples a cell, down and across
 INSET: Final = 0.08  # of the way along the lips that is left out at either corner
+BLUR: Final = 2.0  # pixels: deviation of a camera's colours after a codec
+OWN_LEAST: Final = 0.5  # of a cell's light that is taken to be its own
 READABLE: Final = 0.02  # gap between the lips (eye distances) from which there is a view
 
 # A cell shows a tooth where it is as bright and as pale as one: from which share on, and from which for sure.
@@ -59,7 +61,8 @@ def read_mouth(picture: Image, landmarks: Floats) -> Floats | None:
     """
     if geometry.lip_gaps(landmarks).max() < READABLE:
         return None
-    seen = _cells(picture, landmarks, (0, 0), tooth_tone(skin_tone(picture, landmarks)))
+    tooth = tooth_tone(skin_tone(picture, landmarks))
+    seen = _without_lips(_cells(picture, landmarks, (0, 0), tooth), picture, landmarks, tooth)
     # Nothing in a mouth is less red than a tooth, whatever the light beside it.
     seen[..., 1] = np.minimum(seen[..., 1], seen[..., 0])
     return seen
@@ -132,6 +135,33 @@ def _cells(picture: npt.NDArray[np.generic], target: Floats, origin: tuple[int, 
     coarse = cv2.resize(seen.astype(np.float32), (COLUMNS, ROWS), interpolation=cv2.INTER_AREA) / tooth
     view = np.stack([coarse[..., 0], coarse[..., 1:].mean(-1)], -1)
     return np.asarray(np.clip(view, 0, BRIGHTEST), np.float32)
+
+
+def _without_lips(seen: Floats, picture: Image, landmarks: Floats, tooth: Floats) -> Floats:
+    """The cells ``seen (6, 5, 2)`` less what a camera's softness lays of the lips over them.
+
+    Colour comes at half resolution through a codec: between lips a few pixels apart all of it would be the lips'.
+    """
+    upper, lower = lip_lines(landmarks)
+    at = np.round((INSET + (1 - 2 * INSET) * (np.arange(COLUMNS) + 0.5) / COLUMNS) * (SMOOTH - 1)).astype(int)
+    above, below = upper[at], lower[at]
+    gap = np.maximum(np.linalg.norm(below - above, axis=1), 1e-3)
+    out = (below - above) * (BLUR / gap)[:, None]
+    places = np.stack([above - out, below + out]).astype(np.float32)
+    lips = cv2.remap(picture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) / tooth
+    lips = np.stack([lips[..., 0], lips[..., 1:].mean(-1)], -1)
+    place = (np.arange(ROWS, dtype=np.float32)[:, None] + 0.5) / ROWS * gap
+    over, under = _beyond(place)[..., None], _beyond(gap - place)[..., None]
+    own = (seen - over * lips[0] - under * lips[1]) / np.maximum(1 - over - under, OWN_LEAST)
+    return np.asarray(np.clip(own, 0, BRIGHTEST), np.float32)
+
+
+def _beyond(distance: Floats) -> Floats:
+    """Share of a pixel's light that comes from beyond an edge so many pixels away.
+
+    Of a Gaussian; Bowling et al., "A logistic approximation to the cumulative normal distribution", JIEM 2009.
+    """
+    return np.asarray(1 / (1 + np.exp(1.702 / BLUR * distance)), np.float32)
 
 
 def _places(target: Floats, box: tuple[int, int, int, int]) -> tuple[Floats, Floats]:

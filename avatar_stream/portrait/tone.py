@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.face import geometry, mesh
+from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
 
 Image = npt.NDArray[np.uint8]
@@ -36,20 +36,6 @@ def skin_tone(picture: Image, landmarks: Floats) -> Floats:
 def tooth_tone(skin: Floats) -> Floats:
     """RGB of teeth in the light that ``skin`` is in."""
     return np.asarray(np.minimum(TOOTH_SHARE * skin + TOOTH_OFFSET, 245), np.float32)
-
-
-def lip_tone(picture: Image, landmarks: Floats, skin: Floats) -> Floats:
-    """Median RGB of the lips; where too little of them is seen, what ``skin`` would have."""
-    ring = np.concatenate([landmarks[list(mesh.LIPS_RING), :2], landmarks[list(mesh.MOUTH_RING), :2]])
-    left, top = np.maximum(np.floor(ring.min(0)).astype(int), 0)
-    right, bottom = np.ceil(ring.max(0)).astype(int) + 1
-    part = picture[top:bottom, left:right]
-    mask = np.zeros(part.shape[:2], np.uint8)
-    for points, value in ((mesh.LIPS_RING, 255), (mesh.MOUTH_RING, 0)):
-        polygon = np.round((landmarks[list(points), :2] - [left, top]) * 16).astype(np.int32)
-        cv2.fillPoly(mask, [polygon], value, cv2.LINE_AA, 4)
-    lips = part[cv2.erode(mask, np.ones((3, 3), np.uint8)) > 200]
-    return np.asarray(np.median(lips, 0) if len(lips) > 8 else skin * [0.8, 0.6, 0.62], np.float32)
 
 
 def softness(picture: Image, landmarks: Floats) -> float:

@@ -55,16 +55,25 @@ class PortraitWarp:
     """Warps one portrait crop; built once per portrait, then called per frame.
 
     ``crop`` is RGB ``(h, w, 3)``, ``plate`` the same view without the person, ``matte`` ``uint8 (h, w)`` the person,
-    ``landmarks`` ``(478, 3)`` in crop pixels, and so are ``shoulders`` ``(2, 2)``, where it shows them.
+    ``landmarks`` ``(478, 3)`` in crop pixels, and so are ``shoulders`` ``(2, 2)``, where it shows them. Where
+    somebody draws the inside of the mouth, ``meeting`` is the crop with lips that meet (see ``lips_meeting``).
     """
 
     def __init__(
-        self, crop: Image, plate: Image, matte: Image, landmarks: Floats, shoulders: Floats | None = None
+        self,
+        crop: Image,
+        plate: Image,
+        matte: Image,
+        landmarks: Floats,
+        shoulders: Floats | None = None,
+        meeting: Image | None = None,
     ) -> None:
         self.size = (crop.shape[1], crop.shape[0])
         extent = np.array(self.size, np.float32)
         self.landmarks = landmarks
         self._rgba = np.dstack([crop, matte])
+        self._meeting = None if meeting is None or meeting is crop else np.dstack([meeting, matte])
+        self._gaps = geometry.lip_gaps(landmarks)
         self._plate = plate
         self._plain = bool(matte.min() == 255)
         self._shoulders = shoulders
@@ -100,13 +109,32 @@ class PortraitWarp:
         """
         flow, stretch = self.flow(target, torso)
         flow = cv2.resize(flow, self.size, interpolation=cv2.INTER_LINEAR)
-        moved = cv2.remap(self._rgba, flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        moved = self._moved(flow, target)
         if self._plain:
             return Warped(np.ascontiguousarray(moved[..., :3]), stretch)
         matte = cv2.cvtColor(moved[..., 3], cv2.COLOR_GRAY2RGB)
         front = cv2.multiply(cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB), matte, scale=1 / 255)
         back = cv2.multiply(self._plate, cv2.bitwise_not(matte), scale=1 / 255)
         return Warped(cv2.add(front, back).astype(np.uint8), stretch)
+
+    def _moved(self, flow: Floats, target: Floats) -> Image:
+        """The crop and its matte along a backward map."""
+        share = 0.0
+        if self._meeting is not None:
+            change = float(np.abs(geometry.lip_gaps(target) - self._gaps).max())
+            share = float(geometry.step(*geometry.MOUTH_CHANGED, change))
+
+        def along(source: Image) -> Image:
+            return np.asarray(
+                cv2.remap(source, flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
+            )
+
+        if self._meeting is None or share == 0:
+            return along(self._rgba)
+        moved = along(self._meeting)
+        if share < 1:
+            moved = np.asarray(cv2.addWeighted(moved, share, along(self._rgba), 1 - share, 0), np.uint8)
+        return moved
 
     def flow(self, target: Floats, torso: Torso | None = None) -> tuple[Floats, Image]:
         """Backward map ``(GRID, GRID, 2)`` in source pixels, and the stretch (see :class:`Warped`)."""

@@ -7,7 +7,10 @@ const [ROWS, COLUMNS] = [6, 5];
 const FINE = [3, 4]; // samples a cell, down and across
 const INSET = 0.08; // of the way along the lips that is left out at either corner
 const READABLE = 0.02; // gap between the lips in distances between the eyes
+const BLUR = 2; // pixels: deviation of a camera's colours after a codec
+const OWN_LEAST = 0.5; // of a cell's light that is taken to be its own
 const BRIGHTEST = 1.05;
+const ROOM = Math.ceil(BLUR) + 1; // pixels around the opening that are read
 const TOOTH = { share: [0.78, 0.81, 0.77], offset: [58, 78, 82] }; // beside the skin's colour
 const HEIGHT = 360; // of the picture that is looked at, pixels
 
@@ -41,9 +44,9 @@ export class MouthView {
   #cells(at, tooth, width) {
     const places = UPPER.concat(LOWER).map(at);
     const edge = (axis, pick) => Math[pick](...places.map((place) => place[axis]));
-    const [left, top] = [Math.max(Math.floor(edge(0, 'min')) - 1, 0), Math.max(Math.floor(edge(1, 'min')) - 1, 0)];
-    const across = Math.max(Math.min(Math.ceil(edge(0, 'max')) + 2, width) - left, 1);
-    const down = Math.max(Math.min(Math.ceil(edge(1, 'max')) + 2, HEIGHT) - top, 1);
+    const [left, top] = [Math.max(Math.floor(edge(0, 'min')) - ROOM, 0), Math.max(Math.floor(edge(1, 'min')) - ROOM, 0)];
+    const across = Math.max(Math.min(Math.ceil(edge(0, 'max')) + ROOM + 1, width) - left, 1);
+    const down = Math.max(Math.min(Math.ceil(edge(1, 'max')) + ROOM + 1, HEIGHT) - top, 1);
     const { data } = this.#context.getImageData(left, top, across, down);
     // Between the pixels: the mean of four, by how near they are.
     const colour = (x, y, k) => {
@@ -67,13 +70,41 @@ export class MouthView {
         view[cell + 1] += (green + blue) / 2;
       }
     }
+    this.#takeLipsAway(view, at, (x, y) => {
+      const [red, green, blue] = [0, 1, 2].map((k) => colour(x, y, k) / tooth[k]);
+      return [red, (green + blue) / 2];
+    });
     for (let cell = 0; cell < view.length; cell += 2) {
       view[cell] = Math.min(view[cell], BRIGHTEST);
       view[cell + 1] = Math.min(view[cell + 1], view[cell]);
     }
     return view;
   }
+
+  // What a camera's softness lays of the lips over the cells.
+  #takeLipsAway(view, at, lipAt) {
+    for (let column = 0; column < COLUMNS; column += 1) {
+      const along = INSET + (1 - 2 * INSET) * (column + 0.5) / COLUMNS;
+      const [above, below] = [onLine(UPPER.map(at), along), onLine(LOWER.map(at), along)];
+      const gap = Math.max(Math.hypot(below[0] - above[0], below[1] - above[1]), 1e-3);
+      const out = [0, 1].map((axis) => (below[axis] - above[axis]) * BLUR / gap);
+      const upper = lipAt(above[0] - out[0], above[1] - out[1]);
+      const lower = lipAt(below[0] + out[0], below[1] + out[1]);
+      for (let row = 0; row < ROWS; row += 1) {
+        const place = (row + 0.5) / ROWS * gap;
+        const [over, under] = [beyond(place), beyond(gap - place)];
+        for (const k of [0, 1]) {
+          const cell = 2 * (row * COLUMNS + column) + k;
+          const own = (view[cell] - over * upper[k] - under * lower[k]) / Math.max(1 - over - under, OWN_LEAST);
+          view[cell] = Math.max(own, 0);
+        }
+      }
+    }
+  }
 }
+
+// Share of a pixel's light that comes from beyond an edge so many pixels away.
+const beyond = (distance) => 1 / (1 + Math.exp(1.702 / BLUR * distance));
 
 function onLine(line, along) {
   const place = along * (line.length - 1);

@@ -18,6 +18,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.interior import Interior
+from avatar_stream.portrait.lip_edges import lips_meeting
 from avatar_stream.portrait.portrait import segment_person
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import load_packs
@@ -127,7 +128,7 @@ def calm(picture: Image, face: Floats, keep: float) -> tuple[Image, Floats]:
     target = Retargeter(face, keep=keep)(Motion.neutral())
     everything = np.full((SIZE, SIZE), 255, np.uint8)
     colours = np.ascontiguousarray(picture[..., :3])
-    moved = PortraitWarp(colours, colours, everything, face)(target).image
+    moved = PortraitWarp(colours, colours, everything, face, meeting=lips_meeting(colours, face))(target).image
     Interior(colours, face).draw(moved, target)
     return np.dstack([moved, picture[..., 3]]), target
 

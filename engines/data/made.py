@@ -118,9 +118,10 @@ class MadeWindows:
         skin = skin_tone(picture, landmarks)
         # The person's own teeth, which the portrait hides, or a stranger's whole mouth.
         interior = Interior(picture, landmarks) if own > 2 * OPEN and random.random() < 0.5 else None
+        drawn = plain_warp(picture, landmarks, drawn=True)
         pictures = []
         for k, target in zip(frames[CONTEXT:], targets[CONTEXT:], strict=True):
-            made = np.ascontiguousarray(warp(target).image)
+            made = np.ascontiguousarray((warp if interior is None else drawn)(target).image)
             if interior is not None:
                 interior.draw(made, target)
             else:
@@ -131,7 +132,7 @@ class MadeWindows:
             if interior is None and geometry.mouth_opening(target) > OPEN:
                 paint_inside(made, target, skin, inside or Inside(clip, k, mouth_shape(clip.landmarks[k])))
             pictures.append(made)
-        back = plain_warp(portrait, at_rest)
+        back = plain_warp(portrait, at_rest, drawn=True)
         return make_window(Painter.of(back, portrait, at_rest), targets, pictures, self.person, random=random)
 
 

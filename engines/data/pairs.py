@@ -18,6 +18,7 @@ from avatar_stream.face.packet import BRIGHTEST, COLUMNS, ROWS
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.interior import Interior
+from avatar_stream.portrait.lip_edges import lips_meeting
 from avatar_stream.portrait.mouth_view import read_mouth
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.warp import PortraitWarp
@@ -104,7 +105,8 @@ class ClipWindows:
         if i not in self._prepared:
             matte = clip.matte(i) if i in clip.portraits else None
             portrait = prepare_tracked(clip.picture(i), clip.landmarks[i], 512, matte)
-            warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
+            meeting = lips_meeting(portrait.crop, portrait.landmarks)
+            warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, meeting=meeting)
             painter = Painter.of(warp, portrait.crop, portrait.landmarks)
             self._prepared[i] = (painter, Retargeter(portrait.landmarks), portrait.box)
         painter, retarget, (left, top, width, height) = self._prepared[i]
@@ -175,14 +177,15 @@ class StillWindows:
         targets = [(at_rest + (landmarks - at_rest) * s).astype(np.float32) for s in path]
         wanted = zip(path[CONTEXT:], targets[CONTEXT:], strict=True)
         pictures = [picture if s == 1 else forth(t).image for s, t in wanted]
-        back = plain_warp(portrait, at_rest)
+        back = plain_warp(portrait, at_rest, drawn=True)
         return make_window(Painter.of(back, portrait, at_rest), targets, pictures, self.person, random=random)
 
 
-def plain_warp(picture: Image, landmarks: Floats) -> PortraitWarp:
-    """A warp of a whole picture, background and all."""
+def plain_warp(picture: Image, landmarks: Floats, *, drawn: bool = False) -> PortraitWarp:
+    """A warp of a whole picture, background and all; ``drawn`` where the inside of its mouth will be."""
     everything = np.full(picture.shape[:2], 255, np.uint8)
-    return PortraitWarp(picture, picture, everything, landmarks)
+    meeting = lips_meeting(picture, landmarks) if drawn else None
+    return PortraitWarp(picture, picture, everything, landmarks, meeting=meeting)
 
 
 def changed(landmarks: Floats, random: np.random.Generator) -> Floats:

@@ -16,10 +16,12 @@ from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.arch import Arch
 from avatar_stream.portrait.interior import Interior
+from avatar_stream.portrait.lip_edges import lips_meeting
 from avatar_stream.portrait.opening import hole_between
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
 from avatar_stream.portrait.teeth import tooth_likeness
 from avatar_stream.portrait.tone import skin_tone, softness
+from avatar_stream.portrait.warp import PortraitWarp
 from tests.unit.faces import face
 
 
@@ -135,20 +137,42 @@ def test_teeth_that_show_are_kept(portrait: Portrait) -> None:
     assert blueness[1] > blueness[0] + 10
 
 
-def test_lips_that_close_over_teeth_hide_them(portrait: Portrait) -> None:
-    smile = opened(portrait, 0.1, mouthSmile=0.7)
+def smiling(portrait: Portrait) -> tuple[Image, Floats]:
+    """The portrait with its teeth showing, and its landmarks."""
+    smile = opened(portrait, 0.12, mouthSmile=0.7)
     picture = portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(picture, smile)
+    hole = hole_between(smile, picture.shape[1], picture.shape[0])
+    assert hole is not None
+    left, top, right, bottom = hole.box
+    region = picture[top:bottom, left:right]
+    region[hole.alpha > 0.3] = (240, 238, 230)
+    return picture, smile
+
+
+def test_lips_that_close_over_teeth_hide_them(portrait: Portrait) -> None:
+    picture, smile = smiling(portrait)
     closed = smile.copy()
     middle = (smile[list(mesh.INNER_LIP_UPPER)] + smile[list(mesh.INNER_LIP_LOWER)]) / 2
     closed[list(mesh.INNER_LIP_UPPER)] = closed[list(mesh.INNER_LIP_LOWER)] = middle
-    shown = picture.copy()
-    # As a warp leaves it: a thin white line.
-    line = np.round(middle[2:-2, :2]).astype(np.int32)
-    cv2.polylines(shown, [line], False, (235, 235, 225), 2)
-    Interior(picture, smile).draw(shown, closed)
-    x, y = np.round(middle[5, :2]).astype(int)
-    assert shown[y - 1 : y + 2, x].mean() < 170
+    around = lips(closed, picture.shape, 1) > 0
+    brightest = []
+    for meeting in (None, lips_meeting(picture, smile)):
+        whole = np.full(picture.shape[:2], 255, np.uint8)
+        shown = PortraitWarp(picture, picture, whole, smile, meeting=meeting)(closed).image
+        Interior(picture, smile).draw(shown, closed)
+        brightest.append(float(np.quantile(shown[around].min(1), 0.98)))
+    assert brightest[1] < 0.7 * brightest[0]
+
+
+def test_lips_meet_without_a_change_around_them(portrait: Portrait) -> None:
+    picture, smile = smiling(portrait)
+    meeting = lips_meeting(picture, smile)
+    outside = lips(smile, picture.shape, 5) == 0
+    assert np.array_equal(meeting[outside], picture[outside])
+    assert meeting[(picture == (240, 238, 230)).all(2)].min(1).max() < 225
+    crop = portrait.crop
+    assert lips_meeting(crop, portrait.landmarks) is crop
 
 
 def test_upper_teeth_stay_with_the_skull_and_lower_ones_go_with_the_jaw() -> None:

@@ -1,5 +1,6 @@
 """What a camera sees of a mouth, and another face's mouth lit like it."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,9 +14,10 @@ from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.mouth_view import ViewFilter, mirrored_view, read_mouth, teeth_seen
+from avatar_stream.portrait.mouth_view import BLUR, ViewFilter, _cells, mirrored_view, read_mouth, teeth_seen
 from avatar_stream.portrait.opening import hole_between
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.tone import skin_tone, tooth_tone
 from tests.unit.test_mouth import lips, opened
 
 
@@ -56,6 +58,26 @@ def test_a_mouth_is_lit_as_it_was_seen(portrait: Portrait, wanted: Floats) -> No
     assert found is not None
     # The outermost rows lie half on the lips.
     assert np.abs(found - wanted)[1:-1, 1:-1].mean() < 0.08
+
+
+def test_a_soft_camera_lays_no_lips_over_teeth(portrait: Portrait) -> None:
+    """Teeth between lips that are a few pixels apart are read as pale as they are."""
+    small = prepare(read_picture(sample_pictures()["felix"]), 160)
+    target, shown = opened(small, 0.2), small.crop.copy()
+    hole = hole_between(target, shown.shape[1], shown.shape[0])
+    assert hole is not None
+    assert hole.gap < 14
+    left, top, right, bottom = hole.box
+    tooth = tooth_tone(skin_tone(shown, target))
+    ring = lips(target, shown.shape, 1) > 0
+    shown[ring] = (150, 40, 50)
+    shown[top:bottom, left:right][hole.alpha > 0.5] = tooth
+    soft = cv2.GaussianBlur(shown, (0, 0), BLUR)
+    view = read_mouth(soft, target)
+    plain = _cells(soft, target, (0, 0), tooth_tone(skin_tone(soft, target)))
+    assert view is not None
+    wrong = [float(np.abs(seen[:, 1:-1] - 1).mean()) for seen in (plain, view)]
+    assert wrong[1] < 0.6 * wrong[0]
 
 
 def test_a_dark_mouth_is_darker_than_one_with_teeth(portrait: Portrait) -> None:
