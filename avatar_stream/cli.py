@@ -9,9 +9,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from avatar_stream import camera_command, engine_commands
+from avatar_stream import camera_command, engine_commands, identity_commands
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.face.retarget import KEEP
+from avatar_stream.identity_commands import default_library
 from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, checked
 from avatar_stream.portrait.window import Networks
 from avatar_stream.quiet import quiet_native_logs
@@ -94,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     engine = commands.add_parser("engine", help="build, list, check and remove what runs the networks")
     engine_commands.add_commands(engine, _between)
 
+    identity = commands.add_parser("identity", help="enrol people as characters, and keep them")
+    identity_commands.add_commands(identity, _between)
+
     token = commands.add_parser("token", help="make a bearer token for the server")
     token.add_argument("name", help="whose it is: small letters, digits and dashes")
     token.add_argument("--scopes", default="publish,view", help=f"of {', '.join(SCOPES)} (default %(default)s)")
@@ -170,6 +174,8 @@ def _serve(arguments: argparse.Namespace) -> None:
 
     given = {one.name: getattr(arguments, one.name) for one in fields(Settings)}
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    # What the identity command enrols, the page shows.
+    values["library"] = "" if values["library"] == "none" else values["library"] or str(default_library())
     settings = Settings(**values)
     serve(settings, networks_for(settings.engine, settings.threads))
 

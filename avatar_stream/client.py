@@ -36,7 +36,7 @@ from avatar_stream.face.packet import TrackedFace, pack
 Image = npt.NDArray[np.uint8]
 CLOCK: Final = 90_000  # ticks a second of video in RTP
 PATIENCE: Final = 10.0  # seconds for an answer
-COMMANDS: Final = {"portrait": "id"} | dict.fromkeys(("gain", "keep", "mirror", "background", "hold"), "value")
+COMMANDS: Final = {"portrait": "id"} | dict.fromkeys(("gain", "keep", "mirror", "background", "expression"), "value")
 
 
 class Unreachable(AvatarError):

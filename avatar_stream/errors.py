@@ -17,6 +17,7 @@ AvatarError (500, 1)
 ├── PreconditionFailed (412), PreconditionRequired (428)
 ├── NotSupported (422)        an ICE restart
 ├── TooMany (429)             one address wants more than its share
+├── LibraryFault (500)        the library of characters cannot be read or written
 ├── ServerFull (503)          all places are taken, or the server is stopping
 └── EngineUnavailable (503)   no runtime, or not the one asked for, can run the networks
 """
@@ -140,6 +141,10 @@ class ServerFull(AvatarError):
     """All places are taken, or the server is stopping."""
 
     status = 503
+
+
+class LibraryFault(AvatarError):
+    """The library of characters cannot be read or written: its disk, its rights, its version."""
 
 
 class EngineUnavailable(AvatarError):

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.packet import TrackedFace
+from avatar_stream.identity.guard import Guard, GuardThread
 from avatar_stream.media.files import upright
 from avatar_stream.media.mailbox import Closed, Mailbox
 from avatar_stream.media.marks import draw_mark, read_mark
@@ -65,6 +66,9 @@ class Listener(Protocol):
     def failed(self, stage: str) -> None:
         """A frame failed in a stage."""
 
+    def looked(self, distance: float) -> None:
+        """The guard found a picture's face so far from its portrait's."""
+
 
 class Nobody:
     """A listener that does not care."""
@@ -76,6 +80,8 @@ class Nobody:
     def drew(self, seconds: float) -> None: ...
 
     def failed(self, stage: str) -> None: ...
+
+    def looked(self, distance: float) -> None: ...
 
 
 class LiveLoop:
@@ -113,6 +119,7 @@ class LiveLoop:
         self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
         self._voice = VoiceMotion()
         self._heard_at = -math.inf
+        self._watching: GuardThread | None = None
         self._stopped = threading.Event()
         self._complained = 0.0
 
@@ -139,10 +146,23 @@ class LiveLoop:
         self.seen_at = self.progress = time.monotonic()
         self._start(self._follow, "follow", avatar)
         self._start(self._draw, "draw", avatar)
+        if avatar.networks is not None:
+            self._watching = GuardThread(lambda: avatar.engine, self, self._listener.looked)
+
+    @property
+    def guard(self) -> Guard | None:
+        """Who watches that the avatar stays who it is; None for the warp alone, which cannot drift."""
+        return self._watching.guard if self._watching else None
+
+    def gentler(self, gain: float) -> None:
+        """See ``avatar_stream.identity.guard.Guarded``."""
+        self.orders.put(lambda avatar: avatar.gentler(gain))
 
     def stop(self) -> bool:
         """End both threads and free the avatar; blocks. False if a thread hangs: it is left with its avatar."""
         self._stopped.set()
+        if self._watching:
+            self._watching.stop()
         self._camera.close()
         self._moved.close()
         for thread in self.threads:

@@ -31,6 +31,9 @@ class Settings:
         KEEP, "how much of a portrait's own smile or frown stays, until the page asks otherwise", 0, 1, "server"
     )
     frame_marks: bool = setting(False, "carry frame numbers through, to measure latency", group="server")
+    library: str = setting(
+        "", "folder of enrolled characters, or none (the command: the account's own)", group="server"
+    )
     log: str = setting("text", "log lines: text, or json for a machine", group="server")
     drain: float = setting(
         10.0, "seconds that sessions get to leave when the server is told to stop", 0, 3600, "server"
@@ -80,6 +83,7 @@ class Settings:
     motion_rate: int = setting(120, "frames of motion a second, sent in place of a camera", 1, 1000, "limits")
     max_upload: int = setting(24 * 1024 * 1024, "bytes of a portrait", 1024, 1 << 30, "limits")
     uploads: int = setting(32, "portraits kept; the oldest goes first", 1, 10_000, "limits")
+    characters_per_owner: int = setting(100, "enrolled characters of one token, at most", 1, 100_000, "limits")
     uploads_at_once: int = setting(2, "portraits being taken in at the same time", 1, 100, "limits")
 
     @property

@@ -88,6 +88,7 @@ class Signals:
         return float(np.abs(p[2:] - 2 * p[1:-1] + p[:-2]).mean())
 
 
+BLINK = 3  # frames before and after a shut eye in which it is not open yet, or no longer
 # A driver who does not move a thing says nothing of how it is followed: least deviation, by signal.
 MOVES = {"mouth": 0.015, "smile": 0.02, "blink": 0.03, "gaze": 0.015, "yaw": 1.5, "pitch": 1.5}
 
@@ -95,8 +96,9 @@ MOVES = {"mouth": 0.015, "smile": 0.02, "blink": 0.03, "gaze": 0.015, "yaw": 1.5
 def followed(driver: Signals, avatar: Signals) -> dict[str, float]:
     """Correlation with the driver and range relative to the driver's, for what the driver moves."""
     row = {}
-    # Where an eye that is shut looks is only the tracker's guess.
-    looking = driver.blink > 0.6 * np.median(driver.blink)
+    # Where an eye that is shut, or about to be, looks is only the tracker's guess.
+    shut = driver.blink < 0.6 * np.median(driver.blink)
+    looking = np.convolve(shut, np.ones(2 * BLINK + 1), "same") < 0.5
     for name, least in MOVES.items():
         theirs, ours = getattr(driver, name), getattr(avatar, name)
         if name == "gaze":

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from avatar_stream.face.holds import held
+from avatar_stream.face.expression import Expression
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Driver, Motion, mirrored
 from avatar_stream.face.retarget import Retargeter
@@ -24,8 +24,8 @@ class Animator:
         self.retargeter = retargeter
         self.driver = Driver()
         self.mirror = False
-        self.holds: frozenset[str] = frozenset()
-        """What stays as it is (see ``HOLDS``)."""
+        self.expression = Expression()
+        """What the face may do, whatever the driver does."""
         self._weight = 0.0
         self._motion = Motion.neutral()
         self._time: float | None = None
@@ -64,7 +64,7 @@ class Animator:
             change = step / EASE_SECONDS
             self._weight += min(max(goal - self._weight, -change), change)
         followed = self._weight * self._weight * (3 - 2 * self._weight)
-        shown, retargeter = held(self._motion, self.holds), self.retargeter
+        shown, retargeter = self.expression(self._motion), self.retargeter
         face = retargeter.fit.face
         if followed > 0:
             face = face + followed * (retargeter.expressed(shown) - face)

@@ -10,13 +10,19 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face.model import INDEX, indices
 from avatar_stream.face.motion import Motion
 
-HOLDS: Final = ("gaze", "smile", "mouth", "brows")
-"""Eyes that look where the portrait looks; a gentle smile; lips that stay shut; brows at rest."""
+HOLDS: Final = ("gaze", "smile", "serious", "mouth", "teeth", "awake", "brows")
+"""Eyes that look where the portrait looks; a gentle smile; no smile at all; lips that stay shut; lips that part too
+little to show teeth; eyes that never quite close; brows at rest."""
 SMILE: Final = 0.4
+COVERED: Final = 0.045  # gap of the lips (eye distances) up to which they cover the teeth
+AWAKE: Final = 0.62  # of an eye's usual opening
 _SMILE: Final = [INDEX["mouthSmileLeft"], INDEX["mouthSmileRight"]]
 _AGAINST: Final = indices("mouthFrown", "mouthPucker")
+_SERIOUS: Final = indices("mouthSmile", "mouthDimple", "cheekSquint")
+_SHOWS_TEETH: Final = indices("mouthUpperUp", "mouthLowerDown", "mouthStretch")
 _BROWS: Final = indices("brow")
 _MOUTH: Final = indices("jaw", "mouth")
+_JAW: Final = indices("jawOpen")
 
 
 def checked_holds(names: Iterable[str]) -> frozenset[str]:
@@ -41,9 +47,16 @@ def held(motion: Motion, holds: frozenset[str]) -> Motion:
     if "smile" in holds:
         coefficients[_SMILE] = np.maximum(coefficients[_SMILE], SMILE)
         coefficients[_AGAINST] = 0
+    if "serious" in holds:
+        coefficients[_SERIOUS] = 0
+    if "teeth" in holds:
+        coefficients[_SHOWS_TEETH] = 0
+        coefficients[_JAW] = np.minimum(coefficients[_JAW], 0.1)
+        gap = gap * np.float32(min(1.0, COVERED / max(float(np.abs(gap[:, 1]).max()), 1e-6)))
     if "gaze" in holds:
         look = np.zeros_like(look)
+    lids = np.maximum(motion.lids, AWAKE) if "awake" in holds else motion.lids
     residual = motion.residual
-    if "mouth" in holds:  # what the model does not say is mostly about the mouth
+    if "mouth" in holds or "teeth" in holds:  # what the model does not say is mostly about the mouth
         residual = np.zeros_like(residual)
-    return replace(motion, coefficients=coefficients, gap=gap, look=look, residual=residual)
+    return replace(motion, coefficients=coefficients, gap=gap, lids=lids, look=look, residual=residual)

@@ -1,18 +1,24 @@
-"""The portraits of a server: shipped samples and what people upload, prepared on first use and kept."""
+"""The portraits of a server: shipped samples, what people upload, and the characters of its store."""
 
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
-import cv2
-
-from avatar_stream.errors import UnknownPortrait
-from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.errors import BadInput, UnknownPortrait
+from avatar_stream.identity.enrol import Enrolled, as_jpeg, enrol, likeness_of, portrait_of, refuse_protected
+from avatar_stream.identity.records import Character
+from avatar_stream.identity.store import PREFIX, Store
+from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
+from avatar_stream.portrait.window import Networks
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 DEFAULT = "noor"
+HOT: Final = 24  # prepared portraits that stay in memory
+KEPT_SIDE: Final = 1280  # pixels of an upload's longer side that are kept, to enrol it
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,16 @@ class Identity:
     id: str
     name: str
     sample: bool
+    style: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a stranger sent: prepared, and as a picture that an enrolment may keep."""
+
+    portrait: Portrait
+    data: bytes
 
 
 def sample_pictures() -> dict[str, Path]:
@@ -30,54 +46,136 @@ def sample_pictures() -> dict[str, Path]:
 
 
 class Library:
-    """Thread-safe. Uploads live in memory: a portrait a stranger sends is not written to disk."""
+    """Thread-safe. Uploads live in memory: a portrait a stranger sends is not written to disk unless they enrol it.
 
-    def __init__(self, *, size: int, uploads: int) -> None:
+    ``owner`` is None for who may see every character: the only user of a server that nobody else can reach.
+    """
+
+    def __init__(self, *, size: int, uploads: int, store: Store | None = None, quota: int = 0) -> None:
         self._size = size
         self._limit = uploads
         self._samples = sample_pictures()
-        self._uploaded: OrderedDict[str, Portrait] = OrderedDict()
-        self._prepared: dict[str, Portrait] = {}
+        self._uploaded: OrderedDict[str, Upload] = OrderedDict()
+        self._prepared: OrderedDict[str, Portrait] = OrderedDict()
         self._lock = threading.Lock()
+        self._store, self._quota = store, quota
+
+    @property
+    def store(self) -> Store:
+        """Where characters are kept; raises :class:`BadInput` on a server that keeps none."""
+        if self._store is None:
+            raise BadInput("this server keeps no characters: start it with --library FOLDER")
+        return self._store
+
+    @property
+    def keeps(self) -> bool:
+        """Characters can be enrolled here."""
+        return self._store is not None
 
     @property
     def default(self) -> str:
         """Id of the portrait a new session starts with."""
         return DEFAULT if DEFAULT in self._samples else next(iter(self._samples))
 
-    def entries(self) -> list[Identity]:
-        """The shipped samples. Uploads are known only to who sent them."""
+    def entries(self, owner: str | None = None) -> list[Identity]:
+        """The shipped samples, and an owner's characters. Uploads are known only to who sent them."""
+        found = self._store.characters(owner=owner) if self._store else []
+        return [Identity(one.id, one.name, False, one.style, one.tags) for one in found] + self.samples()
+
+    def samples(self) -> list[Identity]:
+        """The shipped samples."""
         return [Identity(id, id.replace("-", " ").title(), True) for id in self._samples]
 
-    def add(self, data: bytes, name: str = "your picture") -> str:
-        """Prepare an uploaded picture and return its id; raises ``BadPicture``."""
-        portrait = prepare(read_picture(data), self._size, name=name, square=True)
+    def add(self, data: bytes, name: str = "your picture", owner: str = "") -> str:
+        """Prepare an uploaded picture; its id. Raises ``BadPicture``, ``Forbidden`` for a protected face."""
+        picture = read_picture(data)
+        portrait = prepare(picture, self._size, name=name, square=True)
+        if self._store is not None and self._store.protected():
+            refuse_protected(self._store, likeness_of(portrait), owner)
         key = f"u-{secrets.token_urlsafe(12)}"
         with self._lock:
-            self._uploaded[key] = portrait
+            self._uploaded[key] = Upload(portrait, as_jpeg(_no_larger(picture), 95))
             while len(self._uploaded) > self._limit:
                 self._uploaded.popitem(last=False)
         return key
 
-    def check(self, key: str) -> None:
-        """Raise :class:`UnknownPortrait` unless there is such a portrait. Waits for nobody."""
-        if key not in self._samples and key not in self._uploaded:
-            raise UnknownPortrait("this portrait is not on the server any more: choose it again")
-
-    def get(self, key: str) -> Portrait:
-        """The prepared portrait; preparing takes a moment, so call it off the event loop."""
+    def enrol(self, uploads: Iterable[str], owner: str, networks: Networks | None, **about: Any) -> Enrolled:
+        """Make a character of uploads (see ``avatar_stream.identity.enrol``); they stay uploads, too."""
         with self._lock:
-            known = self._uploaded.get(key) or self._prepared.get(key)
-            if known is not None:
-                return known
-            self.check(key)
-            path = self._samples[key]
-            self._prepared[key] = prepare(read_picture(path), self._size, name=path.name, square=True)
-            return self._prepared[key]
+            found = [self._uploaded.get(key) for key in uploads]
+        if any(one is None for one in found):
+            raise UnknownPortrait("a picture is not on the server any more: send it again")
+        pictures = [one.data for one in found if one is not None]
+        return enrol(self.store, pictures, owner=owner, networks=networks, quota=self._quota, **about)
 
-    def picture(self, key: str) -> bytes:
+    def character(self, key: str, owner: str | None) -> Character:
+        """An owner's character; raises :class:`UnknownPortrait` for somebody else's, as for none."""
+        if self._store is not None and key.startswith(PREFIX):
+            found = self._store.get(key)
+            if owner is None or found.owner == owner:
+                return found
+        raise UnknownPortrait("this portrait is not on the server any more: choose it again")
+
+    def check(self, key: str, owner: str | None = None) -> None:
+        """Raise :class:`UnknownPortrait` unless ``owner`` may show such a portrait. Waits for nobody."""
+        if key not in self._samples and key not in self._uploaded:
+            self.character(key, owner)
+
+    def get(self, key: str, owner: str | None = None) -> Portrait:
+        """The prepared portrait; preparing takes a moment, so call it off the event loop."""
+        self.check(key, owner)
+        with self._lock:
+            if key in self._uploaded:
+                return self._uploaded[key].portrait
+            if (known := self._prepared.get(key)) is not None:
+                self._prepared.move_to_end(key)
+                return known
+            if key in self._samples:
+                path = self._samples[key]
+                made = prepare(read_picture(path), self._size, name=path.name, square=True)
+            else:
+                made = portrait_of(self.store, self.store.get(key), self._size, square=True)
+            self._prepared[key] = made
+            while len(self._prepared) > HOT:
+                self._prepared.popitem(last=False)
+            return made
+
+    def used(self, key: str, who: str, how: str) -> None:
+        """Write down that somebody shows a character."""
+        if self._store is not None and key.startswith(PREFIX):
+            self._store.use(key, who, how)
+
+    def change(
+        self, key: str, owner: str | None, who: str, name: str | None, settings: dict[str, Any] | None
+    ) -> Character:
+        """Rename an owner's character, or keep the settings that go with it; raises :class:`UnknownPortrait`."""
+        self.character(key, owner)
+        if name is not None:
+            self.store.rename(key, name, who=who)
+        if settings is not None:
+            self.store.settle(key, settings, who=who)
+        return self.store.get(key)
+
+    def remove(self, key: str, owner: str | None, who: str) -> None:
+        """Remove a character for good, or forget an upload; raises :class:`UnknownPortrait`."""
+        with self._lock:
+            forgotten = self._uploaded.pop(key, None)
+            self._prepared.pop(key, None)
+        if forgotten is None:
+            self.store.remove(self.character(key, owner).id, who=who)
+
+    def picture(self, key: str, owner: str | None = None) -> bytes:
         """The portrait at rest as a JPEG."""
         if key in self._samples:
             return self._samples[key].read_bytes()  # square already, and quicker than preparing them all
-        image = cv2.cvtColor(self.get(key).picture, cv2.COLOR_RGB2BGR)
-        return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
+        return as_jpeg(self.get(key, owner).picture)
+
+
+def _no_larger(picture: Image) -> Image:
+    import cv2
+    import numpy as np
+
+    scale = KEPT_SIDE / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)

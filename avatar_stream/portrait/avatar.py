@@ -16,7 +16,7 @@ import numpy.typing as npt
 from avatar_stream.face.animator import Animator
 from avatar_stream.face.arkit import ArkitFrame, Rest, mirrored_frame, to_arkit, to_motion
 from avatar_stream.face.body import Torso, TorsoTracker
-from avatar_stream.face.holds import checked_holds
+from avatar_stream.face.expression import Expression
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.packet import TrackedFace
 from avatar_stream.face.retarget import KEEP, Retargeter
@@ -91,6 +91,7 @@ class Avatar:
         self._torso = TorsoTracker()
         self._animator = Animator(Retargeter(portrait.landmarks, gain=gain, keep=keep))
         self._animator.mirror = mirror
+        self._gain, self._gentler = gain, 1.0
         self._rest = Rest()
         self._engine = PortraitEngine(portrait, self.networks)
 
@@ -241,15 +242,21 @@ class Avatar:
 
     def set_gain(self, gain: float) -> None:
         """Scale expression; 1 is as driven."""
-        self._animator.retargeter.gain = gain
+        self._gain = gain
+        self._animator.retargeter.gain = gain * self._gentler
+
+    def gentler(self, gain: float) -> None:
+        """Scale what :meth:`set_gain` asked for; 1 leaves it. For the guard."""
+        self._gentler = gain
+        self.set_gain(self._gain)
 
     def set_keep(self, keep: float) -> None:
         """How much of the portrait's own mood stays, 0 to 1."""
         self._animator.retargeter.keep = keep
 
-    def set_holds(self, names: Iterable[str]) -> None:
-        """Hold these parts of the face (see ``avatar_stream.face.holds``); no others."""
-        self._animator.holds = checked_holds(names)
+    def set_expression(self, expression: Expression) -> None:
+        """What the face may do, whatever its driver does: parts held, movements limited, regions scaled."""
+        self._animator.expression = expression
 
     def set_mirror(self, mirror: bool) -> None:
         """Move like a mirror image of the driver. Rest is learnt again, on the new side."""

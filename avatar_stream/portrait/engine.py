@@ -14,7 +14,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.aligned import AlignedInput, Image, RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.compositor import add_residual, paste_back
 from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.ladder import Rung
+from avatar_stream.portrait.ladder import RUNGS, Rung
 from avatar_stream.portrait.lip_edges import lips_meeting
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.warp import PortraitWarp
@@ -70,9 +70,13 @@ class PortraitEngine:
         self.times = StageTimes()
         self._networks = networks
         self._views: dict[float, _View] = {1: _View.of(portrait, 1, networks is not None)}
-        rest = self._views[1].rest
-        self._identity = networks.refer(rest.image) if networks else None
+        self.rest_face: Image = self._views[1].rest.image
+        """The portrait's own aligned face, RGB ``(192, 192, 3)``."""
+        self._identity = networks.refer(self.rest_face) if networks else None
         self.rung = Rung("full", networks.slots if networks else 0)
+        self.plain = False
+        """Show the warp alone, whatever the rung says; may be set from any thread."""
+        self._anchor = False
         self._window: RollingWindow | None = None
         self._in_flight: deque[Posed] = deque()
         self._frames = 0
@@ -90,7 +94,7 @@ class PortraitEngine:
         ``view`` is what the driver's mouth shows (see ``avatar_stream.portrait.mouth_view``), where it is seen, and
         ``torso`` how their shoulders have moved.
         """
-        rung = self.rung
+        rung = RUNGS[-1] if self.plain and self._networks is not None else self.rung
         at_scale = self._view(rung.scale)
         target = target if rung.scale == 1 else (target * np.float32(rung.scale)).astype(np.float32)
         warped = self.times.measure("warp", at_scale.warp, target, torso)
@@ -108,8 +112,11 @@ class PortraitEngine:
         call returns a picture. Where the rung changes, frames in flight are dropped.
         """
         measure = self.times.measure
+        if self._anchor:
+            self._anchor, self._window = False, None
         if posed.seen is None:
             self._window = None
+            self._finished = None
             return Frame(measure("compose", self._paste, posed.crop), posed.tag)
         assert self._networks is not None
         slots = posed.rung.slots if posed.rung.slots in self._networks.tickers else self._networks.slots
@@ -134,12 +141,16 @@ class PortraitEngine:
         """The frames still in flight, finished by repeating the last one."""
         return [self.paint(self._in_flight[-1]) for _ in range(self.delay if self._in_flight else 0)]
 
-    def similarity(self) -> float | None:
-        """Cosine of the identity vectors of portrait and last painted picture; None before there is one."""
-        if self._finished is None or self._networks is None or self._identity is None:
-            return None
-        seen = self._networks.refer(to_aligned(*self._finished))["z_id"].ravel()
-        return float(seen @ self._identity["z_id"].ravel())
+    def face(self) -> Image | None:
+        """The aligned face of the last painted picture, RGB ``(192, 192, 3)``; None where the warp alone is shown."""
+        finished = self._finished
+        return None if finished is None else to_aligned(*finished)
+
+    def anchor(self) -> None:
+        """Fill the window anew from the portrait, at the next picture. From any thread."""
+        if self._networks is not None:
+            self._identity = self._networks.refer(self.rest_face)
+        self._anchor = True
 
     def _view(self, scale: float) -> "_View":
         if scale not in self._views:

@@ -39,6 +39,11 @@ class Caller:
     scopes: frozenset[str]
     session: str | None = None
 
+    @property
+    def sees(self) -> str | None:
+        """Whose characters they may see and show; None: everybody's."""
+        return None if self is ANYBODY or "admin" in self.scopes else self.name
+
 
 ANYBODY: Final = Caller("anybody", frozenset(SCOPES))
 """Everybody, on a server that only this machine can reach."""

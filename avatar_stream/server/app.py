@@ -2,9 +2,11 @@
 
 ============================  =================================================================================
 ``GET /``                     the page; ``/view/{session}`` the avatar alone, for OBS; ``/status`` for a person
-``GET /identities``           shipped portraits
-``POST /identities``          upload a picture (JPEG, PNG, WebP bytes) -> 201 ``{"id": ...}``
-``GET /identities/{id}``      the portrait as a JPEG
+``GET /identities``           one's own characters, and the shipped portraits
+``POST /identities``          upload a picture (JPEG, PNG, WebP bytes) -> 201 ``{"id": ...}``; with a JSON body,
+                              enrol a character (see :mod:`avatar_stream.server.enrolment`)
+``GET /identities/{id}``      the portrait as a JPEG; ``PATCH`` a character, ``DELETE`` it or an upload
+``GET /identities/{id}/card`` a character's identity card as a PNG
 ``POST /session``             camera up, avatar down; ``?portrait=ID``, ``?session=NAME``, ``?background=00ff00``
 ``POST /whip``                WHIP (RFC 9725): publish a camera; ``?portrait=ID``, ``?session=NAME``
 ``POST /whep/{session}``      WHEP (draft-ietf-wish-whep): watch
@@ -81,11 +83,15 @@ def create_app(
         """The numbers in which a page says a face (see ``avatar_stream.face.packet``)."""
         return FileResponse(code_file(), media_type="application/octet-stream")
 
+    people = server.people
     resource = ["PATCH", "DELETE", "GET", "HEAD"]
     routes: list[Any] = [
-        Route("/identities", server.identities, methods=["GET"]),
-        Route("/identities", server.upload, methods=["POST"]),
-        Route("/identities/{key}", server.picture, methods=["GET"]),
+        Route("/identities", people.list, methods=["GET"]),
+        Route("/identities", people.add, methods=["POST"]),
+        Route("/identities/{key}", people.picture, methods=["GET"]),
+        Route("/identities/{key}", people.change, methods=["PATCH"]),
+        Route("/identities/{key}", people.remove, methods=["DELETE"]),
+        Route("/identities/{key}/card", people.card, methods=["GET"]),
     ]
     for path, handler in (("/session", server.publish), ("/whip", server.publish), ("/whep/{id}", server.play)):
         routes += [

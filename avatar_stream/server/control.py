@@ -3,7 +3,8 @@
 A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neutral"}``,
 ``{"type": "gain", "value": 0..2}``, ``{"type": "keep", "value": 0..1}`` (of the portrait's own expression),
 ``{"type": "mirror", "value": true}``, ``{"type": "background", "value": "own" | "blur" | "#00ff00"}``,
-``{"type": "hold", "value": ["gaze", "smile", "mouth", "brows"]}`` (any of them), and in place of camera frames
+``{"type": "expression", "value": {"hold": ["smile"], "limits": {"jawOpen": [0, 0.3]}, "gains": {"head": 0.5}}}`` (see
+``avatar_stream.face.expression``), and in place of camera frames
 ``{"type": "motion", "blendShapes": ..., "head": ...}`` (see ``ArkitFrame``) or the bytes of a face that the client
 found itself (see ``avatar_stream.face.packet``). The server answers ``{"type": "done"}`` (not to motion) or
 ``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second, and
@@ -17,7 +18,9 @@ from typing import Any, Final
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import NAMES, ArkitFrame
-from avatar_stream.face.holds import HOLDS, checked_holds
+from avatar_stream.face.expression import MOST, REGIONS, Expression
+from avatar_stream.face.holds import HOLDS
+from avatar_stream.face.model import COEFFICIENTS
 from avatar_stream.face.packet import TrackedFace
 from avatar_stream.portrait.background import checked
 
@@ -56,10 +59,10 @@ class SetMirror:
 
 
 @dataclass(frozen=True, slots=True)
-class SetHolds:
-    """Hold parts of the face."""
+class SetExpression:
+    """Bound what the face may do."""
 
-    value: frozenset[str]
+    value: Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Move:
     frame: ArkitFrame | TrackedFace
 
 
-Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | SetHolds | SetBackground | Move
+Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | SetExpression | SetBackground | Move
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,27 @@ class Kind:
     schema: Mapping[str, Any] | None = None
 
 
+EXPRESSION: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "hold": {"type": "array", "items": {"enum": list(HOLDS)}},
+        "limits": {
+            "type": "object",
+            "propertyNames": {"enum": list(COEFFICIENTS)},
+            "additionalProperties": {
+                "type": "array", "minItems": 2, "maxItems": 2,
+                "items": {"type": "number", "minimum": 0, "maximum": 1},
+            },
+        },
+        "gains": {
+            "type": "object",
+            "properties": {name: {"type": "number", "minimum": 0, "maximum": MOST} for name in REGIONS},
+            "additionalProperties": False,
+        },
+    },
+    "additionalProperties": False,
+}  # fmt: skip
+
 KINDS: Final = {
     "portrait": Kind(ChoosePortrait, "Show another portrait", "id", {"type": "string"}),
     "neutral": Kind(lambda _: SetNeutral(), "Take the driver's face as it is now for neutral"),
@@ -97,11 +121,11 @@ KINDS: Final = {
         SetKeep, "Keep so much of the portrait's own mood", "value", {"type": "number", "minimum": 0, "maximum": 1}
     ),
     "mirror": Kind(SetMirror, "Move like a mirror image", "value", {"type": "boolean"}),
-    "hold": Kind(
-        lambda value: SetHolds(checked_holds(value)),
-        "Hold these parts of the face as they are, and no others",
+    "expression": Kind(
+        lambda value: SetExpression(Expression.from_json(value)),
+        "Bound what the face may do: parts that are held, limits by ARKit's names, gains by region; all of it anew",
         "value",
-        {"type": "array", "items": {"enum": list(HOLDS)}},
+        EXPRESSION,
     ),
     "background": Kind(
         lambda value: SetBackground(checked(value)),
@@ -182,12 +206,12 @@ def _field(message: dict[str, Any], name: str, kind: Kind) -> Any:
             return value
         case "boolean" if isinstance(value, bool):
             return value
-        case "array" if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        case "object" if isinstance(value, dict):
             return value
         case "number" if isinstance(value, int | float) and not isinstance(value, bool):
             if schema["minimum"] <= value <= schema["maximum"]:
                 return float(value)
-    wanted = {"string": "", "boolean": " of true or false", "array": " that is a list of names"}.get(schema["type"])
+    wanted = {"string": "", "boolean": " of true or false", "object": " that is an object"}.get(schema["type"])
     if wanted is None:
         wanted = f" from {schema['minimum']} to {schema['maximum']}"
     article = "an" if kind.field[0] in "aeiou" else "a"

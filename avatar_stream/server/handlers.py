@@ -1,4 +1,4 @@
-"""What each request does: portraits, signalling, and looking in from outside. The routes are in :mod:`.app`."""
+"""What each request does: signalling, and looking in from outside. The routes are in :mod:`.app`."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,9 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from avatar_stream.errors import BadOffer, TooMany, Unauthorized, WrongType
+from avatar_stream.errors import BadOffer, Unauthorized, WrongType
 from avatar_stream.identity.library import Library
+from avatar_stream.identity.store import Store
 from avatar_stream.portrait.background import OWN, checked
 from avatar_stream.portrait.ladder import RUNGS
 from avatar_stream.portrait.window import Networks
@@ -18,6 +19,7 @@ from avatar_stream.server.access import Access, Caller, require, require_owner
 from avatar_stream.server.gate import METHODS, SOON, read_body
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.peer import Peer
+from avatar_stream.server.people import People
 from avatar_stream.server.sessions import Sessions
 from avatar_stream.server.signalling import Role, check_offer
 from avatar_stream.server.trickle import FRAGMENT, check_precondition, parse_fragment
@@ -37,12 +39,15 @@ class Server:
         self.networks = networks
         self.access = access or Access([])
         self.metrics = Metrics()
-        self.library = Library(size=settings.size, uploads=settings.uploads)
+        store = Store(Path(settings.library)) if settings.library else None
+        self.library = Library(
+            size=settings.size, uploads=settings.uploads, store=store, quota=settings.characters_per_owner
+        )
+        self.people = People(settings, networks, self.library, self.access)
         self.sessions = Sessions(settings, networks, self.library, self.metrics)
         self.warm = asyncio.Event()
         self.began = time.monotonic()
         self._turn_secret = turn_secret
-        self._uploading = asyncio.Semaphore(settings.uploads_at_once)
         self.metrics.watch(
             {
                 "live": self._live,
@@ -52,28 +57,6 @@ class Server:
             {rung.name: partial(self._at_rung, k) for k, rung in enumerate(RUNGS)},
             lambda: self.sessions.capacity,
         )
-
-    # Portraits
-
-    async def identities(self, request: Request) -> Response:
-        """List the portraits a visitor can choose."""
-        entries = [{"id": e.id, "name": e.name, "sample": e.sample} for e in self.library.entries()]
-        return JSONResponse({"identities": entries, "default": self.library.default})
-
-    async def upload(self, request: Request) -> Response:
-        """Take in a portrait."""
-        require(self._caller(request), "publish")
-        if self._uploading.locked():
-            raise TooMany("others are sending their pictures: try again in a moment")
-        async with self._uploading:
-            data = await read_body(request, self.settings.max_upload, "the picture", self.settings.body_timeout)
-            key = await asyncio.to_thread(self.library.add, data)
-        return JSONResponse({"id": key}, 201, {"Location": f"/identities/{key}"})
-
-    async def picture(self, request: Request) -> Response:
-        """A portrait as a JPEG."""
-        data = await asyncio.to_thread(self.library.picture, request.path_params["key"])
-        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
     # Signalling
 

@@ -38,10 +38,10 @@ class Metrics:
             "avatar_queue_age_seconds", "Age of what is taken from a queue", ["queue"], buckets=DELAY_SECONDS,
             registry=registry,
         )  # fmt: skip
-        self._similarity = Histogram(
-            "avatar_identity_similarity",
-            "Cosine of the identity vectors of picture and portrait, looked at now and then",
-            buckets=(0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1),
+        self._distance = Histogram(
+            "avatar_identity_distance",
+            "Distance of a picture's face from its portrait's, as the guard sees it several times a second",
+            buckets=(0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.42, 0.5, 0.7, 1),
             registry=registry,
         )
         self._ended = Counter("avatar_peers_ended", "Peers gone, and why", ["role", "reason"], registry=registry)
@@ -92,9 +92,9 @@ class Metrics:
         """A frame failed."""
         self._failed.labels(stage).inc()
 
-    def looked(self, similarity: float) -> None:
+    def looked(self, distance: float) -> None:
         """A picture was compared with its portrait."""
-        self._similarity.observe(similarity)
+        self._distance.observe(distance)
 
     def ended(self, role: str, reason: str) -> None:
         """A peer is gone."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from avatar_stream import errors
+from avatar_stream.server.enrolment import CHANGES, SCHEMA
 from avatar_stream.settings import Settings
 
 SDP: Final = {"application/sdp": {"schema": {"type": "string"}}}
@@ -14,8 +15,10 @@ PICTURE: Final = {"type": "string", "contentEncoding": "binary"}
 # What a handler's signature does not say: its body, its query, what it answers.
 BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("/identities", "post"): {
-        kind: {"schema": PICTURE} for kind in ("image/jpeg", "image/png", "image/webp", "image/avif")
+        **{kind: {"schema": PICTURE} for kind in ("image/jpeg", "image/png", "image/webp", "image/avif")},
+        "application/json": {"schema": SCHEMA},
     },
+    ("/identities/{key}", "patch"): {"application/json": {"schema": CHANGES}},
     ("/session", "post"): SDP,
     ("/whip", "post"): SDP,
     ("/whep/{id}", "post"): SDP,
@@ -31,6 +34,9 @@ QUERIES: Final = {
 ANSWERS: Final[dict[tuple[str, str], tuple[int, str, dict[str, Any]]]] = {
     ("/identities", "get"): (200, "The portraits", {"application/json": {"schema": {"type": "object"}}}),
     ("/identities", "post"): (201, "Its id", {"application/json": {"schema": {"type": "object"}}}),
+    ("/identities/{key}", "patch"): (200, "The character", {"application/json": {"schema": {"type": "object"}}}),
+    ("/identities/{key}", "delete"): (204, "Gone", {}),
+    ("/identities/{key}/card", "get"): (200, "The card", {"image/png": {"schema": PICTURE}}),
     ("/identities/{key}", "get"): (200, "The picture", {"image/jpeg": {"schema": PICTURE}}),
     ("/session", "post"): (201, "The answer; Location is the session's own", SDP),
     ("/whip", "post"): (201, "The answer; Location is the session's own", SDP),

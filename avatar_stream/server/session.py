@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from avatar_stream.errors import NotFound
+from avatar_stream.face.expression import Expression
+from avatar_stream.identity.guard import LIMIT
 from avatar_stream.identity.library import Library
+from avatar_stream.identity.store import PREFIX
 from avatar_stream.live import RECENT, LiveLoop, video_frame
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.portrait.avatar import Avatar
@@ -22,8 +25,8 @@ from avatar_stream.server.control import (
     Command,
     Move,
     SetBackground,
+    SetExpression,
     SetGain,
-    SetHolds,
     SetKeep,
     SetMirror,
     SetNeutral,
@@ -60,6 +63,7 @@ class Session:
         self.listeners = 0  # who is sent its motion
         self.settings = settings
         self.portrait = portrait
+        self.sees: str | None = None  # whose characters it may show; None: everybody's
         self.background = OWN
         self.began = time.monotonic()
         self.closed = asyncio.Event()
@@ -137,8 +141,7 @@ class Session:
             case Move(frame=frame):
                 self.worker.see(frame)
             case ChoosePortrait(id=key):
-                await self._change(key, self.background)
-                self.portrait = key
+                await self._show_character(key)
             case SetBackground(value=background):
                 await self._change(self.portrait, background)
                 self.background = background
@@ -148,14 +151,31 @@ class Session:
                 self.worker.orders.put(lambda avatar: avatar.set_gain(gain))
             case SetKeep(value=keep):
                 self.worker.orders.put(lambda avatar: avatar.set_keep(keep))
-            case SetHolds(value=holds):
-                self.worker.orders.put(lambda avatar: avatar.set_holds(holds))
+            case SetExpression(value=expression):
+                self.worker.orders.put(lambda avatar: avatar.set_expression(expression))
             case SetMirror(value=mirror):
                 self.worker.orders.put(lambda avatar: avatar.set_mirror(mirror))
 
+    async def _show_character(self, key: str) -> None:
+        """Show another portrait; a character brings its own settings, and its use is written down."""
+        settings = await self._in_background(self._settings_of, key)
+        background = settings.get("background", self.background)
+        await self._change(key, background)
+        self.portrait, self.background = key, background
+        self.worker.orders.put(lambda avatar: settle(avatar, settings))
+
+    def _settings_of(self, key: str) -> dict[str, Any]:
+        """The settings of a character, its use written down; none for other portraits."""
+        library = self._library
+        if not library.keeps or not key.startswith(PREFIX):
+            return {}
+        found = library.character(key, self.sees)
+        library.used(key, self.publisher.owner, f"session {self.id}")
+        return dict(found.settings)
+
     async def _change(self, key: str, background: str) -> None:
         """Show a portrait of the library on a background."""
-        portrait = await self._in_background(self._library.get, key)
+        portrait = await self._in_background(self._library.get, key, self.sees)
         portrait = await self._in_background(on_background, portrait, background)
         engine = await self._in_background(PortraitEngine, portrait, self._networks)
         engine.times.told = self._metrics.stage
@@ -176,15 +196,23 @@ class Session:
             "portrait": self.portrait,
             "background": self.background,
             "dropped": self.worker.dropped,
+            "identity": self._identity(),
             "session": self.id,
             "viewers": sum(viewer.connected.is_set() for viewer in self.viewers.values()),
             "ai_generated": True,
         }
 
-    def similarity(self) -> float | None:
-        """How much the last picture looks like the portrait: cosine of identity vectors. Takes a moment."""
-        avatar = self.worker.avatar
-        return avatar.engine.similarity() if avatar else None
+    def _identity(self) -> dict[str, Any] | None:
+        """What the guard sees: how far the last face is from its portrait's, and what is done about it."""
+        guard = self.worker.guard
+        if guard is None or guard.distance is None:
+            return None
+        return {
+            "distance": round(guard.distance, 3),
+            "limit": LIMIT,
+            "step": guard.step.name.lower(),
+            "faults": guard.faults,
+        }
 
     # On the event loop
 
@@ -213,11 +241,14 @@ class Session:
         """Make the avatar once the publisher is there: who never comes costs nothing."""
         await self.publisher.connected.wait()
         self.log.info("connected")
-        portrait = await self._in_background(self._library.get, self.portrait)
+        settings = await self._in_background(self._settings_of, self.portrait)
+        self.background = self.background if self.background != OWN else settings.get("background", OWN)
+        portrait = await self._in_background(self._library.get, self.portrait, self.sees)
         portrait = await self._in_background(on_background, portrait, self.background)
         self.worker.newest = video_frame(portrait.picture)
         avatar = await self._in_background(Avatar, portrait, self._networks)
         avatar.set_keep(self.settings.keep_expression)
+        settle(avatar, settings)
         for times in (avatar.times, avatar.engine.times):
             times.told = self._metrics.stage
         self.worker.start(avatar)
@@ -260,6 +291,14 @@ class Session:
 
     async def _in_background(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._preparer, work, *arguments)
+
+
+def settle(avatar: Avatar, settings: dict[str, Any]) -> None:
+    """Give an avatar the settings of a character."""
+    if "keep" in settings:
+        avatar.set_keep(settings["keep"])
+    if "expression" in settings:
+        avatar.set_expression(Expression.from_json(settings["expression"]))
 
 
 def new_id() -> str:

@@ -1,7 +1,6 @@
 """The server's own rounds: warm up, measure the machine, look whether everything still answers."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Final
@@ -15,7 +14,6 @@ log = logging.getLogger(__name__)
 
 ROUND: Final = 0.5  # seconds
 SETTLED: Final = 10.0  # seconds after which a server has loaded what it loads beside its work
-LOOK_AT_FACES: Final = 5.0  # seconds between looks at whether an avatar still looks like its portrait
 
 
 async def watch(server: "Server") -> None:
@@ -26,7 +24,7 @@ async def watch(server: "Server") -> None:
     except Exception:
         log.exception("the default portrait cannot be prepared")
     server.warm.set()
-    measured, looked = "", time.monotonic()
+    measured = ""
     while True:
         due = time.monotonic() + ROUND
         await asyncio.sleep(ROUND)
@@ -40,9 +38,6 @@ async def watch(server: "Server") -> None:
         if name != measured and settled and not sessions.by_id:
             measured = name
             await _measure(server)
-        if time.monotonic() - looked > LOOK_AT_FACES:
-            looked = time.monotonic()
-            await _look_at_faces(server)
 
 
 async def _measure(server: "Server") -> None:
@@ -54,11 +49,3 @@ async def _measure(server: "Server") -> None:
         return
     held = server.sessions.measured = load.sessions(server.settings.fps, cores())
     log.info("%.1f ms of processor a frame on %g processors: %d sessions", load.processor * 1e3, cores(), held)
-
-
-async def _look_at_faces(server: "Server") -> None:
-    for session in list(server.sessions.by_id.values()):
-        with contextlib.suppress(Exception):  # a figure for the curious is worth no broken session
-            found = await asyncio.to_thread(session.similarity)
-            if found is not None:
-                server.metrics.looked(found)

@@ -1,0 +1,136 @@
+"""What a face may do, whatever its driver does: parts that are held, limits of single movements, gains by region.
+
+Presets, limits by ARKit's names and gains are one thing, applied to a motion in one place and saved with a character.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from avatar_stream.errors import BadInput
+from avatar_stream.face.holds import HOLDS, checked_holds, held
+from avatar_stream.face.mesh import INNER_LIP_UPPER
+from avatar_stream.face.model import INDEX, indices
+from avatar_stream.face.motion import RELATIVE, Motion
+
+REGIONS: Final = ("brows", "eyes", "gaze", "mouth", "jaw", "head")
+MOST: Final = 2.0
+_COEFFICIENTS: Final = {
+    "brows": indices("brow"),
+    "eyes": indices("eyeBlink", "eyeSquint", "eyeWide", "cheekSquint"),
+    "mouth": indices("mouth", "cheekPuff", "noseSneer"),
+    "jaw": indices("jaw"),
+}
+_RELATIVE: Final = frozenset(int(k) for k in RELATIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """``holds`` of ``HOLDS``, ``limits`` by ARKit's names (least and most, 0 to 1), ``gains`` by region (0 to 2)."""
+
+    holds: frozenset[str] = frozenset()
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    gains: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def free(self) -> bool:
+        """Nothing is held, limited or scaled."""
+        return not (self.holds or self.limits or self.gains)
+
+    def __call__(self, motion: Motion) -> Motion:
+        """The motion within these bounds."""
+        if self.free:
+            return motion
+        return self._limited(held(self._scaled(motion), self.holds))
+
+    def _scaled(self, motion: Motion) -> Motion:
+        if not self.gains:
+            return motion
+        coefficients = motion.coefficients.copy()
+        for region, places in _COEFFICIENTS.items():
+            coefficients[places] = np.clip(coefficients[places] * self.gains.get(region, 1.0), -1, 1)
+        eyes, mouth = self.gains.get("eyes", 1.0), self.gains.get("mouth", 1.0)
+        head = self.gains.get("head", 1.0)
+        return replace(
+            motion,
+            coefficients=coefficients,
+            gap=np.asarray(motion.gap * min(mouth, self.gains.get("jaw", mouth)), np.float32),
+            lids=np.asarray(np.maximum(1 + eyes * (motion.lids - 1), 0), np.float32),
+            lid_shape=np.asarray(motion.lid_shape * min(eyes, 1.0), np.float32),
+            look=np.asarray(motion.look * self.gains.get("gaze", 1.0), np.float32),
+            residual=np.asarray(motion.residual * min(mouth, eyes, 1.0), np.float32),
+            turn=np.asarray(motion.turn * head, np.float32),
+            shift=np.asarray(motion.shift * head, np.float32),
+            scale=motion.scale * head,
+        )
+
+    def _limited(self, motion: Motion) -> Motion:
+        if not self.limits:
+            return motion
+        coefficients, gap, lids = motion.coefficients.copy(), motion.gap, motion.lids
+        for name, (least, most) in self.limits.items():
+            if name in ("eyeBlinkLeft", "eyeBlinkRight"):
+                side = 0 if name.endswith("Right") else 1
+                lids = lids.copy()
+                lids[side] = np.clip(lids[side], 1 - most, max(1 - least, 0))
+            elif name == "jawOpen":
+                # The lips follow what the jaw may do: its whole way parts them by about half an eye distance.
+                widest = float(np.abs(gap[:, 1]).max())
+                allowed = 0.6 * most
+                if widest > allowed:
+                    gap = gap * np.float32(allowed / widest)
+                if widest < 0.6 * least:
+                    arc = np.sin(np.linspace(0, np.pi, len(INNER_LIP_UPPER))).astype(np.float32)
+                    gap = gap.copy()
+                    gap[:, 1] = np.maximum(gap[:, 1], 0.6 * least * arc)
+            if name in INDEX and not name.startswith("eyeBlink"):
+                place = INDEX[name]
+                low = least - (1.0 if place in _RELATIVE and least == 0 else 0.0)
+                coefficients[place] = np.clip(coefficients[place], low, most)
+        return replace(motion, coefficients=coefficients, gap=gap, lids=lids)
+
+    def to_json(self) -> dict[str, Any]:
+        """As :meth:`from_json` takes it."""
+        return {
+            "hold": sorted(self.holds),
+            "limits": {name: [least, most] for name, (least, most) in self.limits.items()},
+            "gains": dict(self.gains),
+        }
+
+    @staticmethod
+    def from_json(said: Any) -> "Expression":
+        """Of ``{"hold": [...], "limits": {"mouthSmileLeft": [0.4, 1]}, "gains": {"head": 0.5}}``, any of them.
+
+        Raises :class:`BadInput` with a sentence.
+        """
+        if not isinstance(said, Mapping) or not set(said) <= {"hold", "limits", "gains"}:
+            raise BadInput("an expression has hold, limits and gains")
+        hold, limits, gains = (said.get(name) for name in ("hold", "limits", "gains"))
+        if hold is not None and not (isinstance(hold, list) and all(isinstance(one, str) for one in hold)):
+            raise BadInput(f"hold is a list of {', '.join(HOLDS)}")
+        return Expression(checked_holds(hold or []), _limits(limits or {}), _gains(gains or {}))
+
+
+def _limits(said: Any) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    pairs: list[tuple[str, Any]] = list(said.items()) if isinstance(said, Mapping) else [("", None)]
+    for name, pair in pairs:
+        sound = isinstance(pair, list | tuple) and len(pair) == 2 and all(_number(value, 1.0) for value in pair)
+        if name not in INDEX or not sound or pair[0] > pair[1]:
+            raise BadInput("a limit is an ARKit name with the least and the most it may be, from 0 to 1")
+        found[name] = (float(pair[0]), float(pair[1]))
+    return found
+
+
+def _gains(said: Any) -> dict[str, float]:
+    if not isinstance(said, Mapping) or not all(
+        name in REGIONS and _number(value, MOST) for name, value in said.items()
+    ):
+        raise BadInput(f"a gain is one of {', '.join(REGIONS)} with a number from 0 to {MOST:g}")
+    return {name: float(value) for name, value in said.items() if value != 1}
+
+
+def _number(value: Any, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most

@@ -1,0 +1,65 @@
+"""The identity card of a character as a picture: who it is, since when, and with what right."""
+
+import textwrap
+import time
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pictures
+from PIL import ImageDraw, ImageFont
+
+from avatar_stream.identity.records import Character
+
+Image = npt.NDArray[np.uint8]
+
+WIDTH, HEIGHT, FACE = 860, 420, 320
+PAPER, INK, SOFT, LINE = (250, 250, 247), (28, 28, 32), (96, 96, 104), (214, 214, 208)
+EDGE: Final = 30
+_LINE: Final = 26  # pixels from one line of text to the next
+
+
+def identity_card(character: Character, face: Image) -> Image:
+    """A card RGB ``(420, 860, 3)`` with the portrait ``face`` RGB on it."""
+    card = Pictures.new("RGB", (WIDTH, HEIGHT), PAPER)
+    draw = ImageDraw.Draw(card)
+    draw.rounded_rectangle((8, 8, WIDTH - 9, HEIGHT - 9), 18, outline=LINE, width=2)
+    side = min(face.shape[:2])
+    top, left = ((extent - side) // 2 for extent in face.shape[:2])
+    square = cv2.resize(face[top : top + side, left : left + side], (FACE, FACE), interpolation=cv2.INTER_AREA)
+    card.paste(Pictures.fromarray(square.astype(np.uint8)), (EDGE, EDGE + 20))
+    x, y = EDGE + FACE + 34, EDGE + 14
+    draw.text((x, y), _shortened(character.name, 26), INK, ImageFont.load_default(34))
+    y += 52
+    day = time.strftime("%d %B %Y", time.gmtime(character.created)).lstrip("0")
+    used = time.strftime("%d %B %Y", time.gmtime(character.used)).lstrip("0") if character.used else "never"
+    rows = [
+        ("id", character.id),
+        ("owner", character.owner),
+        ("enrolled", day),
+        ("last used", used),
+        ("tags", ", ".join(character.tags) or "none"),
+        ("look", character.style or "as the picture"),
+        ("picture", f"{character.quality.get('score', 0):.0%}" + (", protected" if character.protected else "")),
+    ]
+    for title, value in rows:
+        draw.text((x, y), title, SOFT, ImageFont.load_default(15))
+        draw.text((x + 96, y - 1), _shortened(value, 40), INK, ImageFont.load_default(17))
+        y += _LINE
+    y += 6
+    draw.text((x, y), "right to use this face", SOFT, ImageFont.load_default(15))
+    said = f"{character.consent.statement} ({character.consent.by})"
+    for number, line in enumerate(textwrap.wrap(said, 52)[:3]):
+        draw.text((x, y + 22 + 21 * number), line, INK, ImageFont.load_default(16))
+    draw.text((EDGE, HEIGHT - 40), "identity card · avatar stream", SOFT, ImageFont.load_default(14))
+    return np.asarray(card, np.uint8)
+
+
+def as_png(picture: Image) -> bytes:
+    """An RGB picture as a PNG file."""
+    return bytes(cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1])
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

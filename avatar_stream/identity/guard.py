@@ -1,0 +1,128 @@
+"""The guard: whether what is drawn still looks like its person, and what is done about it where it does not.
+
+A few times a second, beside the drawing and never in its way, the last picture's face is compared with the portrait's
+by a network that conditions nothing (see ``avatar_stream.identity.likeness``). Too far away: the window is anchored
+anew to the portrait; still too far: the expression is scaled down; still: the plain warp, which cannot drift.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final, Protocol
+
+import numpy as np
+
+from avatar_stream.face.mesh import Floats
+from avatar_stream.identity.likeness import Likeness, distance
+from avatar_stream.portrait.aligned import Image
+from avatar_stream.portrait.engine import PortraitEngine
+
+log = logging.getLogger(__name__)
+
+EVERY: Final = 0.16  # seconds between looks: four frames at 25 a second
+LIMIT: Final = 0.42
+"""Distance from the portrait from which a face counts as somebody else's (docs/identity.md: how it was set)."""
+CALM: Final = 5.0  # seconds without another fault after which a step is taken back
+GENTLER: Final = 0.5  # of the expression's gain
+
+
+class Step(IntEnum):
+    """How far the guard has gone."""
+
+    WATCHING = 0
+    ANCHORED = 1  # the window was filled anew from the portrait
+    GENTLER = 2  # and the expression is scaled down
+    PLAIN = 3  # and only the warp is shown
+
+
+class Guarded(Protocol):
+    """What the guard asks of a loop."""
+
+    def gentler(self, gain: float) -> None:
+        """Scale the expression by ``gain`` from now on; 1: as it was asked for."""
+
+
+class Guard:
+    """Judges the pictures of one engine; not thread-safe."""
+
+    def __init__(
+        self, engine: PortraitEngine, loop: Guarded, *, embed: Callable[[Image], Floats] | None = None
+    ) -> None:
+        self.engine = engine
+        self.step = Step.WATCHING
+        self.faults = 0
+        """Looks at which a face was too far from its portrait's."""
+        self.distance: float | None = None
+        """Of the last look."""
+        self._loop = loop
+        self._embed = embed or Likeness.shared()
+        self._own: Floats | None = None
+        self._fault_at = -np.inf
+
+    def look(self, now: float) -> float | None:
+        """Compare the newest picture and act on it, at ``now`` seconds; the distance, or None for nothing new."""
+        if self.step is Step.PLAIN and now - self._fault_at > CALM:
+            self._go(Step.GENTLER, now)
+        face = self.engine.face()
+        if face is None:
+            return None
+        if self._own is None:
+            self._own = self._embed(self.engine.rest_face)
+        self.distance = distance(self._own, self._embed(face))
+        if self.distance > LIMIT:
+            self._fault(now)
+        elif self.step and now - self._fault_at > CALM:
+            self._go(Step(self.step - 1), now)
+        return self.distance
+
+    def _fault(self, now: float) -> None:
+        self.faults += 1
+        self._go(Step(min(self.step + 1, Step.PLAIN)), now)
+        log.warning("the avatar left its portrait (distance %.2f): %s", self.distance, self.step.name.lower())
+
+    def _go(self, step: Step, now: float) -> None:
+        up, self.step, self._fault_at = step > self.step, step, now
+        if up:
+            self.engine.anchor()
+        self._loop.gentler(GENTLER if step >= Step.GENTLER else 1.0)
+        self.engine.plain = step >= Step.PLAIN
+
+
+class GuardThread:
+    """Looks at the newest engine's pictures until it is stopped.
+
+    ``engine`` says which engine draws now, ``told`` hears every distance.
+    """
+
+    def __init__(
+        self,
+        engine: Callable[[], PortraitEngine | None],
+        loop: Guarded,
+        told: Callable[[float], None] | None = None,
+    ) -> None:
+        self.guard: Guard | None = None
+        self._engine, self._loop, self._told = engine, loop, told
+        self._stopped = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="guard", daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        """End, at the next look."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(EVERY):
+            engine = self._engine()
+            if engine is None:
+                continue
+            if self.guard is None or self.guard.engine is not engine:
+                self.guard = Guard(engine, self._loop)
+            try:
+                found = self.guard.look(time.monotonic())
+            except Exception:
+                log.exception("the guard failed")
+                return
+            if found is not None and self._told is not None:
+                self._told(found)

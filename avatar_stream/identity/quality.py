@@ -1,0 +1,72 @@
+"""How well a picture serves as a portrait: what a person would do better with another one."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from avatar_stream.face import geometry
+from avatar_stream.face.fit import fit_still
+from avatar_stream.portrait.portrait import Portrait
+from avatar_stream.portrait.tone import softness
+
+SMALL: Final = 75  # pixels between the outer corners of the eyes, in a picture of 512, below which a face is coarse
+SOFT: Final = 2.2  # pixels of blur at which detail is lost
+ASIDE: Final = 18.0  # degrees from which a cheek is hidden
+SHUT: Final = 0.16  # opening of the narrower eye
+OPEN: Final = 0.08  # gap of the lips, eye distances
+COVERED: Final = 0.06  # error of the fitted lips, eye distances
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Measures of one picture, and ``advice``, a sentence for each that is not as it should be.
+
+    ``eyes`` pixels between the outer corners of the eyes; ``softness`` pixels of blur; ``yaw`` and ``pitch`` degrees;
+    ``opening`` of the narrower eye over its width, ``mouth`` gap of the lips in eye distances, ``covered`` how badly
+    the face model fits the lips. ``score`` 0 to 1.
+    """
+
+    eyes: float
+    softness: float
+    yaw: float
+    pitch: float
+    opening: float
+    mouth: float
+    covered: float
+    score: float
+    advice: tuple[str, ...]
+
+    def report(self) -> dict[str, Any]:
+        """As JSON."""
+        found = {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        return found | {"advice": list(self.advice)}
+
+
+def judge(portrait: Portrait) -> Quality:
+    """The quality of a prepared picture."""
+    landmarks = portrait.landmarks
+    pitch, yaw, _ = geometry.euler_degrees(geometry.head_pose(landmarks).rotation)
+    eyes = geometry.eye_distance(landmarks)
+    soft = softness(portrait.crop, landmarks)
+    opening = float(min(geometry.eye_openings(landmarks)))
+    mouth = float(geometry.lip_gaps(landmarks).max())
+    covered = fit_still(landmarks)[0].mouth_error
+    rules = (
+        (eyes < SMALL, "the face is small: a picture closer to the head shows more of it"),
+        (soft > SOFT, "the picture is soft: a sharper one keeps more of the skin"),
+        (abs(yaw) > ASIDE, "the head is turned: one that looks at the camera moves better"),
+        (opening < SHUT, "the eyes are shut or nearly: open ones know what their colour is"),
+        (mouth > OPEN, "the mouth is open: one that is shut shows the lips as they are at rest"),
+        (covered > COVERED, "something lies over the mouth, a hand perhaps: it would move with it"),
+    )
+    parts = (
+        np.clip(eyes / SMALL, 0, 1),
+        np.clip(1.4 - soft / SOFT * 0.4, 0, 1),
+        np.clip(1.3 - abs(yaw) / ASIDE * 0.5, 0, 1),
+        np.clip(opening / SHUT, 0, 1),
+        np.clip(1.1 - mouth / OPEN * 0.1, 0.4, 1),
+        np.clip(1.3 - covered / COVERED * 0.3, 0, 1),
+    )
+    advice = tuple(sentence for bad, sentence in rules if bad)
+    return Quality(eyes, soft, float(yaw), float(pitch), opening, mouth, covered, float(np.prod(parts)), advice)

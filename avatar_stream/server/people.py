@@ -1,0 +1,113 @@
+"""What each request about portraits and characters does: list, upload, enrol, change, remove."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import asdict
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from avatar_stream.errors import TooMany, Unauthorized
+from avatar_stream.identity.card import as_png, identity_card
+from avatar_stream.identity.library import Library
+from avatar_stream.identity.records import account
+from avatar_stream.identity.style import STYLES
+from avatar_stream.portrait.window import Networks
+from avatar_stream.server import enrolment
+from avatar_stream.server.access import ANYBODY, Access, Caller, require
+from avatar_stream.server.gate import read_body
+from avatar_stream.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class People:
+    """The handlers under ``/identities``."""
+
+    def __init__(self, settings: Settings, networks: Networks | None, library: Library, access: Access) -> None:
+        self._settings, self._networks, self._library, self._access = settings, networks, library, access
+        self._uploading = asyncio.Semaphore(settings.uploads_at_once)
+
+    async def list(self, request: Request) -> Response:
+        """List the portraits a visitor can choose: their own characters, and the samples."""
+        caller: Caller | None = None
+        with contextlib.suppress(Unauthorized):  # the samples are for everybody to look at
+            caller = self._caller(request)
+        if caller is not None and "publish" in caller.scopes:
+            found = await asyncio.to_thread(self._library.entries, caller.sees)
+        else:
+            found = self._library.samples()
+        return JSONResponse(
+            {
+                "identities": [asdict(one) for one in found],
+                "default": self._library.default,
+                "enrolment": self._library.keeps,
+                "styles": list(STYLES),
+            }
+        )
+
+    async def add(self, request: Request) -> Response:
+        """Take in a picture as a portrait; with a JSON body, enrol a character made of pictures taken in before."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        settings, enrolling = self._settings, _is_json(request)
+        if self._uploading.locked():
+            raise TooMany("others are sending their pictures: try again in a moment")
+        async with self._uploading:
+            limit, what = (enrolment.LONGEST, "the request") if enrolling else (settings.max_upload, "the picture")
+            body = await read_body(request, limit, what, settings.body_timeout)
+            if not enrolling:
+                key = await asyncio.to_thread(self._library.add, body, owner=_owner(caller))
+                return JSONResponse({"id": key}, 201, {"Location": f"/identities/{key}"})
+            said = enrolment.parse_enrolment(body)
+            done = await asyncio.to_thread(self._library.enrol, owner=_owner(caller), networks=self._networks, **said)
+        log.info("%s enrolled %s", caller.name, done.character.id)
+        return JSONResponse(done.report(), 201, {"Location": f"/identities/{done.character.id}"})
+
+    async def change(self, request: Request) -> Response:
+        """Rename a character, or keep the settings that go with it."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        body = await read_body(request, enrolment.LONGEST, "the request", self._settings.body_timeout)
+        name, settings = enrolment.parse_changes(body)
+        found = await asyncio.to_thread(
+            self._library.change, request.path_params["key"], caller.sees, caller.name, name, settings
+        )
+        return JSONResponse(found.public())
+
+    async def remove(self, request: Request) -> Response:
+        """Remove a character for good, or forget an uploaded picture."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        await asyncio.to_thread(self._library.remove, request.path_params["key"], caller.sees, caller.name)
+        return Response(status_code=204)
+
+    async def card(self, request: Request) -> Response:
+        """The identity card of a character, as a PNG."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        data = await asyncio.to_thread(self._card, request.path_params["key"], caller.sees)
+        return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-store"})
+
+    async def picture(self, request: Request) -> Response:
+        """A portrait as a JPEG. Who knows the id of an upload or of a character may see it: images send no tokens."""
+        data = await asyncio.to_thread(self._library.picture, request.path_params["key"])
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+    def _card(self, key: str, owner: str | None) -> bytes:
+        character = self._library.character(key, owner)
+        return as_png(identity_card(character, self._library.get(key, owner).picture))
+
+    def _caller(self, request: Request) -> Caller:
+        return self._access.who(request.headers.get("authorization"), time.time())
+
+
+def _owner(caller: Caller) -> str:
+    """Whose a character is: the token's; on a server of one's own, the account's, as for the command."""
+    return account() if caller is ANYBODY else caller.name
+
+
+def _is_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower() == "application/json"
