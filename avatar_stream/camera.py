@@ -22,14 +22,15 @@ from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.packet import TrackedFace
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.face.tracker import FaceState, FaceTracker
-from avatar_stream.identity.library import sample_pictures
+from avatar_stream.identity.named import portrait_named
+from avatar_stream.identity.records import default_library
 from avatar_stream.live import RECENT, LiveLoop, camera_image
+from avatar_stream.media.marking import Label, Marker
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.background import OWN, on_background
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import Ladder
 from avatar_stream.portrait.mouth_view import read_mouth
-from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
 from avatar_stream.rigs.vmc import VmcSender
 
@@ -63,6 +64,10 @@ class Options:
     seconds: float | None = None
     """End by itself after so long."""
     background: str = OWN
+    label: Label = field(default_factory=Label)
+    watermark: bool = True
+    library: Path | None = None
+    """Where enrolled characters are."""
 
 
 @dataclass
@@ -90,14 +95,6 @@ class Switches:
                 self.stopped.set()
 
 
-def open_portrait(name: str, size: int) -> Portrait:
-    """A sample by its name, or a picture by its path; raises ``BadInput``."""
-    path = sample_pictures().get(name, Path(name))
-    if not path.exists():
-        raise BadInput(f"there is no picture {name}, and no sample of this name: {', '.join(sample_pictures())}")
-    return Portrait.open(path, size, square=True)
-
-
 Tell = Callable[[str], None]
 
 
@@ -107,13 +104,19 @@ class LocalCamera:
     def __init__(self, options: Options, networks: Networks | None, *, rig: VmcSender | None = None) -> None:
         self.options, self.switches = options, Switches()
         self._networks, self._rig = networks, rig
-        opened = [open_portrait(name, options.size) for name in options.portraits]
+        library = options.library or default_library()
+        opened = [
+            portrait_named(name, options.size, square=True, library=library, use="camera")
+            for name in options.portraits
+        ]
         self._portraits = [on_background(portrait, options.background) for portrait in opened]
         self._shown = 0
         self._avatar = Avatar(
             self._portraits[0], networks, gain=options.gain, keep=options.keep, mirror=options.mirror
         )
-        self.loop = LiveLoop(options.fps, Ladder(1 / options.fps) if networks else None, name="camera")
+        marker = Marker(options.label, watermark=options.watermark)
+        ladder = Ladder(1 / options.fps) if networks else None
+        self.loop = LiveLoop(options.fps, ladder, name="camera", marker=marker)
         self.shown = 0
         """Pictures so far."""
 
@@ -125,7 +128,7 @@ class LocalCamera:
         """Show pictures on ``output``, ``fps`` a second, until stopped; ``tell`` hears how it goes."""
         options, switches = self.options, self.switches
         self.loop.start(self._avatar)
-        picture: Image = self._portraits[0].picture
+        picture: Image = self.loop.marker.labelled(self._portraits[0].picture)
         began = told = due = time.monotonic()
         try:
             while not switches.stopped.is_set():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.identity.library import DEFAULT
+from avatar_stream.media.marking import label_for
 from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, checked
 from avatar_stream.portrait.window import Networks
 
@@ -25,7 +26,7 @@ TOKEN = "AVATAR_STREAM_TOKEN"
 def add_arguments(parser: argparse.ArgumentParser, number: Callable[[float, float], Any]) -> None:
     """The command's arguments."""
     add = parser.add_argument
-    add("portrait", nargs="*", default=[DEFAULT], help=f"pictures or samples, the first is shown first ({DEFAULT})")
+    add("portrait", nargs="*", default=[DEFAULT], help=f"pictures, samples or enrolled characters ({DEFAULT})")
     add("--list", action="store_true", help="list the cameras, and leave")
     add(
         "--camera",
@@ -79,7 +80,12 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
         arguments.mirror,
         arguments.seconds,
         checked(arguments.background),
+        label_for(arguments.label, arguments.label_position, arguments.unlabelled),
+        not arguments.no_watermark,
+        arguments.library,
     )
+    if arguments.unlabelled:
+        _say(f"the picture has no label: {arguments.unlabelled}")
     made: LocalCamera | RemoteCamera
     if arguments.server:
         made = RemoteCamera(options, arguments.server, os.environ.get(TOKEN, ""), private=arguments.private)

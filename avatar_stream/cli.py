@@ -12,7 +12,8 @@ from typing import Any
 from avatar_stream import camera_command, engine_commands, identity_commands
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.face.retarget import KEEP
-from avatar_stream.identity_commands import default_library
+from avatar_stream.identity.records import default_library
+from avatar_stream.media.marking import POSITIONS, TEXT, Marker, label_for
 from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, checked
 from avatar_stream.portrait.window import Networks
 from avatar_stream.quiet import quiet_native_logs
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
 
     render = commands.add_parser("render", help="move a portrait with a video, into a file")
-    render.add_argument("portrait", type=Path, help="JPEG, PNG or WebP of one face")
+    render.add_argument("portrait", help="JPEG, PNG or WebP of one face, or an enrolled character's name")
     render.add_argument("driving", type=Path, help="video of one face, speech, or recorded motion")
     render.add_argument("-o", "--output", type=Path, required=True, help="MP4 to write")
     render.add_argument("--engine", choices=ENGINES, default="auto", help="warp shows the warp prior alone")
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         help="how much of the portrait's own smile or frown stays, 0 to 1 (%(default)s)",
     )
     render.add_argument("--background", default=OWN, help=BACKGROUND_HELP)
+    add_marking(render)
+    _add_library(render)
     render.add_argument("--json", action="store_true", help="print a JSON report")
     render.set_defaults(run=_render)
 
@@ -80,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
 
     camera = commands.add_parser("camera", help="be the avatar in calls: a webcam in, a virtual camera out")
     camera_command.add_arguments(camera, _number)
+    add_marking(camera)
+    _add_library(camera)
     camera.add_argument("--size", type=_side, default=512, help="side of the picture (%(default)s)")
     camera.add_argument("--engine", choices=ENGINES, default="auto")
     camera.set_defaults(run=lambda given: camera_command.run(given, lambda: networks_for(given.engine)))
@@ -98,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     identity = commands.add_parser("identity", help="enrol people as characters, and keep them")
     identity_commands.add_commands(identity, _between)
 
+    inspecting = commands.add_parser("inspect", help="say whether a file carries the marks of a generated picture")
+    inspecting.add_argument("file", type=Path, help="video or picture")
+    inspecting.add_argument("--json", action="store_true")
+    inspecting.set_defaults(run=_inspect)
+
     token = commands.add_parser("token", help="make a bearer token for the server")
     token.add_argument("name", help="whose it is: small letters, digits and dashes")
     token.add_argument("--scopes", default="publish,view", help=f"of {', '.join(SCOPES)} (default %(default)s)")
@@ -110,9 +120,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_marking(parser: argparse.ArgumentParser) -> None:
+    """How pictures say that they are generated."""
+    marking = parser.add_argument_group("marking")
+    marking.add_argument("--label", default=TEXT, help="text on every picture (%(default)s)")
+    marking.add_argument("--label-position", choices=POSITIONS, default=POSITIONS[0])
+    marking.add_argument("--unlabelled", default="", metavar="REASON", help="no label; the reason is logged")
+    marking.add_argument("--no-watermark", action="store_true", help="leave the invisible mark out")
+
+
+def _add_library(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--library",
+        type=Path,
+        default=default_library(),
+        metavar="FOLDER",
+        help="of enrolled characters (%(default)s)",
+    )
+
+
+def marker_for(arguments: argparse.Namespace) -> Marker:
+    """What marks pictures as the flags say; raises :class:`BadInput`."""
+    label = label_for(arguments.label, arguments.label_position, arguments.unlabelled)
+    if arguments.unlabelled:
+        print(f"the picture has no label: {arguments.unlabelled}", file=sys.stderr)
+    return Marker(label, watermark=not arguments.no_watermark)
+
+
 def _add_settings(serve: argparse.ArgumentParser) -> None:
     """A flag for every setting."""
-    choices = {"engine": ENGINES, "log": ("text", "json")}
+    choices = {"engine": ENGINES, "log": ("text", "json"), "label_position": POSITIONS}
     numbers = {"size": _side}
     groups: dict[str, Any] = {}
     for one in fields(Settings):
@@ -122,7 +159,8 @@ def _add_settings(serve: argparse.ArgumentParser) -> None:
             groups[group] = serve.add_argument_group(group)
         flag, what = f"--{one.name.replace('_', '-')}", str(about["what"]).replace("%", "%%")
         if isinstance(default, bool):
-            groups[group].add_argument(flag, action="store_true", help=what)
+            kind = argparse.BooleanOptionalAction if default else "store_true"
+            groups[group].add_argument(flag, action=kind, default=default, help=what)
         elif isinstance(default, tuple):
             groups[group].add_argument(flag, action="append", default=[], metavar="VALUE", help=what)
         elif isinstance(default, str):
@@ -197,6 +235,7 @@ def _token(arguments: argparse.Namespace) -> None:
 
 
 def _render(arguments: argparse.Namespace) -> None:
+    from avatar_stream.identity.named import portrait_named
     from avatar_stream.render import render
 
     if not 0 <= arguments.gain <= 2:
@@ -204,15 +243,16 @@ def _render(arguments: argparse.Namespace) -> None:
     if arguments.output.suffix.lower() != ".mp4":
         raise BadInput(f"the output is an MP4 file: name it {arguments.output.with_suffix('.mp4').name}")
     _check_folder(arguments.output)
+    portrait = portrait_named(arguments.portrait, arguments.size, library=arguments.library, use="render")
     done = render(
-        arguments.portrait,
+        portrait,
         arguments.driving,
         arguments.output,
         networks=networks_for(arguments.engine),
-        size=arguments.size,
         gain=arguments.gain,
         keep=arguments.keep_expression,
         background=checked(arguments.background),
+        marker=marker_for(arguments),
         progress=None if arguments.json or not sys.stderr.isatty() else _bar(),
     )
     if arguments.json:
@@ -260,6 +300,13 @@ def _bench(arguments: argparse.Namespace) -> None:
         threads=arguments.threads,
     )
     print(json.dumps(report) if arguments.json else table(report))
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from avatar_stream.inspection import inspect
+
+    found = inspect(arguments.file)
+    print(json.dumps(found.report()) if arguments.json else "\n".join(found.sentences()))
 
 
 def _doctor(arguments: argparse.Namespace) -> None:

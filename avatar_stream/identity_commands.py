@@ -8,18 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_data_path
-
 from avatar_stream.errors import BadInput
-from avatar_stream.identity.records import account
+from avatar_stream.identity.records import account, default_library
 from avatar_stream.identity.store import Store
 
 Between = Callable[[int, int], Callable[[str], int]]
-
-
-def default_library() -> Path:
-    """Where a library is unless one says otherwise."""
-    return user_data_path("avatar-stream", appauthor=False) / "library"
 
 
 def add_commands(parser: argparse.ArgumentParser, between: Between) -> None:

@@ -24,6 +24,7 @@ from avatar_stream.face.packet import TrackedFace
 from avatar_stream.identity.guard import Guard, GuardThread
 from avatar_stream.media.files import upright
 from avatar_stream.media.mailbox import Closed, Mailbox
+from avatar_stream.media.marking import Marker
 from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.portrait.avatar import Avatar, Moved
 from avatar_stream.portrait.ladder import RUNGS, Ladder
@@ -100,8 +101,11 @@ class LiveLoop:
         log: "logging.Logger | logging.LoggerAdapter[Any]" = log,
         name: str = "",
         marks: bool = False,
+        marker: Marker | None = None,
     ) -> None:
         self.avatar: Avatar | None = None
+        self.marker = marker or Marker()
+        """What marks every picture as generated."""
         self.newest: av.VideoFrame | None = None
         self.newest_mark: int | None = None
         """The number in the newest camera picture, with ``frame_marks``."""
@@ -222,11 +226,11 @@ class LiveLoop:
                 self._listener.failed("draw")
                 moved.engine.rung = RUNGS[-1]
                 finished = avatar.draw(moved)
-            picture = finished.picture
+            picture = self.marker.labelled(finished.picture)
             if self._marks and finished.tag.mark is not None:
                 picture = picture.copy()
                 draw_mark(picture, finished.tag.mark)
-            self.newest = video_frame(picture)
+            self.newest = self.marker.framed(picture, moved.engine)
             now = self.progress = time.monotonic()
             if self._ladder and self._ladder.observe(now - began, now):
                 self._log.info("drawing at rung %s", self._ladder.rung.name)
@@ -264,8 +268,3 @@ def camera_image(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
         scale = CAMERA_SIDE / longest
         frame = frame.reformat(width=round(frame.width * scale / 2) * 2, height=round(frame.height * scale / 2) * 2)
     return upright(frame)
-
-
-def video_frame(picture: npt.NDArray[np.uint8]) -> av.VideoFrame:
-    """An RGB picture as encoders want it."""
-    return av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")

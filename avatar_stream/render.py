@@ -9,7 +9,9 @@ from typing import Any
 from avatar_stream.errors import BadClip
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.face.tracker import FaceState
+from avatar_stream.media import provenance
 from avatar_stream.media.files import Clip, Recorder, only_sounds
+from avatar_stream.media.marking import Marker
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.background import OWN
 from avatar_stream.portrait.portrait import Portrait
@@ -38,34 +40,33 @@ def driver(path: Path) -> Clip | VoiceFile | MotionFile:
 
 
 def render(
-    portrait: Path,
+    portrait: Portrait,
     driving: Path,
     output: Path,
     *,
     networks: Networks | None,
-    size: int = 1024,
     gain: float = 1.0,
     keep: float = KEEP,
     background: str = OWN,
+    marker: Marker | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rendered:
     """Animate ``portrait`` with ``driving``, a video, speech or recorded motion, into the MP4 ``output``.
 
-    ``networks`` None shows the warp alone. The output has the portrait's own size, at most ``size`` pixels on its
-    longer side, the clip's frame rate and its sound. ``gain`` scales the expression, ``keep`` says how much of the
-    portrait's own stays, ``background`` what is behind it (see ``Avatar``). Raises
+    ``networks`` None shows the warp alone. The output has the portrait's own size, the clip's frame rate and its
+    sound. ``gain`` scales the expression, ``keep`` says how much of the portrait's own stays, ``background`` what is
+    behind it (see ``Avatar``), ``marker`` how the pictures say that they are generated. Raises
     :class:`~avatar_stream.errors.BadInput`.
     """
-    prepared = Portrait.open(portrait, size)
     source = driver(driving)
     clip = None if isinstance(source, MotionFile) else source
-    unfinished = output.with_name(output.name + ".part")
+    unfinished, signed = (output.with_name(f"{output.name}{end}") for end in (".part.mp4", ".signed.mp4"))
     seen = frames = 0
     began = time.perf_counter()
-    avatar = Avatar(prepared, networks, gain=gain, keep=keep, background=background)
+    avatar = Avatar(portrait, networks, gain=gain, keep=keep, background=background)
     try:
-        height, width = prepared.picture.shape[:2]
-        recorder = Recorder(unfinished, source.rate, (width, height), clip)
+        height, width = portrait.picture.shape[:2]
+        recorder = Recorder(unfinished, source.rate, (width, height), clip, marker=marker or Marker())
 
         def counted() -> Iterator[tuple[float, Any]]:
             nonlocal seen
@@ -84,9 +85,13 @@ def render(
             raise BadClip(f"{driving} has no readable frames")
         if seen == 0:
             raise BadClip(f"no face found in {driving}: the driving clip must show one, facing the camera")
+        if provenance.installed():
+            provenance.sign(unfinished, signed, output.name)
+            signed.replace(unfinished)
         unfinished.replace(output)
     finally:
-        unfinished.unlink(missing_ok=True)
+        for left in (unfinished, signed):
+            left.unlink(missing_ok=True)
         if clip is not None:
             clip.close()
         avatar.close()

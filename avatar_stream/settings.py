@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avatar_stream.face.retarget import KEEP
+from avatar_stream.media.marking import POSITIONS, TEXT
 
 
 def setting(default: Any, what: str, low: float | None = None, high: float | None = None, group: str = "") -> Any:
@@ -38,6 +39,11 @@ class Settings:
     drain: float = setting(
         10.0, "seconds that sessions get to leave when the server is told to stop", 0, 3600, "server"
     )
+
+    label: str = setting(TEXT, "text on every picture that says it is generated", group="marking")
+    label_position: str = setting(POSITIONS[0], "corner of that label", group="marking")
+    unlabelled: str = setting("", "no label, for this reason, which is logged", group="marking")
+    watermark: bool = setting(True, "the invisible mark that avatar-stream inspect finds", group="marking")
 
     tokens: str = setting("", "file of bearer tokens, as avatar-stream token writes it", group="access")
     certificate: str = setting("", "PEM file: serve https", group="access")

@@ -18,6 +18,7 @@ STYLE.replaceSync(`
   :host([transparent]) video { opacity: 0 !important; }
   .label { position: absolute; left: 2%; top: 2%; margin: 0; font-size: clamp(.6rem, 2vmin, .9rem); letter-spacing: .06em;
     text-transform: uppercase; background: #000a; padding: .2em .8em; border-radius: 1em; }
+  :host([state="live"]) .label { opacity: 0; } /* the picture carries its own */
   .sentence { position: absolute; inset: auto 0 8%; margin: 0; padding: 0 1rem; text-align: center;
     text-shadow: 0 0 .5em #000, 0 0 .2em #000; }
   button { position: absolute; right: 2%; top: 2%; font: inherit; font-size: .85rem; color: #fff; background: #000a;

@@ -1,13 +1,15 @@
 // The page: choose a portrait, start the camera, be somebody else.
-import { FaceFinder, openCamera } from './camera.js';
-import { privacy } from './kept.js';
+import { openCamera } from './camera.js';
 import { Portraits } from './portraits.js';
+import { PrivateFace } from './private.js';
 import { RecordButton } from './record.js';
 import { ServerError, token } from './api.js';
 import { Guide } from './guide.js';
 import { Session } from './session.js';
 import { Microphone, shareLink } from './sound.js';
+import { Characters } from './character.js';
 import { check } from './check.js';
+import { Panel } from './panel.js';
 import { otherLanguage, speak, t } from './words.js';
 
 const $ = (id) => document.getElementById(id);
@@ -20,20 +22,21 @@ let camera = null;
 let started = false;
 let attempt = 0;
 let retry = 0;
-let mirror = true;
 
-let finder = null;
 const microphone = new Microphone();
-let keepChosen = false; // until then the server's own setting counts
 
 const recordButton = new RecordButton($('record'), $('avatar'), () => microphone.track, say);
 const guide = new Guide($('guide'));
+const face = new PrivateFace((bytes) => session?.sendFace(bytes), hint, (sentence) => { stop(); say(sentence); });
+const panel = new Panel((message) => session?.send(message));
 
 const portraits = new Portraits($('portraits'), (id, byHand) => {
   $('still').src = portraits.picture;
   if (byHand) guide.did('chose');
   session?.send({ type: 'portrait', id });
+  characters.show();
 }, upload);
+const characters = new Characters(portraits, panel, say);
 
 function setState(state) {
   body.dataset.state = state;
@@ -63,7 +66,7 @@ async function start(withCamera) {
       camera.getVideoTracks()[0].onended = () => { stop(); say(t('unplugged')); };
       $('self').srcObject = camera;
       body.dataset.camera = '';
-      if (privacy.value) await findFace();
+      if (face.wanted) await face.find(camera);
     } else {
       await openMicrophone();
     }
@@ -86,15 +89,11 @@ async function connect() {
     attempt = 0;
     setState('live');
     guide.did('live');
-    mine.send({ type: 'mirror', value: mirror });
-    mine.send({ type: 'gain', value: Number($('gain').value) });
-    if ($('background').value !== 'own') mine.send({ type: 'background', value: $('background').value });
-    hold();
-    if (keepChosen) mine.send({ type: 'keep', value: Number($('keep').value) });
+    panel.tell();
     if (microphone.track) mine.speak(microphone.track);
   };
   try {
-    await mine.open(privacy.value ? null : camera, portraits.chosen);
+    await mine.open(face.wanted ? null : camera, portraits.chosen);
     if (session === mine) say();
   } catch (error) {
     mine.close();
@@ -111,49 +110,21 @@ async function connect() {
   }
 }
 
-// Privacy mode: the picture stays here. It is never sent because something failed.
-async function findFace() {
-  hint(t('loading'));
-  const mine = finder = new FaceFinder();
-  try {
-    await mine.start(camera, (bytes) => session?.sendFace(bytes), (error) => { stop(); say(unfound(error)); });
-  } catch (error) {
-    throw new Error(unfound(error));
-  } finally {
-    hint();
-  }
-}
-
-const unfound = (error) => `${t('notFound')} ${error?.message ?? error}`;
-
 async function togglePrivacy() {
-  privacy.value = !privacy.value;
-  showPrivacy();
+  face.toggle();
   if (!camera) return;
   try {
-    if (privacy.value) {
+    if (face.wanted) {
       await session?.show(null);
-      await findFace();
+      await face.find(camera);
     } else {
-      forgetFace();
+      face.forget();
       await session?.show(camera);
     }
   } catch (error) {
     stop();
     say(error.message);
   }
-}
-
-function forgetFace() {
-  finder?.stop();
-  finder = null;
-  $('sent').textContent = '';
-}
-
-function showPrivacy() {
-  $('private').checked = privacy.value;
-  $('promise').dataset.t = privacy.value ? 'kept' : 'privacy';
-  $('promise').textContent = t($('promise').dataset.t);
 }
 
 // The connection or the server is gone: try again, a little later each time, with the same camera and portrait.
@@ -182,7 +153,7 @@ function stop() {
   camera?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
   camera = null;
   started = false;
-  forgetFace();
+  face.forget();
   silence();
   recordButton.stop();
   $('self').srcObject = $('avatar').srcObject = null;
@@ -194,11 +165,9 @@ function stop() {
 
 async function showStatus(status) {
   $('fps').textContent = Math.round(status.fps);
-  if (!keepChosen && status.keep !== undefined) {
-    $('keep').value = status.keep;
-    showKeep();
-  }
-  if (finder) $('sent').textContent = `${Math.round(finder.rate)} kbit/s`;
+  panel.show(status);
+  showLikeness(status.identity);
+  face.showRate();
   $('viewers').textContent = status.viewers;
   $('watched').hidden = !status.viewers;
   const simpler = status.engine === 'warp' ? undefined : SIMPLER[status.rung];
@@ -217,13 +186,12 @@ async function showStatus(status) {
   }
 }
 
-function hold() {
-  const boxes = [...document.getElementsByName('hold')];
-  session?.send({ type: 'hold', value: boxes.filter((box) => box.checked).map((box) => box.value) });
-}
-
-function showKeep() {
-  $('keep-value').textContent = Number($('keep').value).toFixed(1);
+// How much the last picture looks like its portrait, as the server's guard sees it.
+function showLikeness(identity) {
+  $('alike').hidden = !identity;
+  if (!identity) return;
+  $('likeness').textContent = `${Math.round(100 * Math.max(0, 1 - identity.distance))} %`;
+  $('alike').dataset.step = identity.step;
 }
 
 async function upload(file) {
@@ -240,13 +208,6 @@ async function upload(file) {
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
-
-function toggleMirror() {
-  mirror = !mirror;
-  $('mirror').setAttribute('aria-pressed', mirror);
-  $('self').style.transform = mirror ? '' : 'none';
-  session?.send({ type: 'mirror', value: mirror });
-}
 
 // Viewers hear the microphone, in step with the picture; it does not come back to this page.
 async function toggleMicrophone() {
@@ -295,7 +256,7 @@ $('stop').onclick = stop;
 $('check-all').onclick = checkAll;
 $('private').onchange = togglePrivacy;
 $('neutral').onclick = () => session?.send({ type: 'neutral' });
-$('mirror').onclick = toggleMirror;
+$('mirror').onclick = () => panel.toggleMirror();
 $('full').onclick = toggleFull;
 $('speak').onclick = toggleMicrophone;
 $('share').onclick = share;
@@ -311,17 +272,6 @@ $('token-form').onsubmit = (event) => {
   say();
 };
 $('file').onchange = () => upload($('file').files[0]);
-$('background').onchange = () => session?.send({ type: 'background', value: $('background').value });
-for (const box of document.getElementsByName('hold')) box.onchange = hold;
-$('gain').oninput = () => {
-  $('gain-value').textContent = Number($('gain').value).toFixed(1);
-  session?.send({ type: 'gain', value: Number($('gain').value) });
-};
-$('keep').oninput = () => {
-  keepChosen = true;
-  showKeep();
-  session?.send({ type: 'keep', value: Number($('keep').value) });
-};
 $('avatar').onplaying = () => { body.dataset.playing = ''; };
 
 const drop = $('drop');
@@ -342,6 +292,6 @@ addEventListener('pagehide', () => session?.close());
 
 token.fromAddress();
 speak();
-showPrivacy();
+face.show();
 setState('idle');
 portraits.load().catch(() => say(`${t('silent')} ${t('reload')}`));

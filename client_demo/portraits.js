@@ -1,10 +1,12 @@
-// The portraits to choose from: samples of the server, and one's own picture.
+// The portraits to choose from: one's own characters, samples of the server, and one's own picture.
 import { request } from './api.js';
 import { keptPicture, keptPortrait } from './kept.js';
 import { t } from './words.js';
 
 export class Portraits {
-  #grid; #own = null; #chosen = null; #pictures = {};
+  #grid; #own = null; #chosen = null; #pictures = {}; #characters = {};
+  enrolment = false; // the server keeps characters
+  styles = [];
 
   constructor(grid, onChoose, onUpload) {
     this.#grid = grid;
@@ -16,21 +18,38 @@ export class Portraits {
   // The address of the chosen portrait's picture.
   get picture() { return this.#pictures[this.#chosen]; }
 
+  // The chosen character, or null; and whether an uploaded picture is chosen.
+  get character() { return this.#characters[this.#chosen] ?? null; }
+  get uploaded() { return this.#chosen?.startsWith('u-') ?? false; }
+
   async load() {
-    const { identities, default: first } = await (await request('identities')).json();
-    for (const { id, name } of identities) this.#add(id, name, `identities/${id}`);
-    this.#select(identities.some(({ id }) => id === keptPortrait.id) ? keptPortrait.id : first);
+    const kept = this.#fill(await this.#list());
+    this.#select(kept);
     await this.#offerKept();
+  }
+
+  // After something was enrolled, renamed or removed: the list anew, with `id` chosen, or who was chosen before.
+  async reload(id = null) {
+    const own = this.#grid.querySelector('[data-own]');
+    const first = this.#fill(await this.#list());
+    if (own) this.#grid.append(own);
+    const known = this.#grid.querySelector(`input[value="${CSS.escape(id ?? this.#chosen)}"]`);
+    this.#select(known ? known.value : first, true);
   }
 
   // Uploads a picture and chooses it; throws with the server's sentence where it cannot be used.
   async upload(file) {
-    const { id } = await (await request('identities', { method: 'POST', body: file })).json();
+    const id = await this.send(file);
     this.#grid.querySelector('[data-own]')?.remove();
     this.#own = file;
     this.#add(id, t('chosen'), `identities/${id}`).dataset.own = '';
     this.#select(id, true);
     await keptPicture.put(file);
+  }
+
+  // Uploads a picture; its id.
+  async send(file) {
+    return (await (await request('identities', { method: 'POST', body: file })).json()).id;
   }
 
   // The picture of the last visit is shown from this device, and sent once it is chosen again.
@@ -45,6 +64,20 @@ export class Portraits {
   // The server may have been restarted since: give it one's own picture again.
   async renew() {
     if (this.#own && this.#grid.querySelector('[data-own] input')?.checked) await this.upload(this.#own);
+  }
+
+  async #list() { return (await request('identities')).json(); }
+
+  // Shows who there is; the id that is chosen where nothing else is.
+  #fill({ identities, default: first, enrolment, styles }) {
+    Object.assign(this, { enrolment, styles });
+    this.#grid.replaceChildren();
+    this.#characters = {};
+    for (const { id, name, sample } of identities) {
+      this.#add(id, name, `identities/${id}`);
+      if (!sample) this.#characters[id] = { id, name };
+    }
+    return identities.some(({ id }) => id === keptPortrait.id) ? keptPortrait.id : first;
   }
 
   #add(id, name, source) {

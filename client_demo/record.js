@@ -1,4 +1,4 @@
-// Records the avatar on this device, with the mark that belongs on it.
+// Records the avatar on this device, with the marks that its pictures carry.
 import { t } from './words.js';
 
 const KINDS = ['video/mp4;codecs=avc1.42E01E,mp4a.40.2', 'video/webm;codecs=vp9,opus', 'video/webm'];
@@ -31,13 +31,6 @@ export class Recording {
     const context = this.#canvas.getContext('2d');
     const { width, height } = this.#canvas;
     context.drawImage(video, 0, 0, width, height);
-    const size = Math.max(11, Math.round(height / 32));
-    context.font = `600 ${size}px system-ui, sans-serif`;
-    const text = t('label');
-    context.fillStyle = '#000a';
-    context.fillRect(size * 0.6, size * 0.6, context.measureText(text).width + size, size * 1.6);
-    context.fillStyle = '#fff';
-    context.fillText(text, size * 1.1, size * 1.75);
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(() => this.#draw(video));
     else setTimeout(() => this.#draw(video), 40);
   }

@@ -110,7 +110,11 @@ class Expression:
         hold, limits, gains = (said.get(name) for name in ("hold", "limits", "gains"))
         if hold is not None and not (isinstance(hold, list) and all(isinstance(one, str) for one in hold)):
             raise BadInput(f"hold is a list of {', '.join(HOLDS)}")
-        return Expression(checked_holds(hold or []), _limits(limits or {}), _gains(gains or {}))
+        return Expression(
+            checked_holds(hold or []),
+            _limits({} if limits is None else limits),
+            _gains({} if gains is None else gains),
+        )
 
 
 def _limits(said: Any) -> dict[str, tuple[float, float]]:

@@ -31,9 +31,9 @@ Image = npt.NDArray[np.uint8]
 
 MOST_PICTURES: Final = 5
 JUDGED: Final = 512  # pixels at which pictures are judged and compared
-SAME: Final = 0.62
+SAME: Final = 0.46
 """Distance of two likenesses up to which pictures may be of one person (measured by ``engines.likeness``)."""
-PROTECTED: Final = 0.42
+PROTECTED: Final = 0.32
 """Distance up to which a face is taken for one that is protected: stricter, for a refusal needs a reason."""
 
 

@@ -1,8 +1,11 @@
-"""The guard: whether what is drawn still looks like its person, and what is done about it where it does not.
+"""The guard: whether what is painted still is its person, and what is done about it where it is not.
 
-A few times a second, beside the drawing and never in its way, the last picture's face is compared with the portrait's
-by a network that conditions nothing (see ``avatar_stream.identity.likeness``). Too far away: the window is anchored
-anew to the portrait; still too far: the expression is scaled down; still: the plain warp, which cannot drift.
+A few times a second, beside the drawing and never in its way, two things are looked at. The window: its state must be
+finite and its conditioning what the portrait gave. And the last picture's face, beside the same face before it was
+painted, which is all the portrait's own pixels: a network that conditions nothing says how far they are apart (see
+``avatar_stream.identity.likeness``), whatever the expression and the turn of the head. A fault anchors the window
+anew to the portrait; the next one also scales the expression down; the third leaves the plain warp, which cannot
+drift.
 """
 
 import logging
@@ -15,15 +18,15 @@ from typing import Final, Protocol
 import numpy as np
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.identity.likeness import Likeness, distance
+from avatar_stream.identity.likeness import Likeness, distance, smaller
 from avatar_stream.portrait.aligned import Image
 from avatar_stream.portrait.engine import PortraitEngine
 
 log = logging.getLogger(__name__)
 
 EVERY: Final = 0.16  # seconds between looks: four frames at 25 a second
-LIMIT: Final = 0.42
-"""Distance from the portrait from which a face counts as somebody else's (docs/identity.md: how it was set)."""
+LIMIT: Final = 0.26
+"""Distance from which a painted face counts as somebody else's (docs/identity.md: how it was set)."""
 CALM: Final = 5.0  # seconds without another fault after which a step is taken back
 GENTLER: Final = 0.5  # of the expression's gain
 
@@ -53,34 +56,31 @@ class Guard:
         self.engine = engine
         self.step = Step.WATCHING
         self.faults = 0
-        """Looks at which a face was too far from its portrait's."""
+        """Looks at which something was wrong."""
         self.distance: float | None = None
         """Of the last look."""
         self._loop = loop
         self._embed = embed or Likeness.shared()
-        self._own: Floats | None = None
         self._fault_at = -np.inf
 
     def look(self, now: float) -> float | None:
-        """Compare the newest picture and act on it, at ``now`` seconds; the distance, or None for nothing new."""
+        """Look at window and newest picture, and act, at ``now`` seconds; the distance, None for no picture."""
         if self.step is Step.PLAIN and now - self._fault_at > CALM:
             self._go(Step.GENTLER, now)
-        face = self.engine.face()
-        if face is None:
-            return None
-        if self._own is None:
-            self._own = self._embed(self.engine.rest_face)
-        self.distance = distance(self._own, self._embed(face))
-        if self.distance > LIMIT:
+        sound, faces = self.engine.sound(), self.engine.faces()
+        if faces is not None:
+            painted, own = (self._embed(smaller(face)) for face in faces)
+            self.distance = distance(painted, own)
+        if not sound or (faces is not None and self.distance is not None and self.distance > LIMIT):
             self._fault(now)
         elif self.step and now - self._fault_at > CALM:
             self._go(Step(self.step - 1), now)
-        return self.distance
+        return self.distance if faces is not None else None
 
     def _fault(self, now: float) -> None:
         self.faults += 1
         self._go(Step(min(self.step + 1, Step.PLAIN)), now)
-        log.warning("the avatar left its portrait (distance %.2f): %s", self.distance, self.step.name.lower())
+        log.warning("the avatar left its portrait (distance %s): %s", self.distance, self.step.name.lower())
 
     def _go(self, step: Step, now: float) -> None:
         up, self.step, self._fault_at = step > self.step, step, now

@@ -31,6 +31,11 @@ def likeness_face(picture: Image, landmarks: Floats) -> Image:
     return np.asarray(found, np.uint8)
 
 
+def smaller(face: Image) -> Image:
+    """An aligned face (see ``avatar_stream.portrait.aligned``), RGB ``(192, 192, 3)``, as the network wants it."""
+    return np.asarray(cv2.resize(face, (SIZE, SIZE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 class Likeness:
     """The network on one core. Thread-safe."""
 

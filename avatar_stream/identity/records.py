@@ -5,9 +5,11 @@ import json
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from platformdirs import user_data_path
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.mesh import Floats
@@ -91,6 +93,11 @@ def account() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "local"
+
+
+def default_library() -> Path:
+    """Where a library is unless one says otherwise."""
+    return user_data_path("avatar-stream", appauthor=False) / "library"
 
 
 def checked_name(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.errors import BadClip
+from avatar_stream.media.marking import Label, Marker
 
 COPIED_AUDIO = ("aac", "mp3", "opus", "ac3", "alac")  # MP4 carries these as they are
 
@@ -93,9 +94,16 @@ class Recorder:
     """Writes H.264 MP4 frames of one size, with the driving clip's audio."""
 
     def __init__(
-        self, path: str | os.PathLike[str], rate: Fraction | int, size: tuple[int, int], clip: Sounding | None = None
+        self,
+        path: str | os.PathLike[str],
+        rate: Fraction | int,
+        size: tuple[int, int],
+        clip: Sounding | None = None,
+        *,
+        marker: Marker | None = None,
     ) -> None:
-        """``rate`` frames a second of ``size`` (width, height)."""
+        """``rate`` frames a second of ``size`` (width, height); ``marker`` marks them as generated."""
+        self._marker = marker or Marker(Label(""), watermark=False)
         try:
             self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         except (av.FFmpegError, OSError) as error:
@@ -116,7 +124,7 @@ class Recorder:
 
     def write(self, picture: npt.NDArray[np.uint8]) -> None:
         """Append one RGB frame, and the audio read so far."""
-        self._mux(self._video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        self._mux(self._video.encode(self._marker(picture)))
         self._write_audio()
 
     def close(self) -> None:

@@ -81,7 +81,7 @@ class PortraitEngine:
         self._in_flight: deque[Posed] = deque()
         self._frames = 0
         self._residual: Floats | None = None
-        self._finished: tuple[Image, Floats] | None = None  # the last crop, and the way to its aligned face
+        self._finished: tuple[Image, AlignedInput] | None = None  # the last crop, and what it was painted over
 
     @property
     def delay(self) -> int:
@@ -141,10 +141,17 @@ class PortraitEngine:
         """The frames still in flight, finished by repeating the last one."""
         return [self.paint(self._in_flight[-1]) for _ in range(self.delay if self._in_flight else 0)]
 
-    def face(self) -> Image | None:
-        """The aligned face of the last painted picture, RGB ``(192, 192, 3)``; None where the warp alone is shown."""
+    def faces(self) -> tuple[Image, Image] | None:
+        """The last picture's aligned face, and the same before it was painted, which is all the portrait's: RGB
+        ``(192, 192, 3)`` each. None where the warp alone is shown.
+        """
         finished = self._finished
-        return None if finished is None else to_aligned(*finished)
+        return None if finished is None else (to_aligned(finished[0], finished[1].matrix), finished[1].shown)
+
+    def sound(self) -> bool:
+        """The window's state is finite, and its conditioning is still what the portrait gave."""
+        window = self._window
+        return window is None or window.sound()
 
     def anchor(self) -> None:
         """Fill the window anew from the portrait, at the next picture. From any thread."""
@@ -160,7 +167,7 @@ class PortraitEngine:
     def _compose(self, frame: Posed, residual: Floats) -> Frame:
         assert frame.seen is not None
         crop = add_residual(frame.crop, frame.seen, residual)
-        self._finished = crop, frame.seen.matrix
+        self._finished = crop, frame.seen
         return Frame(self._paste(crop), frame.tag)
 
     def _paste(self, crop: Image) -> Image:

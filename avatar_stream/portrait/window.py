@@ -154,6 +154,7 @@ class RollingWindow:
         # A shorter window runs the last, the noisiest, of the levels.
         wanted["modulation"] = wanted["modulation"][:, -self.slots :]
         self._stream = networks.tickers[self.slots].open(wanted)
+        self._given = {name: value.copy() for name, value in getattr(self._stream, "identity", {}).items()}
         self.empty = True
         """No frame is in flight."""
 
@@ -166,6 +167,12 @@ class RollingWindow:
         """Empty the window."""
         self._stream.reset()
         self.empty = True
+
+    def sound(self) -> bool:
+        """The state is finite and the conditioning as it was made."""
+        given = getattr(self._stream, "identity", None)  # on the host; a device keeps its own
+        kept = given is None or all(np.array_equal(given[name], value) for name, value in self._given.items())
+        return kept and all(bool(np.isfinite(value).all()) for value in self._stream.state().values())
 
     def push(self, shown: npt.NDArray[np.uint8], raster: npt.NDArray[np.uint8]) -> Floats:
         """Push a frame (see ``AlignedInput``) and return the oldest slot's residual ``float32 (192, 192, 3)``.

@@ -13,8 +13,9 @@ from avatar_stream.face.expression import Expression
 from avatar_stream.identity.guard import LIMIT
 from avatar_stream.identity.library import Library
 from avatar_stream.identity.store import PREFIX
-from avatar_stream.live import RECENT, LiveLoop, video_frame
+from avatar_stream.live import RECENT, LiveLoop
 from avatar_stream.media.broadcast import Broadcast
+from avatar_stream.media.marking import Marker, label_for
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.background import OWN, on_background
 from avatar_stream.portrait.engine import PortraitEngine
@@ -71,7 +72,15 @@ class Session:
         self.log = logging.LoggerAdapter(log, {"session": id})
         self._ladder = Ladder(1 / settings.fps) if networks else None
         self.worker = LiveLoop(
-            settings.fps, self._ladder, listener=metrics, log=self.log, name=id, marks=settings.frame_marks
+            settings.fps,
+            self._ladder,
+            listener=metrics,
+            log=self.log,
+            name=id,
+            marks=settings.frame_marks,
+            marker=Marker(
+                label_for(settings.label, settings.label_position, settings.unlabelled), watermark=settings.watermark
+            ),
         )
         self.broadcast = Broadcast(lambda: self.worker.newest, settings.fps)
         self._networks = networks
@@ -245,7 +254,7 @@ class Session:
         self.background = self.background if self.background != OWN else settings.get("background", OWN)
         portrait = await self._in_background(self._library.get, self.portrait, self.sees)
         portrait = await self._in_background(on_background, portrait, self.background)
-        self.worker.newest = video_frame(portrait.picture)
+        self.worker.newest = self.worker.marker(portrait.picture)
         avatar = await self._in_background(Avatar, portrait, self._networks)
         avatar.set_keep(self.settings.keep_expression)
         settle(avatar, settings)

@@ -34,6 +34,7 @@ class RunningServer:
     def __init__(self, *flags: str, marks: bool = True, **environment: str) -> None:
         command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", *flags]
         command += ["--frame-marks"] if marks else []
+        command += [] if "--library" in flags else ["--library", "none"]
         began = time.monotonic()
         self.process = subprocess.Popen(
             command,

@@ -19,8 +19,11 @@ from avatar_stream.settings import Settings
 
 SCHEMA = jsonschema.Draft202012Validator(control_schema())
 GOOD: list[dict[str, Any]] = [
-    {"type": "hold", "value": ["gaze", "smile"]},
-    {"type": "hold", "value": []},
+    {
+        "type": "expression",
+        "value": {"hold": ["gaze", "smile"], "limits": {"jawOpen": [0, 0.5]}, "gains": {"head": 0}},
+    },
+    {"type": "expression", "value": {}},
     {"type": "background", "value": "blur"},
     {"type": "background", "value": "#00ff00"},
     {"type": "portrait", "id": "noor"},

@@ -15,7 +15,7 @@ from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.live import LiveLoop
 from avatar_stream.media.files import Clip
 from avatar_stream.portrait.avatar import Avatar
-from avatar_stream.portrait.portrait import prepare, read_picture
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.render import render
 from avatar_stream.voice.ear import BANDS, RATE, Ear
 from avatar_stream.voice.idle import BETWEEN_BLINKS, BLINK, Idle
@@ -112,7 +112,7 @@ def test_it_nods_where_the_voice_is_stressed() -> None:
 
 def test_speech_is_rendered_with_its_sound(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    done = render(sample_pictures()["felix"], SPEECH, out, networks=None, size=256)
+    done = render(Portrait.open(sample_pictures()["felix"], 256), SPEECH, out, networks=None)
     clip = Clip(out)
     assert clip.audio is not None
     faces = [picture for _, picture in clip.frames()]
@@ -131,7 +131,7 @@ def test_what_is_no_speech(tmp_path: Path, content: bytes | None, word: str) -> 
     with pytest.raises(BadClip, match=word):
         VoiceFile(path)
     with pytest.raises(BadClip, match=word):
-        render(sample_pictures()["felix"], path, tmp_path / "out.mp4", networks=None)
+        render(Portrait.open(sample_pictures()["felix"], 256), path, tmp_path / "out.mp4", networks=None)
 
 
 def test_silence_is_rendered_too(tmp_path: Path) -> None:

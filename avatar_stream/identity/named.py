@@ -1,0 +1,34 @@
+"""Whom a command's words mean: a picture's path, a shipped sample, or an enrolled character."""
+
+from pathlib import Path
+
+from avatar_stream.errors import BadPicture, UnknownPortrait
+from avatar_stream.identity.enrol import portrait_of
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.identity.records import account
+from avatar_stream.identity.store import Store
+from avatar_stream.portrait.portrait import Portrait
+
+
+def portrait_named(name: str, size: int, *, square: bool = False, library: Path, use: str) -> Portrait:
+    """The portrait of a path, a sample or a character of ``library``, whose ``use`` is written down.
+
+    Raises :class:`BadPicture` for none of them.
+    """
+    path = Path(name)
+    if not path.exists() and name in sample_pictures():
+        path = sample_pictures()[name]
+    if path.exists():
+        return Portrait.open(path, size, square=square)
+    if (library / "library.db").exists():
+        store = Store(library)
+        try:
+            character = store.find(name)
+            store.use(character.id, account(), use)
+            return portrait_of(store, character, size, square=square)
+        except UnknownPortrait:
+            pass
+        finally:
+            store.close()
+    samples = ", ".join(sample_pictures())
+    raise BadPicture(f"there is no picture {name}, no enrolled character of this name, and no sample: {samples}")

@@ -1,0 +1,122 @@
+"""What marks a picture as generated: a label that people read, and a watermark that programs do.
+
+Every way out goes through here: the server's streams, the virtual camera, rendered files.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pictures
+from PIL import ImageDraw, ImageFont
+
+from avatar_stream.errors import BadInput
+from avatar_stream.media.watermark import Watermark
+
+Image = npt.NDArray[np.uint8]
+
+POSITIONS: Final = ("top-left", "top-right", "bottom-left", "bottom-right")
+TEXT: Final = "AI"
+LONGEST: Final = 24
+HEIGHT: Final = 0.055  # of the picture's
+LEAST: Final = 11  # pixels
+DISCLOSURE: Final = 'mode="machine-generated"'
+"""Value of the ``AI-Disclosure`` header (draft-abaris-aicdh): whatever we answer about a stream says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A short ``text`` in a corner; an empty one shows nothing."""
+
+    text: str = TEXT
+    position: str = POSITIONS[0]
+
+    def checked(self) -> "Label":
+        """Itself; raises :class:`BadInput` for what cannot be drawn."""
+        if self.position not in POSITIONS:
+            raise BadInput(f"the label's place is {', '.join(POSITIONS)}")
+        if len(self.text) > LONGEST or not self.text.isprintable():
+            raise BadInput(f"the label has at most {LONGEST} printable characters")
+        # The font that is always there knows these.
+        if any(ord(letter) > 0x24F for letter in self.text):
+            raise BadInput("the label is drawn with Latin letters")
+        return self
+
+
+def label_for(text: str, position: str, unlabelled: str) -> Label:
+    """The label that settings ask for; none only where they give a reason. Raises :class:`BadInput`."""
+    if unlabelled:
+        if len(unlabelled.strip()) < 10:
+            raise BadInput("say in a sentence why the picture is to have no label: the reason is logged")
+        return Label("")
+    if not text.strip():
+        raise BadInput("a label has a text; --unlabelled REASON leaves it out")
+    return Label(text.strip(), position).checked()
+
+
+class Marker:
+    """Turns finished pictures into frames to send, marked. One per stream; not thread-safe."""
+
+    def __init__(self, label: Label | None = None, *, watermark: bool = True) -> None:
+        self._label = Label() if label is None else label
+        self._watermark = Watermark() if watermark else None
+        self._chip: tuple[tuple[int, ...], tuple[int, int], Any, Any] | None = None  # size, where, colours, alpha
+        self._of: object = None
+
+    def __call__(self, picture: Image, of: object = None) -> av.VideoFrame:
+        """RGB ``(h, w, 3)`` with both sides even as a marked frame, as encoders want it (yuv420p).
+
+        ``of`` is whatever stays the same as long as the portrait does: the watermark fits itself to each.
+        """
+        return self.framed(self.labelled(picture), of)
+
+    def framed(self, picture: Image, of: object = None) -> av.VideoFrame:
+        """The same of a picture that is labelled already."""
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+        if self._watermark is None:
+            return frame
+        plane = frame.planes[0]
+        luma = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)[:, : frame.width]  # type: ignore[call-overload]
+        if of is not self._of:
+            self._watermark.fit(luma)
+            self._of = of
+        luma[:] = self._watermark(luma)
+        return frame
+
+    def labelled(self, picture: Image) -> Image:
+        """The picture with its label, in a copy."""
+        if not self._label.text:
+            return picture
+        chip = self._chip
+        if chip is None or chip[0] != picture.shape[:2]:
+            chip = self._chip = (picture.shape[:2], *_chip(self._label, picture.shape[:2]))
+        _, (top, left), colours, alpha = chip
+        out = picture.copy()
+        region = out[top : top + alpha.shape[0], left : left + alpha.shape[1]]
+        region[:] = region + alpha * (colours - region) + 0.5
+        return out
+
+
+def _chip(label: Label, size: tuple[int, ...]) -> tuple[tuple[int, int], Any, Any]:
+    """Where a label goes in a picture of ``size``, its colours and how opaque it is."""
+    height, width = size[:2]
+    font = ImageFont.load_default(max(LEAST, round(HEIGHT * height)))
+    left, top, right, bottom = font.getbbox(label.text)
+    pad = max(3, round((bottom - top) * 0.45))
+    across, down = min(round(right - left) + 2 * pad, width), min(round(bottom - top) + 2 * pad, height)
+    chip = Pictures.new("RGB", (across, down), (18, 18, 22))
+    ImageDraw.Draw(chip).text((pad - left, pad - top), label.text, (255, 255, 255), font)
+    shape = Pictures.new("L", (across, down), 0)
+    ImageDraw.Draw(shape).rounded_rectangle((0, 0, across - 1, down - 1), pad, 170)
+    colours = np.asarray(chip, np.float32)
+    # The letters are whole, what is behind them lets the picture through.
+    alpha = np.maximum(np.asarray(shape, np.float32), np.asarray(chip.convert("L"), np.float32) - 40) / 255
+    gap = max(4, round(0.025 * height))
+    vertical, horizontal = label.position.split("-")
+    y = gap if vertical == "top" else height - gap - down
+    x = gap if horizontal == "left" else width - gap - across
+    place = int(np.clip(y, 0, height - down)), int(np.clip(x, 0, width - across))
+    return place, colours, cv2.merge([np.clip(alpha, 0, 1).astype(np.float32)] * 3)

@@ -1,0 +1,86 @@
+"""An invisible mark in the picture itself: this was generated.
+
+A fixed pattern of fine waves, weak where a picture is flat and stronger where it is busy, is added to its luma
+(spread-spectrum marking; Cox, Kilian, Leighton and Shamoon, IEEE TIP 1997). Reading it needs no key: it is there to
+be found by anybody, and does not withstand somebody who wants it gone. ``docs/identity.md`` says what it survives.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Luma = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+GRID: Final = 256  # the pattern's own side: pictures of any size are read at this one
+WAVES: Final = (5.0, 11.0)  # shortest and longest wave, in cells of it
+WEAKEST, STRONGEST = 0.36, 0.9  # grey levels (deviation) in flat and in busy places
+BUSY: Final = 0.11  # of the deviation nearby that the mark may have
+NEAR: Final = 6.0  # cells: what counts as nearby
+SURE: Final = 5.0
+"""Deviations from what chance gives above which a picture is marked; one in a thousand reaches 3.1."""
+
+
+@lru_cache(1)
+def pattern() -> Floats:
+    """The waves, ``(256, 256)``, of deviation 1."""
+    noise = np.random.default_rng(20261125).normal(size=(GRID, GRID))
+    f = np.hypot(*np.meshgrid(np.fft.fftfreq(GRID), np.fft.rfftfreq(GRID), indexing="ij"))
+    band = (f > 1 / WAVES[1]) & (f < 1 / WAVES[0])
+    waves = np.fft.irfft2(np.fft.rfft2(noise) * band, (GRID, GRID))
+    return np.asarray(waves / waves.std(), np.float32)
+
+
+class Watermark:
+    """Marks the pictures of one size; the strength by place is taken from the first of a portrait."""
+
+    def __init__(self) -> None:
+        self._mark: npt.NDArray[np.int16] | None = None
+
+    def fit(self, luma: Luma) -> None:
+        """Find how strong the mark may be where, from a picture like those to come."""
+        height, width = luma.shape
+        small = cv2.resize(luma, (GRID, GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
+        mean = cv2.GaussianBlur(small, (0, 0), NEAR)
+        busy = np.sqrt(np.maximum(cv2.GaussianBlur(small * small, (0, 0), NEAR) - mean * mean, 0))
+        strength = np.clip(BUSY * busy, WEAKEST, STRONGEST)
+        mark = cv2.resize(pattern() * strength, (width, height), interpolation=cv2.INTER_CUBIC)
+        self._mark = np.rint(mark).astype(np.int16)
+
+    def __call__(self, luma: Luma) -> Luma:
+        """The luma plane ``(h, w)`` with the mark."""
+        if self._mark is None or self._mark.shape != luma.shape:
+            self.fit(luma)
+        return np.asarray(cv2.add(luma, self._mark, dtype=cv2.CV_8U), np.uint8)
+
+
+def found(lumas: Iterable[Luma]) -> float:
+    """How sure it is that luma planes ``(h, w)``, of one piece of video, carry the mark: deviations from chance."""
+    total, count = np.zeros((GRID, GRID), np.float32), 0
+    for luma in lumas:
+        total += cv2.resize(luma, (GRID, GRID), interpolation=cv2.INTER_AREA)
+        count += 1
+    if count == 0:
+        return 0.0
+    picture = total / count
+    # What is no wave of the pattern's kind is taken out, and loud places are made as quiet as the others.
+    waves = _band(picture)
+    loud = np.sqrt(cv2.GaussianBlur(waves * waves, (0, 0), NEAR / 2)) + 0.6
+    whole = _band(waves / loud)
+    return float((whole * pattern()).sum() / max(float(np.sqrt((whole**2).sum())), 1e-9) / np.sqrt(_SPREAD))
+
+
+def _band(picture: Floats) -> Floats:
+    spectrum = np.fft.rfft2(picture)
+    f = np.hypot(*np.meshgrid(np.fft.fftfreq(GRID), np.fft.rfftfreq(GRID), indexing="ij"))
+    spectrum *= (f > 1 / WAVES[1]) & (f < 1 / WAVES[0])
+    return np.asarray(np.fft.irfft2(spectrum, (GRID, GRID)), np.float32)
+
+
+# Of the product of two unrelated pictures of waves, the second of deviation 1, over the first one's length: its
+# variance is the mean power of the pattern in a direction of the band.
+_SPREAD: Final = GRID * GRID / (np.pi * GRID * GRID * (1 / WAVES[0] ** 2 - 1 / WAVES[1] ** 2))

@@ -1,0 +1,294 @@
+"""A person becomes a character: what is asked for, what is refused, what is kept."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from avatar_stream.cli import main
+from avatar_stream.errors import BadInput, BadPicture, Forbidden
+from avatar_stream.identity import enrol as module
+from avatar_stream.identity.card import identity_card
+from avatar_stream.identity.enrol import Enrolled, enrol, likeness_of, packed, portrait_of, unpacked
+from avatar_stream.identity.library import Library, sample_pictures
+from avatar_stream.identity.likeness import distance
+from avatar_stream.identity.quality import judge
+from avatar_stream.identity.store import Store
+from avatar_stream.identity.style import STYLES, styled
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.window import Networks
+from avatar_stream.server.access import Access, make_token, parse_tokens
+from avatar_stream.server.app import create_app
+from avatar_stream.settings import Settings
+
+CONSENT = "An average of two dozen people: nobody is shown"
+FELIX, NOOR, SAMUEL = (sample_pictures()[name].read_bytes() for name in ("felix", "noor", "samuel"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "library")
+    yield made
+    made.close()
+
+
+def another(data: bytes) -> bytes:
+    """The same person in another light, tilted and a little nearer."""
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    height, width = picture.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 4, 1.06)
+    picture = cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return bytes(cv2.imencode(".jpg", np.clip(picture * 0.85 + 12, 0, 255).astype(np.uint8))[1])
+
+
+def enrolled(store: Store, *pictures: bytes, name: str = "Felix", **more: Any) -> Enrolled:
+    return enrol(store, pictures or (FELIX,), **({"name": name, "consent": CONSENT, "owner": "me"} | more))
+
+
+def test_one_picture_becomes_a_character(store: Store) -> None:
+    done = enrolled(store, tags=("grey suit",), networks=Networks.shared())
+    found = store.get(done.character.id)
+    assert found.z_id.shape == (512,)
+    assert np.linalg.norm(found.z_id) == pytest.approx(1, abs=1e-3)
+    assert found.likeness.shape == (128,)
+    assert found.mood.shape == (45,)
+    assert found.consent.statement == CONSENT
+    assert 0.9 < found.quality["score"] <= 1
+    assert store.uses()[0].action == "add"
+
+
+def test_several_pictures_of_one_person(store: Store) -> None:
+    done = enrolled(store, another(FELIX), FELIX)
+    assert len(done.qualities) == 2
+    shown = done.character.file("source 0")
+    assert shown is not None
+    assert store.read(shown) == (another(FELIX), FELIX)[done.shown]
+
+
+def test_pictures_of_two_people_are_refused(store: Store) -> None:
+    with pytest.raises(BadPicture, match="pictures 1 and 2 do not look like one person"):
+        enrolled(store, FELIX, NOOR)
+    assert store.characters() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({"consent": ""}, "with what right"),
+        ({"name": ""}, "a name has"),
+        ({"style": "cubism"}, "no style"),
+        ({"tags": ["x" * 99]}, "a name has"),
+    ],
+)
+def test_what_is_missing_is_said(store: Store, more: dict[str, Any], word: str) -> None:
+    with pytest.raises(BadInput, match=word):
+        enrolled(store, **more)
+
+
+def test_a_bad_picture_is_named_by_its_number(store: Store) -> None:
+    with pytest.raises(BadPicture, match="picture 2 of 2"):
+        enrolled(store, FELIX, b"no picture")
+    with pytest.raises(BadInput, match="one to 5"):
+        enrolled(store, *[FELIX] * 6)
+
+
+def test_a_protected_face_is_somebody_elses(store: Store) -> None:
+    mine = enrolled(store, protected=True).character
+    with pytest.raises(Forbidden, match="protected"):
+        enrolled(store, another(FELIX), owner="them", name="Bo")
+    assert [line.action for line in store.uses()] == ["refused", "add"]
+    assert store.uses()[0].character == mine.id
+    enrolled(store, another(FELIX), name="Felix again")
+    enrolled(store, NOOR, owner="them", name="Noor")
+    library = Library(size=256, uploads=4, store=store)
+    with pytest.raises(Forbidden):
+        library.add(FELIX, owner="them")
+    assert library.add(FELIX, owner="me")
+
+
+def test_a_portrait_is_prepared_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = enrolled(store).character.id
+    first = portrait_of(store, store.get(key), 256, square=True)
+    monkeypatch.setattr(module, "prepare", lambda *given, **named: pytest.fail("prepared again"))
+    again = portrait_of(store, store.get(key), 256, square=True)
+    assert np.array_equal(again.picture, first.picture)
+    assert np.array_equal(again.landmarks, first.landmarks)
+
+
+def test_a_packed_portrait_is_the_same(tmp_path: Path) -> None:
+    portrait = prepare(read_picture(NOOR), 256)
+    found = unpacked(packed(portrait))
+    for name in ("picture", "plate", "matte", "landmarks", "box"):
+        assert np.array_equal(getattr(found, name), getattr(portrait, name))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_style_is_another_look_of_the_same_face(style: str) -> None:
+    portrait = prepare(read_picture(SAMUEL), 256, square=True)
+    shown = styled(portrait, style)
+    assert np.array_equal(shown.landmarks, portrait.landmarks)
+    assert shown.picture.shape == portrait.picture.shape
+    assert np.abs(shown.picture.astype(int) - portrait.picture).mean() > 5
+    own, other = likeness_of(shown), likeness_of(prepare(read_picture(NOOR), 256, square=True))
+    assert distance(likeness_of(portrait), own) < distance(likeness_of(portrait), other)
+
+
+def test_a_character_in_a_style(store: Store) -> None:
+    done = enrolled(store, style="ink").character
+    shown = portrait_of(store, store.get(done.id), 256)
+    assert np.ptp(shown.picture.astype(int), axis=2).max() < 60  # ink has hardly a colour
+    assert done.quality["style_distance"] > 0
+
+
+def test_advice_is_given_for_poor_pictures() -> None:
+    soft = cv2.GaussianBlur(read_picture(FELIX), (0, 0), 6)
+    assert any("soft" in sentence for sentence in judge(prepare(soft.astype(np.uint8), 512)).advice)
+    assert judge(prepare(read_picture(FELIX), 512)).advice == ()
+
+
+def test_a_card_shows_who_it_is(store: Store) -> None:
+    character = enrolled(store, tags=("a",) * 1, name="A name that is far too long for one line of a card").character
+    card = identity_card(character, prepare(read_picture(FELIX), 256).picture)
+    assert card.shape == (420, 860, 3)
+    assert (card[60:340, 40:340].std()) > 20
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    library = ("--library", str(tmp_path / "library"))
+
+    def run(*words: str) -> str:
+        assert main(["identity", *words, *library]) == 0
+        return capsys.readouterr().out
+
+    picture = tmp_path / "felix.jpg"
+    picture.write_bytes(FELIX)
+    assert "is enrolled as c-" in run("add", str(picture), "--name", "Felix", "--consent", CONSENT, "--tag", "suit")
+    assert "Felix" in run("list")
+    assert json.loads(run("list", "suit", "--json"))[0]["name"] == "Felix"
+    assert "consent" in run("show", "felix", "-o", str(tmp_path / "card.png"))
+    assert cv2.imread(str(tmp_path / "card.png")) is not None
+    run("rename", "Felix", "Felix the second")
+    assert "signed by" in run("export", "Felix the second", "-o", str(tmp_path / "felix.character"))
+    assert "pictures and all" in run("remove", "felix the second")
+    assert "is here as c-" in run("import", str(tmp_path / "felix.character"))
+    assert "import" not in run("list")
+    assert "add" in run("audit")
+    assert "sound" in run("check")
+    for wrong in (
+        ("add", str(picture), "--name", "Felix the second", "--consent", CONSENT),
+        ("add", "none.jpg", "--name", "x", "--consent", CONSENT),
+        ("show", "nobody"),
+        ("show", "felix the second", "-o", "card.jpg"),
+        ("import", str(picture)),
+    ):
+        assert main(["identity", *wrong, *library]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") <= 2, said
+        assert "avatar-stream: " in said
+
+
+def test_a_character_is_rendered_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from avatar_stream.identity.named import portrait_named
+
+    store = Store(tmp_path)
+    enrolled(store)
+    portrait = portrait_named("felix", 256, library=tmp_path, use="render")
+    assert isinstance(portrait, Portrait)
+    assert portrait_named("Felix", 256, library=tmp_path, use="render").picture.shape == portrait.picture.shape
+    assert store.uses()[0].detail == "render"
+    store.close()
+    with pytest.raises(BadPicture, match="no sample"):
+        portrait_named("nobody", 256, library=tmp_path, use="render")
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(Settings(library=str(tmp_path / "library"), size=256), None)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as made:
+        yield made
+
+
+async def test_over_http(client: httpx.AsyncClient) -> None:
+    upload = (await client.post("/identities", content=FELIX)).json()["id"]
+    said = {"pictures": [upload], "name": "Felix", "consent": CONSENT, "style": "film"}
+    answer = await client.post("/identities", json=said)
+    assert answer.status_code == 201
+    key = answer.json()["id"]
+    assert answer.headers["location"] == f"/identities/{key}"
+    listed = (await client.get("/identities")).json()
+    assert listed["enrolment"]
+    assert listed["identities"][0] == {"id": key, "name": "Felix", "sample": False, "style": "film", "tags": []}
+    assert (await client.get(f"/identities/{key}")).content.startswith(b"\xff\xd8")
+    assert (await client.get(f"/identities/{key}/card")).content.startswith(b"\x89PNG")
+    settings = {"background": "blur", "keep": 0.5, "expression": {"hold": ["smile"]}}
+    changed = await client.patch(f"/identities/{key}", json={"name": "F", "settings": settings})
+    assert changed.json()["name"] == "F"
+    assert changed.json()["settings"]["expression"]["hold"] == ["smile"]
+    assert (await client.delete(f"/identities/{key}")).status_code == 204
+    assert (await client.delete(f"/identities/{upload}")).status_code == 204
+    for gone in (key, upload):
+        assert (await client.get(f"/identities/{gone}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({}, 400),
+        ([], 400),
+        ({"pictures": ["u-nothing"], "name": "x", "consent": CONSENT}, 404),
+        ({"pictures": "u", "name": "x", "consent": CONSENT}, 400),
+        ({"pictures": [], "name": "x", "consent": CONSENT}, 400),
+        ({"pictures": ["u-nothing"], "name": 3, "consent": CONSENT}, 400),
+    ],
+)
+async def test_bad_enrolments_over_http(client: httpx.AsyncClient, said: Any, status: int) -> None:
+    answer = await client.post("/identities", json=said)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {}, {"settings": {"beard": 1}}, {"settings": {"keep": 2}}, {"settings": []}, {"name": ""},
+        {"settings": {"background": "sky"}}, {"settings": {"expression": {"hold": 1}}},
+    ],
+)  # fmt: skip
+async def test_bad_changes_over_http(client: httpx.AsyncClient, said: Any) -> None:
+    upload = (await client.post("/identities", content=FELIX)).json()["id"]
+    enrolment = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
+    key = (await client.post("/identities", json=enrolment)).json()["id"]
+    assert (await client.patch(f"/identities/{key}", json=said)).status_code == 400
+
+
+async def test_characters_are_their_owners(tmp_path: Path) -> None:
+    tokens = {name: make_token(name, ["publish", "view"]) for name in ("ana", "bo")}
+    access = Access(parse_tokens("\n".join(line for _, line in tokens.values())))
+    app = create_app(Settings(library=str(tmp_path), size=256, characters_per_owner=1), None, access)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
+        ana, bo = ({"Authorization": f"Bearer {token}"} for token, _ in tokens.values())
+        upload = (await client.post("/identities", content=FELIX, headers=ana)).json()["id"]
+        said = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
+        key = (await client.post("/identities", json=said, headers=ana)).json()["id"]
+        names = [[one["id"] for one in (await client.get("/identities", headers=who)).json()["identities"]]
+                 for who in (ana, bo, {})]  # fmt: skip
+        assert [key in found for found in names] == [True, False, False]
+        for method, path in (("PATCH", ""), ("DELETE", ""), ("GET", "/card")):
+            answer = await client.request(method, f"/identities/{key}{path}", json={"name": "x"}, headers=bo)
+            assert answer.status_code == 404
+        assert (await client.post("/identities", json=said | {"name": "Again"}, headers=ana)).status_code == 400
+        assert (await client.post("/identities", json=said)).status_code == 401
+
+
+async def test_a_server_without_a_library_says_so() -> None:
+    app = create_app(Settings(size=256), None)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
+        assert not (await client.get("/identities")).json()["enrolment"]
+        said = {"pictures": ["u-1"], "name": "x", "consent": CONSENT}
+        answer = await client.post("/identities", json=said)
+        assert answer.status_code in (400, 404)

@@ -1,0 +1,127 @@
+"""What is held stays, and everything else goes on."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from avatar_stream.errors import BadInput
+from avatar_stream.face import geometry
+from avatar_stream.face.animator import Animator
+from avatar_stream.face.expression import Expression
+from avatar_stream.face.holds import HOLDS, held
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.model import INDEX, coefficients
+from avatar_stream.face.motion import Motion
+from avatar_stream.face.retarget import Retargeter
+from avatar_stream.server.control import SetExpression, parse_command
+from tests.unit.faces import face, mouth_width
+
+
+def busy() -> Motion:
+    arc = np.sin(np.linspace(0, np.pi, 11)).astype(np.float32) * 0.25
+    gap = np.zeros((11, 3), np.float32)
+    gap[:, 1] = arc
+    return replace(
+        Motion.neutral(),
+        gap=gap,
+        coefficients=coefficients(jawOpen=0.5, mouthPucker=0.6, browInnerUp=0.7),
+        look=np.full((2, 2), 0.3, np.float32),
+        turn=np.array([0, 0.2, 0], np.float32),
+    )
+
+
+def shown(*holds: str) -> Floats:
+    animator = Animator(Retargeter(face()))
+    animator.expression = Expression(frozenset(holds))
+    return animator.move(busy(), 0.0)
+
+
+def test_nothing_held_changes_nothing() -> None:
+    motion = busy()
+    assert held(motion, frozenset()) is motion
+
+
+def test_each_hold_holds_its_part_alone() -> None:
+    free, gaze, mouth, brows = shown(), shown("gaze"), shown("mouth"), shown("brows")
+    assert geometry.mouth_opening(mouth) < 0.02 < 0.1 < geometry.mouth_opening(free)
+    eyes = slice(468, 478)
+    assert np.abs(gaze[eyes] - free[eyes]).max() > 1
+    assert np.abs(gaze[:468] - free[:468]).max() < 1e-3
+    assert np.abs(brows[[105, 334]] - free[[105, 334]]).max() > 0.5
+    assert np.abs(brows[eyes] - free[eyes]).max() < 0.3
+    # The head turns all the same.
+    assert np.linalg.norm(mouth[1] - face()[1]) > 3
+
+
+def test_a_held_smile_is_wider_than_a_pout() -> None:
+    assert mouth_width(shown("smile")) > mouth_width(shown()) + 0.03
+
+
+def test_a_serious_face_does_not_smile() -> None:
+    smiling = replace(busy(), coefficients=coefficients(mouthSmile=0.8))
+    serious = held(smiling, frozenset({"serious"}))
+    assert serious.coefficients.max() == 0
+
+
+def test_covered_teeth_leave_a_mouth_that_speaks() -> None:
+    covered = geometry.mouth_opening(shown("teeth"))
+    assert 0.01 < covered < 0.06 < geometry.mouth_opening(shown())
+
+
+def test_awake_eyes_never_quite_close() -> None:
+    tired = replace(busy(), lids=np.array([0.1, 1.0], np.float32))
+    assert np.allclose(held(tired, frozenset({"awake"})).lids, [0.62, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("region", "measure"),
+    [
+        ("head", lambda points: float(np.linalg.norm(points[1] - face()[1]))),
+        ("gaze", lambda points: float(np.abs(points[468] - points[33] - face()[468] + face()[33]).max())),
+        ("mouth", geometry.mouth_opening),
+    ],
+)
+def test_a_region_is_scaled_alone(region: str, measure: Callable[[Floats], float]) -> None:
+    def at(gain: float) -> Floats:
+        animator = Animator(Retargeter(face()))
+        animator.expression = Expression(gains={region: gain})
+        return animator.move(busy(), 0.0)
+
+    still, half, whole = (measure(at(gain)) for gain in (0.0, 0.5, 1.0))
+    assert still < half < whole
+    assert np.allclose(at(1.0), shown(), atol=1e-3)
+
+
+def test_a_movement_is_limited_by_its_name() -> None:
+    limits = Expression.from_json(
+        {"limits": {"jawOpen": [0, 0.1], "mouthSmileLeft": [0.5, 1], "eyeBlinkLeft": [0, 0.3]}}
+    )
+    shut = replace(busy(), lids=np.array([0.1, 0.1], np.float32))
+    bounded = limits(shut)
+    assert bounded.coefficients[INDEX["jawOpen"]] == pytest.approx(0.1)
+    assert bounded.coefficients[INDEX["mouthSmileLeft"]] == pytest.approx(0.5)
+    assert np.allclose(bounded.lids, [0.1, 0.7])
+    assert np.abs(bounded.gap).max() < 0.07 < np.abs(shut.gap).max()
+
+
+def test_an_expression_is_the_same_as_json() -> None:
+    said = {"hold": ["smile"], "limits": {"jawOpen": [0.0, 0.5]}, "gains": {"head": 0.5}}
+    assert Expression.from_json(said).to_json() == said
+    assert Expression.from_json({}).free
+
+
+def test_expressions_come_over_the_control_channel() -> None:
+    command = parse_command(json.dumps({"type": "expression", "value": {"hold": list(HOLDS)}}), 4096)
+    assert command == SetExpression(Expression(frozenset(HOLDS)))
+    bad: list[object] = [
+        {"hold": ["beard"]}, {"hold": "gaze"}, {"limits": {"nose": [0, 1]}}, {"limits": {"jawOpen": [1, 0]}},
+        {"limits": {"jawOpen": 1}}, {"limits": []}, {"gains": {"head": 3}}, {"gains": {"hair": 1}}, {"gains": [1]},
+        {"else": 1},
+        "gaze", None, 3,
+    ]  # fmt: skip
+    for wrong in bad:
+        with pytest.raises(BadInput):
+            parse_command(json.dumps({"type": "expression", "value": wrong}), 4096)

@@ -1,0 +1,137 @@
+"""Drift is noticed and corrected within 25 ticks, whatever part of the engine it is injected into."""
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from avatar_stream.identity.guard import CALM, EVERY, LIMIT, Guard
+from avatar_stream.identity.library import SAMPLES, sample_pictures
+from avatar_stream.identity.likeness import Likeness, distance, likeness_face, smaller
+from avatar_stream.media.files import Clip
+from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.window import Networks
+
+PERIOD = 1 / 25
+LOOK = round(EVERY / PERIOD)  # frames between looks
+
+
+class Loop:
+    """Runs an avatar with its guard, frame by frame, in its own time."""
+
+    def __init__(self, portrait: Portrait) -> None:
+        self.avatar = Avatar(portrait, Networks.shared())
+        clip = Clip(SAMPLES / "driver.mp4")
+        self.pictures = [picture for _, picture in clip.frames()]
+        clip.close()
+        self.guard = Guard(self.avatar.engine, self)
+        self.ticks = 0
+
+    def gentler(self, gain: float) -> None:
+        self.avatar.gentler(gain)
+
+    def run(self, ticks: int) -> None:
+        for _ in range(ticks):
+            picture = self.pictures[self.ticks % len(self.pictures)]
+            self.avatar.draw(self.avatar.follow(picture, self.ticks * PERIOD))
+            self.ticks += 1
+            if self.ticks % LOOK == 0:
+                self.guard.look(self.ticks * PERIOD)
+
+    def apart(self) -> float:
+        """How far the picture of now is from what the portrait's own pixels show; 0 for the warp alone."""
+        faces = self.avatar.engine.faces()
+        if faces is None:
+            return 0.0
+        return distance(*(Likeness.shared()(smaller(face)) for face in faces))
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    return prepare(read_picture(sample_pictures()["samuel"]), 256, square=True)
+
+
+@pytest.fixture
+def loop(portrait: Portrait) -> Any:
+    made = Loop(portrait)
+    yield made
+    made.avatar.close()
+
+
+def stream(loop: Loop) -> Any:
+    window = loop.avatar.engine._window
+    assert window is not None
+    return window._stream
+
+
+def corrupt_state(loop: Loop) -> None:
+    for value in stream(loop).now.values():
+        value[:] = np.nan
+
+
+def corrupt_conditioning(loop: Loop) -> None:
+    for value in stream(loop).identity.values():
+        value += np.random.default_rng(1).normal(0, 300, value.shape).astype(value.dtype)
+
+
+def test_an_avatar_that_is_well_is_left_alone(loop: Loop) -> None:
+    loop.run(250)
+    assert loop.guard.faults == 0
+    assert loop.guard.step.name == "WATCHING"
+    assert loop.guard.distance is not None
+    assert loop.guard.distance < LIMIT
+
+
+@pytest.mark.parametrize("corrupt", [corrupt_state, corrupt_conditioning])
+@pytest.mark.parametrize("at", [30, 61, 93])
+def test_drift_is_corrected_within_25_ticks(loop: Loop, corrupt: Callable[[Loop], None], at: int) -> None:
+    loop.run(at)
+    corrupt(loop)
+    loop.run(25)
+    assert loop.avatar.engine.sound()
+    assert loop.apart() < LIMIT
+    # And it is what an avatar shows that nothing has happened to.
+    other = Loop(loop.avatar.engine.portrait)
+    other.run(loop.ticks)
+    ours, theirs = loop.avatar.engine.faces(), other.avatar.engine.faces()
+    assert ours is not None
+    assert theirs is not None
+    assert np.abs(ours[0].astype(int) - theirs[0]).mean() < 0.3
+    other.avatar.close()
+
+
+def test_a_network_that_paints_somebody_else_is_switched_off(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anchoring does not help there: within 25 ticks only the portrait's own pixels are left."""
+    loop.run(20)
+    window = type(loop.avatar.engine._window)
+    stranger = prepare(read_picture(sample_pictures()["noor"]), 256, square=True)
+    face = cv2.flip(Avatar(stranger, None).engine.rest_face, 0).astype(np.float32)
+
+    def painted(self: Any, shown: Any, raster: Any) -> Any:
+        return 2 * (face - shown)
+
+    monkeypatch.setattr(window, "push", painted)
+    loop.avatar.engine.anchor()
+    loop.run(25)
+    assert loop.guard.step.name == "PLAIN"
+    assert loop.avatar.engine.plain
+    assert loop.apart() == 0
+    monkeypatch.undo()
+    # Once it is well again, the guard takes its steps back.
+    loop.run(round(4 * CALM / PERIOD))
+    assert loop.guard.step.name == "WATCHING"
+    assert not loop.avatar.engine.plain
+    assert loop.apart() < LIMIT
+
+
+def test_faces_of_one_person_are_near(portrait: Portrait) -> None:
+    likeness = Likeness.shared()
+    own = likeness.of(portrait.crop, portrait.landmarks)
+    brighter = np.clip(portrait.crop * 0.8 + 30, 0, 255).astype(np.uint8)
+    other = prepare(read_picture(sample_pictures()["noor"]), 256, square=True)
+    assert distance(own, likeness.of(brighter, portrait.landmarks)) < 0.2
+    assert distance(own, likeness.of(other.crop, other.landmarks)) > 0.45
+    assert likeness_face(portrait.crop, portrait.landmarks).shape == (96, 96, 3)
