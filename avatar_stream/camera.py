@@ -63,7 +63,7 @@ class Options:
     mirror: bool = False
     seconds: float | None = None
     """End by itself after so long."""
-    background: str = OWN
+    background: str | Image = OWN
     label: Label = field(default_factory=Label)
     watermark: bool = True
     library: Path | None = None

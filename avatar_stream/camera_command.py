@@ -14,7 +14,7 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.identity.library import DEFAULT
 from avatar_stream.media.marking import label_for
-from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, checked
+from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
 from avatar_stream.portrait.window import Networks
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
         return
     if arguments.server and arguments.vmc:
         raise BadInput("--vmc sends from this machine's own loop: leave --server out")
+    if arguments.server and os.path.isfile(arguments.background):
+        raise BadInput(
+            "with --server a background is own, blur or a colour: a picture is for this machine's own loop"
+        )
     if arguments.private and not arguments.server:
         raise BadInput("--private is for --server: without one nothing leaves this machine")
     options = Options(
@@ -79,7 +83,7 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
         arguments.keep_expression,
         arguments.mirror,
         arguments.seconds,
-        checked(arguments.background),
+        opened(arguments.background),
         label_for(arguments.label, arguments.label_position, arguments.unlabelled),
         not arguments.no_watermark,
         arguments.library,

@@ -14,7 +14,7 @@ from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.identity.records import default_library
 from avatar_stream.media.marking import POSITIONS, TEXT, Marker, label_for
-from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, checked
+from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
 from avatar_stream.portrait.window import Networks
 from avatar_stream.quiet import quiet_native_logs
 from avatar_stream.rigs.files import SUFFIX
@@ -251,7 +251,7 @@ def _render(arguments: argparse.Namespace) -> None:
         networks=networks_for(arguments.engine),
         gain=arguments.gain,
         keep=arguments.keep_expression,
-        background=checked(arguments.background),
+        background=opened(arguments.background),
         marker=marker_for(arguments),
         progress=None if arguments.json or not sys.stderr.isatty() else _bar(),
     )

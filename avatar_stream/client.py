@@ -99,7 +99,7 @@ class ClientSession:
 
     async def control(self, **changes: Any) -> None:
         """Change the session: ``portrait`` (an id), ``gain`` (0 to 2), ``keep`` (0 to 1), ``mirror``,
-        ``background`` (``own``, ``blur`` or a colour), ``hold`` (a list of ``HOLDS``).
+        ``background`` (``own``, ``blur`` or a colour), ``expression`` (see ``Expression.from_json``).
 
         Raises :class:`~avatar_stream.errors.BadInput` with the server's reason where it refuses.
         """

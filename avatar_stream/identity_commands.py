@@ -41,6 +41,9 @@ def add_commands(parser: argparse.ArgumentParser, between: Between) -> None:
     listing.add_argument("text", nargs="?", default="", help="only those with this in name, tags or description")
     listing.add_argument("--tag", default="")
 
+    find = command("find", "who fits a description best", _find)
+    find.add_argument("description", help='in words, as "a man with glasses in a red jacket"')
+
     show = command("show", "what is known of one, and their identity card", _show)
     show.add_argument("who", help="id or name")
     show.add_argument("-o", "--output", type=Path, help="PNG to write the card to")
@@ -98,6 +101,10 @@ def _add(given: argparse.Namespace, store: Store) -> None:
         print(f"{path.name}: {quality.score:.0%}{shown}")
         for sentence in quality.advice:
             print(f"  {sentence}")
+    for sentence in done.character.quality.get("description", []):
+        print(sentence)
+    if left := done.character.quality.get("unchecked"):
+        print(f"not checked in the picture: {', '.join(left)}")
 
 
 def _list(given: argparse.Namespace, store: Store) -> None:
@@ -110,6 +117,19 @@ def _list(given: argparse.Namespace, store: Store) -> None:
         print(f"{one.id}  {one.name}{extra}")
     if not found:
         print("nobody yet: avatar-stream identity add PICTURE --name NAME --consent STATEMENT", file=sys.stderr)
+
+
+def _find(given: argparse.Namespace, store: Store) -> None:
+    from avatar_stream.identity.attributes import unchecked
+    from avatar_stream.identity.enrol import described
+
+    one = described(store, given.description)
+    if given.json:
+        print(json.dumps({"found": one.public() if one else None, "unchecked": unchecked(given.description)}))
+        return
+    print(f"{one.id}  {one.name}" if one else "nobody here fits this description")
+    if left := unchecked(given.description):
+        print(f"not looked at in pictures: {', '.join(left)}", file=sys.stderr)
 
 
 def _show(given: argparse.Namespace, store: Store) -> None:

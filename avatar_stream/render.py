@@ -14,7 +14,7 @@ from avatar_stream.media.files import Clip, Recorder, only_sounds
 from avatar_stream.media.marking import Marker
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.background import OWN
-from avatar_stream.portrait.portrait import Portrait
+from avatar_stream.portrait.portrait import Image, Portrait
 from avatar_stream.portrait.window import Networks
 from avatar_stream.rigs.files import SUFFIX, MotionFile
 from avatar_stream.voice.speaker import VoiceFile
@@ -47,7 +47,7 @@ def render(
     networks: Networks | None,
     gain: float = 1.0,
     keep: float = KEEP,
-    background: str = OWN,
+    background: str | Image = OWN,
     marker: Marker | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rendered:

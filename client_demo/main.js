@@ -28,7 +28,7 @@ const microphone = new Microphone();
 const recordButton = new RecordButton($('record'), $('avatar'), () => microphone.track, say);
 const guide = new Guide($('guide'));
 const face = new PrivateFace((bytes) => session?.sendFace(bytes), hint, (sentence) => { stop(); say(sentence); });
-const panel = new Panel((message) => session?.send(message));
+const panel = new Panel((message) => session?.send(message), say);
 
 const portraits = new Portraits($('portraits'), (id, byHand) => {
   $('still').src = portraits.picture;

@@ -1,16 +1,23 @@
 // What is set while live: mirror, expression and its bounds, mood, background. Told to the server as it changes, and as
 // a whole when a session opens.
+import { request } from './api.js';
 import { t } from './words.js';
 
 const $ = (id) => document.getElementById(id);
 const REGIONS = ['brows', 'eyes', 'gaze', 'mouth', 'head'];
 
 export class Panel {
-  #send; #keepChosen = false; #mirror = true; // until the mood is chosen the server's own setting counts
+  #send; #say; #ground = null; #keepChosen = false; #mirror = true; // until the mood is chosen the server's own setting counts
 
-  constructor(send) {
+  // `send` tells the server, `say` a person.
+  constructor(send, say) {
     this.#send = send;
-    $('background').onchange = () => send(this.#background());
+    this.#say = say;
+    $('background').onchange = () => {
+      if ($('background').value === 'file') $('background-file').click();
+      else send(this.#background());
+    };
+    $('background-file').onchange = () => this.#upload($('background-file').files[0]);
     $('gain').oninput = () => {
       $('gain-value').textContent = Number($('gain').value).toFixed(1);
       send(this.#gain());
@@ -45,7 +52,8 @@ export class Panel {
   tell() {
     this.#send(this.#mirrored());
     this.#send(this.#gain());
-    if ($('background').value !== 'own') this.#send(this.#background());
+    const ground = this.#background();
+    if (ground.value !== 'own') this.#send(ground);
     if (this.#bounded) this.#send(this.#expression());
     if (this.#keepChosen) this.#send(this.#keep());
   }
@@ -59,7 +67,8 @@ export class Panel {
 
   // What goes with a character.
   get settings() {
-    const settings = { background: $('background').value, expression: this.#expression().value };
+    const ground = $('background').value; // a picture of one's own is gone with the server
+    const settings = { background: ground === 'file' ? 'own' : ground, expression: this.#expression().value };
     return this.#keepChosen ? { ...settings, keep: Number($('keep').value) } : settings;
   }
 
@@ -71,7 +80,19 @@ export class Panel {
   #mirrored() { return { type: 'mirror', value: this.#mirror }; }
   #gain() { return { type: 'gain', value: Number($('gain').value) }; }
   #keep() { return { type: 'keep', value: Number($('keep').value) }; }
-  #background() { return { type: 'background', value: $('background').value }; }
+
+  #background() {
+    const { value } = $('background');
+    return { type: 'background', value: value === 'file' ? this.#ground ?? 'own' : value };
+  }
+
+  async #upload(file) {
+    if (!file) return;
+    try {
+      this.#ground = (await (await request('backgrounds', { method: 'POST', body: file })).json()).id;
+      this.#send(this.#background());
+    } catch (error) { this.#say(error.message); }
+  }
 
   #expression() {
     const hold = [...document.getElementsByName('hold')].filter((box) => box.checked).map((box) => box.value);

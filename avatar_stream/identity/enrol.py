@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from avatar_stream.errors import BadInput, BadPicture, Forbidden
 from avatar_stream.face.fit import fit_still
+from avatar_stream.identity.attributes import agreement, attributes_of, contradictions, unchecked
 from avatar_stream.identity.likeness import Likeness, distance
 from avatar_stream.identity.quality import Quality, judge
 from avatar_stream.identity.records import (
@@ -86,6 +87,11 @@ def enrol(
     best = portraits[shown]
     fit, fitter = fit_still(best.landmarks)
     quality = qualities[shown].report()
+    seen = quality["attributes"] = attributes_of(best)
+    if description:
+        # Said, not refused: whoever enrols knows better than a classifier.
+        quality["description"] = contradictions(seen, description)
+        quality["unchecked"] = unchecked(description)
     if style:
         quality["style_distance"] = round(distance(likenesses[shown], likeness_of(styled(best, style))), 3)
     character = Character(
@@ -98,6 +104,18 @@ def enrol(
     order = [shown, *(k for k in range(len(pictures)) if k != shown)]
     files = {f"source {number}": pictures[k] for number, k in enumerate(order)}
     return Enrolled(store.add(character, files, quota=quota, who=by or owner), qualities, shown)
+
+
+def described(store: Store, description: str, owner: str | None = None) -> Character | None:
+    """The character that a description fits best, in their own words and in what is seen of them; None for nobody."""
+    found = [(_fits(one, description), one) for one in store.characters(owner=owner)]
+    best = max(found, key=lambda pair: pair[0], default=(0.0, None))
+    return best[1] if best[0] > 0 else None
+
+
+def _fits(one: Character, description: str) -> float:
+    text = " ".join((one.name, one.description, *one.tags))
+    return agreement(one.quality.get("attributes", {}), text, description)
 
 
 def portrait_of(store: Store, character: Character, size: int, *, square: bool = False) -> Portrait:

@@ -12,6 +12,7 @@ from avatar_stream.errors import BadInput, UnknownPortrait
 from avatar_stream.identity.enrol import Enrolled, as_jpeg, enrol, likeness_of, portrait_of, refuse_protected
 from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import PREFIX, Store
+from avatar_stream.portrait.background import UPLOADED
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks
 
@@ -57,6 +58,7 @@ class Library:
         self._samples = sample_pictures()
         self._uploaded: OrderedDict[str, Upload] = OrderedDict()
         self._prepared: OrderedDict[str, Portrait] = OrderedDict()
+        self._backgrounds: OrderedDict[str, Image] = OrderedDict()
         self._lock = threading.Lock()
         self._store, self._quota = store, quota
 
@@ -98,6 +100,24 @@ class Library:
             while len(self._uploaded) > self._limit:
                 self._uploaded.popitem(last=False)
         return key
+
+    def add_background(self, data: bytes) -> str:
+        """Take in a picture for backgrounds and return its id; raises ``BadPicture``."""
+        picture = _no_larger(read_picture(data))
+        key = UPLOADED + secrets.token_urlsafe(12)
+        with self._lock:
+            self._backgrounds[key] = picture
+            while len(self._backgrounds) > self._limit:
+                self._backgrounds.popitem(last=False)
+        return key
+
+    def background(self, key: str) -> Image:
+        """A picture that was taken in for backgrounds; raises :class:`UnknownPortrait`."""
+        with self._lock:
+            found = self._backgrounds.get(key)
+        if found is None:
+            raise UnknownPortrait("this background is not on the server any more: send it again")
+        return found
 
     def enrol(self, uploads: Iterable[str], owner: str, networks: Networks | None, **about: Any) -> Enrolled:
         """Make a character of uploads (see ``avatar_stream.identity.enrol``); they stay uploads, too."""

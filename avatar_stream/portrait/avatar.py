@@ -71,13 +71,14 @@ class Avatar:
         gain: float = 1.0,
         keep: float = KEEP,
         mirror: bool = False,
-        background: str = OWN,
+        background: str | Image = OWN,
     ) -> None:
         """Of a prepared portrait, or of a picture that can be one (see ``Portrait.open``).
 
         ``networks`` are those of this machine's best engine by default; None shows the warp alone. ``gain`` (0 to 2)
         scales expression, ``keep`` (0 to 1) says how much of the portrait's own smile or frown stays, and ``mirror``
-        moves it as a mirror would. ``background`` is its ``own``, that one's ``blur``, or a colour as ``#00ff00``.
+        moves it as a mirror would. ``background`` is its ``own``, that one's ``blur``, a colour as
+        ``#00ff00``, or a picture RGB ``(h, w, 3)``.
         """
         if not isinstance(portrait, Portrait):
             portrait = Portrait.open(portrait)

@@ -1,7 +1,8 @@
-"""What is behind a portrait: its own background, the same out of focus, or one colour."""
+"""What is behind a portrait: its own background, the same out of focus, one colour, or another picture."""
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import cv2
@@ -9,30 +10,35 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.errors import BadInput
-from avatar_stream.portrait.portrait import Portrait, inpaint_background, segment_person
+from avatar_stream.portrait.portrait import Portrait, inpaint_background, read_picture, segment_person
 
 Image = npt.NDArray[np.uint8]
 
 OWN, BLUR = "own", "blur"
-BACKGROUND_HELP: Final = "own, blur, or a colour such as #00ff00 behind the portrait (own)"
+BACKGROUND_HELP: Final = "own, blur, a colour such as #00ff00, or a picture, behind the portrait (own)"
+UPLOADED: Final = "b-"  # how ids of pictures begin that a server was sent for a background
 BLURRED: Final = 32  # a blurred background's deviation, in shares of the picture's longer side
 THIN: Final = 0.08  # of a person in a pixel: less shows no colour of theirs
-_COLOUR = re.compile(r"#?[0-9a-f]{6}", re.IGNORECASE)
+PATTERN: Final = rf"^(own|blur|#?[0-9a-fA-F]{{6}}|{UPLOADED}[A-Za-z0-9_-]{{16}})$"
 
 
 def checked(background: str) -> str:
-    """``own``, ``blur`` or a colour as ``#00ff00``; raises :class:`~avatar_stream.errors.BadInput`."""
-    if background in (OWN, BLUR):
+    """``own``, ``blur``, a colour as ``#00ff00``, or the id of a picture; raises :class:`BadInput`."""
+    if not re.fullmatch(PATTERN, background):
+        raise BadInput('a background is "own", "blur", a colour such as "#00ff00", or the id of a picture')
+    if background in (OWN, BLUR) or background.startswith(UPLOADED):
         return background
-    if _COLOUR.fullmatch(background):  # in an address a # has another meaning
-        return "#" + background.lower().removeprefix("#")
-    raise BadInput('a background is "own", "blur", or a colour such as "#00ff00"')
+    return "#" + background.lower().removeprefix("#")  # in an address a # has another meaning
 
 
-def on_background(portrait: Portrait, background: str) -> Portrait:
-    """The portrait with another background (see :func:`checked`)."""
-    background = checked(background)
-    if background == OWN:
+def opened(background: str) -> "str | Image":
+    """What a command's ``--background`` names: the picture, where it is a file; else see :func:`checked`."""
+    return read_picture(Path(background)) if Path(background).is_file() else checked(background)
+
+
+def on_background(portrait: Portrait, background: "str | Image") -> Portrait:
+    """The portrait before ``own``, ``blur``, a colour, or a picture RGB ``(h, w, 3)``, which is cut to fit."""
+    if isinstance(background, str) and checked(background) == OWN:
         return portrait
     picture, (left, top, width, height) = portrait.picture, portrait.box
     region = np.s_[top : top + height, left : left + width]
@@ -42,9 +48,12 @@ def on_background(portrait: Portrait, background: str) -> Portrait:
         matte[region] = portrait.matte
     plate = inpaint_background(picture, matte)
     plate[region] = portrait.plate
-    if background == BLUR:
+    if isinstance(background, np.ndarray):
+        behind = _covering(background, picture.shape)
+    elif background == BLUR:
         behind = cv2.GaussianBlur(plate, (0, 0), max(picture.shape[:2]) / BLURRED).astype(np.uint8)
     else:
+        background = checked(background)
         colour = [int(background[k : k + 2], 16) for k in (1, 3, 5)]
         behind = np.full_like(picture, np.array(colour, np.uint8))
     share = matte[..., None].astype(np.float32) / 255
@@ -52,3 +61,13 @@ def on_background(portrait: Portrait, background: str) -> Portrait:
     person = np.clip((picture - (1 - share) * plate) / np.maximum(share, THIN), 0, 255)
     shown = np.asarray(share * person + (1 - share) * behind + 0.5, np.uint8)
     return replace(portrait, picture=shown, plate=np.ascontiguousarray(behind[region]))
+
+
+def _covering(picture: Image, shape: tuple[int, ...]) -> Image:
+    """The middle of a picture, as large as ``shape``."""
+    height, width = shape[:2]
+    scale = max(height / picture.shape[0], width / picture.shape[1])
+    size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
+    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    top, left = (size[1] - height) // 2, (size[0] - width) // 2
+    return np.ascontiguousarray(scaled[top : top + height, left : left + width].astype(np.uint8))

@@ -7,6 +7,7 @@
                               enrol a character (see :mod:`avatar_stream.server.enrolment`)
 ``GET /identities/{id}``      the portrait as a JPEG; ``PATCH`` a character, ``DELETE`` it or an upload
 ``GET /identities/{id}/card`` a character's identity card as a PNG
+``POST /backgrounds``         upload a picture to put behind portraits -> 201 ``{"id": ...}``
 ``POST /session``             camera up, avatar down; ``?portrait=ID``, ``?session=NAME``, ``?background=00ff00``
 ``POST /whip``                WHIP (RFC 9725): publish a camera; ``?portrait=ID``, ``?session=NAME``
 ``POST /whep/{session}``      WHEP (draft-ietf-wish-whep): watch
@@ -88,6 +89,7 @@ def create_app(
     routes: list[Any] = [
         Route("/identities", people.list, methods=["GET"]),
         Route("/identities", people.add, methods=["POST"]),
+        Route("/backgrounds", people.background, methods=["POST"]),
         Route("/identities/{key}", people.picture, methods=["GET"]),
         Route("/identities/{key}", people.change, methods=["PATCH"]),
         Route("/identities/{key}", people.remove, methods=["DELETE"]),

@@ -22,7 +22,7 @@ from avatar_stream.face.expression import MOST, REGIONS, Expression
 from avatar_stream.face.holds import HOLDS
 from avatar_stream.face.model import COEFFICIENTS
 from avatar_stream.face.packet import TrackedFace
-from avatar_stream.portrait.background import checked
+from avatar_stream.portrait.background import PATTERN, checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,9 @@ KINDS: Final = {
     ),
     "background": Kind(
         lambda value: SetBackground(checked(value)),
-        "Put the portrait on its own background, on that one blurred, or on a colour",
+        "Put the portrait on its own background, on that one blurred, on a colour, or on an uploaded picture",
         "value",
-        {"type": "string", "pattern": "^(own|blur|#?[0-9a-fA-F]{6})$"},
+        {"type": "string", "pattern": PATTERN},
     ),
     "motion": Kind(lambda message: Move(ArkitFrame.from_json(message)), "Move as this frame says, without a camera"),
 }

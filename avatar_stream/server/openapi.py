@@ -18,6 +18,7 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
         **{kind: {"schema": PICTURE} for kind in ("image/jpeg", "image/png", "image/webp", "image/avif")},
         "application/json": {"schema": SCHEMA},
     },
+    ("/backgrounds", "post"): {kind: {"schema": PICTURE} for kind in ("image/jpeg", "image/png", "image/webp")},
     ("/identities/{key}", "patch"): {"application/json": {"schema": CHANGES}},
     ("/session", "post"): SDP,
     ("/whip", "post"): SDP,
@@ -33,6 +34,7 @@ QUERIES: Final = {
 }
 ANSWERS: Final[dict[tuple[str, str], tuple[int, str, dict[str, Any]]]] = {
     ("/identities", "get"): (200, "The portraits", {"application/json": {"schema": {"type": "object"}}}),
+    ("/backgrounds", "post"): (201, "Its id", {"application/json": {"schema": {"type": "object"}}}),
     ("/identities", "post"): (201, "Its id", {"application/json": {"schema": {"type": "object"}}}),
     ("/identities/{key}", "patch"): (200, "The character", {"application/json": {"schema": {"type": "object"}}}),
     ("/identities/{key}", "delete"): (204, "Gone", {}),

@@ -66,6 +66,16 @@ class People:
         log.info("%s enrolled %s", caller.name, done.character.id)
         return JSONResponse(done.report(), 201, {"Location": f"/identities/{done.character.id}"})
 
+    async def background(self, request: Request) -> Response:
+        """Take in a picture to put behind portraits: the control channel takes its id as a background."""
+        require(self._caller(request), "publish")
+        if self._uploading.locked():
+            raise TooMany("others are sending their pictures: try again in a moment")
+        async with self._uploading:
+            body = await read_body(request, self._settings.max_upload, "the picture", self._settings.body_timeout)
+            key = await asyncio.to_thread(self._library.add_background, body)
+        return JSONResponse({"id": key}, 201)
+
     async def change(self, request: Request) -> Response:
         """Rename a character, or keep the settings that go with it."""
         caller = self._caller(request)

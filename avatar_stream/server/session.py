@@ -17,9 +17,10 @@ from avatar_stream.live import RECENT, LiveLoop
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.media.marking import Marker, label_for
 from avatar_stream.portrait.avatar import Avatar
-from avatar_stream.portrait.background import OWN, on_background
+from avatar_stream.portrait.background import OWN, UPLOADED, on_background
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import Ladder
+from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.control import (
     ChoosePortrait,
@@ -182,10 +183,15 @@ class Session:
         library.used(key, self.publisher.owner, f"session {self.id}")
         return dict(found.settings)
 
+    def _before(self, portrait: Portrait, background: str) -> Portrait:
+        """The portrait before a background; an uploaded one comes from the library."""
+        uploaded = background.startswith(UPLOADED)
+        return on_background(portrait, self._library.background(background) if uploaded else background)
+
     async def _change(self, key: str, background: str) -> None:
         """Show a portrait of the library on a background."""
         portrait = await self._in_background(self._library.get, key, self.sees)
-        portrait = await self._in_background(on_background, portrait, background)
+        portrait = await self._in_background(self._before, portrait, background)
         engine = await self._in_background(PortraitEngine, portrait, self._networks)
         engine.times.told = self._metrics.stage
         self.worker.orders.put(lambda avatar: avatar.change_portrait(engine))
@@ -253,7 +259,7 @@ class Session:
         settings = await self._in_background(self._settings_of, self.portrait)
         self.background = self.background if self.background != OWN else settings.get("background", OWN)
         portrait = await self._in_background(self._library.get, self.portrait, self.sees)
-        portrait = await self._in_background(on_background, portrait, self.background)
+        portrait = await self._in_background(self._before, portrait, self.background)
         self.worker.newest = self.worker.marker(portrait.picture)
         avatar = await self._in_background(Avatar, portrait, self._networks)
         avatar.set_keep(self.settings.keep_expression)

@@ -56,7 +56,16 @@ def test_a_moving_avatar_keeps_its_background() -> None:
         assert np.abs(corner - [0, 255, 0]).max() <= 4
 
 
-@pytest.mark.parametrize("name", ["", "green", "#0f0", "##00ff00", "#00ff0g", "own "])
+def test_another_picture_is_behind(portrait: Portrait) -> None:
+    behind = np.zeros((50, 400, 3), np.uint8)
+    behind[:, :200], behind[:, 200:] = (200, 0, 0), (0, 0, 200)
+    shown = on_background(portrait, behind)
+    assert shown.picture.shape == portrait.picture.shape
+    assert shown.picture[:10, :10].mean((0, 1))[0] > 190
+    assert shown.picture[:10, -10:].mean((0, 1))[2] > 190
+
+
+@pytest.mark.parametrize("name", ["", "green", "#0f0", "##00ff00", "#00ff0g", "own ", "b-short"])
 def test_what_is_no_background(name: str) -> None:
     with pytest.raises(BadInput, match="background"):
         checked(name)

@@ -13,13 +13,15 @@ import pytest
 from avatar_stream.cli import main
 from avatar_stream.errors import BadInput, BadPicture, Forbidden
 from avatar_stream.identity import enrol as module
+from avatar_stream.identity.attributes import attributes_of, claims
 from avatar_stream.identity.card import identity_card
-from avatar_stream.identity.enrol import Enrolled, enrol, likeness_of, packed, portrait_of, unpacked
+from avatar_stream.identity.enrol import Enrolled, described, enrol, likeness_of, packed, portrait_of, unpacked
 from avatar_stream.identity.library import Library, sample_pictures
 from avatar_stream.identity.likeness import distance
 from avatar_stream.identity.quality import judge
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import STYLES, styled
+from avatar_stream.portrait.background import checked
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access, make_token, parse_tokens
@@ -151,6 +153,49 @@ def test_advice_is_given_for_poor_pictures() -> None:
     assert judge(prepare(read_picture(FELIX), 512)).advice == ()
 
 
+def test_what_is_seen_of_a_face() -> None:
+    seen = attributes_of(prepare(read_picture(FELIX), 384))
+    assert seen == {"glasses": False, "smile": seen["smile"], "teeth": False}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("a man with glasses", {"glasses": True}),
+        ("no glasses, smiling", {"glasses": False, "smile": True}),
+        ("someone who wears no thick glasses", {"glasses": False}),
+        ("a serious lady", {"smile": False}),
+        ("不戴眼镜、微笑", {"glasses": False, "smile": True}),
+        ("戴眼镜的人", {"glasses": True}),
+        ("a young woman", {}),
+        ("", {}),
+    ],
+)
+def test_claims_are_read_from_words(words: str, said: dict[str, bool]) -> None:
+    assert claims(words) == said
+
+
+def test_a_description_is_checked_where_it_can_be(store: Store) -> None:
+    done = enrolled(store, description="a young woman with glasses").character
+    assert done.quality["description"] == ["the description says glasses, the picture shows none"]
+    assert done.quality["unchecked"] == ["age", "sex"]
+    assert enrolled(store, name="Two", description="no glasses").character.quality["description"] == []
+
+
+def test_characters_are_found_by_description(store: Store) -> None:
+    felix = enrolled(store, description="a man of about forty, grey suit").character
+    noor = enrolled(store, NOOR, name="Noor", description="long dark hair", tags=("teacher",)).character
+    for words, wanted in (
+        ("the man in the grey suit", felix),
+        ("a teacher with long hair", noor),
+        ("long hair and glasses", None),
+        ("an astronaut", None),
+        ("noor", noor),
+    ):
+        found = described(store, words)
+        assert (found and found.id) == (wanted and wanted.id), words
+
+
 def test_a_card_shows_who_it_is(store: Store) -> None:
     character = enrolled(store, tags=("a",) * 1, name="A name that is far too long for one line of a card").character
     card = identity_card(character, prepare(read_picture(FELIX), 256).picture)
@@ -170,6 +215,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "is enrolled as c-" in run("add", str(picture), "--name", "Felix", "--consent", CONSENT, "--tag", "suit")
     assert "Felix" in run("list")
     assert json.loads(run("list", "suit", "--json"))[0]["name"] == "Felix"
+    assert "Felix" in run("find", "the one in the suit")
+    assert "nobody" in run("find", "an astronaut")
     assert "consent" in run("show", "felix", "-o", str(tmp_path / "card.png"))
     assert cv2.imread(str(tmp_path / "card.png")) is not None
     run("rename", "Felix", "Felix the second")
@@ -233,6 +280,12 @@ async def test_over_http(client: httpx.AsyncClient) -> None:
     assert (await client.delete(f"/identities/{upload}")).status_code == 204
     for gone in (key, upload):
         assert (await client.get(f"/identities/{gone}")).status_code == 404
+
+
+async def test_a_background_over_http(client: httpx.AsyncClient) -> None:
+    key = (await client.post("/backgrounds", content=NOOR)).json()["id"]
+    assert checked(key) == key
+    assert (await client.post("/backgrounds", content=b"no picture")).status_code == 422
 
 
 @pytest.mark.parametrize(
