@@ -18,7 +18,7 @@ def portrait_named(name: str, size: int, *, square: bool = False, library: Path,
     path = Path(name)
     if not path.exists() and name in sample_pictures():
         path = sample_pictures()[name]
-    if path.exists():
+    if path.exists() or path.suffix or len(path.parts) > 1:  # what is written like a file is one
         return Portrait.open(path, size, square=square)
     if (library / "library.db").exists():
         store = Store(library)

@@ -154,7 +154,8 @@ class RollingWindow:
         # A shorter window runs the last, the noisiest, of the levels.
         wanted["modulation"] = wanted["modulation"][:, -self.slots :]
         self._stream = networks.tickers[self.slots].open(wanted)
-        self._given = {name: value.copy() for name, value in getattr(self._stream, "identity", {}).items()}
+        on_host: Arrays = getattr(self._stream, "identity", {})  # what is on a device stays there
+        self._conditioning = [(value, value.copy()) for value in on_host.values() if isinstance(value, np.ndarray)]
         self.empty = True
         """No frame is in flight."""
 
@@ -170,8 +171,7 @@ class RollingWindow:
 
     def sound(self) -> bool:
         """The state is finite and the conditioning as it was made."""
-        given = getattr(self._stream, "identity", None)  # on the host; a device keeps its own
-        kept = given is None or all(np.array_equal(given[name], value) for name, value in self._given.items())
+        kept = all(np.array_equal(now, given) for now, given in self._conditioning)
         return kept and all(bool(np.isfinite(value).all()) for value in self._stream.state().values())
 
     def push(self, shown: npt.NDArray[np.uint8], raster: npt.NDArray[np.uint8]) -> Floats:

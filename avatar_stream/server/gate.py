@@ -20,7 +20,7 @@ METHODS = "OPTIONS, GET, HEAD, POST, PATCH, DELETE"
 CORS = {
     "Access-Control-Allow-Methods": METHODS,
     "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
-    "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After",
+    "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After, AI-Disclosure",
     "Access-Control-Max-Age": "600",
 }
 EVERYWHERE = {

@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from avatar_stream.errors import BadOffer, Unauthorized, WrongType
 from avatar_stream.identity.library import Library
 from avatar_stream.identity.store import Store
+from avatar_stream.media.marking import DISCLOSURE
 from avatar_stream.portrait.background import OWN, checked
 from avatar_stream.portrait.ladder import RUNGS
 from avatar_stream.portrait.window import Networks
@@ -186,7 +187,7 @@ class Server:
         return offer
 
     def _answered(self, peer: Peer, answer: str, location: str) -> Response:
-        headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": FRAGMENT}
+        headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": FRAGMENT, "AI-Disclosure": DISCLOSURE}
         response = Response(answer, 201, headers, SDP)
         self._add_ice(response, Caller(peer.owner, frozenset()))
         return response

@@ -16,7 +16,10 @@ import pytest
 
 from avatar_stream.cli import _parser
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.identity.enrol import enrol
 from avatar_stream.identity.library import SAMPLES, sample_pictures
+from avatar_stream.identity.store import Store
+from avatar_stream.identity.travel import exported
 from avatar_stream.media.files import Clip, Recorder
 from avatar_stream.rigs.files import MotionWriter
 
@@ -75,13 +78,43 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     motion = MotionWriter(folder / "me.jsonl", Fraction(25))
     motion.write(ArkitFrame({"jawOpen": 0.3}), 0.0)
     motion.close()
+    shutil.copy(folder / "me.mp4", folder / "out.mp4")
     key = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     subprocess.run([*key, "-keyout", "key.pem", "-out", "cert.pem"], cwd=folder, check=True, capture_output=True)
     (folder / "tokens.txt").write_text("")
     return folder
 
 
-def run_for_a_moment(words: list[str], folder: Path) -> str:
+@pytest.fixture(scope="module")
+def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library with the character that the documents speak of, to be copied."""
+    folder = tmp_path_factory.mktemp("enrolled") / "library"
+    store = Store(folder)
+    consent = "An average of two dozen people"
+    enrol(store, [sample_pictures()["felix"].read_bytes()], name="Ana", consent=consent, owner="me")
+    store.close()
+    return folder
+
+
+def with_ana(words: list[str], desk: Path, enrolled: Path) -> dict[str, str]:
+    """What a documented command finds: Ana, whom the documents have just enrolled, unless it brings her itself."""
+    data = desk / "data"
+    shutil.rmtree(data, ignore_errors=True)
+    library = data / "avatar-stream" / "library"
+    if words[:2] != ["identity", "add"]:
+        shutil.copytree(enrolled, library)
+        store = Store(library)
+        ana = store.find("Ana")
+        (desk / "ana.character").write_bytes(exported(store, ana, "me"))
+        if words[:2] == ["identity", "import"]:
+            store.remove(ana.id, who="me")
+        if words[:2] == ["identity", "remove"]:
+            store.rename(ana.id, words[2], who="me")
+        store.close()
+    return os.environ | {"XDG_DATA_HOME": str(data)}
+
+
+def run_for_a_moment(words: list[str], folder: Path, environment: dict[str, str]) -> str:
     """A server, started as documented, until it says where it is; what it said."""
     process = subprocess.Popen(
         [*AVATAR_STREAM, *words, "--port", "0", "--engine", "warp"],
@@ -89,7 +122,7 @@ def run_for_a_moment(words: list[str], folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=environment | {"PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout is not None
     said = ""
@@ -106,20 +139,27 @@ def run_for_a_moment(words: list[str], folder: Path) -> str:
 @pytest.mark.parametrize(
     "command", sorted({command.split("#")[0].strip() for _, command in commands() if "--server" not in command})
 )
-def test_a_documented_command_runs(command: str, desk: Path) -> None:
+def test_a_documented_command_runs(command: str, desk: Path, enrolled: Path) -> None:
     """As it is written, but for what a test has to add: a port, a video in place of a webcam, an end."""
     words = shlex.split(command)[1:]
+    environment = with_ana(words, desk, enrolled)
     if words[0] == "serve" and "--help" not in words:
         if "--tokens" in words:
             token = [*AVATAR_STREAM, "token", "me", "--file", words[words.index("--tokens") + 1]]
             subprocess.run(token, cwd=desk, check=False, capture_output=True)
-        assert "http" in run_for_a_moment(words, desk)
+        assert "http" in run_for_a_moment(words, desk, environment)
         return
     if words[0] == "camera" and "--list" not in words:
         words += ["--no-device", "--seconds", "0.5"]
         words += [] if "--motion-port" in words else ["--camera", "me.mp4"]
     done = subprocess.run(
-        [*AVATAR_STREAM, *words], cwd=desk, capture_output=True, text=True, timeout=120, check=False
+        [*AVATAR_STREAM, *words],
+        cwd=desk,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -78,7 +78,7 @@ def corrupt_conditioning(loop: Loop) -> None:
 
 
 def test_an_avatar_that_is_well_is_left_alone(loop: Loop) -> None:
-    loop.run(250)
+    loop.run(150)
     assert loop.guard.faults == 0
     assert loop.guard.step.name == "WATCHING"
     assert loop.guard.distance is not None
@@ -86,7 +86,7 @@ def test_an_avatar_that_is_well_is_left_alone(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("corrupt", [corrupt_state, corrupt_conditioning])
-@pytest.mark.parametrize("at", [30, 61, 93])
+@pytest.mark.parametrize("at", [30, 61])
 def test_drift_is_corrected_within_25_ticks(loop: Loop, corrupt: Callable[[Loop], None], at: int) -> None:
     loop.run(at)
     corrupt(loop)

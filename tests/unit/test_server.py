@@ -75,7 +75,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     known = Metrics().text().decode() + " ".join(
         f"{name}_bucket {name}_sum {name}_count"
         for name in ("avatar_stage_seconds", "avatar_motion_to_photon_seconds", "avatar_queue_age_seconds",
-                     "avatar_identity_similarity")
+                     "avatar_identity_distance")
     )  # fmt: skip
     asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
     assert len(asked) > 10
