@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import cv2
@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.errors import BadInput, BadPicture, Forbidden
+from avatar_stream.face import geometry
 from avatar_stream.face.fit import fit_still
-from avatar_stream.identity.attributes import agreement, attributes_of, contradictions, unchecked
+from avatar_stream.face.mesh import Floats
+from avatar_stream.identity.attributes import TEETH, agreement, attributes_of, contradictions, unchecked
 from avatar_stream.identity.likeness import Likeness, distance
 from avatar_stream.identity.quality import Quality, judge
 from avatar_stream.identity.records import (
@@ -25,6 +27,7 @@ from avatar_stream.identity.records import (
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import checked_style, styled
 from avatar_stream.portrait.aligned import rest_face
+from avatar_stream.portrait.mouth import SHOWN
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks
 
@@ -128,9 +131,21 @@ def portrait_of(store: Store, character: Character, size: int, *, square: bool =
     if source is None:
         raise BadPicture(f"the picture of {character.name} is missing: enrol the person again")
     plain = prepare(read_picture(store.read(source)), size, name=character.name, square=square)
-    portrait = styled(plain, character.style)
+    portrait = replace(styled(plain, character.style), teeth=_teeth_beside(store, character, plain))
     store.attach(character.id, kind, packed(portrait))
     return portrait
+
+
+def _teeth_beside(store: Store, character: Character, portrait: Portrait) -> tuple[Image, Floats] | None:
+    """The mouth of the picture that shows most of the teeth, where the portrait itself shows none."""
+    if geometry.lip_gaps(portrait.landmarks).max() > SHOWN:
+        return None
+    others = [one.digest for one in character.files if one.kind.startswith("source ") and one.kind != "source 0"]
+    found = [prepare(read_picture(store.read(digest)), JUDGED) for digest in others]
+    best = max(found, key=lambda one: float(geometry.lip_gaps(one.landmarks).max()), default=None)
+    if best is None or geometry.lip_gaps(best.landmarks).max() < TEETH:
+        return None
+    return best.crop, best.landmarks
 
 
 def likeness_of(portrait: Portrait) -> npt.NDArray[np.float32]:
@@ -157,6 +172,8 @@ def packed(portrait: Portrait) -> bytes:
     }
     if portrait.shoulders is not None:
         arrays["shoulders"] = portrait.shoulders
+    if portrait.teeth is not None:
+        arrays["teeth"], arrays["teeth_landmarks"] = portrait.teeth
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
@@ -167,14 +184,9 @@ def unpacked(data: bytes) -> Portrait:
     with np.load(io.BytesIO(data), allow_pickle=False) as found:
         left, top, width, height = (int(value) for value in found["box"])
         shoulders = found["shoulders"] if "shoulders" in found.files else None
-        return Portrait(
-            found["picture"],
-            (left, top, width, height),
-            found["plate"],
-            found["matte"],
-            found["landmarks"],
-            shoulders,
-        )
+        teeth = (found["teeth"], found["teeth_landmarks"]) if "teeth" in found.files else None
+        picture, plate, matte, landmarks = (found[name] for name in ("picture", "plate", "matte", "landmarks"))
+        return Portrait(picture, (left, top, width, height), plate, matte, landmarks, shoulders, teeth)
 
 
 def as_jpeg(picture: Image, quality: int = 90) -> bytes:

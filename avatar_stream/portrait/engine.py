@@ -199,4 +199,4 @@ class _View:
         shoulders = None if portrait.shoulders is None else portrait.shoulders * np.float32(scale)
         meeting = lips_meeting(crop, landmarks) if drawn else None
         warp = PortraitWarp(crop, plate, matte, landmarks, shoulders, meeting)
-        return _View(warp, Interior(crop, landmarks), rest_face(crop, landmarks))
+        return _View(warp, Interior(crop, landmarks, portrait.teeth), rest_face(crop, landmarks))

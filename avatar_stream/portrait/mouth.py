@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import geometry
-from avatar_stream.face.fit import Fit
+from avatar_stream.face.fit import Fit, fit_still
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX
 from avatar_stream.portrait.arch import Placed
@@ -46,9 +46,17 @@ class Mouth:
     """The inside of one portrait's mouth.
 
     ``picture`` RGB ``(h, w, 3)`` with ``landmarks (478, 3)`` in its pixels, read as ``fit`` of a person ``identity``.
+    Where it shows no teeth, they are taken from ``teeth``, another picture of that person with its landmarks.
     """
 
-    def __init__(self, picture: Image, landmarks: Floats, fit: Fit, identity: Floats) -> None:
+    def __init__(
+        self,
+        picture: Image,
+        landmarks: Floats,
+        fit: Fit,
+        identity: Floats,
+        teeth: tuple[Image, Floats] | None = None,
+    ) -> None:
         self.skin = skin_tone(picture, landmarks)
         self._gaps = geometry.lip_gaps(landmarks)
         self._shows_teeth = bool(self._gaps.max() > SHOWN)
@@ -58,6 +66,17 @@ class Mouth:
         hole = hole_between(landmarks, picture.shape[1], picture.shape[0])
         if hole is not None and self._shows_teeth:
             self._teeth.take_own(picture, landmarks, hole, fit, self._light(hole, fit))
+        elif teeth is not None:
+            self._borrow(*teeth)
+
+    def _borrow(self, picture: Image, landmarks: Floats) -> None:
+        """Take the teeth of another picture of the same person, brought into this one's light."""
+        hole = hole_between(landmarks, picture.shape[1], picture.shape[0])
+        if hole is not None:
+            tint = self.skin / np.maximum(skin_tone(picture, landmarks), 1)
+            lit = np.clip(picture * tint, 0, 255).astype(np.uint8)
+            fit, _ = fit_still(landmarks)
+            self._teeth.take_own(lit, landmarks, hole, fit, self._light(hole, fit))
 
     def draw(self, picture: Image, target: Floats, fit: Fit, view: Floats | None = None) -> Hole | None:
         """Draw the inside of the mouth of ``target (478, 3)``, read as ``fit``, into ``picture`` (in place).

@@ -46,6 +46,8 @@ class Portrait:
     matte: Image
     landmarks: Floats
     shoulders: Floats | None = None
+    teeth: tuple[Image, Floats] | None = None
+    """Another picture of the same person that shows their teeth, RGB, and its landmarks ``(478, 3)``."""
 
     @property
     def crop(self) -> Image:

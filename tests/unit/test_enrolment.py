@@ -12,15 +12,27 @@ import pytest
 
 from avatar_stream.cli import main
 from avatar_stream.errors import BadInput, BadPicture, Forbidden
+from avatar_stream.face import geometry
 from avatar_stream.identity import enrol as module
 from avatar_stream.identity.attributes import attributes_of, claims
 from avatar_stream.identity.card import identity_card
-from avatar_stream.identity.enrol import Enrolled, described, enrol, likeness_of, packed, portrait_of, unpacked
-from avatar_stream.identity.library import Library, sample_pictures
+from avatar_stream.identity.enrol import (
+    Enrolled,
+    as_jpeg,
+    described,
+    enrol,
+    likeness_of,
+    packed,
+    portrait_of,
+    unpacked,
+)
+from avatar_stream.identity.library import SAMPLES, Library, sample_pictures
 from avatar_stream.identity.likeness import distance
 from avatar_stream.identity.quality import judge
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import STYLES, styled
+from avatar_stream.media.files import Clip
+from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.background import checked
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks
@@ -70,6 +82,26 @@ def test_several_pictures_of_one_person(store: Store) -> None:
     shown = done.character.file("source 0")
     assert shown is not None
     assert store.read(shown) == (another(FELIX), FELIX)[done.shown]
+
+
+def test_the_teeth_of_another_picture_go_with_a_closed_mouth(store: Store) -> None:
+    """Felix enrols twice himself: as he is, and as the engine shows him with his mouth open."""
+    clip = Clip(SAMPLES / "driver.mp4")
+    driver = [picture for _, picture in clip.frames()]
+    clip.close()
+    avatar = Avatar(prepare(read_picture(FELIX), 512), Networks.shared())
+    shown = [avatar(picture, k / 25) for k, picture in enumerate(driver[:140])]
+    avatar.close()
+    laughing = as_jpeg(shown[135], 95)
+    character = enrolled(store, laughing, FELIX).character
+    portrait = portrait_of(store, store.get(character.id), 256)
+    assert portrait.teeth is not None
+    assert geometry.lip_gaps(portrait.teeth[1]).max() > 0.1
+    again = portrait_of(store, store.get(character.id), 256)
+    assert again.teeth is not None
+    assert np.array_equal(again.teeth[0], portrait.teeth[0])
+    # One who has no other picture has plain teeth.
+    assert portrait_of(store, enrolled(store, name="Alone").character, 256).teeth is None
 
 
 def test_pictures_of_two_people_are_refused(store: Store) -> None:

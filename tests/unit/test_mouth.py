@@ -109,12 +109,11 @@ def test_a_closed_mouth_is_left_alone(portrait: Portrait) -> None:
     assert np.array_equal(shown, portrait.crop)
 
 
-def test_teeth_that_show_are_kept(portrait: Portrait) -> None:
-    """A portrait with blue teeth has them still when its mouth opens further."""
+def blue_teeth(portrait: Portrait) -> tuple[Image, Floats]:
+    """The portrait smiling with blue teeth, and its landmarks."""
     smile = opened(portrait, 0.1, mouthSmile=0.7)
     picture = portrait.crop.copy()
-    interior = Interior(portrait.crop, portrait.landmarks)
-    interior.draw(picture, smile)
+    Interior(portrait.crop, portrait.landmarks).draw(picture, smile)
     hole = hole_between(smile, picture.shape[1], picture.shape[0])
     assert hole is not None
     left, top, right, bottom = hole.box
@@ -122,19 +121,34 @@ def test_teeth_that_show_are_kept(portrait: Portrait) -> None:
     tooth = (tooth_likeness(part, skin_tone(portrait.crop, portrait.landmarks)) * hole.alpha)[..., None]
     blue = part * [0.75, 0.95, 1.25]
     picture[top:bottom, left:right] = np.clip(part + (tooth > 0.5) * (blue - part), 0, 255)
+    return picture, smile
 
-    wide = opened(portrait, 0.3, mouthSmile=0.7)
-    plain, own = picture.copy(), picture.copy()
-    interior.draw(plain, wide)
-    Interior(picture, smile).draw(own, wide)
-    hole = hole_between(wide, picture.shape[1], picture.shape[0])
+
+def blueness(interior: Interior, picture: Image, target: Floats) -> float:
+    """Of the upper teeth that are drawn over a picture."""
+    drawn = picture.copy()
+    interior.draw(drawn, target)
+    hole = hole_between(target, picture.shape[1], picture.shape[0])
     assert hole is not None
     left, top, right, bottom = hole.box
-    rows = np.s_[
-        top + (bottom - top) // 10 : top + (bottom - top) // 3, (left + right) // 2 - 12 : (left + right) // 2 + 12
-    ]
-    blueness = [float(p[rows][..., 2].mean() - p[rows][..., 0].mean()) for p in (plain, own)]
-    assert blueness[1] > blueness[0] + 10
+    middle, height = (left + right) // 2, bottom - top
+    part = drawn[top + height // 10 : top + height // 3, middle - 12 : middle + 12]
+    return float(part[..., 2].mean() - part[..., 0].mean())
+
+
+def test_teeth_that_show_are_kept(portrait: Portrait) -> None:
+    """A portrait with blue teeth has them still when its mouth opens further."""
+    picture, smile = blue_teeth(portrait)
+    wide = opened(portrait, 0.3, mouthSmile=0.7)
+    plain = Interior(portrait.crop, portrait.landmarks)
+    assert blueness(Interior(picture, smile), picture, wide) > blueness(plain, picture, wide) + 10
+
+
+def test_teeth_of_another_picture_are_used(portrait: Portrait) -> None:
+    wide = opened(portrait, 0.3, mouthSmile=0.7)
+    plain = Interior(portrait.crop, portrait.landmarks)
+    borrowed = Interior(portrait.crop, portrait.landmarks, blue_teeth(portrait))
+    assert blueness(borrowed, portrait.crop, wide) > blueness(plain, portrait.crop, wide) + 10
 
 
 def smiling(portrait: Portrait) -> tuple[Image, Floats]:
