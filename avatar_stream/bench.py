@@ -14,6 +14,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.files import Clip
+from avatar_stream.media.marking import Marker
 from avatar_stream.portrait.ahead import ahead
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import PortraitEngine, StageTimes
@@ -39,6 +40,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
     packets = _camera_packets(frames)
     avatar = Avatar(portrait, networks)
     decoder, encoder, times = vpx.Vp8Decoder(), VideoEncoder("VP8", 25), StageTimes()
+    marker = Marker()
     targets: list[Floats] = []
 
     def decode(packet: bytes) -> npt.NDArray[np.uint8]:
@@ -46,8 +48,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
         return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
     def encode(number: int, picture: npt.NDArray[np.uint8]) -> None:
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-        encoder.encode(frame, number * 3600)
+        encoder.encode(marker(picture), number * 3600)
 
     def one(number: int) -> None:
         image = times.measure("decode", decode, packets[number])

@@ -93,8 +93,8 @@ export class Characters {
     if (!confirm(t('removeSure'))) return;
     try {
       await request(`identities/${this.#shown.id}`, { method: 'DELETE' });
-      $('card').close();
       await this.#portraits.reload();
+      $('card').close();
     } catch (error) { $('card-said').textContent = error.message; }
   }
 }

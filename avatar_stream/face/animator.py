@@ -10,6 +10,7 @@ from avatar_stream.face.motion import Driver, Motion, mirrored
 from avatar_stream.face.retarget import Retargeter
 
 EASE_SECONDS = 0.6  # between a followed face and rest
+HANDOVER_SECONDS = 0.35  # from one kind of driver to another
 BREATH_SECONDS = 4.2
 
 
@@ -26,6 +27,9 @@ class Animator:
         self.mirror = False
         self.expression = Expression()
         """What the face may do, whatever the driver does."""
+        self._shown: Floats | None = None
+        self._before: Floats | None = None  # what was shown when another kind of driver took over
+        self._taken = 0.0
         self._weight = 0.0
         self._motion = Motion.neutral()
         self._time: float | None = None
@@ -39,10 +43,15 @@ class Animator:
         """Learn anew what the driver is like at rest."""
         self.driver.recalibrate()
 
+    def hand_over(self) -> None:
+        """Another kind of driver takes over, a voice after a camera: ease from what is shown now to what it does."""
+        self._before, self._taken = self._shown, 0.0
+
     def change_portrait(self, retargeter: Retargeter) -> None:
         """Go on with the same driver on another portrait."""
         retargeter.gain, retargeter.keep = self.retargeter.gain, self.retargeter.keep
         self.retargeter = retargeter
+        self._shown = self._before = None
 
     def __call__(self, landmarks: Floats | None, time: float) -> Floats:
         """Portrait landmarks for driver ``landmarks`` (None: nobody there) at ``time`` seconds."""
@@ -70,9 +79,17 @@ class Animator:
             face = face + followed * (retargeter.expressed(shown) - face)
         # A still face breathes: about a pixel up and down and half a degree of nod at 256 pixels.
         wave = (1 - followed) * math.sin(2 * math.pi * time / BREATH_SECONDS)
-        return retargeter.placed(
+        placed = retargeter.placed(
             np.asarray(face, np.float32),
             np.asarray(followed * shown.turn + np.array([0.008 * wave, 0, 0]), np.float32),
             np.asarray(followed * shown.shift + np.array([0, 0.008 * wave]), np.float32),
             followed * shown.scale + 0.003 * wave,
         )
+        if self._before is not None:
+            self._taken = min(self._taken + step / HANDOVER_SECONDS, 1.0)
+            share = np.float32(self._taken * self._taken * (3 - 2 * self._taken))
+            placed = np.asarray(self._before + share * (placed - self._before), np.float32)
+            if self._taken == 1:
+                self._before = None
+        self._shown = placed
+        return placed

@@ -21,7 +21,7 @@ Image = npt.NDArray[np.uint8]
 POSITIONS: Final = ("top-left", "top-right", "bottom-left", "bottom-right")
 TEXT: Final = "AI"
 LONGEST: Final = 24
-HEIGHT: Final = 0.055  # of the picture's
+HEIGHT: Final = 0.045  # of the picture's
 LEAST: Final = 11  # pixels
 DISCLOSURE: Final = 'mode="machine-generated"'
 """Value of the ``AI-Disclosure`` header (draft-abaris-aicdh): whatever we answer about a stream says so."""

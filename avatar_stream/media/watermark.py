@@ -39,7 +39,7 @@ class Watermark:
     """Marks the pictures of one size; the strength by place is taken from the first of a portrait."""
 
     def __init__(self) -> None:
-        self._mark: npt.NDArray[np.int16] | None = None
+        self._mark: tuple[Luma, Luma] | None = None  # what is added and what is taken away
 
     def fit(self, luma: Luma) -> None:
         """Find how strong the mark may be where, from a picture like those to come."""
@@ -49,13 +49,15 @@ class Watermark:
         busy = np.sqrt(np.maximum(cv2.GaussianBlur(small * small, (0, 0), NEAR) - mean * mean, 0))
         strength = np.clip(BUSY * busy, WEAKEST, STRONGEST)
         mark = cv2.resize(pattern() * strength, (width, height), interpolation=cv2.INTER_CUBIC)
-        self._mark = np.rint(mark).astype(np.int16)
+        self._mark = (np.rint(np.maximum(mark, 0)).astype(np.uint8), np.rint(np.maximum(-mark, 0)).astype(np.uint8))
 
     def __call__(self, luma: Luma) -> Luma:
         """The luma plane ``(h, w)`` with the mark."""
-        if self._mark is None or self._mark.shape != luma.shape:
+        if self._mark is None or self._mark[0].shape != luma.shape:
             self.fit(luma)
-        return np.asarray(cv2.add(luma, self._mark, dtype=cv2.CV_8U), np.uint8)
+        assert self._mark is not None
+        more, less = self._mark
+        return np.asarray(cv2.subtract(cv2.add(luma, more), less), np.uint8)
 
 
 def found(lumas: Iterable[Luma]) -> float:

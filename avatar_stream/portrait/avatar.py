@@ -93,6 +93,7 @@ class Avatar:
         self._animator = Animator(Retargeter(portrait.landmarks, gain=gain, keep=keep))
         self._animator.mirror = mirror
         self._gain, self._gentler = gain, 1.0
+        self._kind: type | None = None  # of the last driver: its motion, or its face
         self._rest = Rest()
         self._engine = PortraitEngine(portrait, self.networks)
 
@@ -167,6 +168,11 @@ class Avatar:
         ``image`` may be motion, or a face that was found elsewhere; None stands for a camera that sends nothing:
         nobody is there.
         """
+        if image is not None:
+            kind = ArkitFrame if isinstance(image, ArkitFrame) else TrackedFace
+            if kind is not self._kind and self._kind is not None:
+                self._animator.hand_over()
+            self._kind = kind
         if isinstance(image, ArkitFrame):
             return self._act(image, time, tag)
         if isinstance(image, TrackedFace):

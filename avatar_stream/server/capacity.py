@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import av
-
 from avatar_stream.identity.library import SAMPLES
 from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.files import Clip
+from avatar_stream.media.marking import Marker
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import Networks
@@ -48,13 +47,13 @@ def measure(networks: Networks | None, portrait: Portrait, fps: int) -> Load:
     clip = Clip(SAMPLES / "driver.mp4")
     pictures = [picture for (_, picture), _ in zip(clip.frames(), range(FRAMES), strict=False)]
     clip.close()
-    avatar, encoder = Avatar(portrait, networks), VideoEncoder("VP8", fps)
+    avatar, encoder, marker = Avatar(portrait, networks), VideoEncoder("VP8", fps), Marker()
     began = engine = 0.0
     for number, picture in enumerate(pictures):
         if number == WARM:
             began, engine = time.process_time(), avatar.engine.times.totals.get("network", 0.0)
         shown = avatar.draw(avatar.follow(picture, number / fps)).picture
-        encoder.encode(av.VideoFrame.from_ndarray(shown, format="rgb24").reformat(format="yuv420p"), 3600 * number)
+        encoder.encode(marker(shown), 3600 * number)
     counted = len(pictures) - WARM
     taken = (avatar.engine.times.totals.get("network", 0.0) - engine) / 1e3 / counted
     avatar.close()

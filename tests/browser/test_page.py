@@ -213,7 +213,11 @@ def test_what_is_held_is_told_to_the_server(browser: Any, server: RunningServer)
     page.check("input[name=hold][value=gaze]")
     page.check("input[name=hold][value=mouth]")
     page.wait_for_timeout(300)
-    assert '{"type":"hold","value":["gaze","mouth"]}' in sent
+    assert '{"type":"expression","value":{"hold":["gaze","mouth"],"gains":{}}}' in sent
+    page.click("summary")
+    page.fill("#region-head", "0.5")
+    page.wait_for_timeout(300)
+    assert '{"type":"expression","value":{"hold":["gaze","mouth"],"gains":{"head":0.5}}}' in sent
     assert page.is_hidden("#alert")
     page.context.close()
 

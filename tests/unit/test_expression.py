@@ -1,5 +1,6 @@
 """What is held stays, and everything else goes on."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,14 +11,24 @@ import pytest
 from avatar_stream.errors import BadInput
 from avatar_stream.face import geometry
 from avatar_stream.face.animator import Animator
+from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.expression import Expression
 from avatar_stream.face.holds import HOLDS, held
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX, coefficients
 from avatar_stream.face.motion import Motion
+from avatar_stream.face.packet import TrackedFace
 from avatar_stream.face.retarget import Retargeter
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.server.control import SetExpression, parse_command
 from tests.unit.faces import face, mouth_width
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    return prepare(read_picture(sample_pictures()["felix"]), 256)
 
 
 def busy() -> Motion:
@@ -125,3 +136,16 @@ def test_expressions_come_over_the_control_channel() -> None:
     for wrong in bad:
         with pytest.raises(BadInput):
             parse_command(json.dumps({"type": "expression", "value": wrong}), 4096)
+
+
+def test_another_kind_of_driver_takes_over_without_a_jump(portrait: Portrait) -> None:
+    with Avatar(portrait, None) as avatar:
+        turned = face(turn=(0, 0.3, 0), jawOpen=0.4)
+        seen = [avatar.follow(TrackedFace(face()), k / 25).target for k in range(20)]
+        seen += [avatar.follow(TrackedFace(turned), 0.8 + k / 25).target for k in range(20)]
+        seen += [avatar.follow(ArkitFrame({}), 1.6 + k / 25).target for k in range(20)]
+    steps = [float(np.abs(b - a).max()) for a, b in itertools.pairwise(seen[35:])]
+    whole = float(np.abs(seen[-1] - seen[38]).max())
+    assert whole > 10
+    assert max(steps) < 0.35 * whole
+    assert steps[-1] < 0.1
