@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from avatar_stream.errors import AvatarError, BadClip, BadInput, BadPicture
     from avatar_stream.face.arkit import ArkitFrame
     from avatar_stream.face.capture import FaceCapture
+    from avatar_stream.face.expression import Expression
     from avatar_stream.face.packet import TrackedFace
     from avatar_stream.face.tracker import FaceState
     from avatar_stream.identity.library import sample_pictures
     from avatar_stream.media.files import Clip, Recorder
+    from avatar_stream.media.marking import Label, Marker
     from avatar_stream.portrait.avatar import Avatar
     from avatar_stream.portrait.portrait import Portrait
     from avatar_stream.portrait.window import Networks
@@ -42,10 +44,12 @@ _HOMES = {
     "errors": ("AvatarError", "BadClip", "BadInput", "BadPicture"),
     "face.arkit": ("ArkitFrame",),
     "face.capture": ("FaceCapture",),
+    "face.expression": ("Expression",),
     "face.packet": ("TrackedFace",),
     "face.tracker": ("FaceState",),
     "identity.library": ("sample_pictures",),
     "media.files": ("Clip", "Recorder"),
+    "media.marking": ("Label", "Marker"),
     "portrait.avatar": ("Avatar",),
     "portrait.portrait": ("Portrait",),
     "portrait.window": ("Networks",),
@@ -63,8 +67,11 @@ __all__ = [
     "BadInput",
     "BadPicture",
     "Clip",
+    "Expression",
     "FaceCapture",
     "FaceState",
+    "Label",
+    "Marker",
     "MotionFile",
     "MotionWriter",
     "Networks",

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
+import numpy as np
+
 from avatar_stream.errors import BadInput, UnknownPortrait
 from avatar_stream.identity.enrol import Enrolled, as_jpeg, enrol, likeness_of, portrait_of, refuse_protected
 from avatar_stream.identity.records import Character
@@ -192,9 +195,6 @@ class Library:
 
 
 def _no_larger(picture: Image) -> Image:
-    import cv2
-    import numpy as np
-
     scale = KEPT_SIDE / max(picture.shape[:2])
     if scale >= 1:
         return picture

@@ -7,63 +7,27 @@ several processes may share a library.
 
 import contextlib
 import hashlib
-import json
 import os
 import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from avatar_stream.errors import BadInput, LibraryFault, NameTaken, UnknownPortrait
 from avatar_stream.identity.records import (
     Character,
-    Consent,
     StoredFile,
     checked_name,
-    from_numbers,
-    numbers,
     plain_json,
 )
+from avatar_stream.identity.schema import COLUMNS, MIGRATIONS, Use, to_character, to_row
 
 PREFIX: Final = "c-"
 BUSY: Final = 20.0  # seconds that another process may hold the lock
-
-MIGRATIONS: Final = (
-    """
-    CREATE TABLE characters (
-        id TEXT PRIMARY KEY, name TEXT NOT NULL COLLATE NOCASE, owner TEXT NOT NULL, tags TEXT NOT NULL,
-        description TEXT NOT NULL, style TEXT NOT NULL, protected INTEGER NOT NULL, consent TEXT NOT NULL,
-        created REAL NOT NULL, used REAL NOT NULL, quality TEXT NOT NULL, settings TEXT NOT NULL,
-        z_id BLOB NOT NULL, likeness BLOB NOT NULL, shape BLOB NOT NULL, mood BLOB NOT NULL, UNIQUE (owner, name)
-    );
-    CREATE TABLE files (
-        character TEXT NOT NULL REFERENCES characters (id) ON DELETE CASCADE,
-        kind TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (character, kind)
-    );
-    CREATE INDEX files_by_digest ON files (digest);
-    CREATE TABLE audit (at REAL NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL, character TEXT NOT NULL,
-        detail TEXT NOT NULL);
-    """,
-)
-_COLUMNS: Final = (
-    "id", "name", "owner", "tags", "description", "style", "protected", "consent", "created", "used", "quality",
-    "settings", "z_id", "likeness", "shape", "mood",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """A line of the audit: when, who, what, of which character."""
-
-    at: float
-    who: str
-    action: str
-    character: str
-    detail: str
 
 
 class Store:
@@ -175,8 +139,8 @@ class Store:
             kept = tuple(StoredFile(kind, self._write(data)) for kind, data in files.items())
             character = replace(character, id=PREFIX + secrets.token_hex(8), files=kept)
             connection.execute(
-                f"INSERT INTO characters ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",
-                _row(character),
+                f"INSERT INTO characters ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",
+                to_row(character),
             )
             connection.executemany(
                 "INSERT INTO files VALUES (?, ?, ?)", [(character.id, one.kind, one.digest) for one in kept]
@@ -314,7 +278,7 @@ class Store:
             found = self._connection().execute("SELECT * FROM files")
         for key, kind, digest in found:
             files.setdefault(key, []).append(StoredFile(kind, digest))
-        return [_character(row, files.get(row["id"], ())) for row in rows]
+        return [to_character(row, files.get(row["id"], ())) for row in rows]
 
     def _place(self, digest: str) -> Path:
         return self._files / digest[:2] / digest
@@ -352,37 +316,6 @@ class Store:
             for place in self._files.glob("*/*"):
                 if place.name not in named:
                     place.unlink(missing_ok=True)
-
-
-def _row(one: Character) -> tuple[Any, ...]:
-    consent = {"statement": one.consent.statement, "by": one.consent.by, "at": one.consent.at}
-    return (
-        one.id, one.name, one.owner, plain_json(list(one.tags)), one.description, one.style, int(one.protected),
-        plain_json(consent), one.created, one.used, plain_json(dict(one.quality)), plain_json(dict(one.settings)),
-        numbers(one.z_id), numbers(one.likeness), numbers(one.shape), numbers(one.mood),
-    )  # fmt: skip
-
-
-def _character(row: dict[str, Any], files: Iterable[StoredFile]) -> Character:
-    return Character(
-        id=row["id"],
-        name=row["name"],
-        owner=row["owner"],
-        description=row["description"],
-        style=row["style"],
-        created=row["created"],
-        used=row["used"],
-        tags=tuple(json.loads(row["tags"])),
-        protected=bool(row["protected"]),
-        consent=Consent(**json.loads(row["consent"])),
-        quality=json.loads(row["quality"]),
-        settings=json.loads(row["settings"]),
-        z_id=from_numbers(row["z_id"]),
-        likeness=from_numbers(row["likeness"]),
-        shape=from_numbers(row["shape"]),
-        mood=from_numbers(row["mood"]),
-        files=tuple(files),
-    )
 
 
 def _note(connection: sqlite3.Connection, who: str, action: str, key: str, detail: str) -> None:

@@ -10,12 +10,19 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import Delaunay
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.body import Torso
 from avatar_stream.face.mesh import Floats, Ints
 from avatar_stream.portrait.raster import inverse_affines, triangle_map
+from avatar_stream.portrait.rings import (
+    between_rings,
+    body_points,
+    border_points,
+    held_by_shoulders,
+    outer_triangles,
+    rings_around,
+)
 
 Image = npt.NDArray[np.uint8]
 
@@ -25,18 +32,7 @@ _AROUND_MOUTH = np.array([*mesh.LIPS_RING, 152, 200])  # the lips, and the chin 
 GRID = 96  # flow cells across the crop in the face: 2.7 px at 256. 128 costs 0.6 ms more for 0.02 dB
 FADE = 11  # cells over which the face's flow runs out into the one around it
 ROUNDED, PADDED = 0.9, 4  # cells: deviation of the smoothing around the mouth, and how far it reaches
-EDGE = 0.16  # of the crop over which what follows the shoulders comes to rest
 COARSE = 32  # and around it, where the flow is smooth and the triangles are large
-# Rings around the face oval: distance from its centre in oval radii; how far they follow the head above the
-# face (hair) and below it (neck, then shoulders); how far they follow the oval's expression (jaw).
-RINGS = (
-    (1.10, 1.0, 0.95, 0.75),
-    (1.25, 1.0, 0.85, 0.45),
-    (1.50, 1.0, 0.55, 0.15),
-    (1.90, 0.95, 0.22, 0.0),
-    (2.50, 0.65, 0.0, 0.0),
-    (3.30, 0.20, 0.0, 0.0),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +73,9 @@ class PortraitWarp:
         self._plate = plate
         self._plain = bool(matte.min() == 255)
         self._shoulders = shoulders
-        rings, follow, flex, oval = _rings(landmarks)
+        rings, follow, flex, oval = rings_around(landmarks)
         if shoulders is not None:
-            body = _body(shoulders, landmarks)
+            body = body_points(shoulders, landmarks)
             still = np.zeros(len(body), np.float32)
             rings, follow = np.concatenate([rings, body]), np.concatenate([follow, still])
             flex, oval = np.concatenate([flex, still]), np.concatenate([oval, np.full(len(body), oval[0])])
@@ -87,14 +83,14 @@ class PortraitWarp:
         inside = ((rings[:, :2] > margin) & (rings[:, :2] < extent - 1 - margin)).all(1)
         self._rings, self._follow = rings[inside], follow[inside, None]
         self._flex, self._oval = flex[inside, None], oval[inside]
-        self._hold = _hold(self._rings, landmarks, shoulders, extent) if shoulders is not None else None
-        border = _border(extent, landmarks)
+        self._hold = held_by_shoulders(self._rings, landmarks, shoulders, extent) if shoulders is not None else None
+        border = border_points(extent, landmarks)
         self._source = np.concatenate([landmarks, self._rings, border]).astype(np.float32)
         # Around the face, and with the face as a plain fan, so that the coarse flow is continuous under it.
-        self._outside = _outer_triangles(self._source, landmarks)
+        self._outside = outer_triangles(self._source, landmarks)
         skin, eyes, mouth = mesh.skin_triangles(), mesh.eye_triangles(), mesh.mouth_triangles()
         # The strip to the second ring is drawn finely too, behind the face: the outline of cheek and jaw lies in it.
-        near = _between_rings(self._outside, len(landmarks) + int(inside[: 2 * len(mesh.FACE_OVAL)].sum()))
+        near = between_rings(self._outside, len(landmarks) + int(inside[: 2 * len(mesh.FACE_OVAL)].sum()))
         self._face = np.concatenate([near, skin, eyes, mouth])
         self._skin = slice(len(near), len(near) + len(skin))
         area = _areas(self._source, self._face)
@@ -236,80 +232,3 @@ def _areas(points: Floats, triangles: Ints) -> Floats:
     ax, bx, cx = points[triangles.T, 0]
     ay, by, cy = points[triangles.T, 1]
     return np.asarray((bx - ax) * (cy - ay) - (by - ay) * (cx - ax), np.float32)
-
-
-def _rings(landmarks: Floats) -> tuple[Floats, Floats, Floats, npt.NDArray[np.intp]]:
-    """Ring points, how far each follows the head and its oval point, and that point's index."""
-    index = np.array(mesh.FACE_OVAL)
-    oval = landmarks[index]
-    centre = oval.mean(0)
-    down = landmarks[152, :2] - landmarks[10, :2]
-    down = down / np.linalg.norm(down)
-    width = float(np.linalg.norm(landmarks[234] - landmarks[454]))
-    spoke = oval - centre
-    slope = spoke[:, :2] @ down / np.maximum(np.linalg.norm(spoke[:, :2], axis=1), 1e-6)
-    t = np.clip((slope - 0.1) / 0.6, 0, 1)
-    lower = t * t * (3 - 2 * t)
-    points, follow, flex = [], [], []
-    for distance, above, below, expression in RINGS:
-        ring = centre + distance * spoke
-        # Ears, hair and nape lie further back than the oval.
-        ring[:, 2] = oval[:, 2] + min(distance - 1, 0.5) * 0.5 * width
-        points.append(ring)
-        follow.append(above + (below - above) * lower)
-        flex.append(np.full(len(index), expression))
-    return (
-        np.concatenate(points).astype(np.float32),
-        np.concatenate(follow).astype(np.float32),
-        np.concatenate(flex).astype(np.float32),
-        np.tile(index, len(RINGS)),
-    )
-
-
-def _body(shoulders: Floats, landmarks: Floats) -> Floats:
-    """Points on a person's shoulders and chest, ``(n, 3)``."""
-    right, left = shoulders
-    across = left - right
-    down = np.array([-across[1], across[0]], np.float32)
-    places = [right + s * across + d * down for d in (0.0, 0.3) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    depth = np.full((len(places), 1), float(landmarks[234, 2]), np.float32)
-    return np.concatenate([np.array(places, np.float32), depth], 1)
-
-
-def _hold(points: Floats, landmarks: Floats, shoulders: Floats, extent: Floats) -> Floats:
-    """How much each point goes with the shoulders, ``(n, 1)``: not at the chin, wholly from them on down, and less
-    and less towards the edge of what moves.
-    """
-    chin, line = float(landmarks[152, 1]), float(shoulders[:, 1].mean())
-    share = np.clip((points[:, 1] - chin) / max(line - chin, 1.0), 0, 1)
-    edge = np.minimum(points[:, :2], extent - 1 - points[:, :2]) / (EDGE * extent)
-    share = share * share * (3 - 2 * share) * np.clip(edge.min(1), 0, 1)
-    return np.asarray(share, np.float32)[:, None]
-
-
-def _border(extent: Floats, landmarks: Floats) -> Floats:
-    """Fixed points along the edge of the crop, except where the face itself leaves it."""
-    steps = np.linspace(0, 1, 9)
-    unit = [(s, e) for s in steps for e in (0.0, 1.0)] + [(e, s) for s in steps[1:-1] for e in (0.0, 1.0)]
-    points = np.array(unit, np.float32) * (extent - 1)
-    oval = landmarks[list(mesh.FACE_OVAL), :2].copy()
-    free = [cv2.pointPolygonTest(oval, (float(x), float(y)), False) < 0 for x, y in points]
-    return np.pad(points[free], ((0, 0), (0, 1))).astype(np.float32)
-
-
-def _between_rings(outside: Ints, limit: int) -> Ints:
-    """Those triangles around the face that touch no ring point from ``limit`` on."""
-    return outside[((outside < limit) & (outside != mesh.NOSE_BASE)).all(1)]
-
-
-def _outer_triangles(points: Floats, landmarks: Floats) -> Ints:
-    """Delaunay triangles between the face oval, the rings and the border; the oval filled by a fan."""
-    oval = np.array(mesh.FACE_OVAL)
-    outer = np.concatenate([oval, np.arange(len(landmarks), len(points))])
-    # One more vertex inside the oval collects the triangles that belong to the face itself.
-    inside = landmarks[oval, :2].mean(0)
-    found = Delaunay(np.concatenate([points[outer, :2], inside[None]])).simplices
-    found = found[(found < len(outer)).all(1)]
-    around = outer[found[~(found < len(oval)).all(1)]]
-    fan = [(mesh.NOSE_BASE, a, b) for a, b in zip(oval, np.roll(oval, -1), strict=True)]
-    return np.concatenate([np.array(fan), around]).astype(np.int32)

@@ -1,6 +1,7 @@
 """Start the server, and stop it so that nobody is cut off without a word."""
 
 import asyncio
+import logging
 import os
 import re
 import socket
@@ -13,6 +14,7 @@ from typing import Any, Final
 import uvicorn
 
 from avatar_stream.errors import AvatarError, BadInput
+from avatar_stream.media.marking import label_for
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import SCOPES, Access, Token, digest, read_tokens
 from avatar_stream.server.app import create_app
@@ -22,6 +24,8 @@ from avatar_stream.server.logs import set_up
 from avatar_stream.server.sessions import Sessions
 from avatar_stream.server.upgrade import upgrade
 from avatar_stream.settings import Settings
+
+log = logging.getLogger(__name__)
 
 TOKEN_VARIABLE: Final = "AVATAR_STREAM_TOKEN"
 TURN_VARIABLE: Final = "AVATAR_STREAM_TURN_SECRET"
@@ -63,6 +67,8 @@ def serve(settings: Settings, networks: Networks | None) -> None:
     """Serve until stopped; raises :class:`AvatarError` when the settings or the address cannot be used."""
     access, turn_secret = Access(_tokens(settings)), _turn_secret(settings)
     tls = _tls(settings)
+    label_for(settings.label, settings.label_position, settings.unlabelled)
+    app = create_app(settings, networks, access, turn_secret)
     try:
         listening = socket.create_server((settings.host, settings.port), reuse_port=False)
     except OSError as error:
@@ -71,6 +77,8 @@ def serve(settings: Settings, networks: Networks | None) -> None:
         ) from None
     set_up(settings.log)
     few_arenas()
+    if settings.unlabelled:
+        log.warning("pictures have no label: %s", settings.unlabelled)
     if networks:
         # Nobody has to wait for what only makes it better.
         automatic = {"automatic": settings.engine == "auto"}
@@ -81,7 +89,6 @@ def serve(settings: Settings, networks: Networks | None) -> None:
     print(f"avatar-stream is ready on {scheme}://{shown}:{port} (engine: {engine}). Ctrl+C stops it.", flush=True)
     if not settings.loopback and not tls:
         print("Browsers give cameras to https pages only: --certificate, or a proxy in front (docs/deploy.md).")
-    app = create_app(settings, networks, access, turn_secret)
     server = DrainingServer(uvicorn_config(app, settings, **tls), app.state.server.sessions, settings.drain)
     server.run(sockets=[listening])
 

@@ -9,15 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from avatar_stream.errors import NotFound
-from avatar_stream.face.expression import Expression
 from avatar_stream.identity.guard import LIMIT
 from avatar_stream.identity.library import Library
-from avatar_stream.identity.store import PREFIX
 from avatar_stream.live import RECENT, LiveLoop
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.media.marking import Marker, label_for
 from avatar_stream.portrait.avatar import Avatar
-from avatar_stream.portrait.background import OWN, UPLOADED, on_background
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import Ladder
 from avatar_stream.portrait.portrait import Portrait
@@ -36,6 +33,7 @@ from avatar_stream.server.control import (
 from avatar_stream.server.heap import trim
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.peer import Peer
+from avatar_stream.server.shown import Shown
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -64,9 +62,7 @@ class Session:
         self.viewers: dict[str, Peer] = {}
         self.listeners = 0  # who is sent its motion
         self.settings = settings
-        self.portrait = portrait
-        self.sees: str | None = None  # whose characters it may show; None: everybody's
-        self.background = OWN
+        self.shown = Shown(library, portrait, settings.keep_expression, publisher.owner, f"session {id}")
         self.began = time.monotonic()
         self.closed = asyncio.Event()
         self.last_control = 0.0  # when the last control channel closed; 0: there was none, or one is open
@@ -85,7 +81,6 @@ class Session:
         )
         self.broadcast = Broadcast(lambda: self.worker.newest, settings.fps)
         self._networks = networks
-        self._library = library
         self._metrics = metrics
         self._group: asyncio.TaskGroup | None = None
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="prepare")
@@ -151,10 +146,12 @@ class Session:
             case Move(frame=frame):
                 self.worker.see(frame)
             case ChoosePortrait(id=key):
-                await self._show_character(key)
+                settled = self.shown.brings
+                await self._show_portrait(await self._in_background(self.shown.choose, key))
+                if settled or self.shown.brings:
+                    self.worker.orders.put(self.shown.settle)
             case SetBackground(value=background):
-                await self._change(self.portrait, background)
-                self.background = background
+                await self._show_portrait(await self._in_background(self.shown.put_before, background))
             case SetNeutral():
                 self.worker.orders.put(lambda avatar: avatar.recalibrate())
             case SetGain(value=gain):
@@ -166,32 +163,7 @@ class Session:
             case SetMirror(value=mirror):
                 self.worker.orders.put(lambda avatar: avatar.set_mirror(mirror))
 
-    async def _show_character(self, key: str) -> None:
-        """Show another portrait; a character brings its own settings, and its use is written down."""
-        settings = await self._in_background(self._settings_of, key)
-        background = settings.get("background", self.background)
-        await self._change(key, background)
-        self.portrait, self.background = key, background
-        self.worker.orders.put(lambda avatar: settle(avatar, settings))
-
-    def _settings_of(self, key: str) -> dict[str, Any]:
-        """The settings of a character, its use written down; none for other portraits."""
-        library = self._library
-        if not library.keeps or not key.startswith(PREFIX):
-            return {}
-        found = library.character(key, self.sees)
-        library.used(key, self.publisher.owner, f"session {self.id}")
-        return dict(found.settings)
-
-    def _before(self, portrait: Portrait, background: str) -> Portrait:
-        """The portrait before a background; an uploaded one comes from the library."""
-        uploaded = background.startswith(UPLOADED)
-        return on_background(portrait, self._library.background(background) if uploaded else background)
-
-    async def _change(self, key: str, background: str) -> None:
-        """Show a portrait of the library on a background."""
-        portrait = await self._in_background(self._library.get, key, self.sees)
-        portrait = await self._in_background(self._before, portrait, background)
+    async def _show_portrait(self, portrait: Portrait) -> None:
         engine = await self._in_background(PortraitEngine, portrait, self._networks)
         engine.times.told = self._metrics.stage
         self.worker.orders.put(lambda avatar: avatar.change_portrait(engine))
@@ -208,8 +180,8 @@ class Session:
             "calibrated": bool(avatar and avatar.calibrated),
             "engine": self._networks.name if self._networks else "warp",
             "rung": self._ladder.rung.name if self._ladder else "warp",
-            "portrait": self.portrait,
-            "background": self.background,
+            "portrait": self.shown.portrait,
+            "background": self.shown.background,
             "dropped": self.worker.dropped,
             "identity": self._identity(),
             "session": self.id,
@@ -256,14 +228,10 @@ class Session:
         """Make the avatar once the publisher is there: who never comes costs nothing."""
         await self.publisher.connected.wait()
         self.log.info("connected")
-        settings = await self._in_background(self._settings_of, self.portrait)
-        self.background = self.background if self.background != OWN else settings.get("background", OWN)
-        portrait = await self._in_background(self._library.get, self.portrait, self.sees)
-        portrait = await self._in_background(self._before, portrait, self.background)
+        portrait = await self._in_background(self.shown.open)
         self.worker.newest = self.worker.marker(portrait.picture)
         avatar = await self._in_background(Avatar, portrait, self._networks)
-        avatar.set_keep(self.settings.keep_expression)
-        settle(avatar, settings)
+        self.shown.settle(avatar)
         for times in (avatar.times, avatar.engine.times):
             times.told = self._metrics.stage
         self.worker.start(avatar)
@@ -306,14 +274,6 @@ class Session:
 
     async def _in_background(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._preparer, work, *arguments)
-
-
-def settle(avatar: Avatar, settings: dict[str, Any]) -> None:
-    """Give an avatar the settings of a character."""
-    if "keep" in settings:
-        avatar.set_keep(settings["keep"])
-    if "expression" in settings:
-        avatar.set_expression(Expression.from_json(settings["expression"]))
 
 
 def new_id() -> str:

@@ -69,7 +69,7 @@ class Sessions:
         session = Session(
             name or new_id(), publisher, self._settings, self._networks, self._library, portrait, self._metrics
         )
-        session.background, session.sees = background, caller.sees
+        session.shown.background, session.shown.owner = background, caller.sees
         self.by_id[session.id] = session
         self._peers[publisher.key] = session, publisher
         try:

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from avatar_stream.errors import AvatarError, BadInput, LibraryFault, NameTaken, UnknownPortrait
-from avatar_stream.identity import store as module
 from avatar_stream.identity.records import Character, Consent, checked_consent, checked_name, checked_tags
+from avatar_stream.identity.schema import MIGRATIONS, to_row
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.travel import exported, imported
 
@@ -76,7 +76,7 @@ def test_a_thousand_are_found_at_once(store: Store) -> None:
         for k in range(1000):
             connection.execute(
                 f"INSERT INTO characters VALUES ({', '.join('?' * 16)})",
-                module._row(person(f"person {k}", id=f"c-{k:016x}", description=f"number {k}")),
+                to_row(person(f"person {k}", id=f"c-{k:016x}", description=f"number {k}")),
             )
     began = time.perf_counter()
     assert len(store.characters()) == 1000
@@ -169,7 +169,8 @@ def test_an_older_library_is_brought_up_to_date(tmp_path: Path, monkeypatch: pyt
     old = Store(tmp_path)
     ana = old.add(person(), PICTURES)
     old.close()
-    monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, "CREATE TABLE more (what TEXT)"))
+    more = (*MIGRATIONS, "CREATE TABLE more (what TEXT)")
+    monkeypatch.setattr("avatar_stream.identity.store.MIGRATIONS", more)
     new = Store(tmp_path)
     assert new.get(ana.id).name == "Ana"
     backup = tmp_path / "before-2.db"
@@ -265,6 +266,7 @@ BUSY = """
 import sys, random
 from pathlib import Path
 from tests.unit.test_store import PICTURES, person
+from avatar_stream.identity.schema import to_row
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.travel import exported, imported
 from dataclasses import replace

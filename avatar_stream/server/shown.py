@@ -1,0 +1,68 @@
+"""What a session shows: a portrait of the library, its background, and the settings that a character brings along."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from avatar_stream.face.expression import Expression
+from avatar_stream.identity.library import Library
+from avatar_stream.identity.store import PREFIX
+from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.background import OWN, UPLOADED, on_background
+from avatar_stream.portrait.portrait import Portrait
+
+
+class Shown:
+    """One session's. ``owner`` is whose characters it may show (None: everybody's), ``who`` and ``how`` go into the
+    audit, ``keep`` is how much of a mood stays unless a character says otherwise.
+    """
+
+    def __init__(self, library: Library, portrait: str, keep: float, who: str, how: str) -> None:
+        self.portrait = portrait
+        self.background = OWN
+        self.owner: str | None = None
+        self._library, self._keep, self._who, self._how = library, keep, who, how
+        self._brought: Mapping[str, Any] = {}
+
+    def choose(self, key: str) -> Portrait:
+        """Show another portrait and write a character's use down; raises ``UnknownPortrait``. Takes a moment."""
+        before, brought = self._brought, self._settings(key)
+        # What a character brought goes with it.
+        own = OWN if "background" in before else self.background
+        background = brought.get("background", own)
+        portrait = self._before(key, background)
+        self.portrait, self.background, self._brought = key, background, brought
+        return portrait
+
+    def put_before(self, background: str) -> Portrait:
+        """Show the portrait before another background; raises ``UnknownPortrait``. Takes a moment."""
+        portrait = self._before(self.portrait, background)
+        self.background = background
+        return portrait
+
+    def open(self) -> Portrait:
+        """The portrait that a session begins with; a background that was asked for counts for more than its own."""
+        asked = self.background
+        portrait = self.choose(self.portrait)
+        return portrait if asked in (OWN, self.background) else self.put_before(asked)
+
+    def settle(self, avatar: Avatar) -> None:
+        """Give an avatar what the character brings, and what is usual for the rest."""
+        avatar.set_keep(self._brought.get("keep", self._keep))
+        avatar.set_expression(Expression.from_json(self._brought.get("expression", {})))
+
+    @property
+    def brings(self) -> bool:
+        """The character has settings of its own."""
+        return bool(self._brought)
+
+    def _settings(self, key: str) -> Mapping[str, Any]:
+        if not self._library.keeps or not key.startswith(PREFIX):
+            return {}
+        found = self._library.character(key, self.owner)
+        self._library.used(key, self._who, self._how)
+        return found.settings
+
+    def _before(self, key: str, background: str) -> Portrait:
+        portrait = self._library.get(key, self.owner)
+        uploaded = background.startswith(UPLOADED)
+        return on_background(portrait, self._library.background(background) if uploaded else background)

@@ -1,0 +1,69 @@
+"""A character brings its settings along, and takes them away again."""
+
+import numpy as np
+import pytest
+
+from avatar_stream.errors import UnknownPortrait
+from avatar_stream.face.expression import Expression
+from avatar_stream.identity.enrol import enrol
+from avatar_stream.identity.library import Library, sample_pictures
+from avatar_stream.identity.store import Store
+from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.server.shown import Shown
+
+SETTINGS = {"background": "#00ff00", "keep": 0.7, "expression": {"hold": ["smile"]}}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return Library(size=256, uploads=2, store=Store(tmp_path_factory.mktemp("library")))
+
+
+@pytest.fixture(scope="module")
+def ana(library: Library) -> str:
+    picture = sample_pictures()["felix"].read_bytes()
+    said = {"name": "Ana", "consent": "An average of two dozen people", "owner": "me"}
+    key = enrol(library.store, [picture], **said).character.id  # type: ignore[arg-type]
+    library.store.settle(key, SETTINGS, who="me")
+    return key
+
+
+def shown(library: Library, portrait: str) -> Shown:
+    return Shown(library, portrait, 0.2, "guest", "session x")
+
+
+def test_settings_come_and_go_with_a_character(library: Library, ana: str) -> None:
+    here = shown(library, "noor")
+    with Avatar(here.open(), None) as avatar:
+        here.settle(avatar)
+        assert (avatar.keep, here.background, here.brings) == (0.2, "own", False)
+        portrait = here.choose(ana)
+        here.settle(avatar)
+        assert np.array_equal(portrait.picture[2, 2], [0, 255, 0])
+        assert avatar.keep == pytest.approx(0.7)
+        assert avatar._animator.expression.holds == {"smile"}
+        here.choose("noor")
+        here.settle(avatar)
+        assert (avatar.keep, here.background) == (0.2, "own")
+        assert avatar._animator.expression == Expression()
+    line = library.store.uses()[0]
+    assert (line.who, line.action, line.detail) == ("guest", "use", "session x")
+
+
+def test_a_background_that_was_asked_for_stays(library: Library, ana: str) -> None:
+    here = shown(library, ana)
+    here.background = "#0000ff"
+    assert np.array_equal(here.open().picture[2, 2], [0, 0, 255])
+    assert here.background == "#0000ff"
+
+
+def test_a_failed_choice_changes_nothing(library: Library, ana: str) -> None:
+    here = shown(library, "noor")
+    here.open()
+    here.owner = "somebody else"
+    for key in (ana, "c-nobody"):
+        with pytest.raises(UnknownPortrait):
+            here.choose(key)
+    with pytest.raises(UnknownPortrait):
+        here.put_before("b-" + "x" * 16)
+    assert (here.portrait, here.background) == ("noor", "own")
