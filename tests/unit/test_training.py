@@ -23,7 +23,7 @@ from engines.data.pairs import ClipWindows
 from engines.measure import dev_cases, regions
 
 TOY = ["--tier", "toy", "--batch", "8", "--workers", "0", "--pool", "48", "--fresh", "2", "--check-every", "1000"]
-TOY += ["--dev-pairs", "3", "--rate", "2e-3"]
+TOY += ["--dev-pairs", "3", "--rate", "2e-3", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")

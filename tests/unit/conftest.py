@@ -1,0 +1,9 @@
+"""The longest files first: every core takes a file at a time, and a long one at the end would be waited for."""
+
+import pytest
+
+LONG = ("test_training.py", "test_docs.py", "test_guard.py", "test_upgrade.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
