@@ -109,6 +109,7 @@ def test_a_network_that_paints_somebody_else_is_switched_off(loop: Loop, monkeyp
     monkeypatch.setattr(guard, "CALM", 1.0)
     loop.run(20)
     window = type(loop.avatar.engine._window)
+    push = window.push  # type: ignore[union-attr]
     stranger = prepare(read_picture(sample_pictures()["noor"]), 256, square=True)
     face = cv2.flip(Avatar(stranger, None).engine.rest_face, 0).astype(np.float32)
 
@@ -121,7 +122,7 @@ def test_a_network_that_paints_somebody_else_is_switched_off(loop: Loop, monkeyp
     assert loop.guard.step.name == "PLAIN"
     assert loop.avatar.engine.plain
     assert loop.apart() == 0
-    monkeypatch.undo()
+    monkeypatch.setattr(window, "push", push)
     # Once it is well again, the guard takes its steps back.
     loop.run(round(4 / PERIOD))
     assert loop.guard.step.name == "WATCHING"
