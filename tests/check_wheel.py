@@ -24,6 +24,8 @@ NEEDED = (
     "avatar_stream/client_demo/face/vendor/face_mesh_solution_simd_wasm_bin.wasm",
     "avatar_stream/client_demo/face/vendor/LICENSE",
     "avatar_stream/client_demo/status.html",
+    "avatar_stream/identity/likeness.onnx",
+    "avatar_stream/identity/glasses.npz",
     "avatar_stream/cli.py",
 )
 

@@ -25,7 +25,7 @@ from avatar_stream.portrait.engine import PortraitEngine
 log = logging.getLogger(__name__)
 
 EVERY: Final = 0.16  # seconds between looks: four frames at 25 a second
-LIMIT: Final = 0.26
+LIMIT: Final = 0.30
 """Distance from which a painted face counts as somebody else's (docs/identity.md: how it was set)."""
 CALM: Final = 5.0  # seconds without another fault after which a step is taken back
 GENTLER: Final = 0.5  # of the expression's gain

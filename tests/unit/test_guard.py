@@ -107,7 +107,7 @@ def test_drift_is_corrected_within_25_ticks(loop: Loop, corrupt: Callable[[Loop]
 def test_a_network_that_paints_somebody_else_is_switched_off(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anchoring does not help there: within 25 ticks only the portrait's own pixels are left."""
     monkeypatch.setattr(guard, "CALM", 1.0)
-    loop.run(20)
+    loop.run(122)  # the mouth is about to open wide: where nothing is painted nobody can be painted
     window = type(loop.avatar.engine._window)
     push = window.push  # type: ignore[union-attr]
     stranger = prepare(read_picture(sample_pictures()["noor"]), 256, square=True)
