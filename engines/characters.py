@@ -62,17 +62,20 @@ def guarded(packs: Path, most: int) -> None:
             if k % 4 == 0 and faces is not None:
                 found.append(distance(*(embed(smaller(face)) for face in faces)))
         avatar.close()
-    middle, most_of, last = np.quantile(found, [0.5, 0.99, 1])
-    print(
-        f"{len(found)} looks at {len(stills)} people: {middle:.2f}, one in a hundred {most_of:.2f}, {last:.2f} at most"
-    )
+    middle, rare, last = np.quantile(found, [0.5, 0.99, 1])
+    looks = f"{len(found)} looks at {len(stills)} people"
+    print(f"{looks}: {middle:.2f} in the middle, {rare:.2f} for one in a hundred, {last:.2f} at most")
 
 
 def main(given: list[str] | None = None) -> None:
     """Measure and print."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(
-        given
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packs", type=Path, help="measure the guard on dev people instead")
+    parser.add_argument("--stills", type=int, default=1000)
+    arguments = parser.parse_args(given)
+    if arguments.packs:
+        guarded(arguments.packs, arguments.stills)
+        return
     clip = Clip(SAMPLES / "driver.mp4")
     pictures = [picture for _, picture in clip.frames()]
     clip.close()
