@@ -20,7 +20,7 @@ types:
 
 # A file at a time on every core; one thread each, or those of two networks wait for one another.
 unit:
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 webrtc:
 	$(BIN)/pytest tests/webrtc
