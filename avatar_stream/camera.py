@@ -25,7 +25,7 @@ from avatar_stream.face.tracker import FaceState, FaceTracker
 from avatar_stream.identity.named import portrait_named
 from avatar_stream.identity.records import default_library
 from avatar_stream.live import RECENT, LiveLoop, camera_image
-from avatar_stream.media.marking import Label, Marker
+from avatar_stream.media.marking import Marker
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.background import OWN, on_background
 from avatar_stream.portrait.engine import PortraitEngine
@@ -64,8 +64,7 @@ class Options:
     seconds: float | None = None
     """End by itself after so long."""
     background: str | Image = OWN
-    label: Label = field(default_factory=Label)
-    watermark: bool = True
+    marker: Marker = field(default_factory=Marker)
     library: Path | None = None
     """Where enrolled characters are."""
 
@@ -114,9 +113,8 @@ class LocalCamera:
         self._avatar = Avatar(
             self._portraits[0], networks, gain=options.gain, keep=options.keep, mirror=options.mirror
         )
-        marker = Marker(options.label, watermark=options.watermark)
         ladder = Ladder(1 / options.fps) if networks else None
-        self.loop = LiveLoop(options.fps, ladder, name="camera", marker=marker)
+        self.loop = LiveLoop(options.fps, ladder, name="camera", marker=options.marker)
         self.shown = 0
         """Pictures so far."""
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import KEEP
+from avatar_stream.file_commands import marker_for
 from avatar_stream.identity.library import DEFAULT
-from avatar_stream.media.marking import label_for
 from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
 from avatar_stream.portrait.window import Networks
 
@@ -84,12 +84,9 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
         arguments.mirror,
         arguments.seconds,
         opened(arguments.background),
-        label_for(arguments.label, arguments.label_position, arguments.unlabelled),
-        not arguments.no_watermark,
+        marker_for(arguments),
         arguments.library,
     )
-    if arguments.unlabelled:
-        _say(f"the picture has no label: {arguments.unlabelled}")
     made: LocalCamera | RemoteCamera
     if arguments.server:
         made = RemoteCamera(options, arguments.server, os.environ.get(TOKEN, ""), private=arguments.private)

@@ -58,6 +58,8 @@ def render(
     behind it (see ``Avatar``), ``marker`` how the pictures say that they are generated. Raises
     :class:`~avatar_stream.errors.BadInput`.
     """
+    # What cannot be signed is said before the work, not after it.
+    credentials = provenance.certificate() if provenance.installed() else None
     source = driver(driving)
     clip = None if isinstance(source, MotionFile) else source
     unfinished, signed = (output.with_name(f"{output.name}{end}") for end in (".part.mp4", ".signed.mp4"))
@@ -85,8 +87,8 @@ def render(
             raise BadClip(f"{driving} has no readable frames")
         if seen == 0:
             raise BadClip(f"no face found in {driving}: the driving clip must show one, facing the camera")
-        if provenance.installed():
-            provenance.sign(unfinished, signed, output.name)
+        if credentials:
+            provenance.sign(unfinished, signed, output.name, *credentials)
             signed.replace(unfinished)
         unfinished.replace(output)
     finally:

@@ -23,7 +23,7 @@ _COEFFICIENTS: Final = {
     "mouth": indices("mouth", "cheekPuff", "noseSneer"),
     "jaw": indices("jaw"),
 }
-_RELATIVE: Final = frozenset(int(k) for k in RELATIVE)
+_BLINKS: Final = ("eyeBlinkRight", "eyeBlinkLeft")  # in the order of a motion's lids
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Expression:
             return motion
         coefficients, gap, lids = motion.coefficients.copy(), motion.gap, motion.lids
         for name, (least, most) in self.limits.items():
-            if name in ("eyeBlinkLeft", "eyeBlinkRight"):
-                side = 0 if name.endswith("Right") else 1
-                lids = lids.copy()
+            if name in _BLINKS:
+                side, lids = _BLINKS.index(name), lids.copy()
                 lids[side] = np.clip(lids[side], 1 - most, max(1 - least, 0))
-            elif name == "jawOpen":
+                continue
+            if name == "jawOpen":
                 # The lips follow what the jaw may do: its whole way parts them by about half an eye distance.
                 widest = float(np.abs(gap[:, 1]).max())
                 allowed = 0.6 * most
@@ -85,10 +85,9 @@ class Expression:
                     arc = np.sin(np.linspace(0, np.pi, len(INNER_LIP_UPPER))).astype(np.float32)
                     gap = gap.copy()
                     gap[:, 1] = np.maximum(gap[:, 1], 0.6 * least * arc)
-            if name in INDEX and not name.startswith("eyeBlink"):
-                place = INDEX[name]
-                low = least - (1.0 if place in _RELATIVE and least == 0 else 0.0)
-                coefficients[place] = np.clip(coefficients[place], low, most)
+            # What is told from its usual level may be below it, where nothing more is asked for.
+            low = -1.0 if INDEX[name] in RELATIVE and least == 0 else least
+            coefficients[INDEX[name]] = np.clip(coefficients[INDEX[name]], low, most)
         return replace(motion, coefficients=coefficients, gap=gap, lids=lids)
 
     def to_json(self) -> dict[str, Any]:

@@ -62,7 +62,6 @@ def enrol(
     name: str,
     consent: str,
     owner: str,
-    by: str = "",
     tags: Iterable[str] = (),
     description: str = "",
     style: str = "",
@@ -79,7 +78,7 @@ def enrol(
     description = checked_text(description, "a description")
     if not 1 <= len(pictures) <= MOST_PICTURES:
         raise BadInput(f"a character is made of one to {MOST_PICTURES} pictures")
-    agreed = checked_consent(consent, by or owner, time.time())
+    agreed = checked_consent(consent, owner, time.time())
     portraits = [_prepared(data, number, len(pictures)) for number, data in enumerate(pictures, 1)]
     likenesses = [likeness_of(portrait) for portrait in portraits]
     _agree(likenesses)
@@ -106,12 +105,12 @@ def enrol(
     )  # fmt: skip
     order = [shown, *(k for k in range(len(pictures)) if k != shown)]
     files = {f"source {number}": pictures[k] for number, k in enumerate(order)}
-    return Enrolled(store.add(character, files, quota=quota, who=by or owner), qualities, shown)
+    return Enrolled(store.add(character, files, quota=quota), qualities, shown)
 
 
-def described(store: Store, description: str, owner: str | None = None) -> Character | None:
+def described(store: Store, description: str) -> Character | None:
     """The character that a description fits best, in their own words and in what is seen of them; None for nobody."""
-    found = [(_fits(one, description), one) for one in store.characters(owner=owner)]
+    found = [(_fits(one, description), one) for one in store.characters()]
     best = max(found, key=lambda pair: pair[0], default=(0.0, None))
     return best[1] if best[0] > 0 else None
 

@@ -17,9 +17,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.likeness import Likeness, distance, smaller
-from avatar_stream.portrait.aligned import Image
 from avatar_stream.portrait.engine import PortraitEngine
 
 log = logging.getLogger(__name__)
@@ -50,9 +48,7 @@ class Guarded(Protocol):
 class Guard:
     """Judges the pictures of one engine; not thread-safe."""
 
-    def __init__(
-        self, engine: PortraitEngine, loop: Guarded, *, embed: Callable[[Image], Floats] | None = None
-    ) -> None:
+    def __init__(self, engine: PortraitEngine, loop: Guarded) -> None:
         self.engine = engine
         self.step = Step.WATCHING
         self.faults = 0
@@ -60,7 +56,7 @@ class Guard:
         self.distance: float | None = None
         """Of the last look."""
         self._loop = loop
-        self._embed = embed or Likeness.shared()
+        self._embed = Likeness.shared()
         self._fault_at = -np.inf
 
     def look(self, now: float) -> float | None:
@@ -122,7 +118,8 @@ class GuardThread:
             try:
                 found = self.guard.look(time.monotonic())
             except Exception:
-                log.exception("the guard failed")
+                log.exception("the guard failed: nobody watches this avatar any more")
+                self.guard = None
                 return
             if found is not None and self._told is not None:
                 self._told(found)

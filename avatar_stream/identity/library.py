@@ -140,7 +140,7 @@ class Library:
         raise UnknownPortrait("this portrait is not on the server any more: choose it again")
 
     def check(self, key: str, owner: str | None = None) -> None:
-        """Raise :class:`UnknownPortrait` unless ``owner`` may show such a portrait. Waits for nobody."""
+        """Raise :class:`UnknownPortrait` unless ``owner`` may show such a portrait. May ask the disk."""
         if key not in self._samples and key not in self._uploaded:
             self.character(key, owner)
 

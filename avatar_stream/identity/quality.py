@@ -12,9 +12,8 @@ from avatar_stream.portrait.aligned import ALIGNED_SIZE, to_aligned
 from avatar_stream.portrait.portrait import Portrait
 
 SMALL: Final = 75  # pixels between the outer corners of the eyes, in a picture of 512, below which a face is coarse
-SOFT: Final = (
-    0.34  # of fine over middling detail: 0.54 in sharp portraits, 0.33 in ones blurred by three pixels of 512
-)
+# Fine over middling detail: 0.54 in sharp portraits, 0.33 in ones blurred by three pixels of 512.
+SOFT: Final = 0.34
 ASIDE: Final = 18.0  # degrees from which a cheek is hidden
 SHUT: Final = 0.16  # opening of the narrower eye
 OPEN: Final = 0.08  # gap of the lips, eye distances

@@ -12,7 +12,9 @@ import numpy as np
 from platformdirs import user_data_path
 
 from avatar_stream.errors import BadInput
+from avatar_stream.face.expression import Expression
 from avatar_stream.face.mesh import Floats
+from avatar_stream.portrait.background import UPLOADED, checked
 
 LONGEST_NAME: Final = 80
 LONGEST_TEXT: Final = 2000
@@ -133,6 +135,25 @@ def checked_consent(statement: str, by: str, at: float) -> Consent:
             '"Ana Lima agreed in writing on 3 May 2026"'
         )
     return Consent(statement, by, at)
+
+
+def checked_settings(settings: Any) -> dict[str, Any]:
+    """Settings that go with a character; raises :class:`BadInput`."""
+    if not isinstance(settings, Mapping) or not set(settings) <= {"background", "keep", "expression"}:
+        raise BadInput("settings are background, keep and expression")
+    found: dict[str, Any] = {}
+    if "background" in settings:
+        found["background"] = checked(str(settings["background"]))
+        if found["background"].startswith(UPLOADED):
+            raise BadInput("a picture as background is not kept with a character: choose another one to keep")
+    if "keep" in settings:
+        keep = settings["keep"]
+        if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 <= keep <= 1:
+            raise BadInput("keep is a number from 0 to 1")
+        found["keep"] = float(keep)
+    if "expression" in settings:
+        found["expression"] = Expression.from_json(settings["expression"]).to_json()
+    return found
 
 
 def numbers(values: Floats) -> bytes:

@@ -36,19 +36,17 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files = folder / "files"
-        self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._lock = threading.RLock()  # one connection for all threads: sessions come and go with theirs
         with self._explained():
             self._files.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._connection = self._opened()
             self._migrate()
             self._sweep()
 
     def close(self) -> None:
         """Let go of the database."""
-        for connection in self._open:
-            connection.close()
-        self._open.clear()
-        self._local = threading.local()
+        with self._lock:
+            self._connection.close()
 
     # Reading
 
@@ -60,13 +58,10 @@ class Store:
             raise UnknownPortrait("there is no such character: it may have been removed")
         return rows[0]
 
-    def find(self, said: str, owner: str | None = None) -> Character:
+    def find(self, said: str) -> Character:
         """The character of an id or a name; raises :class:`UnknownPortrait`."""
         with self._explained():
-            found = self._read(
-                "SELECT * FROM characters WHERE (id = ? OR name = ?) AND (? IS NULL OR owner = ?)",
-                (said, " ".join(said.split()), owner, owner),
-            )
+            found = self._read("SELECT * FROM characters WHERE id = ? OR name = ?", (said, " ".join(said.split())))
         if not found:
             raise UnknownPortrait(
                 f"there is no character {said!r}: avatar-stream identity list shows those there are"
@@ -102,13 +97,13 @@ class Store:
     def uses(self, limit: int = 100) -> list[Use]:
         """The last lines of the audit, newest first."""
         with self._explained():
-            rows = self._connection().execute("SELECT * FROM audit ORDER BY at DESC, rowid DESC LIMIT ?", (limit,))
+            rows = self._connection.execute("SELECT * FROM audit ORDER BY at DESC, rowid DESC LIMIT ?", (limit,))
             return [Use(*row) for row in rows]
 
     def problems(self) -> list[str]:
         """What is not as it should be, a sentence each: nothing in a sound library."""
         with self._explained():
-            connection = self._connection()
+            connection = self._connection
             found = [f"database: {row[0]}" for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
             found += ["a file of nobody" for _ in connection.execute("PRAGMA foreign_key_check")]
             digests = [row[0] for row in connection.execute("SELECT DISTINCT digest FROM files")]
@@ -195,7 +190,7 @@ class Store:
         with self._explained():
             self._drop({one.digest for one in character.files})
             # Not in the log of changes, either.
-            self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             for backup in self.folder.glob("before-*.db"):
                 with contextlib.closing(sqlite3.connect(backup)) as old:
                     old.execute("PRAGMA secure_delete = ON")
@@ -207,25 +202,29 @@ class Store:
 
     # Underneath
 
-    def _connection(self) -> sqlite3.Connection:
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = sqlite3.connect(
-                self.folder / "library.db", timeout=BUSY, isolation_level=None, check_same_thread=False
-            )
-            found.execute("PRAGMA journal_mode = WAL")
-            found.execute("PRAGMA synchronous = FULL")
-            found.execute("PRAGMA foreign_keys = ON")
-            found.execute("PRAGMA secure_delete = ON")
-            self._local.connection = found
-            self._open.append(found)
+    def _opened(self) -> sqlite3.Connection:
+        found = sqlite3.connect(
+            self.folder / "library.db", timeout=BUSY, isolation_level=None, check_same_thread=False
+        )
+        until = time.monotonic() + BUSY
+        while True:
+            try:
+                found.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                # Two who open a new library at once: SQLite does not wait here, whatever the timeout.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+        for pragma in ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+            found.execute(f"PRAGMA {pragma}")
         return found
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         """The write lock of the library; what was done is undone where something fails."""
         with self._explained():
-            connection = self._connection()
+            connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -237,16 +236,17 @@ class Store:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Faults of disk and database as one sentence."""
+        """One thread at a time; faults of disk and database as one sentence."""
         try:
-            yield
+            with self._lock:
+                yield
         except OSError as error:
             raise LibraryFault(f"the library in {self.folder} failed: {error.strerror or error}") from error
         except sqlite3.Error as error:
             raise LibraryFault(f"the library in {self.folder} failed: {error}") from error
 
     def _migrate(self) -> None:
-        connection = self._connection()
+        connection = self._connection
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > len(MIGRATIONS):
             raise LibraryFault(
@@ -268,14 +268,14 @@ class Store:
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def _read(self, query: str, values: Sequence[Any]) -> list[Character]:
-        cursor = self._connection().execute(query, values)
+        cursor = self._connection.execute(query, values)
         names = [one[0] for one in cursor.description]
         rows = [dict(zip(names, row, strict=True)) for row in cursor]
         files: dict[str, list[StoredFile]] = {}
         if len(rows) == 1:
-            found = self._connection().execute("SELECT * FROM files WHERE character = ?", (rows[0]["id"],))
+            found = self._connection.execute("SELECT * FROM files WHERE character = ?", (rows[0]["id"],))
         else:
-            found = self._connection().execute("SELECT * FROM files")
+            found = self._connection.execute("SELECT * FROM files")
         for key, kind, digest in found:
             files.setdefault(key, []).append(StoredFile(kind, digest))
         return [to_character(row, files.get(row["id"], ())) for row in rows]

@@ -8,6 +8,7 @@ import json
 import os
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,7 @@ from avatar_stream.identity.records import (
     Character,
     checked_consent,
     checked_name,
+    checked_settings,
     checked_tags,
     checked_text,
     plain_json,
@@ -124,7 +126,7 @@ def _opened(data: bytes) -> tuple[bytes, bytes, dict[str, bytes]]:
             names = archive.namelist()
             files = {name.replace("-", " "): archive.read(name) for name in names if name.startswith("source-")}
             return archive.read("manifest.json"), archive.read("signature"), files
-    except (zipfile.BadZipFile, KeyError, OSError, NotImplementedError, RuntimeError, EOFError):
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, RuntimeError, EOFError):
         raise BadInput("this is no exported character: avatar-stream identity export makes one") from None
 
 
@@ -146,6 +148,6 @@ def _record(manifest: Mapping[str, Any], owner: str) -> Character:
         checked_style(said["style"]),
         bool(said["protected"]),
         dict(said["quality"]),
-        dict(said["settings"]),
+        checked_settings(said["settings"]),
         **numbers,
     )

@@ -36,11 +36,10 @@ def installed() -> bool:
     return True
 
 
-def sign(source: Path, signed: Path, title: str) -> None:
-    """Write ``source`` (MP4) to ``signed`` with a manifest; raises :class:`BadInput` for a certificate that fails."""
+def sign(source: Path, signed: Path, title: str, chain: bytes, key: bytes) -> None:
+    """Write ``source`` (MP4) to ``signed`` with a manifest, signed by a ``certificate``; raises :class:`BadInput`."""
     import c2pa
 
-    chain, key = _certificate()
     info = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=key, ta_url=None)
     manifest = {
         "claim_generator_info": [{"name": "avatar_stream", "version": version("avatar-stream")}],
@@ -88,24 +87,23 @@ def read(path: Path) -> dict[str, Any] | None:
     }
 
 
-def _certificate() -> tuple[bytes, bytes]:
-    """A chain and its key, PEM: those that were given, or this machine's own."""
+def certificate() -> tuple[bytes, bytes]:
+    """A chain and its key, PEM: those that were given, or this machine's own. Raises :class:`BadInput`."""
     given, key = os.environ.get(CERTIFICATE), os.environ.get(KEY)
-    if given and key:
-        try:
+    path = user_data_path("avatar-stream", appauthor=False) / "provenance" / "signer.pem"
+    try:
+        if given and key:
             return Path(given).read_bytes(), Path(key).read_bytes()
-        except OSError as error:
-            raise BadInput(f"the certificate for content credentials cannot be read: {error}") from None
-    folder = user_data_path("avatar-stream", appauthor=False) / "provenance"
-    paths = folder / "chain.pem", folder / "key.pem"
-    if not all(path.exists() for path in paths):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path, data in zip(paths, _made(), strict=True):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-            with open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-                file.write(data)
+            with open(unfinished, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(b"".join(_made()))
             os.replace(unfinished, path)
-    return paths[0].read_bytes(), paths[1].read_bytes()
+        chain, mark, own = path.read_bytes().partition(b"-----BEGIN PRIVATE KEY-----")
+    except OSError as error:
+        raise BadInput(f"the certificate for content credentials cannot be read or made: {error}") from None
+    return chain, mark + own
 
 
 def _made() -> tuple[bytes, bytes]:
@@ -128,7 +126,7 @@ def _made() -> tuple[bytes, bytes]:
         )  # fmt: skip
         return x509.KeyUsage(digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, **no)
 
-    def certificate(subject: str, public: Any, ca: bool) -> x509.Certificate:
+    def issued(subject: str, public: Any, ca: bool) -> x509.Certificate:
         return (
             x509.CertificateBuilder()
             .subject_name(named(subject))
@@ -145,6 +143,6 @@ def _made() -> tuple[bytes, bytes]:
             .sign(root_key, hashes.SHA256())
         )
 
-    own, root = certificate("renderer", key.public_key(), False), certificate("root", root_key.public_key(), True)
+    own, root = issued("renderer", key.public_key(), False), issued("root", root_key.public_key(), True)
     chain = own.public_bytes(Encoding.PEM) + root.public_bytes(Encoding.PEM)
     return chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -7,7 +7,7 @@ be found by anybody, and does not withstand somebody who wants it gone. ``docs/i
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -28,10 +28,7 @@ SURE: Final = 5.0
 @lru_cache(1)
 def pattern() -> Floats:
     """The waves, ``(256, 256)``, of deviation 1."""
-    noise = np.random.default_rng(20261125).normal(size=(GRID, GRID))
-    f = np.hypot(*np.meshgrid(np.fft.fftfreq(GRID), np.fft.rfftfreq(GRID), indexing="ij"))
-    band = (f > 1 / WAVES[1]) & (f < 1 / WAVES[0])
-    waves = np.fft.irfft2(np.fft.rfft2(noise) * band, (GRID, GRID))
+    waves = _band(np.random.default_rng(20261125).normal(size=(GRID, GRID)))
     return np.asarray(waves / waves.std(), np.float32)
 
 
@@ -76,7 +73,8 @@ def found(lumas: Iterable[Luma]) -> float:
     return float((whole * pattern()).sum() / max(float(np.sqrt((whole**2).sum())), 1e-9) / np.sqrt(_SPREAD))
 
 
-def _band(picture: Floats) -> Floats:
+def _band(picture: npt.NDArray[np.floating[Any]]) -> Floats:
+    """What of a picture is waves of the pattern's lengths."""
     spectrum = np.fft.rfft2(picture)
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(GRID), np.fft.rfftfreq(GRID), indexing="ij"))
     spectrum *= (f > 1 / WAVES[1]) & (f < 1 / WAVES[0])
@@ -85,4 +83,4 @@ def _band(picture: Floats) -> Floats:
 
 # Of the product of two unrelated pictures of waves, the second of deviation 1, over the first one's length: its
 # variance is the mean power of the pattern in a direction of the band.
-_SPREAD: Final = GRID * GRID / (np.pi * GRID * GRID * (1 / WAVES[0] ** 2 - 1 / WAVES[1] ** 2))
+_SPREAD: Final = 1 / (np.pi * (1 / WAVES[0] ** 2 - 1 / WAVES[1] ** 2))

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.expression import Expression
+from avatar_stream.identity.records import checked_settings
 from avatar_stream.identity.style import STYLES
-from avatar_stream.portrait.background import checked
 
 LONGEST: Final = 16 * 1024  # bytes of such a request
 SCHEMA: Final[dict[str, Any]] = {
@@ -61,23 +60,6 @@ def parse_changes(body: bytes) -> tuple[str | None, dict[str, Any] | None]:
     if name is None and settings is None:
         raise BadInput("say what to change: a name, or settings")
     return name, settings
-
-
-def checked_settings(settings: Any) -> dict[str, Any]:
-    """Settings that go with a character; raises :class:`BadInput`."""
-    if not isinstance(settings, Mapping) or not set(settings) <= {"background", "keep", "expression"}:
-        raise BadInput("settings are background, keep and expression")
-    found: dict[str, Any] = {}
-    if "background" in settings:
-        found["background"] = checked(str(settings["background"]))
-    if "keep" in settings:
-        keep = settings["keep"]
-        if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 <= keep <= 1:
-            raise BadInput("keep is a number from 0 to 1")
-        found["keep"] = float(keep)
-    if "expression" in settings:
-        found["expression"] = Expression.from_json(settings["expression"]).to_json()
-    return found
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Sessions:
         if name and not NAME.fullmatch(name):
             raise BadInput("a session's name has small letters, digits and dashes, 64 at most")
         portrait = portrait or self._library.default
-        self._library.check(portrait, caller.sees)
+        await asyncio.to_thread(self._library.check, portrait, caller.sees)
         while (before := self.by_id.get(name)) is not None:
             if before.publisher.owner != caller.name:
                 raise NameTaken("a session of this name is running: choose another")

@@ -341,7 +341,8 @@ async def test_bad_enrolments_over_http(client: httpx.AsyncClient, said: Any, st
     "said",
     [
         {}, {"settings": {"beard": 1}}, {"settings": {"keep": 2}}, {"settings": []}, {"name": ""},
-        {"settings": {"background": "sky"}}, {"settings": {"expression": {"hold": 1}}},
+        {"settings": {"background": "sky"}}, {"settings": {"background": "b-" + "x" * 16}},
+        {"settings": {"expression": {"hold": 1}}},
     ],
 )  # fmt: skip
 async def test_bad_changes_over_http(client: httpx.AsyncClient, said: Any) -> None:

@@ -21,6 +21,7 @@ from avatar_stream.media.marking import POSITIONS, Image, Label, Marker, label_f
 from avatar_stream.media.watermark import SURE, Watermark, found
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait
+from avatar_stream.render import render as render_file
 
 FRAMES = PIECE + 10
 
@@ -177,6 +178,18 @@ def test_without_the_library_files_are_rendered_all_the_same(tmp_path: Path, mon
     assert said["marked"]
     assert said["credentials"] is None
     assert not said["readable"]
+
+
+def test_what_cannot_be_signed_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    began: list[Any] = []
+    monkeypatch.setattr("avatar_stream.render.driver", began.append)
+    with pytest.raises(BadInput, match="content credentials"):
+        render_file(
+            Portrait.open(sample_pictures()["felix"], 256), SAMPLES / "driver.mp4", tmp_path / "x.mp4", networks=None
+        )
+    assert began == []
 
 
 def test_what_cannot_be_inspected_is_said(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,17 @@ def test_uses_are_written_down(store: Store) -> None:
     assert store.get(ana.id).used > 0
 
 
+def test_threads_come_and_go_and_leave_nothing_open(store: Store) -> None:
+    """Every session brings a thread of its own."""
+    ana = store.add(person(), PICTURES)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(30):
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda k: store.use(ana.id, f"guest {k}", "session"), range(4)))
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    assert len(store.uses(1000)) == 121
+
+
 def test_a_newer_library_is_left_alone(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / "library.db") as connection:
@@ -233,6 +245,9 @@ def test_a_tampered_export_is_refused(store: Store, tmp_path: Path) -> None:
         assert old in data
         with pytest.raises(BadInput):
             imported(there, data.replace(old, new), owner="them")
+    wrong_settings = replace(person("Bo"), settings={"expression": {"hold": ["beard"]}})
+    with pytest.raises(BadInput):
+        imported(there, exported(store, store.add(wrong_settings, PICTURES), "me"), owner="them")
     for wrong in (b"", b"PK", data[:200], data[: len(data) // 2], json.dumps({}).encode()):
         with pytest.raises(BadInput, match="no exported character"):
             imported(there, wrong, owner="them")
@@ -250,14 +265,14 @@ def _add_many(folder: Path, owner: str, count: int) -> None:
 
 def test_two_processes_add_at_once(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=_add_many, args=(tmp_path, owner, 12)) for owner in ("a", "b")]
+    workers = [spawn.Process(target=_add_many, args=(tmp_path, owner, 12)) for owner in "abcd"]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
     store = Store(tmp_path)
-    assert len(store.characters()) == 24
+    assert len(store.characters()) == 48
     assert store.problems() == []
     store.close()
 
