@@ -66,8 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="time every stage on this machine")
     bench.add_argument("--engine", choices=ENGINES, default="auto")
     bench.add_argument("--size", type=_side, default=256, help="side of the picture, %(default)s")
-    bench.add_argument("--frames", type=_between(30, 100_000), default=150)
+    bench.add_argument("--frames", type=_between(30, 100_000), default=300, help="in five rounds, %(default)s")
     bench.add_argument("--threads", type=_between(1, 256), default=2)
+    bench.add_argument(
+        "--compare", type=Path, metavar="OLD.json", help="a report of bench --json to set beside this one"
+    )
     bench.add_argument("--json", action="store_true")
     bench.set_defaults(run=_bench)
 
@@ -191,8 +194,10 @@ def _token(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    from avatar_stream.bench import bench, table
+    from avatar_stream.bench import bench
+    from avatar_stream.bench_report import compare, read, table
 
+    before = read(arguments.compare) if arguments.compare else None
     report = bench(
         networks_for(arguments.engine, arguments.threads),
         size=arguments.size,
@@ -200,6 +205,8 @@ def _bench(arguments: argparse.Namespace) -> None:
         threads=arguments.threads,
     )
     print(json.dumps(report) if arguments.json else table(report))
+    if before:
+        print("\n" + compare(report, before), file=sys.stderr if arguments.json else sys.stdout)
 
 
 def _doctor(arguments: argparse.Namespace) -> None:

@@ -24,28 +24,32 @@ def multiply_adds(path: Path) -> int:
     return total
 
 
-def product_ceiling(threads: int, engine: str, side: int = 1536) -> float:
-    """Operations a second of a plain matrix product on OpenVINO, in the precision of ``engine``; best of several."""
-    from openvino import Model, Type, opset13
+class MatrixProduct:
+    """A plain matrix product on OpenVINO, in the precision of ``engine``: what this machine does at best."""
 
-    first = opset13.parameter([side, side], Type.f32)
-    left: Any = first
-    right: Any = opset13.constant(np.random.default_rng(0).uniform(-1, 1, (side, side)).astype(np.float32))
-    if engine.endswith("int8"):
-        low, high = np.float32(-1), np.float32(1)
-        left = opset13.fake_quantize(left, np.float32(0), high, np.float32(0), high, 256)
-        right = opset13.fake_quantize(right, low, high, low, high, 255)
-    model = Model([opset13.matmul(left, right, False, False)], [first])
-    settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "bf16" if engine.endswith("bf16") else "f32",
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    request = openvino_core().compile_model(model, "CPU", settings).create_infer_request()
-    values = [np.zeros((side, side), np.float32)]
-    best = float("inf")
-    for _ in range(8):
+    def __init__(self, threads: int, engine: str, side: int = 1536) -> None:
+        from openvino import Model, Type, opset13
+
+        first = opset13.parameter([side, side], Type.f32)
+        left: Any = first
+        right: Any = opset13.constant(np.random.default_rng(0).uniform(-1, 1, (side, side)).astype(np.float32))
+        if engine.endswith("int8"):
+            low, high = np.float32(-1), np.float32(1)
+            left = opset13.fake_quantize(left, np.float32(0), high, np.float32(0), high, 256)
+            right = opset13.fake_quantize(right, low, high, low, high, 255)
+        model = Model([opset13.matmul(left, right, False, False)], [first])
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "bf16" if engine.endswith("bf16") else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._request = openvino_core().compile_model(model, "CPU", settings).create_infer_request()
+        self._values = [np.zeros((side, side), np.float32)]
+        self._operations = 2 * side**3
+        self._request.infer(self._values)
+
+    def rate(self) -> float:
+        """Operations a second of one product."""
         began = time.perf_counter()
-        request.infer(values)
-        best = min(best, time.perf_counter() - began)
-    return 2 * side**3 / best
+        self._request.infer(self._values)
+        return self._operations / (time.perf_counter() - began)

@@ -56,7 +56,7 @@ def test_the_mouth_follows_the_voice(speaker: Any, server: RunningServer, tmp_pa
     assert page.is_hidden("#hint")
     found = opened[np.isfinite(opened)]
     print(f"\nvoice alone: {fps:.0f} pictures a second; mouth open {found.min():.2f} to {found.max():.2f}")
-    assert fps >= 8
+    assert fps >= 3
     assert len(found) > 50
     assert np.quantile(found, 0.95) > np.quantile(found, 0.1) + 0.06
     # Switched off, it comes to rest, and the page says why.

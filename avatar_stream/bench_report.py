@@ -1,0 +1,77 @@
+"""What ``bench`` found, for a person; and beside what it found before."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from avatar_stream.errors import BadInput
+
+SAME: Final = ("processor", "engine", "size", "threads")
+"""What two reports must share for their milliseconds to be comparable."""
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for a person."""
+    spread = report["spread"]
+
+    def line(name: str, value: float, unit: str, key: str) -> str:
+        least, most = spread[key]
+        return f"  {name:<14}{value:>8.2f} {unit:<4}({least:.2f} to {most:.2f})"
+
+    lines = [
+        f"engine {report['engine']}, picture {report['size']} x {report['size']}, {report['frames']} frames; "
+        f"medians of {report['rounds']} rounds (least to most)",
+        "",
+    ]
+    lines += [line(name, ms, "ms", name) for name, ms in report["stages"].items()]
+    lines.append(line("sum", report["sum_ms"], "ms", "sum_ms"))
+    lines += ["", line("whole loop", report["fps"], "fps", "fps")]
+    lines.append(line("processor", report["processor_ms"], "ms", "processor_ms"))
+    lines += ["", f"the warp by itself on one core: {report['warp_alone_ms']} ms"]
+    if "rungs" in report:
+        lines += ["", "drawing a frame, by rung of the quality ladder:"]
+        lines += [f"  {name:<14}{ms:>8.2f} ms" for name, ms in report["rungs"].items()]
+    if "share_of_ceiling" in report:
+        least, most = spread["share_of_ceiling"]
+        lines += [
+            "",
+            f"network: {report['network_gmacs']} GMACs a tick at {report['network_gflops']:.1f} GFLOP/s, "
+            f"{report['share_of_ceiling']:.0%} ({least:.0%} to {most:.0%}) of a plain matrix product's "
+            f"{report['ceiling_gflops']:.0f} in the same round",
+        ]
+    return "\n".join(lines)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A report that ``bench --json`` wrote.
+
+    Raises:
+        BadInput: it is none, or an older release's.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise BadInput(f"{path} is no report: write one with avatar-stream bench --json > {path}") from None
+    if not isinstance(found, dict) or not {"stages", "spread", "fps", "processor_ms"} <= found.keys():
+        raise BadInput(f"{path} is not a report of this release's bench: write one with avatar-stream bench --json")
+    return found
+
+
+def compare(new: dict[str, Any], old: dict[str, Any]) -> str:
+    """Both reports' figures, their ratio, and whether they differ by more than the rounds do among themselves."""
+    lines = [f"  {'':<14}{'before':>9}{'now':>9}{'ratio':>8}"]
+    names = [*new["stages"], "sum_ms", "processor_ms", "fps", "share_of_ceiling"]
+    for name in names:
+        before, now = (one["stages"].get(name, one.get(name)) for one in (old, new))
+        if not before or now is None:
+            continue
+        (low, high), (least, most) = old["spread"][name], new["spread"][name]
+        apart = "" if least <= high and low <= most else "  differs"
+        lines.append(f"  {name:<14}{before:>9.2f}{now:>9.2f}{now / before:>8.2f}{apart}")
+    lines += ["", "'differs': no round of one lies within the rounds of the other."]
+    for name in SAME:
+        if new[name] != old.get(name):
+            lines.append(f"Not the same {name}: {old.get(name)} before, {new[name]} now. Compare with care.")
+    return "\n".join(lines)
