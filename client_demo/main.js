@@ -6,7 +6,7 @@ import { RecordButton } from './record.js';
 import { ServerError, token } from './api.js';
 import { Guide } from './guide.js';
 import { Session } from './session.js';
-import { Microphone, shareLink } from './sound.js';
+import { Microphone, revokeLinks, shareLink } from './sound.js';
 import { Characters } from './character.js';
 import { check } from './check.js';
 import { Panel } from './panel.js';
@@ -227,8 +227,8 @@ function silence() {
   session?.speak(null).catch(() => {});
 }
 
-async function share() {
-  try { await shareLink(session, $('share'), $('link')); } catch (error) {
+async function asked(work) {
+  try { await work(); } catch (error) {
     say(error instanceof ServerError ? sentence(error.message) : t('silent'));
   }
 }
@@ -259,7 +259,8 @@ $('neutral').onclick = () => session?.send({ type: 'neutral' });
 $('mirror').onclick = () => panel.toggleMirror();
 $('full').onclick = toggleFull;
 $('speak').onclick = toggleMicrophone;
-$('share').onclick = share;
+$('share').onclick = () => asked(() => shareLink(session, $('share'), $('link'), $('revoke')));
+$('revoke').onclick = () => asked(() => revokeLinks(session, $('link'), $('revoke')));
 $('language').onclick = () => {
   otherLanguage();
   guide.show();

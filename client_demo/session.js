@@ -66,10 +66,15 @@ export class Session {
     await this.#sound.sender.replaceTrack(track);
   }
 
-  // An address for viewers, and for OBS as a browser source.
+  // An address for viewers, and for OBS as a browser source; whether it can be revoked.
   async link() {
-    const { path } = await (await request(`links/${this.#key}`, { method: 'POST' })).json();
-    return new URL(path.slice(1), new URL('.', location.href)).href;
+    const { path, revocable } = await (await request(`links/${this.#key}`, { method: 'POST' })).json();
+    return { url: new URL(path.slice(1), new URL('.', location.href)).href, revocable };
+  }
+
+  // End every link to this session, and who watches by one.
+  async revokeLinks() {
+    await request(`links/${this.#key}`, { method: 'DELETE' });
   }
 
   // Milliseconds a frame spends on the line and in the browser: round trip and jitter buffer of the last second.

@@ -21,12 +21,20 @@ export class Microphone {
   }
 }
 
-// Shows the session's link for viewers and puts it on the clipboard.
-export async function shareLink(session, button, field) {
-  field.value = await session.link();
+// Shows the session's link for viewers and puts it on the clipboard; `revoke` is shown where links can be ended.
+export async function shareLink(session, button, field, revoke) {
+  const { url, revocable } = await session.link();
+  field.value = url;
   field.hidden = false;
+  revoke.hidden = !revocable;
   field.select();
   try { await navigator.clipboard.writeText(field.value); } catch { return; } // it is there to be copied by hand
   button.textContent = t('copied');
   setTimeout(() => { button.textContent = t('share'); }, 2000);
+}
+
+export async function revokeLinks(session, field, revoke) {
+  await session.revokeLinks();
+  field.hidden = revoke.hidden = true;
+  field.value = '';
 }

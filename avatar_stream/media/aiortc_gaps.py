@@ -5,6 +5,7 @@ aiortc renames any of it.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender
@@ -86,8 +87,8 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
     receiver._handle_rtp_packet = listen  # type: ignore[method-assign]
 
 
-def hear_only_peers(pc: RTCPeerConnection) -> None:
-    """Drop datagrams from addresses that ICE knows nothing of.
+def hear_only_peers(pc: RTCPeerConnection, heard: Callable[[], None]) -> None:
+    """Drop datagrams from addresses that ICE knows nothing of; tell ``heard`` of each that is from the peer.
 
     aioice hands every datagram that is no STUN to DTLS, whoever sent it and before anybody is let in: a stranger's
     ClientHello takes the peer's place (the race of OWASP ASVS 17.2.6), and a stranger's flood fills its queue. To be
@@ -96,16 +97,19 @@ def hear_only_peers(pc: RTCPeerConnection) -> None:
     # Bundled media share one connection.
     for connection in {receiver.transport.transport._connection for receiver in pc.getReceivers()}:
         for protocol in connection._protocols:
-            _filter(connection, protocol)
+            _filter(connection, protocol, heard)
 
 
-def _filter(connection: Any, protocol: Any) -> None:
+def _filter(connection: Any, protocol: Any, heard: Callable[[], None]) -> None:
     handle = protocol.datagram_received
 
     def listen(data: bytes, addr: tuple[Any, ...]) -> None:
+        known = _known(connection, addr[0].partition("%")[0], addr[1])
         # RFC 7983: what is no STUN begins with 20 to 63 (DTLS) or 128 to 191 (RTP, RTCP).
-        if data[:1] > b"\x03" and not _known(connection, addr[0].partition("%")[0], addr[1]):
+        if data[:1] > b"\x03" and not known:
             return
+        if known:
+            heard()
         handle(data, addr)
 
     protocol.datagram_received = listen

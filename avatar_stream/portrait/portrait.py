@@ -22,6 +22,7 @@ from avatar_stream.face.mesh import Floats
 Image = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
+MOST_PACKED = 1000  # pixels in a byte: the smallest files of photographs have 400
 MIN_SIDE = 96
 MIN_FACE = 44  # face width in pixels below which nothing is left to animate
 MAX_YAW = 38.0  # degrees; beyond it half of the face is invented
@@ -111,6 +112,9 @@ def read_picture(source: Path | bytes) -> Image:
         width, height = opened.size
         if width * height > MAX_PIXELS:
             raise BadPicture(f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels: scale it down")
+        if width * height > MOST_PACKED * len(data):
+            # Nothing is decoded, so nothing is allocated for pixels that a header only claims.
+            raise BadPicture(f"{name} is damaged or cut short: {len(data)} bytes cannot hold {width}x{height} pixels")
         if min(width, height) < MIN_SIDE:
             raise BadPicture(f"{name} is only {width}x{height} pixels: use one of at least {MIN_SIDE} on each side")
         try:

@@ -1,7 +1,8 @@
 """Who may: bearer tokens with scopes, signed links for viewers, which pages and names may call. No I/O but the file.
 
 Tokens are random and long, so that a plain SHA-256 of each is what the file keeps: who reads the file cannot use it.
-A link is ``v.SESSION.EXPIRES.MAC``, an HMAC-SHA256 over the rest, and is sent as a bearer token like any other.
+A link is ``v.SESSION.ISSUED.EXPIRES.MAC``, an HMAC-SHA256 over the rest, and is sent as a bearer token like any
+other.
 """
 
 import base64
@@ -33,11 +34,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. ``session`` is the one that a viewer's link is for; None: any."""
+    """Who asks. ``session`` is the one that a viewer's link is for; None: any. ``issued`` is that link's number."""
 
     name: str
     scopes: frozenset[str]
     session: str | None = None
+    issued: int = 0
 
     @property
     def sees(self) -> str | None:
@@ -94,6 +96,8 @@ class Access:
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens = tuple(tokens)
         self._secret = secrets.token_bytes(32)  # links end with the process, as the sessions they are for do
+        self._issued = 0
+        self._revoked: dict[str, tuple[int, float]] = {}  # by session: the last link that is void, until when to know
 
     @property
     def open(self) -> bool:
@@ -123,21 +127,39 @@ class Access:
 
     def link(self, session: str, expires: float) -> str:
         """A token that lets its bearer view ``session`` until ``expires`` (seconds since 1970)."""
-        said = f"v.{session}.{int(expires)}"
+        self._issued += 1
+        said = f"v.{session}.{self._issued}.{int(expires)}"
         return f"{said}.{self._mac(said)}"
+
+    def revoke(self, session: str, now: float, longest: float) -> None:
+        """Void every link to ``session`` made until now; none of them works longer than ``longest`` seconds."""
+        self._revoked = {name: one for name, one in self._revoked.items() if one[1] > now}
+        self._revoked[session] = self._issued, now + longest
+
+    def stands(self, caller: Caller) -> bool:
+        """The link that ``caller`` came by, if any, was not revoked since."""
+        return caller.session is None or caller.issued > self._revoked.get(caller.session, (0, 0.0))[0]
 
     def _linked(self, token: str, now: float) -> Caller:
         said, _, mac = token.rpartition(".")
         parts = said.split(".")
-        if len(parts) != 3 or not hmac.compare_digest(self._mac(said).encode(), mac.encode()):
+        if len(parts) != 4 or not hmac.compare_digest(self._mac(said).encode(), mac.encode()):
             raise Unauthorized("this link is not valid here: ask for a new one")
-        if now > int(parts[2]):
+        if now > int(parts[3]):
             raise Unauthorized("this link is over: ask for a new one")
-        return Caller(f"link:{parts[1]}", frozenset({"view"}), parts[1])  # no token has such a name
+        caller = Caller(link_name(parts[1]), frozenset({"view"}), parts[1], int(parts[2]))
+        if not self.stands(caller):
+            raise Unauthorized("this link was revoked: ask for a new one")
+        return caller
 
     def _mac(self, said: str) -> str:
         digest = hmac.new(self._secret, said.encode(), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest[:18]).decode()
+
+
+def link_name(session: str) -> str:
+    """The name of whoever comes by a link to ``session``; no token has such a name."""
+    return f"link:{session}"
 
 
 def require(caller: Caller, scope: str, session: str | None = None) -> None:

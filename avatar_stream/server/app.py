@@ -12,7 +12,7 @@
 ``POST /whip``                WHIP (RFC 9725): publish a camera; ``?portrait=ID``, ``?session=NAME``
 ``POST /whep/{session}``      WHEP (draft-ietf-wish-whep): watch
 ``PATCH``, ``DELETE``         on the Location each of these three answers with: trickle, and leave
-``POST /links/{key}``         a link for viewers of one's own session
+``POST /links/{key}``         a link for viewers of one's own session; ``DELETE`` voids all that were made
 ``WS /control/{key}``         see :mod:`avatar_stream.server.control`
 ``WS /motion/{session}``      the driver's motion in ARKit's terms (see :class:`.channel.MotionFeed`)
 ``GET /healthz /readyz``      the process answers; it takes new sessions
@@ -105,6 +105,7 @@ def create_app(
         ]
     routes += [
         Route("/links/{key}", server.link, methods=["POST"]),
+        Route("/links/{key}", server.revoke, methods=["DELETE"]),
         WebSocketRoute("/control/{key}", control.serve),
         WebSocketRoute("/motion/{id}", motion.serve),
         Route("/healthz", server.health, methods=["GET"]),

@@ -11,9 +11,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from avatar_stream.errors import AvatarError, NotFound
 from avatar_stream.face.packet import unpack
-from avatar_stream.server.access import Access, Caller, require, require_owner
+from avatar_stream.server.access import ANYBODY, Access, Caller, require, require_owner
 from avatar_stream.server.control import Command, Move, parse_command, parse_token
 from avatar_stream.server.peer import Peer
+from avatar_stream.server.rates import Bucket
 from avatar_stream.server.session import Session
 from avatar_stream.server.sessions import Sessions
 from avatar_stream.server.signalling import Role
@@ -21,20 +22,6 @@ from avatar_stream.settings import Settings
 
 FIRST_MESSAGE: Final = 5.0  # seconds for the token
 STATUS_PERIOD: Final = 0.5  # seconds
-
-
-class Bucket:
-    """One second's messages, refilled as time goes by."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate = self._left = float(rate)
-        self._at: float | None = None
-
-    def take(self, now: float) -> bool:
-        """One message more at ``now`` seconds; False if that is too many."""
-        since = 0.0 if self._at is None else now - self._at
-        self._left, self._at = min(self._rate, self._left + since * self._rate) - 1, now
-        return self._left >= 0
 
 
 class Control:
@@ -126,7 +113,7 @@ class MotionFeed:
         await socket.accept()
         id = socket.path_params["id"]
         try:
-            await self._authorize(socket, id)
+            caller = await self._authorize(socket, id)
             session = self._sessions.find(id)
         except NotFound:
             await _close(socket, 4404, "no such session")
@@ -140,23 +127,25 @@ class MotionFeed:
         session.listeners += 1
         leaving = asyncio.create_task(_until_gone(socket))
         try:
-            await self._send(socket, session, leaving)
+            await self._send(socket, session, caller, leaving)
         except (WebSocketDisconnect, RuntimeError):
             pass
         finally:
             session.listeners -= 1
             leaving.cancel()
-        await _close(socket, 4410, session.publisher.reason or "the session has ended")
+        void = "" if self._access.stands(caller) else "the link was revoked"
+        await _close(socket, 4401 if void else 4410, void or session.publisher.reason or "the session has ended")
 
-    async def _authorize(self, socket: WebSocket, id: str) -> None:
+    async def _authorize(self, socket: WebSocket, id: str) -> Caller:
         if self._access.open:
-            return
+            return ANYBODY
         caller = await _caller(socket, self._access, self._settings)
         require(caller, "view", id)
+        return caller
 
-    async def _send(self, socket: WebSocket, session: Session, leaving: "asyncio.Task[None]") -> None:
+    async def _send(self, socket: WebSocket, session: Session, caller: Caller, leaving: "asyncio.Task[None]") -> None:
         sent = -1.0
-        while not (session.publisher.ended.is_set() or leaving.done()):
+        while not (session.publisher.ended.is_set() or leaving.done()) and self._access.stands(caller):
             await asyncio.sleep(1 / self._settings.fps)
             avatar, at = session.worker.avatar, session.worker.seen_at
             if avatar is not None and at != sent:

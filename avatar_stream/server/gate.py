@@ -86,6 +86,11 @@ class Gate:
         await self._app(scope, receive, answer)
 
 
+def address_of(request: Request) -> str:
+    """Where a request came from; the proxy's word counts where it is trusted."""
+    return request.client.host if request.client else ""
+
+
 async def read_body(request: Request, limit: int, what: str, seconds: float) -> bytes:
     """The request's body; given up on as soon as it is over ``limit`` bytes, or not here after ``seconds``.
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from avatar_stream.errors import BadOffer, Unauthorized, WrongType
+from avatar_stream.errors import BadOffer, NotSupported, Unauthorized, WrongType
 from avatar_stream.identity.library import Library
 from avatar_stream.identity.store import Store
 from avatar_stream.media.marking import DISCLOSURE
 from avatar_stream.portrait.background import OWN, checked
 from avatar_stream.portrait.ladder import RUNGS
 from avatar_stream.portrait.window import Networks
-from avatar_stream.server.access import Access, Caller, require, require_owner
-from avatar_stream.server.gate import METHODS, SOON, read_body
+from avatar_stream.server.access import Access, Caller, link_name, require, require_owner
+from avatar_stream.server.gate import METHODS, SOON, address_of, read_body
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.peer import Peer
 from avatar_stream.server.people import People
@@ -70,7 +70,7 @@ class Server:
         _, peer, answer = await self.sessions.publish(
             role,
             offer,
-            address=_address(request),
+            address=address_of(request),
             caller=caller,
             portrait=request.query_params.get("portrait", ""),
             name=request.query_params.get("session", ""),
@@ -84,7 +84,7 @@ class Server:
         caller = self._caller(request)
         require(caller, "view", id)
         offer = await self._offer(request, Role.VIEW)
-        peer, answer = await self.sessions.view(id, offer, address=_address(request), caller=caller)
+        peer, answer = await self.sessions.view(id, offer, address=address_of(request), caller=caller)
         return self._answered(peer, answer, f"/whep/{id}/{peer.key}")
 
     async def ice(self, request: Request) -> Response:
@@ -127,7 +127,22 @@ class Server:
         expires = time.time() + 60 * self.settings.link_minutes
         # Behind the #, so that the token reaches no server and no log.
         token = "" if self.access.open else "#" + self.access.link(session.id, expires)
-        return JSONResponse({"path": f"/view/{session.id}{token}", "expires": int(expires)}, 201)
+        found = {"path": f"/view/{session.id}{token}", "expires": int(expires), "revocable": not self.access.open}
+        return JSONResponse(found, 201)
+
+    async def revoke(self, request: Request) -> Response:
+        """Void every link to the caller's session, and end who watches by one."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        session, peer = self.sessions.peer(request.path_params["key"], Role.BOTH, Role.PUBLISH)
+        require_owner(caller, peer.owner)
+        if self.access.open:
+            raise NotSupported("this server has no tokens, so links cannot be revoked: end the session instead")
+        self.access.revoke(session.id, time.time(), 60 * self.settings.link_minutes)
+        watching = [viewer for viewer in session.viewers.values() if viewer.owner == link_name(session.id)]
+        for viewer in watching:
+            viewer.end("its link was revoked")
+        return JSONResponse({"ended": len(watching)})
 
     # Looking in
 
@@ -228,7 +243,3 @@ def _text(body: bytes) -> str:
         return body.decode()
     except UnicodeDecodeError:
         raise BadOffer("the body is not UTF-8 text") from None
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""

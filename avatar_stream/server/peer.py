@@ -32,6 +32,9 @@ Hear = Callable[[str, Any], None]
 
 LOOK: Final = 0.25  # seconds between looks at the connection
 DISCONNECTED: Final = 6.0  # seconds a connection may be interrupted
+# Seconds without a datagram after which a viewer is gone. Viewers report on the picture (RTCP) and consent to it
+# (RFC 7675) every few seconds; ICE itself would miss them after 30.
+VANISHED: Final = 9.0
 CLOSING: Final = 5.0  # seconds aiortc gets to close a connection
 
 
@@ -56,7 +59,7 @@ class Peer:
         self._candidates = 0
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._pumps: set[asyncio.Task[None]] = set()
-        self._changed = time.monotonic()
+        self._changed = self._heard = time.monotonic()
 
     async def answer(self, offer: str, broadcast: Broadcast, hear: Hear) -> str:
         """The SDP answer to an offer that :func:`check_offer` let through; raises :class:`BadOffer`."""
@@ -83,7 +86,7 @@ class Peer:
                 listen_to_feedback(sender, sender.track)
         for receiver in pc.getReceivers():
             keep_up(receiver)
-        hear_only_peers(pc)
+        hear_only_peers(pc, self._hear)
         return mark_generated(hint_bitrate(answer) if self.role is not Role.VIEW else answer)
 
     async def trickle(self, said: Candidates) -> None:
@@ -134,10 +137,19 @@ class Peer:
                     self.end("left")
                 elif state == "failed":
                     self.end("connection lost" if self.connected.is_set() else "never connected")
-                elif state == "disconnected" and since > DISCONNECTED:
+                elif self._vanished or (state == "disconnected" and since > DISCONNECTED):
                     self.end("connection lost")
                 elif not self.connected.is_set() and since > self._settings.connect_timeout:
                     self.end("never connected")
+
+    @property
+    def _vanished(self) -> bool:
+        """A viewer from whom nothing comes any more."""
+        silent = time.monotonic() - self._heard > VANISHED
+        return silent and self.role is Role.VIEW and self.connected.is_set()
+
+    def _hear(self) -> None:
+        self._heard = time.monotonic()
 
     def _on_state(self) -> None:
         self._changed = time.monotonic()

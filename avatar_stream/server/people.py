@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 
 from starlette.requests import Request
@@ -17,7 +18,8 @@ from avatar_stream.identity.style import STYLES
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server import enrolment
 from avatar_stream.server.access import ANYBODY, Access, Caller, require
-from avatar_stream.server.gate import read_body
+from avatar_stream.server.gate import address_of, read_body
+from avatar_stream.server.rates import Addresses
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ class People:
     def __init__(self, settings: Settings, networks: Networks | None, library: Library, access: Access) -> None:
         self._settings, self._networks, self._library, self._access = settings, networks, library, access
         self._uploading = asyncio.Semaphore(settings.uploads_at_once)
+        minute = settings.uploads_per_minute
+        self._uploads = Addresses(minute / 60, minute / 2)
 
     async def list(self, request: Request) -> Response:
         """List the portraits a visitor can choose: their own characters, and the samples."""
@@ -53,9 +57,7 @@ class People:
         caller = self._caller(request)
         require(caller, "publish")
         settings, enrolling = self._settings, _is_json(request)
-        if self._uploading.locked():
-            raise TooMany("others are sending their pictures: try again in a moment")
-        async with self._uploading:
+        async with self._turn(request):
             limit, what = (enrolment.LONGEST, "the request") if enrolling else (settings.max_upload, "the picture")
             body = await read_body(request, limit, what, settings.body_timeout)
             if not enrolling:
@@ -69,9 +71,7 @@ class People:
     async def background(self, request: Request) -> Response:
         """Take in a picture to put behind portraits: the control channel takes its id as a background."""
         require(self._caller(request), "publish")
-        if self._uploading.locked():
-            raise TooMany("others are sending their pictures: try again in a moment")
-        async with self._uploading:
+        async with self._turn(request):
             body = await read_body(request, self._settings.max_upload, "the picture", self._settings.body_timeout)
             key = await asyncio.to_thread(self._library.add_background, body)
         return JSONResponse({"id": key}, 201)
@@ -105,6 +105,16 @@ class People:
         """A portrait as a JPEG. Who knows the id of an upload or of a character may see it: images send no tokens."""
         data = await asyncio.to_thread(self._library.picture, request.path_params["key"])
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, request: Request) -> AsyncIterator[None]:
+        """The right to send a picture now; raises :class:`TooMany`. A picture costs a tenth of a second of work."""
+        if not self._uploads.take(address_of(request), time.monotonic()):
+            raise TooMany(f"{self._settings.uploads_per_minute} pictures a minute are enough: try again in a moment")
+        if self._uploading.locked():
+            raise TooMany("others are sending their pictures: try again in a moment")
+        async with self._uploading:
+            yield
 
     def _card(self, key: str, owner: str | None) -> bytes:
         character = self._library.character(key, owner)

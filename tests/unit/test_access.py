@@ -46,6 +46,25 @@ def test_without_tokens_everybody_may() -> None:
         require(caller, scope)
 
 
+def test_a_revoked_link_is_over_and_a_new_one_is_not() -> None:
+    access = Access(parse_tokens(make_token("a", ["admin"])[1]))
+    links = [access.link(session, NOW + 60) for session in ("studio", "studio", "other")]
+    watching = access.who(f"Bearer {links[0]}", NOW)
+    assert access.stands(watching)
+    access.revoke("studio", NOW, 60)
+    assert not access.stands(watching)
+    for link in links[:2]:
+        with pytest.raises(Unauthorized, match="revoked"):
+            access.who(f"Bearer {link}", NOW)
+    assert access.who(f"Bearer {links[2]}", NOW).session == "other"
+    assert access.who(f"Bearer {access.link('studio', NOW + 60)}", NOW).session == "studio"
+    # What is known of links that are over anyway is forgotten, and they stay over.
+    access.revoke("other", NOW + 61, 60)
+    assert list(access._revoked) == ["other"]
+    with pytest.raises(Unauthorized, match="over"):
+        access.who(f"Bearer {links[0]}", NOW + 61)
+
+
 def test_links_are_for_one_session_and_end() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
     link = access.link("studio", NOW + 60)

@@ -81,6 +81,15 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
         read_picture(bomb.getvalue())
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_pixels_that_a_header_only_claims_are_not_allocated(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = io.BytesIO()
+    Pictures.new("RGB", (6000, 6000)).save(claim, kind)
+    monkeypatch.setattr(Pictures.Image, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(BadPicture, match="cannot hold 6000x6000 pixels"):
+        read_picture(claim.getvalue()[:20_000])
+
+
 def test_truncated_jpeg(sample: Image) -> None:
     data = encoded(sample)
     with pytest.raises(BadPicture, match="cut short"):

@@ -139,6 +139,28 @@ async def test_a_publisher_who_sends_no_video_or_vanishes(vanishes: bool) -> Non
             await one.close()
 
 
+async def test_a_viewer_who_vanishes_is_gone_in_ten_seconds() -> None:
+    async with running() as (url, server):
+        peer, gone, stays = Peer(url, "publish"), Peer(url, "view"), Peer(url, "view")
+        await peer.connect(session="one")
+        for viewer in (gone, stays):
+            await viewer.connect(path="/whep/one")
+            await viewer.pictures(3)
+        session = only(server)
+        receiver = gone.pc.getReceivers()[0]
+        for protocol in receiver.transport.transport._connection._protocols:
+            protocol.transport.abort()
+        began = time.monotonic()
+        async with asyncio.timeout(20):
+            while len(session.viewers) > 1:
+                await stays.pictures(1)
+        # Long before ICE gives it up, which takes 30 seconds; and who only watches is heard all the while.
+        assert time.monotonic() - began > 5
+        assert await stays.pictures(2)
+        for one in (peer, gone, stays):
+            await one.close()
+
+
 async def test_a_4k_camera_is_scaled_down_before_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as (url, server):
         peer = Peer(url)

@@ -48,7 +48,9 @@ async def test_who_may_do_what() -> None:
         # Without its own token, or with somebody else's, a session is nobody's to touch.
         for headers, status in (({}, 401), (bearer(tokens["other"]), 403), (bearer(tokens["watcher"]), 403)):
             assert (await client.delete(studio.location, headers=headers)).status_code == status
-            assert (await client.post(f"/links/{studio.key}", headers=headers)).status_code == status
+            for method in ("POST", "DELETE"):
+                answer = await client.request(method, f"/links/{studio.key}", headers=headers)
+                assert answer.status_code == status
         stolen = Peer(url, "publish", token=tokens["other"])
         assert (await stolen.connect(session="studio")).status_code == 409
 
@@ -60,6 +62,20 @@ async def test_who_may_do_what() -> None:
         assert len(await viewer.pictures(2)) == 2
         assert (await wrong.connect(path="/whep/other")).status_code == 403
         assert (await client.post("/whip", content="v=0", headers=SDP | bearer(token))).status_code == 403
+        # Revoked, it lets nobody in, and who came by it is sent away; those with a token stay.
+        watcher = Peer(url, "view", token=tokens["watcher"])
+        assert (await watcher.connect(path="/whep/studio")).status_code == 201
+        await watcher.pictures(2)
+        revoked = await client.delete(f"/links/{studio.key}", headers=bearer(tokens["studio"]))
+        assert revoked.json() == {"ended": 1}
+        async with asyncio.timeout(5):
+            while len(only(server).viewers) > 1:
+                await asyncio.sleep(0.05)
+        late = Peer(url, "view", token=token)
+        assert (await late.connect(path="/whep/studio")).status_code == 401
+        assert len(await watcher.pictures(2)) == 2
+        for peer in (watcher, late):
+            await peer.close()
         assert only(server).live
         assert (await client.delete(studio.location, headers=bearer(tokens["boss"]))).status_code == 200
         for peer in (studio, stolen, viewer, wrong):
@@ -252,6 +268,27 @@ async def test_slow_clients_are_not_waited_for() -> None:
         assert line.startswith(b"HTTP/1.1 200")
         async with httpx.AsyncClient(base_url=url) as client:
             assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_one_address_sends_only_so_many_pictures() -> None:
+    async with running(uploads_per_minute=6) as (url, _), httpx.AsyncClient(base_url=url) as client:
+        statuses = [(await client.post("/identities", content=b"no picture")).status_code for _ in range(5)]
+        assert statuses == [422, 422, 422, 429, 429]
+        refused = await client.post("/backgrounds", content=b"no picture")
+        assert refused.status_code == 429
+        assert "6 pictures a minute" in refused.json()["error"]
+        assert int(refused.headers["retry-after"]) > 0
+
+
+async def test_a_link_of_a_server_without_tokens_cannot_be_revoked() -> None:
+    async with running() as (url, _), httpx.AsyncClient(base_url=url) as client:
+        peer = Peer(url)
+        await peer.connect()
+        assert (await client.post(f"/links/{peer.key}")).json()["revocable"] is False
+        answer = await client.delete(f"/links/{peer.key}")
+        assert answer.status_code == 422
+        assert "end the session instead" in answer.json()["error"]
+        await peer.close()
 
 
 async def test_one_address_has_only_so_many_connections() -> None:
