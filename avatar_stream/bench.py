@@ -20,7 +20,7 @@ from avatar_stream.media.marking import Marker
 from avatar_stream.portrait.ahead import ahead
 from avatar_stream.portrait.avatar import Avatar, Warped
 from avatar_stream.portrait.engine import PortraitEngine, StageTimes
-from avatar_stream.portrait.ladder import RUNGS
+from avatar_stream.portrait.ladder import QUALITIES
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS, Networks
@@ -29,7 +29,7 @@ from avatar_stream.runtime.work import MatrixProduct, multiply_adds
 
 ROUNDS: Final = 5
 PAIRS: Final = 12  # of a tick and a product, in a round
-RUNG_FRAMES: Final = 60
+QUALITY_FRAMES: Final = 60
 STAGES: Final = ("decode", "track", "retarget", "warp", "interior", "align", "network", "compose", "encode")
 
 
@@ -81,7 +81,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
         "warp_alone_ms": round(_warp_alone(portrait, staged.targets), 2),
     }
     if networks:
-        report["rungs"] = _rungs(portrait, networks, staged.targets)
+        report["qualities"] = _qualities(portrait, networks, staged.targets)
         report["network_gmacs"] = round(operations / 2e9, 2)
     return report
 
@@ -153,20 +153,20 @@ def _encoded(encoder: VideoEncoder, marker: Marker, number: int, picture: npt.ND
     encoder.encode(marker(picture), number * 3600)
 
 
-def _rungs(portrait: Portrait, networks: Networks, targets: list[Floats]) -> dict[str, float]:
-    """Milliseconds a frame of drawing (warp to finished picture) on every rung of the quality ladder."""
+def _qualities(portrait: Portrait, networks: Networks, targets: list[Floats]) -> dict[str, float]:
+    """Milliseconds a frame of drawing (warp to finished picture) at every quality."""
     costs = {}
-    for rung in RUNGS:
-        if rung.slots:
-            networks.add(rung.slots)
+    for quality in QUALITIES:
+        if quality.slots:
+            networks.add(quality.slots)
         engine = PortraitEngine(portrait, networks)
-        engine.rung = rung
+        engine.quality = quality
         for target in targets[:10]:
             engine(target)
         began = time.perf_counter()
-        for target in targets[:RUNG_FRAMES]:
+        for target in targets[:QUALITY_FRAMES]:
             engine(target)
-        costs[rung.name] = round((time.perf_counter() - began) / len(targets[:RUNG_FRAMES]) * 1e3, 2)
+        costs[quality.name] = round((time.perf_counter() - began) / len(targets[:QUALITY_FRAMES]) * 1e3, 2)
     return costs
 
 

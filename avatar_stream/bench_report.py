@@ -28,9 +28,9 @@ def table(report: dict[str, Any]) -> str:
     lines += ["", line("whole loop", report["fps"], "fps", "fps")]
     lines.append(line("processor", report["processor_ms"], "ms", "processor_ms"))
     lines += ["", f"the warp by itself on one core: {report['warp_alone_ms']} ms"]
-    if "rungs" in report:
-        lines += ["", "drawing a frame, by rung of the quality ladder:"]
-        lines += [f"  {name:<14}{ms:>8.2f} ms" for name, ms in report["rungs"].items()]
+    if "qualities" in report:
+        lines += ["", "drawing a frame, by quality:"]
+        lines += [f"  {name:<14}{ms:>8.2f} ms" for name, ms in report["qualities"].items()]
     if "share_of_ceiling" in report:
         least, most = spread["share_of_ceiling"]
         lines += [

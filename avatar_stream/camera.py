@@ -118,9 +118,9 @@ class LocalCamera:
         self.shown = 0
         """Pictures so far."""
 
-    def see(self, frame: av.VideoFrame | ArkitFrame) -> None:
+    def add_frame(self, frame: av.VideoFrame | ArkitFrame) -> None:
         """Take in a camera frame."""
-        self.loop.see(frame)
+        self.loop.add_frame(frame)
 
     def run(self, output: Output, tell: Tell = print) -> None:
         """Show pictures on ``output``, ``fps`` a second, until stopped; ``tell`` hears how it goes."""
@@ -153,12 +153,12 @@ class LocalCamera:
         switches = self.switches
         if switches.recalibrate.is_set():
             switches.recalibrate.clear()
-            self.loop.orders.put(lambda avatar: avatar.recalibrate())
+            self.loop.commands.put(lambda avatar: avatar.recalibrate())
         wanted = switches.portrait % len(self._portraits)
         if wanted != self._shown:
             self._shown = wanted
             engine = PortraitEngine(self._portraits[wanted], self._networks)
-            self.loop.orders.put(lambda avatar: avatar.change_portrait(engine))
+            self.loop.commands.put(lambda avatar: avatar.change_portrait(engine))
 
     def _line(self) -> str:
         delay = self.loop.delay()
@@ -199,7 +199,7 @@ class RemoteCamera:
         self._session: ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def see(self, frame: av.VideoFrame | ArkitFrame) -> None:
+    def add_frame(self, frame: av.VideoFrame | ArkitFrame) -> None:
         """Send a camera frame, or motion."""
         session, loop = self._session, self._loop
         if session is None or loop is None:

@@ -142,7 +142,7 @@ def _driven(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") -
     from avatar_stream.rigs.listener import RigListener
 
     if arguments.motion_port is None:
-        camera = Camera(chosen(arguments.camera), made.see)
+        camera = Camera(chosen(arguments.camera), made.add_frame)
         try:
             yield
         finally:
@@ -157,7 +157,7 @@ def _driven(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") -
         while not stopped.is_set():
             frame = listener.take(0.2)
             if frame is not None:
-                made.see(frame)
+                made.add_frame(frame)
 
     thread = threading.Thread(target=listen, name="motion", daemon=True)
     thread.start()

@@ -70,7 +70,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from avatar_stream import parity  # half of the program, which the other commands can do without
 
     ticks = arguments.ticks or parity.TICKS
-    rows, failed = parity.check(ticks, told=_progress(arguments))
+    rows, failed = parity.check(ticks, progress=_progress(arguments))
     if arguments.json:
         found: list[dict[str, Any]] = [asdict(row) | {"passed": row.passed} for row in rows]
         print(json.dumps({"reference": "onnxruntime fp32", "engines": found, "cannot_run": failed}))

@@ -27,7 +27,7 @@ from avatar_stream.media.mailbox import Closed, Mailbox
 from avatar_stream.media.marking import Marker
 from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.portrait.avatar import Avatar, Moved
-from avatar_stream.portrait.ladder import RUNGS, Ladder
+from avatar_stream.portrait.ladder import QUALITIES, Ladder
 from avatar_stream.voice.speaker import VoiceMotion
 
 log = logging.getLogger(__name__)
@@ -55,34 +55,34 @@ class Tag:
 class Listener(Protocol):
     """Is told what the loop does, from any of its threads."""
 
-    def came(self, dropped: int) -> None:
+    def frame_received(self, dropped: int) -> None:
         """A camera frame came, and so many gave way to it."""
 
-    def waited(self, stage: str, seconds: float) -> None:
+    def queue_waited(self, stage: str, seconds: float) -> None:
         """A frame waited so long before a stage."""
 
-    def drew(self, seconds: float) -> None:
+    def picture_drawn(self, seconds: float) -> None:
         """A picture is finished so long after its camera frame."""
 
     def failed(self, stage: str) -> None:
         """A frame failed in a stage."""
 
-    def looked(self, distance: float) -> None:
+    def likeness_measured(self, distance: float) -> None:
         """The guard found a picture's face so far from its portrait's."""
 
 
-class Nobody:
+class NullListener:
     """A listener that does not care."""
 
-    def came(self, dropped: int) -> None: ...
+    def frame_received(self, dropped: int) -> None: ...
 
-    def waited(self, stage: str, seconds: float) -> None: ...
+    def queue_waited(self, stage: str, seconds: float) -> None: ...
 
-    def drew(self, seconds: float) -> None: ...
+    def picture_drawn(self, seconds: float) -> None: ...
 
     def failed(self, stage: str) -> None: ...
 
-    def looked(self, distance: float) -> None: ...
+    def likeness_measured(self, distance: float) -> None: ...
 
 
 class LiveLoop:
@@ -109,7 +109,7 @@ class LiveLoop:
         self.newest: av.VideoFrame | None = None
         self.newest_mark: int | None = None
         """The number in the newest camera picture, with ``frame_marks``."""
-        self.orders: queue.SimpleQueue[Callable[[Avatar], None]] = queue.SimpleQueue()
+        self.commands: queue.SimpleQueue[Callable[[Avatar], None]] = queue.SimpleQueue()
         """What the following thread is to do with its avatar before the next frame."""
         self.seen_at = time.monotonic()
         """When a camera frame last came."""
@@ -117,7 +117,7 @@ class LiveLoop:
         """When a picture was last finished."""
         self.threads: list[threading.Thread] = []
         self._fps, self._ladder, self._log, self._name, self._marks = fps, ladder, log, name, marks
-        self._listener = listener or Nobody()
+        self._listener = listener or NullListener()
         self._camera: Mailbox[tuple[av.VideoFrame | Motion, float]] = Mailbox()
         self._moved: Mailbox[Moved] = Mailbox()
         self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
@@ -132,17 +132,17 @@ class LiveLoop:
         """Camera frames that gave way to newer ones."""
         return self._camera.dropped
 
-    def see(self, frame: av.VideoFrame | Motion) -> None:
+    def add_frame(self, frame: av.VideoFrame | Motion) -> None:
         """Take in a camera frame, or what moves the avatar in its place."""
         self.seen_at = time.monotonic()
         before = self._camera.dropped
         self._camera.put((frame, self.seen_at))
-        self._listener.came(self._camera.dropped - before)
+        self._listener.frame_received(self._camera.dropped - before)
 
-    def hear(self, frame: av.AudioFrame) -> None:
+    def add_audio(self, frame: av.AudioFrame) -> None:
         """Take in the driver's sound: without a camera it moves the mouth."""
         self.seen_at = self._heard_at = time.monotonic()
-        self._voice.hear(frame)
+        self._voice.add_audio(frame)
 
     def start(self, avatar: Avatar) -> None:
         """Follow and draw with ``avatar``."""
@@ -151,16 +151,16 @@ class LiveLoop:
         self._start(self._follow, "follow", avatar)
         self._start(self._draw, "draw", avatar)
         if avatar.networks is not None:
-            self._watching = GuardThread(lambda: avatar.engine, self, self._listener.looked)
+            self._watching = GuardThread(lambda: avatar.engine, self, self._listener.likeness_measured)
 
     @property
     def guard(self) -> Guard | None:
         """Who watches that the avatar stays who it is; None for the warp alone, which cannot drift."""
         return self._watching.guard if self._watching else None
 
-    def gentler(self, gain: float) -> None:
+    def reduce_expression(self, gain: float) -> None:
         """See ``avatar_stream.identity.guard.Guarded``."""
-        self.orders.put(lambda avatar: avatar.gentler(gain))
+        self.commands.put(lambda avatar: avatar.reduce_expression(gain))
 
     def stop(self) -> bool:
         """End both threads and free the avatar; blocks. False if a thread hangs: it is left with its avatar."""
@@ -195,7 +195,7 @@ class LiveLoop:
             mark, arrived = None, time.monotonic()
             try:
                 frame, arrived = self._camera.take(silent)
-                self._listener.waited("camera", time.monotonic() - arrived)
+                self._listener.queue_waited("camera", time.monotonic() - arrived)
                 silent = CAMERA_SILENT
                 image = camera_image(frame) if isinstance(frame, av.VideoFrame) else frame
                 if self._marks and isinstance(image, np.ndarray):
@@ -209,7 +209,7 @@ class LiveLoop:
                     arrived -= VOICE_BEHIND
             with contextlib.suppress(queue.Empty):
                 while True:
-                    self.orders.get_nowait()(avatar)
+                    self.commands.get_nowait()(avatar)
             self._moved.put(avatar.follow(image, arrived, Tag(arrived, mark)))
 
     def _draw(self, avatar: Avatar) -> None:
@@ -217,14 +217,14 @@ class LiveLoop:
             moved = self._moved.take()
             began = time.monotonic()
             if self._ladder:
-                moved.engine.rung = self._ladder.rung
+                moved.engine.quality = self._ladder.quality
             try:
                 finished = avatar.draw(moved)
             except Exception:
                 # The avatar goes on: the warp needs no network.
                 self._complain("the engine failed: the warp goes on")
                 self._listener.failed("draw")
-                moved.engine.rung = RUNGS[-1]
+                moved.engine.quality = QUALITIES[-1]
                 finished = avatar.draw(moved)
             picture = self.marker.labelled(finished.picture)
             if self._marks and finished.tag.mark is not None:
@@ -233,9 +233,9 @@ class LiveLoop:
             self.newest = self.marker.framed(picture, moved.engine)
             now = self.progress = time.monotonic()
             if self._ladder and self._ladder.observe(now - began, now):
-                self._log.info("drawing at rung %s", self._ladder.rung.name)
+                self._log.info("drawing at quality %s", self._ladder.quality.name)
             self._drawn.append((now, now - finished.tag.arrived))
-            self._listener.drew(now - finished.tag.arrived)
+            self._listener.picture_drawn(now - finished.tag.arrived)
 
     def _start(self, work: Callable[[Avatar], None], name: str, avatar: Avatar) -> None:
         def run() -> None:

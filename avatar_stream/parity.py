@@ -71,15 +71,15 @@ def recorded_ticks(count: int = TICKS) -> tuple[Arrays, list[Arrays]]:
 
 
 def roll(
-    ticker: Ticker, identity: Arrays, frames: list[Arrays], told: Callable[[int, int], None] | None = None
+    ticker: Ticker, identity: Arrays, frames: list[Arrays], progress: Callable[[int, int], None] | None = None
 ) -> "Rolled":
-    """Roll a window over ``frames``; ``told`` hears how many are done, of how many."""
+    """Roll a window over ``frames``; ``progress`` hears how many are done, of how many."""
     stream = ticker.open(identity)
     residuals = []
     for k, frame in enumerate(frames):
         residuals.append(ticker.run([Job(stream, frame)])[0].astype(np.float16))
-        if told is not None:
-            told(k + 1, len(frames))
+        if progress is not None:
+            progress(k + 1, len(frames))
     return Rolled(residuals, stream.state())
 
 
@@ -132,22 +132,22 @@ def engines_here(weights: Path = WEIGHTS) -> list[tuple[str, str | None]]:
 
 
 def check(
-    ticks: int = TICKS, weights: Path = WEIGHTS, told: Callable[[str, int, int], None] | None = None
+    ticks: int = TICKS, weights: Path = WEIGHTS, progress: Callable[[str, int, int], None] | None = None
 ) -> tuple[list[Parity], dict[str, str]]:
     """Every engine that runs here against the reference; and why those that should and do not, do not."""
     face, frames = recorded_ticks(ticks)
     network, ticker = load(weights, runtime="onnxruntime")
     identity = identity_of(network, face)
 
-    def progress(name: str) -> Callable[[int, int], None] | None:
-        return (lambda done, total: told(name, done, total)) if told else None
+    def of(name: str) -> Callable[[int, int], None] | None:
+        return (lambda done, total: progress(name, done, total)) if progress else None
 
-    wanted = roll(ticker, identity, frames, progress(ticker.name))
+    wanted = roll(ticker, identity, frames, of(ticker.name))
     passed, failed = [], {}
     for runtime, precision in engines_here(weights):
         try:
             _, ticker = load(weights, runtime=runtime, precision=precision)
-            passed.append(compare(ticker.name, roll(ticker, identity, frames, progress(ticker.name)), wanted))
+            passed.append(compare(ticker.name, roll(ticker, identity, frames, of(ticker.name)), wanted))
         except EngineUnavailable as error:
             failed[runtime] = str(error)
     return passed, failed

@@ -15,7 +15,7 @@ import { otherLanguage, speak, t } from './words.js';
 const $ = (id) => document.getElementById(id);
 const body = document.body;
 const RETRIES = 8;
-const SIMPLER = { smaller: 'smaller', 'half rate': 'half', warp: 'warp' }; // what a rung of the server's ladder means
+const SIMPLER = { smaller: 'smaller', 'half rate': 'half', warp: 'warp' }; // what each quality means
 
 let session = null;
 let camera = null;
@@ -170,7 +170,7 @@ async function showStatus(status) {
   face.showRate();
   $('viewers').textContent = status.viewers;
   $('watched').hidden = !status.viewers;
-  const simpler = status.engine === 'warp' ? undefined : SIMPLER[status.rung];
+  const simpler = status.engine === 'warp' ? undefined : SIMPLER[status.quality];
   $('simpler').hidden = !simpler;
   $('simpler').textContent = simpler ? t(simpler) : '';
   if (status.face === 'lost' || status.face === 'searching') {

@@ -27,7 +27,7 @@ function show(said) {
     name.append(Object.assign(element('a', session.id), { href: `view/${session.id}` }));
     const delay = session.server_ms === null ? '–' : `${session.server_ms} ms`;
     const rest = [session.live ? 'live' : 'connecting', since(session.seconds), session.fps, delay, session.face,
-      session.rung, session.portrait.startsWith('u-') ? 'own picture' : session.portrait, session.viewers];
+      session.quality, session.portrait.startsWith('u-') ? 'own picture' : session.portrait, session.viewers];
     row.append(name, ...rest.map((text) => element('td', text)));
     return row;
   }));

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from avatar_stream.voice import visemes
-from avatar_stream.voice.ear import BANDS, RATE, Ear
+from avatar_stream.voice.mel import BANDS, RATE, MelBands
 from avatar_stream.voice.visemes import AFTER, BEFORE, SHAPES, contexts
 from engines.data.speech import OTHER_LANGUAGES, SENTENCES, Espeak, Spoken
 
@@ -79,10 +79,10 @@ def in_a_room(spoken: Spoken, random: np.random.Generator) -> Floats:
 def examples(spoken: list[Spoken], random: np.random.Generator | None) -> tuple[Floats, Floats]:
     """Contexts ``(n, 300)`` and the shapes wanted for them ``(n, 5)``; one ear hears about six sentences in turn."""
     inputs, wanted = [], []
-    ear = Ear()
+    ear = MelBands()
     for number, one in enumerate(spoken):
         if number % 6 == 0:
-            ear = Ear()
+            ear = MelBands()
         pause = np.zeros(RATE // 2, np.float32)
         sound = np.concatenate([pause, one.sound if random is None else in_a_room(one, random), pause])
         if random is not None:

@@ -26,7 +26,7 @@ EVERY: Final = 0.16  # seconds between looks: four frames at 25 a second
 LIMIT: Final = 0.30
 """Distance from which a painted face counts as somebody else's (docs/identity.md: how it was set)."""
 CALM: Final = 5.0  # seconds without another fault after which a step is taken back
-GENTLER: Final = 0.5  # of the expression's gain
+REDUCED: Final = 0.5  # of the expression's gain
 
 
 class Step(IntEnum):
@@ -34,14 +34,14 @@ class Step(IntEnum):
 
     WATCHING = 0
     ANCHORED = 1  # the window was filled anew from the portrait
-    GENTLER = 2  # and the expression is scaled down
+    REDUCED = 2  # and the expression is scaled down
     PLAIN = 3  # and only the warp is shown
 
 
 class Guarded(Protocol):
     """What the guard asks of a loop."""
 
-    def gentler(self, gain: float) -> None:
+    def reduce_expression(self, gain: float) -> None:
         """Scale the expression by ``gain`` from now on; 1: as it was asked for."""
 
 
@@ -62,7 +62,7 @@ class Guard:
     def look(self, now: float) -> float | None:
         """Look at window and newest picture, and act, at ``now`` seconds; the distance, None for no picture."""
         if self.step is Step.PLAIN and now - self._fault_at > CALM:
-            self._go(Step.GENTLER, now)
+            self._go(Step.REDUCED, now)
         sound, faces = self.engine.sound(), self.engine.faces()
         if faces is not None:
             painted, own = (self._embed(smaller(face)) for face in faces)
@@ -82,24 +82,24 @@ class Guard:
         up, self.step, self._fault_at = step > self.step, step, now
         if up:
             self.engine.anchor()
-        self._loop.gentler(GENTLER if step >= Step.GENTLER else 1.0)
+        self._loop.reduce_expression(REDUCED if step >= Step.REDUCED else 1.0)
         self.engine.plain = step >= Step.PLAIN
 
 
 class GuardThread:
     """Looks at the newest engine's pictures until it is stopped.
 
-    ``engine`` says which engine draws now, ``told`` hears every distance.
+    ``engine`` says which engine draws now, ``on_distance`` is called with every distance.
     """
 
     def __init__(
         self,
         engine: Callable[[], PortraitEngine | None],
         loop: Guarded,
-        told: Callable[[float], None] | None = None,
+        on_distance: Callable[[float], None] | None = None,
     ) -> None:
         self.guard: Guard | None = None
-        self._engine, self._loop, self._told = engine, loop, told
+        self._engine, self._loop, self._on_distance = engine, loop, on_distance
         self._stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="guard", daemon=True)
         self.thread.start()
@@ -121,5 +121,5 @@ class GuardThread:
                 log.exception("the guard failed: nobody watches this avatar any more")
                 self.guard = None
                 return
-            if found is not None and self._told is not None:
-                self._told(found)
+            if found is not None and self._on_distance is not None:
+                self._on_distance(found)

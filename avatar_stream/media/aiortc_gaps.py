@@ -87,7 +87,7 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
     receiver._handle_rtp_packet = listen  # type: ignore[method-assign]
 
 
-def hear_only_peers(pc: RTCPeerConnection, heard: Callable[[], None]) -> None:
+def only_known_senders(pc: RTCPeerConnection, heard: Callable[[], None]) -> None:
     """Drop datagrams from addresses that ICE knows nothing of; tell ``heard`` of each that is from the peer.
 
     aioice hands every datagram that is no STUN to DTLS, whoever sent it and before anybody is let in: a stranger's

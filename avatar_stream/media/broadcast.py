@@ -114,7 +114,7 @@ class Broadcast:
         feed.stop()
         self._feeds.discard(feed)
 
-    def hear(self, frame: av.AudioFrame) -> None:
+    def add_audio(self, frame: av.AudioFrame) -> None:
         """Take in a frame of the driver's sound; it goes out when the picture of its moment does."""
         self._spoken.append((time.monotonic(), frame))
         self._heard.set()

@@ -92,7 +92,7 @@ class Avatar:
         self._torso = TorsoTracker()
         self._animator = Animator(Retargeter(portrait.landmarks, gain=gain, keep=keep))
         self._animator.mirror = mirror
-        self._gain, self._gentler = gain, 1.0
+        self._gain, self._reduced = gain, 1.0
         self._kind: type | None = None  # of the last driver: its motion, or its face
         self._rest = Rest()
         self._engine = PortraitEngine(portrait, self.networks)
@@ -250,11 +250,11 @@ class Avatar:
     def set_gain(self, gain: float) -> None:
         """Scale expression; 1 is as driven."""
         self._gain = gain
-        self._animator.retargeter.gain = gain * self._gentler
+        self._animator.retargeter.gain = gain * self._reduced
 
-    def gentler(self, gain: float) -> None:
+    def reduce_expression(self, gain: float) -> None:
         """Scale what :meth:`set_gain` asked for; 1 leaves it. For the guard."""
-        self._gentler = gain
+        self._reduced = gain
         self.set_gain(self._gain)
 
     def set_keep(self, keep: float) -> None:

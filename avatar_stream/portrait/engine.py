@@ -14,7 +14,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.aligned import AlignedInput, Image, RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.compositor import add_residual, paste_back
 from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.ladder import RUNGS, Rung
+from avatar_stream.portrait.ladder import QUALITIES, Quality
 from avatar_stream.portrait.lip_edges import lips_meeting
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.warp import PortraitWarp
@@ -26,7 +26,7 @@ class StageTimes:
     """Milliseconds spent by stage, summed over frames."""
 
     totals: dict[str, float] = field(default_factory=dict)
-    told: Callable[[str, float], None] | None = None
+    on_stage: Callable[[str, float], None] | None = None
     """Told of every stage and its seconds."""
 
     def measure(self, stage: str, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -35,8 +35,8 @@ class StageTimes:
         result = work(*arguments)
         seconds = time.perf_counter() - began
         self.totals[stage] = self.totals.get(stage, 0.0) + seconds * 1e3
-        if self.told is not None:
-            self.told(stage, seconds)
+        if self.on_stage is not None:
+            self.on_stage(stage, seconds)
         return result
 
 
@@ -44,7 +44,7 @@ class StageTimes:
 class Posed:
     """A warped portrait on its way to the network: the crop, and what is known of it."""
 
-    rung: Rung
+    quality: Quality
     crop: Image
     seen: AlignedInput | None
     tag: Any
@@ -61,7 +61,7 @@ class Frame:
 class PortraitEngine:
     """Animates one portrait. ``networks`` None shows the warp alone, with nothing drawn in.
 
-    ``pose`` keeps no state and ``paint`` keeps the window, so each may have its own thread. ``rung`` says how much
+    ``pose`` keeps no state and ``paint`` keeps the window, so each may have its own thread. ``quality`` says how much
     to spend (see ``avatar_stream.portrait.ladder``); it may be set at any time, from any thread.
     """
 
@@ -73,9 +73,9 @@ class PortraitEngine:
         self.rest_face: Image = self._views[1].rest.image
         """The portrait's own aligned face, RGB ``(192, 192, 3)``."""
         self._identity = networks.refer(self.rest_face) if networks else None
-        self.rung = Rung("full", networks.slots if networks else 0)
+        self.quality = Quality("full", networks.slots if networks else 0)
         self.plain = False
-        """Show the warp alone, whatever the rung says; may be set from any thread."""
+        """Show the warp alone, whatever the quality says; may be set from any thread."""
         self._anchor = False
         self._window: RollingWindow | None = None
         self._in_flight: deque[Posed] = deque()
@@ -86,7 +86,7 @@ class PortraitEngine:
     @property
     def delay(self) -> int:
         """Frames between the landmarks of a picture and its being finished."""
-        return max(self.rung.slots - 1, 0)
+        return max(self.quality.slots - 1, 0)
 
     def pose(self, target: Floats, tag: Any = None, view: Floats | None = None, torso: Torso | None = None) -> Posed:
         """Warp the portrait to landmarks ``(478, 3)`` (crop pixels) and see what the warp cannot know.
@@ -94,22 +94,22 @@ class PortraitEngine:
         ``view`` is what the driver's mouth shows (see ``avatar_stream.portrait.mouth_view``), where it is seen, and
         ``torso`` how their shoulders have moved.
         """
-        rung = RUNGS[-1] if self.plain and self._networks is not None else self.rung
-        at_scale = self._view(rung.scale)
-        target = target if rung.scale == 1 else (target * np.float32(rung.scale)).astype(np.float32)
+        quality = QUALITIES[-1] if self.plain and self._networks is not None else self.quality
+        at_scale = self._view(quality.scale)
+        target = target if quality.scale == 1 else (target * np.float32(quality.scale)).astype(np.float32)
         warped = self.times.measure("warp", at_scale.warp, target, torso)
         if self._networks is not None:
             self.times.measure("interior", at_scale.interior.draw, warped.image, target, view)
-        if rung.slots == 0:
-            return Posed(rung, warped.image, None, tag)
+        if quality.slots == 0:
+            return Posed(quality, warped.image, None, tag)
         seen = self.times.measure("align", aligned_input, warped, target, at_scale.rest)
-        return Posed(rung, warped.image, seen, tag)
+        return Posed(quality, warped.image, seen, tag)
 
     def paint(self, posed: Posed) -> Frame:
         """Take a posed frame into the window and return the frame that is finished now.
 
         With a window that is the one taken in ``delay`` calls ago; the first calls return the first frame, so every
-        call returns a picture. Where the rung changes, frames in flight are dropped.
+        call returns a picture. Where the quality changes, frames in flight are dropped.
         """
         measure = self.times.measure
         if self._anchor:
@@ -119,14 +119,14 @@ class PortraitEngine:
             self._finished = None
             return Frame(measure("compose", self._paste, posed.crop), posed.tag)
         assert self._networks is not None
-        slots = posed.rung.slots if posed.rung.slots in self._networks.tickers else self._networks.slots
+        slots = posed.quality.slots if posed.quality.slots in self._networks.tickers else self._networks.slots
         if self._window is None or self._window.slots != slots or not self._window.current:
             assert self._identity is not None
             self._window = RollingWindow(self._networks, self._identity, slots)
             self._in_flight.clear()
             self._residual, self._frames = None, 0
         first = self._window.empty
-        if self._residual is None or self._frames % posed.rung.every == 0:
+        if self._residual is None or self._frames % posed.quality.every == 0:
             self._residual = measure("network", self._window.push, posed.seen.shown, posed.seen.raster)
         self._frames += 1
         # A first frame fills the window: it is in every slot, and comes out of every slot.

@@ -5,7 +5,7 @@ from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class Quality:
     """One way to draw.
 
     ``slots`` of the window (0: the warp alone), ``scale`` of the moved region's resolution, the network on every
@@ -18,28 +18,28 @@ class Rung:
     every: int = 1
 
 
-RUNGS: Final = (
-    Rung("full", 1),
-    Rung("smaller", 1, scale=0.7),
-    Rung("half rate", 1, scale=0.7, every=2),
-    Rung("warp", 0),
+QUALITIES: Final = (
+    Quality("full", 1),
+    Quality("smaller", 1, scale=0.7),
+    Quality("half rate", 1, scale=0.7, every=2),
+    Quality("warp", 0),
 )
 
 MEMORY: Final = 25  # frames over which the cost of drawing is averaged
 GRACE: Final = 4.0  # seconds at the start of a session, when everything else starts too
-SETTLE: Final = 1.0  # seconds on a rung before the next step down
-PATIENCE: Final = 5.0  # seconds on a rung before a step up is tried; doubled when it proves too much
+SETTLE: Final = 1.0  # seconds at a quality before the next step down
+PATIENCE: Final = 5.0  # seconds at a quality before a step up is tried; doubled when it proves too much
 MOST_PATIENCE: Final = 120.0
 TOO_MUCH: Final = 0.95  # of the time there is for a frame
-DEARER: Final = 1.6  # what the rung above may cost, relative to this one
+DEARER: Final = 1.6  # what the quality above may cost, relative to this one
 
 
 class Ladder:
-    """Chooses the rung from how long drawing takes: down at once, up with patience."""
+    """Chooses the quality from how long drawing takes: down at once, up with patience."""
 
-    def __init__(self, period: float, rungs: tuple[Rung, ...] = RUNGS) -> None:
+    def __init__(self, period: float, qualities: tuple[Quality, ...] = QUALITIES) -> None:
         """``period``: seconds there are for a frame."""
-        self.rungs = rungs
+        self.qualities = qualities
         self._period = period
         self._level = 0
         self._cost = 0.0
@@ -48,21 +48,21 @@ class Ladder:
         self._patience = PATIENCE
 
     @property
-    def rung(self) -> Rung:
+    def quality(self) -> Quality:
         """How to draw now."""
-        return self.rungs[self._level]
+        return self.qualities[self._level]
 
     def observe(self, seconds: float, now: float) -> bool:
-        """Take in what a frame took; True if the rung changed. ``now`` is a monotonic clock's time."""
+        """Take in what a frame took; True if the quality changed. ``now`` is a monotonic clock's time."""
         if self._since is None:
             self._since, self._cost = now + GRACE - SETTLE, seconds
         self._cost += (seconds - self._cost) / MEMORY
         stayed = now - self._since
-        if self._cost > TOO_MUCH * self._period and stayed >= SETTLE and self._level < len(self.rungs) - 1:
+        if self._cost > TOO_MUCH * self._period and stayed >= SETTLE and self._level < len(self.qualities) - 1:
             if self._climbed is not None and now - self._climbed < 2 * self._patience:
                 self._patience = min(2 * self._patience, MOST_PATIENCE)
             return self._step(1, now)
-        # What the rung above cost when it was left says little: others may have been busy then.
+        # What the quality above cost when it was left says little: others may have been busy then.
         if self._level and stayed >= self._patience and DEARER * self._cost < TOO_MUCH * self._period:
             self._climbed = now
             return self._step(-1, now)

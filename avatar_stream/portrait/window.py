@@ -22,7 +22,7 @@ from avatar_stream.runtime.network import WINDOWS, Arrays, Network, Ticker
 
 log = logging.getLogger(__name__)
 
-LAST_ORDERS = 5.0  # seconds an engine that was replaced still answers
+CLOSE_AFTER = 5.0  # seconds an engine that was replaced still answers
 RELOADS = 3  # of an engine that failed where there is no other
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -93,7 +93,7 @@ class Networks:
         self.name = ticker.name
         # Whoever took hold of an old one a moment ago still gets an answer.
         for batcher in before:
-            leave = threading.Timer(LAST_ORDERS, batcher.close)
+            leave = threading.Timer(CLOSE_AFTER, batcher.close)
             leave.daemon = True
             leave.start()
 

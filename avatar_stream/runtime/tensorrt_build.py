@@ -76,14 +76,14 @@ def build(
     trt = flavour()
     if trt is None:
         raise EngineUnavailable("TensorRT is not installed: pip install 'avatar-stream[tensorrt]'")
-    told: list[str] = []
-    logger = logger_of(trt, told)
+    messages: list[str] = []
+    logger = logger_of(trt, messages)
     builder = trt.Builder(logger)
     graph = builder.create_network(0)
     parser = trt.OnnxParser(graph, logger)
     if not parser.parse_from_file(str(network)):
         reasons = [parser.get_error(k).desc() for k in range(parser.num_errors)]
-        raise EngineUnavailable(f"TensorRT cannot read {network.name}: {first_line(reasons + told)}")
+        raise EngineUnavailable(f"TensorRT cannot read {network.name}: {first_line(reasons + messages)}")
     config = builder.create_builder_config()
     if target:
         wanted = getattr(trt.ComputeCapability, target.upper(), None) if hasattr(trt, "ComputeCapability") else None
@@ -101,7 +101,7 @@ def build(
         config.progress_monitor = _monitor(trt, progress)
     plan = builder.build_serialized_network(graph, config)
     if plan is None:
-        raise EngineUnavailable(f"TensorRT cannot build {network.name}: {first_line(told)}")
+        raise EngineUnavailable(f"TensorRT cannot build {network.name}: {first_line(messages)}")
     return bytes(plan)
 
 
@@ -113,7 +113,7 @@ def checked(answer: Any) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def logger_of(trt: Any, told: list[str]) -> Any:
+def logger_of(trt: Any, messages: list[str]) -> Any:
     """A TensorRT logger that keeps errors for the one line a user sees."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -122,14 +122,14 @@ def logger_of(trt: Any, told: list[str]) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= trt.ILogger.Severity.ERROR:
-                told.append(message)
+                messages.append(message)
 
     return Logger()
 
 
-def first_line(told: list[str]) -> str:
+def first_line(messages: list[str]) -> str:
     """What went wrong, in one line."""
-    lines = [line.strip() for text in told for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for text in messages for line in text.splitlines() if line.strip()]
     return lines[0][:200] if lines else "it gave no reason"
 
 

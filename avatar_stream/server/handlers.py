@@ -14,7 +14,7 @@ from avatar_stream.identity.library import Library
 from avatar_stream.identity.store import Store
 from avatar_stream.media.marking import DISCLOSURE
 from avatar_stream.portrait.background import OWN, checked
-from avatar_stream.portrait.ladder import RUNGS
+from avatar_stream.portrait.ladder import QUALITIES
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access, Caller, link_name, require, require_owner
 from avatar_stream.server.gate import METHODS, SOON, address_of, read_body
@@ -55,7 +55,7 @@ class Server:
                 "connecting": lambda: len(self.sessions.by_id) - self._live(),
                 "viewers": lambda: sum(p.role is Role.VIEW for p in self.sessions.peers()),
             },
-            {rung.name: partial(self._at_rung, k) for k, rung in enumerate(RUNGS)},
+            {quality.name: partial(self._at_quality, k) for k, quality in enumerate(QUALITIES)},
             lambda: self.sessions.capacity,
         )
 
@@ -167,7 +167,7 @@ class Server:
         if "application/json" not in request.headers.get("accept", ""):
             return FileResponse(page_folder() / "status.html", headers={"Vary": "Accept"})
         require(self._caller(request), "admin")
-        keep = ("fps", "server_ms", "face", "rung", "portrait", "viewers")
+        keep = ("fps", "server_ms", "face", "quality", "portrait", "viewers")
         rows = [
             {"id": s.id, "live": s.live, "seconds": round(time.monotonic() - s.began)}
             | {name: value for name, value in s.status().items() if name in keep}
@@ -216,7 +216,7 @@ class Server:
     def _live(self) -> int:
         return sum(s.live for s in self.sessions.by_id.values())
 
-    def _at_rung(self, level: int) -> int:
+    def _at_quality(self, level: int) -> int:
         return sum(s.live and s.level == level for s in self.sessions.by_id.values())
 
 

@@ -49,8 +49,8 @@ class Metrics:
             "avatar_requests_refused", "Requests refused, by status", ["status"], registry=registry
         )
         self._sessions = Gauge("avatar_sessions", "Sessions by state", ["state"], registry=registry)
-        self._rungs = Gauge(
-            "avatar_sessions_at_rung", "Live sessions by rung of the ladder", ["rung"], registry=registry
+        self._qualities = Gauge(
+            "avatar_sessions_at_quality", "Live sessions by quality of the ladder", ["quality"], registry=registry
         )
         self._capacity = Gauge("avatar_capacity", "Sessions this machine takes", registry=registry)
         self._lag = Gauge("avatar_event_loop_lag_seconds", "How late the event loop last was", registry=registry)
@@ -61,13 +61,13 @@ class Metrics:
         """The exposition format."""
         return generate_latest(self.registry)
 
-    def came(self, dropped: int) -> None:
+    def frame_received(self, dropped: int) -> None:
         """A camera frame was decoded, and ``dropped`` older ones gave way to it."""
         self._in.inc()
         if dropped:
             self._dropped.labels("newer frame").inc(dropped)
 
-    def drew(self, delay: float) -> None:
+    def picture_drawn(self, delay: float) -> None:
         """A picture was finished, ``delay`` seconds after its camera frame."""
         self._drawn.inc()
         self._delay.observe(delay)
@@ -84,7 +84,7 @@ class Metrics:
         """A stage took ``seconds`` for a frame."""
         self._stage.labels(name).observe(seconds)
 
-    def waited(self, queue: str, seconds: float) -> None:
+    def queue_waited(self, queue: str, seconds: float) -> None:
         """What was taken from ``queue`` had waited there."""
         self._age.labels(queue).observe(seconds)
 
@@ -92,7 +92,7 @@ class Metrics:
         """A frame failed."""
         self._failed.labels(stage).inc()
 
-    def looked(self, distance: float) -> None:
+    def likeness_measured(self, distance: float) -> None:
         """A picture was compared with its portrait."""
         self._distance.observe(distance)
 
@@ -107,14 +107,14 @@ class Metrics:
     def watch(
         self,
         states: dict[str, Callable[[], float]],
-        rungs: dict[str, Callable[[], float]],
+        qualities: dict[str, Callable[[], float]],
         capacity: Callable[[], float],
     ) -> None:
         """Ask these when somebody looks."""
         for state, count in states.items():
             self._sessions.labels(state).set_function(count)
-        for rung, count in rungs.items():
-            self._rungs.labels(rung).set_function(count)
+        for quality, count in qualities.items():
+            self._qualities.labels(quality).set_function(count)
         self._capacity.set_function(capacity)
 
     def looped(self, late: float, tasks: int) -> None:

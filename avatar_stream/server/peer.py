@@ -12,7 +12,7 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import candidate_from_sdp
 
 from avatar_stream.errors import BadInput, BadOffer
-from avatar_stream.media.aiortc_gaps import hear_only_peers, keep_up, listen_to_feedback
+from avatar_stream.media.aiortc_gaps import keep_up, listen_to_feedback, only_known_senders
 from avatar_stream.media.broadcast import Broadcast, Feed
 from avatar_stream.server.signalling import (
     Role,
@@ -27,7 +27,7 @@ from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Hear = Callable[[str, Any], None]
+OnFrame = Callable[[str, Any], None]
 """Told of every decoded frame of the peer: ``"video"`` or ``"audio"``, and the frame."""
 
 LOOK: Final = 0.25  # seconds between looks at the connection
@@ -61,12 +61,12 @@ class Peer:
         self._pumps: set[asyncio.Task[None]] = set()
         self._changed = self._heard = time.monotonic()
 
-    async def answer(self, offer: str, broadcast: Broadcast, hear: Hear) -> str:
+    async def answer(self, offer: str, broadcast: Broadcast, on_frame: OnFrame) -> str:
         """The SDP answer to an offer that :func:`check_offer` let through; raises :class:`BadOffer`."""
         pc = self._pc
         pc.on("connectionstatechange", self._on_state)
         if self.role is not Role.VIEW:
-            pc.on("track", lambda track: self._spawn(_pump(track, lambda frame: hear(track.kind, frame))))
+            pc.on("track", lambda track: self._spawn(_pump(track, lambda frame: on_frame(track.kind, frame))))
         offer = without_refused_candidates(offer, self._settings.private_allowed)
         self.user = ice_user(offer)
         self._candidates = offer.count("a=candidate:")
@@ -86,7 +86,7 @@ class Peer:
                 listen_to_feedback(sender, sender.track)
         for receiver in pc.getReceivers():
             keep_up(receiver)
-        hear_only_peers(pc, self._hear)
+        only_known_senders(pc, self._on_datagram)
         return mark_generated(hint_bitrate(answer) if self.role is not Role.VIEW else answer)
 
     async def trickle(self, said: Candidates) -> None:
@@ -148,7 +148,7 @@ class Peer:
         silent = time.monotonic() - self._heard > VANISHED
         return silent and self.role is Role.VIEW and self.connected.is_set()
 
-    def _hear(self) -> None:
+    def _on_datagram(self) -> None:
         self._heard = time.monotonic()
 
     def _on_state(self) -> None:

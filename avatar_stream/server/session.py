@@ -94,11 +94,11 @@ class Session:
     @property
     def level(self) -> int:
         """Rungs below the best at which it is drawn."""
-        return self._ladder.rungs.index(self._ladder.rung) if self._ladder else 0
+        return self._ladder.qualities.index(self._ladder.quality) if self._ladder else 0
 
     async def open(self, offer: str) -> str:
         """Answer the publisher's offer; raises ``BadOffer``. Costs little: the work begins when the peer comes."""
-        return await self.publisher.answer(offer, self.broadcast, self._hear)
+        return await self.publisher.answer(offer, self.broadcast, self._on_frame)
 
     async def run(self) -> None:
         """Live until the publisher has left or something here failed; then free everything."""
@@ -144,29 +144,29 @@ class Session:
         """Carry out a control command; raises ``UnknownPortrait``, ``BadPicture``."""
         match command:
             case Move(frame=frame):
-                self.worker.see(frame)
+                self.worker.add_frame(frame)
             case ChoosePortrait(id=key):
                 settled = self.shown.brings
                 await self._show_portrait(await self._in_background(self.shown.choose, key))
                 if settled or self.shown.brings:
-                    self.worker.orders.put(self.shown.settle)
+                    self.worker.commands.put(self.shown.settle)
             case SetBackground(value=background):
                 await self._show_portrait(await self._in_background(self.shown.put_before, background))
             case SetNeutral():
-                self.worker.orders.put(lambda avatar: avatar.recalibrate())
+                self.worker.commands.put(lambda avatar: avatar.recalibrate())
             case SetGain(value=gain):
-                self.worker.orders.put(lambda avatar: avatar.set_gain(gain))
+                self.worker.commands.put(lambda avatar: avatar.set_gain(gain))
             case SetKeep(value=keep):
-                self.worker.orders.put(lambda avatar: avatar.set_keep(keep))
+                self.worker.commands.put(lambda avatar: avatar.set_keep(keep))
             case SetExpression(value=expression):
-                self.worker.orders.put(lambda avatar: avatar.set_expression(expression))
+                self.worker.commands.put(lambda avatar: avatar.set_expression(expression))
             case SetMirror(value=mirror):
-                self.worker.orders.put(lambda avatar: avatar.set_mirror(mirror))
+                self.worker.commands.put(lambda avatar: avatar.set_mirror(mirror))
 
     async def _show_portrait(self, portrait: Portrait) -> None:
         engine = await self._in_background(PortraitEngine, portrait, self._networks)
-        engine.times.told = self._metrics.stage
-        self.worker.orders.put(lambda avatar: avatar.change_portrait(engine))
+        engine.times.on_stage = self._metrics.stage
+        self.worker.commands.put(lambda avatar: avatar.change_portrait(engine))
 
     def status(self) -> dict[str, Any]:
         """What the page shows: pictures a second, milliseconds from camera frame to picture, the face."""
@@ -179,7 +179,7 @@ class Session:
             "keep": avatar.keep if avatar else self.settings.keep_expression,
             "calibrated": bool(avatar and avatar.calibrated),
             "engine": self._networks.name if self._networks else "warp",
-            "rung": self._ladder.rung.name if self._ladder else "warp",
+            "quality": self._ladder.quality.name if self._ladder else "warp",
             "portrait": self.shown.portrait,
             "background": self.shown.background,
             "dropped": self.worker.dropped,
@@ -203,12 +203,12 @@ class Session:
 
     # On the event loop
 
-    def _hear(self, kind: str, frame: Any) -> None:
+    def _on_frame(self, kind: str, frame: Any) -> None:
         if kind == "audio":
-            self.broadcast.hear(frame)
-            self.worker.hear(frame)
+            self.broadcast.add_audio(frame)
+            self.worker.add_audio(frame)
         else:
-            self.worker.see(frame)
+            self.worker.add_frame(frame)
 
     async def _show(self, viewer: Peer) -> None:
         try:
@@ -233,7 +233,7 @@ class Session:
         avatar = await self._in_background(Avatar, portrait, self._networks)
         self.shown.settle(avatar)
         for times in (avatar.times, avatar.engine.times):
-            times.told = self._metrics.stage
+            times.on_stage = self._metrics.stage
         self.worker.start(avatar)
 
     async def _watch(self) -> None:

@@ -19,7 +19,7 @@ from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-BUSY: Final = 2  # rungs below the best at which a machine has enough to do
+BUSY: Final = 2  # qualities below the best at which a machine has enough to do
 
 
 class Sessions:

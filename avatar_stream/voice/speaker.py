@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 from avatar_stream.errors import BadClip
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.media.files import opened
-from avatar_stream.voice.ear import RATE, Floats
 from avatar_stream.voice.idle import Idle, Pose
+from avatar_stream.voice.mel import RATE, Floats
 from avatar_stream.voice.visemes import SHAPES, Lips
 
 HELD: Final = 100  # frames of sound that wait at most, about two seconds
@@ -31,7 +31,7 @@ class VoiceMotion:
         self._lips, self._idle = Lips(), Idle(seed)
         self._shape = np.zeros(len(SHAPES), np.float32)
 
-    def hear(self, frame: av.AudioFrame) -> None:
+    def add_audio(self, frame: av.AudioFrame) -> None:
         """Take in sound of any rate and layout, in order."""
         self._waiting.append(frame)
 

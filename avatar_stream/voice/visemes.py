@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.voice.ear import BANDS, Ear
+from avatar_stream.voice.mel import BANDS, MelBands
 
 Floats = npt.NDArray[np.float32]
 
@@ -55,7 +55,7 @@ class Lips:
     """Shapes of one speaker's mouth as sound comes in; not thread-safe."""
 
     def __init__(self) -> None:
-        self._ear = Ear()
+        self._mel = MelBands()
         self._frames = np.zeros((BEFORE + AFTER, BANDS + 1), np.float32)
         self._shape = np.zeros(len(SHAPES), np.float32)
         self.loudness = 0.0
@@ -63,7 +63,7 @@ class Lips:
 
     def __call__(self, samples: Floats) -> Floats:
         """Shapes ``(n, 5)``, a hundred a second, that ``samples`` (16 kHz, -1 to 1) complete."""
-        heard = self._ear(samples)
+        heard = self._mel(samples)
         if not len(heard):
             return np.zeros((0, len(SHAPES)), np.float32)
         frames = np.concatenate([self._frames, heard])

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.voice.ear import RATE
+from avatar_stream.voice.mel import RATE
 from avatar_stream.voice.visemes import SHAPES
 
 Floats = npt.NDArray[np.float32]

@@ -45,7 +45,7 @@ def _measure(server: ServerProcess, clients: list[Client], seconds: float) -> di
     time.sleep(seconds)
     after = server.sample()
     figures = [client.figures(since) for client in clients]
-    rungs = sorted({str(row["rung"]) for row in server.status()["sessions"]})
+    qualities = sorted({str(row["quality"]) for row in server.status()["sessions"]})
     return {
         "sessions": len(clients),
         "fps": min(one["fps"] for one in figures),
@@ -53,7 +53,7 @@ def _measure(server: ServerProcess, clients: list[Client], seconds: float) -> di
         "p95_ms": max(one["p95_ms"] for one in figures),
         "processors": round((after["processor_s"] - before["processor_s"]) / (after["at"] - before["at"]), 2),
         "memory_mb": round(after["memory_mb"]),
-        "rungs": "/".join(rungs),
+        "qualities": "/".join(qualities),
     }
 
 

@@ -117,7 +117,7 @@ async def test_sound_that_cannot_be_encoded_costs_itself(monkeypatch: pytest.Mon
     for _ in range(6):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 960), np.int16), format="s16", layout="stereo")
         frame.sample_rate = 48_000
-        sender.hear(frame)
+        sender.add_audio(frame)
     await asyncio.wait_for(waiting, 3)
     sending.cancel()
     sender.close()

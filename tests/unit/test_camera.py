@@ -206,7 +206,7 @@ def test_motion_from_a_rig_moves_it_and_goes_on_to_another() -> None:
 
     def act() -> None:
         while not stopped.wait(0.03):
-            made.see(ArkitFrame({"jawOpen": 0.5 + 0.4 * np.sin(time.monotonic() * 8)}))
+            made.add_frame(ArkitFrame({"jawOpen": 0.5 + 0.4 * np.sin(time.monotonic() * 8)}))
 
     acting = threading.Thread(target=act)
     acting.start()
@@ -229,7 +229,7 @@ def test_hotkeys_do_what_they_say() -> None:
     made = LocalCamera(Options(["noor", "robin"], size=256), None)
     shown = Shown()
     running = threading.Thread(target=made.run, args=(shown, lambda line: None))
-    source = Camera(DRIVER, made.see)
+    source = Camera(DRIVER, made.add_frame)
     running.start()
 
     def after(key: str) -> np.ndarray:  # type: ignore[type-arg]

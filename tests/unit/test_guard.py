@@ -31,8 +31,8 @@ class Loop:
         self.guard = Guard(self.avatar.engine, self)
         self.ticks = 0
 
-    def gentler(self, gain: float) -> None:
-        self.avatar.gentler(gain)
+    def reduce_expression(self, gain: float) -> None:
+        self.avatar.reduce_expression(gain)
 
     def run(self, ticks: int) -> None:
         for _ in range(ticks):

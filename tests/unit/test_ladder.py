@@ -5,7 +5,7 @@ import pytest
 
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.engine import PortraitEngine
-from avatar_stream.portrait.ladder import PATIENCE, RUNGS, Ladder
+from avatar_stream.portrait.ladder import PATIENCE, QUALITIES, Ladder
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks
 
@@ -13,51 +13,51 @@ PERIOD = 0.04
 
 
 class Machine:
-    """Draws a frame of each rung in its own time, at 25 frames a second or as fast as it can."""
+    """Draws a frame of each quality in its own time, at 25 frames a second or as fast as it can."""
 
     def __init__(self, costs: dict[str, float]) -> None:
         self.costs = costs
         self.ladder = Ladder(PERIOD)
         self.now = 0.0
-        self.rungs: list[str] = []
+        self.qualities: list[str] = []
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
         while self.now < until:
-            cost = self.costs[self.ladder.rung.name]
+            cost = self.costs[self.ladder.quality.name]
             self.now += max(cost, PERIOD)
             self.ladder.observe(cost, self.now)
-            self.rungs.append(self.ladder.rung.name)
+            self.qualities.append(self.ladder.quality.name)
 
     @property
     def changes(self) -> int:
-        return sum(a != b for a, b in zip(self.rungs, self.rungs[1:], strict=False))
+        return sum(a != b for a, b in zip(self.qualities, self.qualities[1:], strict=False))
 
 
 def costs(*milliseconds: float) -> dict[str, float]:
-    return {rung.name: ms / 1e3 for rung, ms in zip(RUNGS, milliseconds, strict=True)}
+    return {quality.name: ms / 1e3 for quality, ms in zip(QUALITIES, milliseconds, strict=True)}
 
 
 def test_a_fast_machine_stays_on_top() -> None:
     machine = Machine(costs(20, 10, 8, 5))
     machine.run(60)
-    assert set(machine.rungs) == {"full"}
+    assert set(machine.qualities) == {"full"}
 
 
 def test_a_slow_machine_finds_its_rung_in_seconds_and_stays() -> None:
     machine = Machine(costs(90, 45, 30, 8))
     machine.run(12)
-    assert machine.ladder.rung.name == "half rate"
+    assert machine.ladder.quality.name == "half rate"
     before = machine.changes
     machine.run(300)
-    assert machine.ladder.rung.name == "half rate"
+    assert machine.ladder.quality.name == "half rate"
     assert machine.changes - before <= 8, "tries upwards must become rare"
 
 
 def test_the_slowest_machine_ends_at_the_warp() -> None:
     machine = Machine(costs(400, 200, 100, 60))
     machine.run(30)
-    assert machine.ladder.rung.name == "warp"
+    assert machine.ladder.quality.name == "warp"
 
 
 def test_a_passing_load_is_forgotten() -> None:
@@ -65,10 +65,10 @@ def test_a_passing_load_is_forgotten() -> None:
     machine.run(5)
     machine.costs = costs(80, 38, 25, 10)
     machine.run(8)
-    assert machine.ladder.rung.name != "full"
+    assert machine.ladder.quality.name != "full"
     machine.costs = costs(25, 12, 9, 5)
     machine.run(10 * PATIENCE)
-    assert machine.ladder.rung.name == "full"
+    assert machine.ladder.quality.name == "full"
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +80,9 @@ def test_every_rung_draws_the_portrait_and_may_follow_any_other(portrait: Portra
     engine = PortraitEngine(portrait, Networks())
     order = [0, 1, 2, 3, 2, 0, 3, 1, 0]
     for level in order:
-        engine.rung = RUNGS[level]
+        engine.quality = QUALITIES[level]
         for _ in range(3):
             picture = engine(portrait.landmarks).picture
             assert picture.shape == portrait.picture.shape
             error = np.abs(picture.astype(int) - portrait.picture).mean()
-            assert error < 5, (RUNGS[level].name, error)
+            assert error < 5, (QUALITIES[level].name, error)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client.parser import text_string_to_metric_families
 
-from avatar_stream.portrait.ladder import RUNGS
+from avatar_stream.portrait.ladder import QUALITIES
 from avatar_stream.server.capacity import Load, cores, measure
 from avatar_stream.server.heap import few_arenas, trim
 from avatar_stream.server.logs import JsonLines, TextLines
@@ -49,21 +49,21 @@ def library_portrait():  # type: ignore[no-untyped-def]
 
 def test_metrics_are_prometheus_and_name_nobody() -> None:
     metrics = Metrics()
-    metrics.came(2)
-    metrics.drew(0.06)
+    metrics.frame_received(2)
+    metrics.picture_drawn(0.06)
     metrics.stage("network", 0.008)
-    metrics.waited("camera", 0.01)
+    metrics.queue_waited("camera", 0.01)
     metrics.ended("publish", "left")
     metrics.refused(413)
-    metrics.looked(0.9)
+    metrics.likeness_measured(0.9)
     metrics.runs_on("openvino bf16")
-    metrics.watch({"live": lambda: 3}, {rung.name: lambda: 1 for rung in RUNGS}, lambda: 4)
+    metrics.watch({"live": lambda: 3}, {quality.name: lambda: 1 for quality in QUALITIES}, lambda: 4)
     families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
     assert families["avatar_frames_dropped"].samples[0].value == 2
     (live,) = (s for s in families["avatar_sessions"].samples if s.labels["state"] == "live")
     assert live.value == 3
     labels = {name for family in families.values() for sample in family.samples for name in sample.labels}
-    assert labels <= {"state", "reason", "stage", "queue", "role", "status", "rung", "engine", "le"} | {
+    assert labels <= {"state", "reason", "stage", "queue", "role", "status", "quality", "engine", "le"} | {
         *("implementation", "major", "minor", "patchlevel", "version")
     }
 

@@ -11,7 +11,7 @@ import pytest
 from avatar_stream.errors import EngineUnavailable
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.engine import PortraitEngine
-from avatar_stream.portrait.ladder import RUNGS
+from avatar_stream.portrait.ladder import QUALITIES
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks
 from avatar_stream.runtime import choose, tensorrt_build
@@ -96,7 +96,7 @@ def test_a_session_goes_over_to_a_new_engine(machine: Machine, portrait: Portrai
     assert networks.name == "tensorrt fp16"
     assert machine.built == 1
     for level in (0, 1, 0):
-        engine.rung = RUNGS[level]
+        engine.quality = QUALITIES[level]
         assert drawn(engine, portrait) < 4
     upgrade(Networks(runtime="openvino"))
     assert machine.built == 1, "what was built once is kept"

@@ -17,8 +17,8 @@ from avatar_stream.media.files import Clip
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.render import render
-from avatar_stream.voice.ear import BANDS, RATE, Ear
 from avatar_stream.voice.idle import BETWEEN_BLINKS, BLINK, Idle
+from avatar_stream.voice.mel import BANDS, RATE, MelBands
 from avatar_stream.voice.speaker import VoiceFile, VoiceMotion
 from avatar_stream.voice.visemes import SHAPES, Lips
 
@@ -38,7 +38,7 @@ def noise(seconds: float, level: float) -> npt.NDArray[np.float32]:
 
 def test_an_ear_hears_the_same_in_any_pieces() -> None:
     sound = speech()[: 3 * RATE]
-    whole, ear = Ear()(sound), Ear()
+    whole, ear = MelBands()(sound), MelBands()
     pieces = np.concatenate([ear(part) for part in np.array_split(sound, 37)])
     assert whole.shape == pieces.shape == ((len(sound) - 400) // 160 + 1, BANDS + 1)
     assert np.allclose(whole, pieces, atol=1e-3)
@@ -77,7 +77,7 @@ def test_a_voice_is_heard_at_any_rate_and_layout() -> None:
     for k in range(100):
         frame = av.AudioFrame.from_ndarray(stereo[:, 3840 * k : 3840 * (k + 1)], format="s16", layout="stereo")
         frame.sample_rate, frame.pts = 48_000, 1920 * k
-        motion.hear(frame)
+        motion.add_audio(frame)
         jaws.append(motion.frame(k / 25).shapes["jawOpen"])
     assert max(jaws) > 0.25
     assert min(jaws[10:]) < 0.1
@@ -168,7 +168,7 @@ def test_a_loop_without_a_camera_follows_the_voice() -> None:
     for k in range(150):  # three seconds in pieces of 20 ms
         frame = av.AudioFrame.from_ndarray(sound[None, 320 * k : 320 * (k + 1)], format="s16", layout="mono")
         frame.sample_rate, frame.pts = RATE, 320 * k
-        loop.hear(frame)
+        loop.add_audio(frame)
         time.sleep(max(0.0, began + 0.02 * (k + 1) - time.monotonic()))
     assert loop.stop()
     assert len(openings) > 30

@@ -115,13 +115,13 @@ async def test_refusals_come_with_the_servers_reason() -> None:
 
 @pytest.mark.parametrize("private", [False, True])
 async def test_the_camera_command_draws_on_a_server(private: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    came, see = [], LiveLoop.see
+    came, see = [], LiveLoop.add_frame
 
     def seen(self: LiveLoop, frame: Any) -> None:
         came.append(type(frame))
         see(self, frame)
 
-    monkeypatch.setattr(LiveLoop, "see", seen)
+    monkeypatch.setattr(LiveLoop, "add_frame", seen)
 
     class Shown:
         name = "a test"
@@ -136,7 +136,7 @@ async def test_the_camera_command_draws_on_a_server(private: bool, monkeypatch: 
     async with running(frame_marks=False) as (url, server):
         own = str(sample_pictures()["robin"])
         made = RemoteCamera(Options(["noor", own], size=256, seconds=6), url, private=private)
-        source = Camera(str(SAMPLES / "driver.mp4"), made.see)
+        source = Camera(str(SAMPLES / "driver.mp4"), made.add_frame)
         shown = Shown()
 
         async def press() -> None:

@@ -171,7 +171,7 @@ async def test_a_4k_camera_is_scaled_down_before_it_costs(monkeypatch: pytest.Mo
 
         async def flood() -> None:
             while True:
-                session._hear("video", big)
+                session._on_frame("video", big)
                 await asyncio.sleep(1 / 60)
 
         flooding = asyncio.create_task(flood())

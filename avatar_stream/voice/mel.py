@@ -36,7 +36,7 @@ def mel_filters() -> Floats:
     return np.clip(np.minimum(rising, falling), 0, None).astype(np.float32)
 
 
-class Ear:
+class MelBands:
     """Hears one voice; not thread-safe."""
 
     def __init__(self) -> None:
