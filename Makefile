@@ -2,13 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint types unit webrtc browser docs bench install install-test system test-system wheel clean
+.PHONY: demo check test lint types unit webrtc browser docs extras lock bench coverage
+.PHONY: install install-test test-system wheel clean
 
 demo: install
 	$(BIN)/avatar-stream serve
 
-test: install-test test-system lint types unit webrtc browser docs wheel
+# What a commit should pass, in less than a minute.
+check: install-test lint types
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit -m "not slow" $(PARALLEL) --quiet
+
+test: install-test test-system lint types unit webrtc browser docs wheel extras
 
 lint:
 	$(BIN)/ruff format --check .
@@ -20,7 +26,7 @@ types:
 
 # A file at a time on every core; one thread each, or those of two networks wait for one another.
 unit:
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit $(PARALLEL)
 
 webrtc:
 	$(BIN)/pytest tests/webrtc
@@ -31,6 +37,19 @@ browser:
 # The documents as a site in build/site.
 docs:
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Every extra, and every system that the README names, has packages that fit together. Nothing is installed.
+extras: install-test
+	$(BIN)/pytest tests/install --numprocesses 4  # waits for the index, mostly
+
+# The versions that the CPU image installs, for a release to be tested with.
+lock: install-test
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --quiet --upgrade \
+		--custom-compile-command "make lock" --output-file requirements.lock
+
+# Which lines of what runs no unit or WebRTC test reaches.
+coverage: install-test test-system
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit tests/webrtc --cov avatar_stream --cov-report term:skip-covered $(PARALLEL)
 
 bench: install
 	$(BIN)/avatar-stream bench

@@ -9,7 +9,7 @@ from typing import Any
 from avatar_stream.errors import AvatarError
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.window import WEIGHTS
-from avatar_stream.runtime import choose, tensorrt_build
+from avatar_stream.runtime import choose, onnx_runtime, tensorrt_build
 from avatar_stream.runtime.network import WEIGHTS_FILE, tick_path
 
 PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
@@ -23,12 +23,7 @@ HINTS = (
 
 def examine() -> dict[str, Any]:
     """Everything :func:`sentences` tells, as data. ``problems`` is empty when the server can run."""
-    versions: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
+    versions = {name: _installed(name) for name in PACKAGES}
     problems = [f"{name} is not installed: pip install avatar-stream" for name, v in versions.items() if v is None]
     if not all(path.is_file() for path in (WEIGHTS / "reference.onnx", tick_path(WEIGHTS), WEIGHTS / WEIGHTS_FILE)):
         problems.append("the network's weights are missing from the package: install it again")
@@ -59,6 +54,14 @@ def sentences(report: dict[str, Any]) -> str:
     else:
         lines += ["", "No problems found."]
     return "\n".join(lines)
+
+
+def _installed(package: str) -> str | None:
+    """Its version; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _engine() -> tuple[str, str]:
@@ -95,6 +98,11 @@ def _import_problems() -> list[str]:
         except (ImportError, AvatarError) as error:
             hint = "apt-get install -y libgl1 libglib2.0-0" if ".so" in str(error) else "pip install avatar-stream"
             problems.append(f"{module} cannot be imported ({error}): {hint}")
+    if _installed("onnxruntime") and _installed("onnxruntime-gpu") and not onnx_runtime.has_cuda():
+        problems.append(
+            "onnxruntime lies over onnxruntime-gpu, both are one module: "
+            "pip uninstall -y onnxruntime && pip install --force-reinstall --no-deps onnxruntime-gpu"
+        )
     if sys.version_info >= (3, 13):
         problems.append("mediapipe 0.10.21 has no wheel for this Python: use 3.11 or 3.12")
     return problems

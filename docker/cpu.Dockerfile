@@ -4,10 +4,11 @@ FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY scripts/setup.sh scripts/setup.sh
 RUN sh scripts/setup.sh venv /opt/avatar
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY avatar_stream avatar_stream
 COPY client_demo client_demo
-RUN /opt/avatar/bin/pip install --no-cache-dir .
+# The versions that were tested; open ranges are for those who install beside other packages.
+RUN /opt/avatar/bin/pip install --no-cache-dir -r requirements.lock && /opt/avatar/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.11-slim-bookworm
 COPY scripts/setup.sh /tmp/setup.sh

@@ -1,13 +1,14 @@
-# The server with TensorRT for RTX. Build from the repository's root: docker build -f docker/cuda.Dockerfile -t avatar-stream:cuda .
+# The server with TensorRT for RTX; for other GPUs add --build-arg EXTRA=tensorrt. Build from the repository's root: docker build -f docker/cuda.Dockerfile -t avatar-stream:cuda .
 # Run with the NVIDIA container toolkit: docker run --gpus all …. The driver comes from the host; pip brings the rest.
 FROM python:3.11-slim-bookworm AS build
+ARG EXTRA=tensorrt-rtx
 WORKDIR /src
 COPY scripts/setup.sh scripts/setup.sh
 RUN sh scripts/setup.sh venv /opt/avatar
 COPY pyproject.toml README.md LICENSE ./
 COPY avatar_stream avatar_stream
 COPY client_demo client_demo
-RUN /opt/avatar/bin/pip install --no-cache-dir ".[tensorrt]"
+RUN /opt/avatar/bin/pip install --no-cache-dir ".[${EXTRA}]"
 
 FROM python:3.11-slim-bookworm
 COPY scripts/setup.sh /tmp/setup.sh

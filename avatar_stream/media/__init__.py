@@ -1,1 +1,4 @@
-"""Frames in and out: mailboxes, WebRTC tracks, files and frame marks."""
+"""Frames in and out: mailboxes, encoders, files, cameras, the label and the watermark, what aiortc leaves open.
+
+Owns codecs and containers. A picture is an array here: whose face it shows is unknown.
+"""

@@ -1,1 +1,4 @@
-"""Where networks execute: one small protocol, two runtimes."""
+"""Where networks execute: one small protocol, and OpenVINO, onnxruntime and TensorRT behind it.
+
+Owns devices, batching and compiled engines. Arrays go in and come out: what they mean is unknown here.
+"""

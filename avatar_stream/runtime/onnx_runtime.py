@@ -23,6 +23,8 @@ def has_cuda() -> bool:
 def _session(path: Path, threads: int, device: str) -> Any:
     import onnxruntime
 
+    if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA's and cuDNN's libraries may have come with pip
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -14,6 +14,7 @@ from avatar_stream.runtime.plans import PlanCache, PlanKey, network_hash
 
 SESSIONS = (1, 2, 4, 8, 16)
 FLAVOURS = ("tensorrt_rtx", "tensorrt")
+MISSING = "TensorRT is not installed: pip install 'avatar-stream[tensorrt-rtx]' for RTX cards, [tensorrt] for others"
 
 
 def flavour() -> Any:
@@ -47,7 +48,7 @@ def plan_key(network: Path, sessions: Sequence[int] = SESSIONS, target: str | No
     """The key of ``network``'s plan on this machine, or for a ``target`` such as ``sm89``."""
     trt = flavour()
     if trt is None:
-        raise EngineUnavailable("TensorRT is not installed: pip install 'avatar-stream[tensorrt]'")
+        raise EngineUnavailable(MISSING)
     gpu = target or gpu_name()
     if gpu is None:
         raise EngineUnavailable("there is no NVIDIA GPU here: name the GPU to build for, as --target sm89")

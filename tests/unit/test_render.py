@@ -1,8 +1,6 @@
 """``render`` and the command line, with what people will get wrong."""
 
 import json
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -226,14 +224,6 @@ def test_bench_is_compared_with_before(capsys: pytest.CaptureFixture[str], tmp_p
     code, _, error = run(capsys, "bench", "--compare", str(tmp_path / "none.json"))
     assert code == 2
     assert "No such file" in error
-
-
-def test_the_command_never_imports_torch() -> None:
-    check = (
-        "import sys, avatar_stream.cli, avatar_stream.server.run, avatar_stream.bench, avatar_stream.render; "
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
 def test_a_tracker_knows_nothing_of_the_one_before() -> None:

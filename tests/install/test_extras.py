@@ -1,0 +1,77 @@
+"""What pyproject.toml asks for can be installed: resolved against the package index, with nothing installed."""
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+LINUX, ARM, MAC, WINDOWS = (
+    "x86_64-manylinux_2_36",
+    "aarch64-manylinux_2_36",
+    "aarch64-apple-darwin",
+    "x86_64-pc-windows-msvc",
+)
+
+
+def resolve(*flags: str, output: Path | None = None) -> str:
+    """The pinned packages that uv finds for the project."""
+    done = subprocess.run(
+        ["uv", "pip", "compile", "pyproject.toml", "--quiet", "--no-header", "--no-annotate", *flags]
+        + (["--output-file", str(output)] if output else []),
+        cwd=ROOT,
+        env=os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return output.read_text() if output else done.stdout
+
+
+def wheels(platform: str, *flags: str, python: str = "3.11") -> str:
+    """The same of ready-made packages alone, for one system."""
+    return resolve("--only-binary", ":all:", "--python-platform", platform, "--python-version", python, *flags)
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+@pytest.mark.parametrize("platform", [LINUX, ARM, MAC, WINDOWS])
+def test_it_installs_on(platform: str, python: str) -> None:
+    found = wheels(platform, python=python)
+    assert "torch" not in found
+    assert f"mediapipe==0.10.{18 if platform == ARM else 21}" in found
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_fits_the_rest(extra: str) -> None:
+    found = resolve("--extra", extra, "--python-platform", LINUX, "--python-version", "3.11")
+    for package in EXTRAS[extra]:
+        name = re.match(r"[\w-]+", package).group().replace("_", "-")  # type: ignore[union-attr]
+        assert f"\n{name}==" in "\n" + found
+
+
+@pytest.mark.parametrize(
+    ("extra", "brings"), [("tensorrt-rtx", "tensorrt-rtx"), ("tensorrt", "tensorrt"), ("cuda", "nvidia-cudnn")]
+)
+def test_a_gpus_libraries_come_along(extra: str, brings: str) -> None:
+    found = (
+        wheels(LINUX, "--extra", extra) if extra == "cuda" else resolve("--extra", extra, "--python-platform", LINUX)
+    )
+    assert f"\n{brings}" in found
+    assert "\ncuda-bindings==" in found
+
+
+def test_the_lock_is_what_the_project_asks_for(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text((ROOT / "requirements.lock").read_text())
+    before = lock.read_text()
+    after = resolve("--universal", "--python-version", "3.11", output=lock)
+    assert pins(after) == pins(before), "run: make lock"
+
+
+def pins(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
