@@ -1,6 +1,9 @@
 """Every file in examples/ does what it says."""
 
 import asyncio
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -80,3 +83,26 @@ async def test_remote_avatar() -> None:
     async with running(frame_marks=False) as (url, _):
         said = await run("remote_avatar.py", url, VIDEO, "40")
         assert "picture 39: 256 x 256, found" in said
+
+
+def test_the_steps_that_add_a_control_command_still_do(tmp_path: Path) -> None:
+    root = EXAMPLES.parent
+    for name in ("avatar_stream", "client_demo", "tests", "docs", "examples", "pyproject.toml"):
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copy
+        copy(root / name, tmp_path / name)
+    patch = ["git", "apply", "-C1", str(EXAMPLES / "control_command" / "add-a-command.patch")]
+    # Outside any repository, or git would look for the files in that one.
+    subprocess.run(
+        patch, cwd=tmp_path, check=True, env=os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    )
+    tests = ["tests/unit/test_openapi.py", "tests/webrtc/test_loopback.py", "-k", "openapi or schema or frozen"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "avatar_stands_still" in (tmp_path / "tests" / "webrtc" / "test_loopback.py").read_text()
