@@ -25,7 +25,7 @@ from engines.judges import IdentityJudge, Image
 
 SESSIONS = 10
 EVERY = 25  # frames between two that are compared
-SETTLED = 30  # frames in which a driver's rest is learnt
+SETTLED = 250  # frames in which a driver's rest is learnt
 
 
 def enrolled(store: Store, name: str) -> str:

@@ -39,6 +39,8 @@ SAME: Final = 0.46
 """Distance of two likenesses up to which pictures may be of one person (measured by ``engines.likeness``)."""
 PROTECTED: Final = 0.32
 """Distance up to which a face is taken for one that is protected: stricter, for a refusal needs a reason."""
+ASLEEP: Final = 0.12  # opening of the wider eye below which both are shut
+TURNED: Final = 12.0  # degrees from the portrait from which another picture shows more of a side
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def _fits(one: Character, description: str) -> float:
 
 def portrait_of(store: Store, character: Character, size: int, *, square: bool = False) -> Portrait:
     """The character's portrait at ``size`` (see ``prepare``): from the library's disk if it was prepared before."""
-    kind = f"prepared {size}{' square' if square else ''}"
+    kind = f"portrait {size}{' square' if square else ''}"
     digest = character.file(kind)
     if digest is not None:
         return unpacked(store.read(digest))
@@ -130,21 +132,47 @@ def portrait_of(store: Store, character: Character, size: int, *, square: bool =
     if source is None:
         raise BadPicture(f"the picture of {character.name} is missing: enrol the person again")
     plain = prepare(read_picture(store.read(source)), size, name=character.name, square=square)
-    portrait = replace(styled(plain, character.style), teeth=_teeth_beside(store, character, plain))
+    portrait = beside(styled(plain, character.style), _others(store, character))
     store.attach(character.id, kind, packed(portrait))
     return portrait
 
 
-def _teeth_beside(store: Store, character: Character, portrait: Portrait) -> tuple[Image, Floats] | None:
-    """The mouth of the picture that shows most of the teeth, where the portrait itself shows none."""
-    if geometry.lip_gaps(portrait.landmarks).max() > SHOWN:
-        return None
-    others = [one.digest for one in character.files if one.kind.startswith("source ") and one.kind != "source 0"]
-    found = [prepare(read_picture(store.read(digest)), JUDGED) for digest in others]
-    best = max(found, key=lambda one: float(geometry.lip_gaps(one.landmarks).max()), default=None)
-    if best is None or geometry.lip_gaps(best.landmarks).max() < TEETH:
-        return None
-    return best.crop, best.landmarks
+def _others(store: Store, character: Character) -> list[Portrait]:
+    """The character's other pictures, in their style."""
+    digests = [one.digest for one in character.files if one.kind.startswith("source ") and one.kind != "source 0"]
+    return [styled(prepare(read_picture(store.read(digest)), JUDGED), character.style) for digest in digests]
+
+
+def beside(portrait: Portrait, others: Sequence[Portrait]) -> Portrait:
+    """The portrait with what other pictures of the same person show and it does not: their teeth where its mouth is
+    shut, their lids where its eyes are open, the cheek that it turns away.
+    """
+
+    def gap(one: Portrait) -> float:
+        return float(geometry.lip_gaps(one.landmarks).max())
+
+    def opening(one: Portrait) -> float:
+        return max(geometry.eye_openings(one.landmarks))
+
+    def yaw(one: Portrait) -> float:
+        return geometry.euler_degrees(geometry.head_pose(one.landmarks).rotation)[1]
+
+    def part(one: Portrait) -> tuple[Image, Floats]:
+        return one.crop, one.landmarks
+
+    laughing = max(others, key=gap, default=None) if gap(portrait) <= SHOWN else None
+    asleep = min(others, key=opening, default=None)
+    turned = []
+    for side in (1, -1):
+        aside = [one for one in others if side * (yaw(one) - yaw(portrait)) > TURNED]
+        if aside:
+            turned.append(max(aside, key=lambda one: side * yaw(one)))
+    return replace(
+        portrait,
+        teeth=part(laughing) if laughing is not None and gap(laughing) >= TEETH else None,
+        asleep=part(asleep) if asleep is not None and opening(asleep) < ASLEEP else None,
+        turned=tuple(part(one) for one in turned),
+    )
 
 
 def likeness_of(portrait: Portrait) -> npt.NDArray[np.float32]:
@@ -171,8 +199,11 @@ def packed(portrait: Portrait) -> bytes:
     }
     if portrait.shoulders is not None:
         arrays["shoulders"] = portrait.shoulders
-    if portrait.teeth is not None:
-        arrays["teeth"], arrays["teeth_landmarks"] = portrait.teeth
+    others = {"teeth": portrait.teeth, "asleep": portrait.asleep}
+    others |= {f"turned{k}": one for k, one in enumerate(portrait.turned)}
+    for name, other in others.items():
+        if other is not None:
+            arrays[name], arrays[f"{name}_landmarks"] = other
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
@@ -181,11 +212,18 @@ def packed(portrait: Portrait) -> bytes:
 def unpacked(data: bytes) -> Portrait:
     """And back."""
     with np.load(io.BytesIO(data), allow_pickle=False) as found:
-        left, top, width, height = (int(value) for value in found["box"])
-        shoulders = found["shoulders"] if "shoulders" in found.files else None
-        teeth = (found["teeth"], found["teeth_landmarks"]) if "teeth" in found.files else None
-        picture, plate, matte, landmarks = (found[name] for name in ("picture", "plate", "matte", "landmarks"))
-        return Portrait(picture, (left, top, width, height), plate, matte, landmarks, shoulders, teeth)
+        arrays = dict(found)
+    left, top, width, height = (int(value) for value in arrays["box"])
+    picture, plate, matte, landmarks = (arrays[name] for name in ("picture", "plate", "matte", "landmarks"))
+
+    def other(name: str) -> tuple[Image, Floats] | None:
+        return (arrays[name], arrays[f"{name}_landmarks"]) if name in arrays else None
+
+    turned = tuple(one for one in (other("turned0"), other("turned1")) if one is not None)
+    box = left, top, width, height
+    return Portrait(
+        picture, box, plate, matte, landmarks, arrays.get("shoulders"), other("teeth"), other("asleep"), turned
+    )
 
 
 def as_jpeg(picture: Image, quality: int = 90) -> bytes:

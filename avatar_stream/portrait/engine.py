@@ -17,6 +17,7 @@ from avatar_stream.portrait.interior import Interior
 from avatar_stream.portrait.ladder import QUALITIES, Quality
 from avatar_stream.portrait.lip_edges import lips_meeting
 from avatar_stream.portrait.portrait import Portrait
+from avatar_stream.portrait.turned import TurnedTexture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import Networks, RollingWindow
 
@@ -99,6 +100,8 @@ class PortraitEngine:
         target = target if quality.scale == 1 else (target * np.float32(quality.scale)).astype(np.float32)
         warped = self.times.measure("warp", at_scale.warp, target, torso)
         if self._networks is not None:
+            for texture in at_scale.turned:
+                self.times.measure("warp", texture.draw, warped.image, target)
             self.times.measure("interior", at_scale.interior.draw, warped.image, target, view)
         if quality.slots == 0:
             return Posed(quality, warped.image, None, tag)
@@ -184,6 +187,7 @@ class _View:
     warp: PortraitWarp
     interior: Interior
     rest: RestFace
+    turned: tuple[TurnedTexture, ...]
 
     @staticmethod
     def of(portrait: Portrait, scale: float, drawn: bool) -> "_View":
@@ -199,4 +203,6 @@ class _View:
         shoulders = None if portrait.shoulders is None else portrait.shoulders * np.float32(scale)
         meeting = lips_meeting(crop, landmarks) if drawn else None
         warp = PortraitWarp(crop, plate, matte, landmarks, shoulders, meeting)
-        return _View(warp, Interior(crop, landmarks, portrait.teeth), rest_face(crop, landmarks))
+        turned = TurnedTexture.all_of(crop, landmarks, portrait.turned) if drawn else ()
+        interior = Interior(crop, landmarks, portrait.teeth, portrait.asleep)
+        return _View(warp, interior, rest_face(crop, landmarks), turned)

@@ -14,7 +14,10 @@ import numpy.typing as npt
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
+from avatar_stream.portrait import lids
+from avatar_stream.portrait.lids import OwnLid
 from avatar_stream.portrait.lines import spline
+from avatar_stream.portrait.place import between, placed
 
 Image = npt.NDArray[np.uint8]
 
@@ -23,8 +26,6 @@ BINS: Final = 8  # rings of an iris that have a colour each
 RIM: Final = 0.82  # of the radius, from where an iris darkens to its rim
 GLINT: Final = 38.0  # grey levels above its ring from which a spot on an iris is a reflection
 GLINT_FOLLOWS: Final = 0.3  # of the iris's way: a reflection stays with the light
-LASHES: Final = 0.5  # how dark the line of shut lids is
-LID, LID_SHADE = 0.75, 0.08  # how much of a shut lid is grown skin, and how much darker than what is around
 SHUT: Final = (0.15, 0.4)  # opening over the portrait's own: skin and lashes alone below, no trace of them above
 TURNED: Final = (0.02, 0.06)  # eye widths an iris has moved: as the mesh has it below, drawn anew above
 OPENED: Final = (0.05, 0.18)  # change of the opening over the eye's width, likewise
@@ -56,15 +57,19 @@ class Eye:
 class Eyes:
     """Both eyes of one portrait.
 
-    ``picture`` RGB ``(h, w, 3)`` with ``landmarks (478, 3)`` in its pixels.
+    ``picture`` RGB ``(h, w, 3)`` with ``landmarks (478, 3)`` in its pixels; ``asleep`` is another picture of the same
+    person, whose eyes are shut, with its landmarks.
     """
 
-    def __init__(self, picture: Image, landmarks: Floats) -> None:
+    def __init__(self, picture: Image, landmarks: Floats, asleep: tuple[Image, Floats] | None = None) -> None:
         self._eyes = [take_apart(picture, landmarks, side) for side in (0, 1)]
         self._openings = geometry.eye_openings(landmarks)
         self._places = [_place(landmarks, side) for side in (0, 1)]
         self._unit = geometry.eye_distance(landmarks)
         self._lids = [lid_lines(landmarks, side)[0] for side in (0, 1)]
+        self._asleep = (
+            [None, None] if asleep is None else [OwnLid.of(*asleep, *lid_lines(asleep[1], k)) for k in (0, 1)]
+        )
 
     def draw(self, picture: Image, target: Floats) -> None:
         """Draw the eyes of ``target (478, 3)`` over a portrait that was warped there (in place)."""
@@ -81,7 +86,7 @@ class Eyes:
                 ends = np.array([upper[0], upper[-1]], np.float32)
                 opened = self._lids[side]
                 there = between(np.array([opened[0], opened[-1]], np.float32), ends)
-                _shut(picture, upper, lower, geometry.transform_2d(there, opened), shut)
+                lids.shut(picture, upper, lower, geometry.transform_2d(there, opened), shut, self._asleep[side])
 
 
 def lid_lines(landmarks: Floats, side: int) -> tuple[Floats, Floats]:
@@ -183,13 +188,13 @@ def _put(picture: Image, eye: Eye, upper: Floats, lower: Floats, centre: Floats,
     corners = np.array([upper[0], upper[-1]], np.float32)
     # The white lies between the corners; iris and glint keep their size, turned as the eye is.
     back = between(corners - [left, top], eye.corners - eye.origin)
-    ball = _placed(eye.white, back, width, height)
+    ball = placed(eye.white, back, width, height)
     turn = np.asarray(back[:, :2] / np.sqrt(abs(np.linalg.det(back[:, :2]))) / size, np.float32)
 
     def at(where: Floats) -> Floats:
         return np.column_stack([turn, eye.centre - eye.origin - turn @ (where - [left, top])]).astype(np.float32)
 
-    iris = _placed(eye.iris, at(centre), width, height)
+    iris = placed(eye.iris, at(centre), width, height)
     rows = np.arange(height, dtype=np.float32)[:, None]
     columns = np.arange(left, left + width)
     order = np.argsort(upper[:, 0])
@@ -199,56 +204,9 @@ def _put(picture: Image, eye: Eye, upper: Floats, lower: Floats, centre: Floats,
     ball += iris[..., 3:] * (iris[..., :3] - ball)
     ball *= np.where(iris[..., 3:] > 0, shadow, 0.5 + 0.5 * shadow)
     rest = linear_from(back, eye.centre - eye.origin) + [left, top]
-    ball += _placed(eye.glint, at(rest + GLINT_FOLLOWS * (centre - rest)), width, height)
+    ball += placed(eye.glint, at(rest + GLINT_FOLLOWS * (centre - rest)), width, height)
     region = picture[top:bottom, left:right]
     region[:] = np.clip(region + alpha * (ball - region) + 0.5, 0, 255)
-
-
-def _placed(image: Floats, back: Floats, width: int, height: int) -> Floats:
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(image, back, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE))
-
-
-def _shut(picture: Image, upper: Floats, lower: Floats, opened: Floats, share: float) -> None:
-    """Grow skin over an eye that is all but shut, dark where the lids meet (in place).
-
-    A mesh stretches the lashes and the fold over the lid, up to where it was ``opened``: skin covers these, too.
-    """
-    width = float(np.linalg.norm(upper[-1] - upper[0]))
-    everything = np.concatenate([upper, lower, opened])
-    pad = round(0.22 * width) + 2
-    left, top = np.maximum(np.floor(everything.min(0)).astype(int) - pad, 0)
-    right, bottom = np.minimum(np.ceil(everything.max(0)).astype(int) + pad + 1, picture.shape[1::-1])
-    if right - left < 4 or bottom - top < 4 or width < 4:
-        return
-    region = picture[top:bottom, left:right]
-    corner = np.array([left, top], np.float32)
-    over = _covered(np.concatenate([upper, lower[-2:0:-1]]) - corner, region, max(1, round(width / 9)), width / 50)
-    lid = _covered(np.concatenate([opened, lower[-2:0:-1]]) - corner, region, max(1, round(width / 14)), width / 22)
-    outside = (1 - np.minimum(np.maximum(over, lid) * 1.5, 1))[..., None]
-    # Brows and lashes beside the eye are no skin: what is bright counts most.
-    bright = outside * (region.mean(2, keepdims=True) * np.float32(1 / 255)) ** 2
-    reach = (2 * round(width / 5) + 1, 2 * round(width / 3.5) + 1)
-    near = cv2.blur(bright, reach)[..., None]
-    skin = cv2.blur(region * bright, reach) / np.maximum(near, 1e-4)
-    skin = np.where(near > 1e-4, skin, region)
-    line = np.zeros(region.shape[:2], np.uint8)
-    seam = (0.25 * upper + 0.75 * lower) - corner
-    cv2.polylines(line, [np.round(seam * 16).astype(np.int32)], False, 255, max(1, round(width / 26)), cv2.LINE_AA, 4)
-    dark = cv2.GaussianBlur(line.astype(np.float32) * np.float32(LASHES / 255), (0, 0), max(0.5, width / 60))
-    # A lid is a little darker than the skin around it, and keeps some of its own texture.
-    alpha = np.maximum(over, LID * lid)[..., None]
-    skin = skin * (1 - LID_SHADE * lid[..., None]) * (1 - dark[..., None])
-    region[:] = np.clip(region + np.float32(share) * alpha * (skin - region) + 0.5, 0, 255)
-
-
-def _covered(ring: Floats, region: Image, thick: int, soft: float) -> Floats:
-    """A polygon with its outline ``thick`` pixels wide, ``soft`` pixels soft: ``(h, w)`` of ``region``, 0 to 1."""
-    mask = np.zeros(region.shape[:2], np.uint8)
-    points = np.round(ring * 16).astype(np.int32)
-    cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, 4)
-    cv2.polylines(mask, [points], True, 255, thick, cv2.LINE_AA, 4)
-    return np.asarray(cv2.GaussianBlur(mask.astype(np.float32) * (1 / 255), (0, 0), max(0.6, soft)), np.float32)
 
 
 def _place(landmarks: Floats, side: int) -> Floats:
@@ -266,14 +224,6 @@ def filled(polygon: Floats, height: int, width: int) -> Floats:
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     return np.asarray(mask.astype(np.float32) / 255, np.float32)
-
-
-def between(here: Floats, there: Floats) -> Floats:
-    """The 2x3 similarity that takes the two points ``here`` to ``there``."""
-    a, b = complex(*(here[1] - here[0])), complex(*(there[1] - there[0]))
-    ratio = b / a if abs(a) > 1e-6 else 1
-    linear = np.array([[ratio.real, -ratio.imag], [ratio.imag, ratio.real]])
-    return np.asarray(np.column_stack([linear, there[0] - linear @ here[0]]), np.float32)
 
 
 def linear_from(back: Floats, point: Floats) -> Floats:

@@ -14,14 +14,20 @@ Image = npt.NDArray[np.uint8]
 class Interior:
     """Mouth and eyes of one portrait at one resolution; not thread-safe.
 
-    ``picture`` RGB ``(h, w, 3)`` with ``landmarks (478, 3)`` in its pixels. ``teeth`` is another picture of the same
-    person with its landmarks, which shows their teeth.
+    ``picture`` RGB ``(h, w, 3)`` with ``landmarks (478, 3)`` in its pixels. ``teeth`` and ``asleep``
+    are other pictures of the same person with their landmarks, which show their teeth and their shut eyes.
     """
 
-    def __init__(self, picture: Image, landmarks: Floats, teeth: tuple[Image, Floats] | None = None) -> None:
+    def __init__(
+        self,
+        picture: Image,
+        landmarks: Floats,
+        teeth: tuple[Image, Floats] | None = None,
+        asleep: tuple[Image, Floats] | None = None,
+    ) -> None:
         fit, self._fitter = fit_still(landmarks)
         self._mouth = Mouth(picture, landmarks, fit, self._fitter.identity, teeth)
-        self._eyes = Eyes(picture, landmarks)
+        self._eyes = Eyes(picture, landmarks, asleep)
 
     def draw(self, picture: Image, target: Floats, view: Floats | None = None) -> None:
         """Draw them where landmarks ``target (478, 3)`` have them, over the portrait warped there (in place).

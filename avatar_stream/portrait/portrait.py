@@ -49,6 +49,10 @@ class Portrait:
     shoulders: Floats | None = None
     teeth: tuple[Image, Floats] | None = None
     """Another picture of the same person that shows their teeth, RGB, and its landmarks ``(478, 3)``."""
+    asleep: tuple[Image, Floats] | None = None
+    """Another one, with their eyes shut."""
+    turned: tuple[tuple[Image, Floats], ...] = ()
+    """Others, with the head turned another way."""
 
     @property
     def crop(self) -> Image:

@@ -13,6 +13,7 @@ import pytest
 from avatar_stream.cli import main
 from avatar_stream.errors import BadInput, BadPicture, Forbidden
 from avatar_stream.face import geometry
+from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.identity import enrol as module
 from avatar_stream.identity.attributes import attributes_of, claims
 from avatar_stream.identity.card import identity_card
@@ -97,11 +98,26 @@ def test_the_teeth_of_another_picture_go_with_a_closed_mouth(store: Store) -> No
     portrait = portrait_of(store, store.get(character.id), 256)
     assert portrait.teeth is not None
     assert geometry.lip_gaps(portrait.teeth[1]).max() > 0.1
+    assert portrait.asleep is None
+    # With his eyes shut and his head turned he gives his lids and his cheeks, too.
+    faces = [landmarks_of_still(picture) for picture in shown]
+    opened = [1.0 if face is None else max(geometry.eye_openings(face)) for face in faces]
+    yaws = [0.0 if face is None else geometry.euler_degrees(geometry.head_pose(face).rotation)[1] for face in faces]
+    pictures = [as_jpeg(shown[k], 95) for k in (int(np.argmin(opened)), int(np.argmax(yaws)), int(np.argmin(yaws)))]
+    many = portrait_of(store, enrolled(store, FELIX, *pictures, name="Many").character, 256)
+    assert many.asleep is not None
+    assert max(geometry.eye_openings(many.asleep[1])) < 0.12
+    assert len(many.turned) == sum(abs(yaw - yaws[0]) > 14 for yaw in (max(yaws), min(yaws)))
+    kept = unpacked(packed(many))
+    assert len(kept.turned) == len(many.turned)
+    assert kept.asleep is not None
     again = portrait_of(store, store.get(character.id), 256)
     assert again.teeth is not None
     assert np.array_equal(again.teeth[0], portrait.teeth[0])
     # One who has no other picture has plain teeth.
-    assert portrait_of(store, enrolled(store, name="Alone").character, 256).teeth is None
+    alone = portrait_of(store, enrolled(store, name="Alone").character, 256)
+    assert alone.teeth is alone.asleep is None
+    assert alone.turned == ()
 
 
 def test_pictures_of_two_people_are_refused(store: Store) -> None:

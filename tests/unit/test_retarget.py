@@ -143,7 +143,9 @@ def test_gain_scales_expression_only() -> None:
 
 def test_lost_face_eases_to_rest_and_breathes() -> None:
     portrait = face(60, mouthSmile=0.4)
-    made = used_to(animator(portrait))
+    made = used_to(
+        animator(portrait), frames=400
+    )  # where a head rests is learnt: a second of looking aside is little
     half_closed = face(turn=(0, 0.3, 0), jawOpen=0.5, eyeBlink=0.6)
     followed = made(half_closed, 2.0)
     frames = [made(None, 2.0 + k / 25) for k in range(1, 60)]
