@@ -59,43 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser, number: Callable[[float, floa
 def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) -> None:
     """Run the command; raises ``AvatarError``."""
     # Here, so that other commands do not wait for WebRTC to load.
-    from avatar_stream.camera import KEYS, LocalCamera, Options, Outputs, RemoteCamera
+    from avatar_stream.camera import KEYS, Outputs
     from avatar_stream.keys import hotkeys
-    from avatar_stream.media.camera import chosen
-    from avatar_stream.rigs.vmc import VmcSender
 
     if arguments.list:
         list_cameras(arguments.json)
         return
-    if arguments.server and arguments.vmc:
-        raise BadInput("--vmc sends from this machine's own loop: leave --server out")
-    if arguments.server and os.path.isfile(arguments.background):
-        raise BadInput(
-            "with --server a background is own, blur or a colour: a picture is for this machine's own loop"
-        )
-    if arguments.private and not arguments.server:
-        raise BadInput("--private is for --server: without one nothing leaves this machine")
-    options = Options(
-        arguments.portrait,
-        arguments.size,
-        arguments.fps,
-        arguments.gain,
-        arguments.keep_expression,
-        arguments.mirror,
-        arguments.seconds,
-        opened(arguments.background),
-        marker_for(arguments),
-        arguments.library,
-    )
-    made: LocalCamera | RemoteCamera
-    if arguments.server:
-        made = RemoteCamera(options, arguments.server, os.environ.get(TOKEN, ""), private=arguments.private)
-    else:
-        # What cannot work is said before networks take their second to load.
-        rig = VmcSender(*_address(arguments.vmc, "127.0.0.1")) if arguments.vmc else None
-        if arguments.motion_port is None:
-            chosen(arguments.camera)
-        made = LocalCamera(options, networks(), rig=rig)
+    _check(arguments)
+    made = _made(arguments, networks)
     with contextlib.ExitStack() as stack:
         output = Outputs(_outputs(arguments, made))
         stack.callback(output.close)
@@ -108,6 +79,45 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
         took = time.monotonic() - began
     if arguments.json:
         print(json.dumps({"pictures": made.shown, "seconds": round(took, 1), "output": output.name}))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise :class:`BadInput` for flags that contradict each other."""
+    if arguments.server and arguments.vmc:
+        raise BadInput("--vmc sends from this machine's own loop: leave --server out")
+    if arguments.server and os.path.isfile(arguments.background):
+        raise BadInput(
+            "with --server a background is own, blur or a colour: a picture is for this machine's own loop"
+        )
+    if arguments.private and not arguments.server:
+        raise BadInput("--private is for --server: without one nothing leaves this machine")
+
+
+def _made(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) -> "LocalCamera | RemoteCamera":
+    """The camera that the flags ask for."""
+    from avatar_stream.camera import LocalCamera, Options, RemoteCamera
+    from avatar_stream.media.camera import chosen
+    from avatar_stream.rigs.vmc import VmcSender
+
+    options = Options(
+        arguments.portrait,
+        arguments.size,
+        arguments.fps,
+        arguments.gain,
+        arguments.keep_expression,
+        arguments.mirror,
+        arguments.seconds,
+        opened(arguments.background),
+        marker_for(arguments),
+        arguments.library,
+    )
+    if arguments.server:
+        return RemoteCamera(options, arguments.server, os.environ.get(TOKEN, ""), private=arguments.private)
+    # What cannot work is said before networks take their second to load.
+    rig = VmcSender(*_address(arguments.vmc, "127.0.0.1")) if arguments.vmc else None
+    if arguments.motion_port is None:
+        chosen(arguments.camera)
+    return LocalCamera(options, networks(), rig=rig)
 
 
 def list_cameras(as_json: bool) -> None:

@@ -16,7 +16,7 @@ from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import COEFFICIENTS, POINTS, indices
 
-HEAD_SLOWEST: Final = 0.001  # the share of the way to a frame's pose that rest goes in the end: 40 s to most of it
+HEAD_RATE: Final = 0.001  # the share of the way to a frame's pose that rest goes: two thirds in 40 s
 AHEAD: Final = 25.0  # degrees a face may be turned and still count as looking ahead
 PATIENCE: Final = 50  # frames that look elsewhere before any will do: some cameras stand at the side
 SEALED, PARTED = 0.004, 0.016  # gap of the lips that is closed to a tracker, and from which it is taken as it is
@@ -102,17 +102,17 @@ class Level:
 
 
 class HeadRest:
-    """The head's usual place: that of the first frame which looks roughly ahead, and soon the middle of all that do.
+    """The head's usual place: that of the first frame which looks roughly ahead, and in time the middle of all that do.
 
-    It moves on slowly, so that two sessions of one driver come to the same rest wherever they began, and a laptop
-    that is pushed aside is forgiven; a look aside of some seconds stays one.
+    It moves slowly, so that two sessions of one driver come to the same rest wherever they began, and a laptop that is
+    pushed aside is forgiven; a look aside of some seconds stays one.
     """
 
     def __init__(self) -> None:
         self.pose: Pose | None = None
         self._first: Pose | None = None
         self._patience = PATIENCE
-        self._mean, self._count = np.zeros(7, np.float32), 0
+        self._away = np.zeros(7, np.float32)
 
     def add(self, pose: Pose) -> Pose:
         """Take a frame's pose in and return the pose at rest."""
@@ -129,12 +129,11 @@ class HeadRest:
             turn = geometry.to_rotation_vector(pose.rotation @ first.rotation.T)
             place = (pose.translation - first.translation) / width
             away = np.concatenate([turn, place, [math.log(max(pose.scale / first.scale, 1e-3))]])
-            self._count += 1
-            self._mean = self._mean + (away - self._mean) * max(1 / self._count, HEAD_SLOWEST)
+            self._away = self._away + (away - self._away) * HEAD_RATE
             self.pose = Pose(
-                first.scale * math.exp(float(self._mean[6])),
-                geometry.from_rotation_vector(self._mean[:3]) @ first.rotation,
-                np.asarray(first.translation + self._mean[3:6] * width, np.float32),
+                first.scale * math.exp(float(self._away[6])),
+                geometry.from_rotation_vector(self._away[:3]) @ first.rotation,
+                np.asarray(first.translation + self._away[3:6] * width, np.float32),
             )
         assert self.pose is not None
         return self.pose

@@ -51,14 +51,8 @@ def lips_meeting(picture: Image, landmarks: Floats) -> Image:
     upper, lower = (height(line) for line in lines)
     gap = np.maximum(lower - upper, 0)
     share = np.clip(2 * gap / (OPEN * unit), 0, 1)
-    sides = []
-    for inside, thick in ((below - upper, upper - height(rims[0])), (lower - below, height(rims[1]) - lower)):
-        edge = np.minimum(EDGE * unit, 0.5 * np.maximum(thick, 0))
-        # How deep beyond the edge, and how much of the lip there is to mirror for that.
-        deep = np.maximum(inside + edge, 0)
-        rate = np.clip((REACH * thick - edge) / np.maximum(0.5 * gap + edge, 1e-3), 0, 1)
-        sides.append((deep, (1 + rate) * deep))
-    (deep_up, step_up), (deep_low, step_low) = sides
+    deep_up, step_up = _mirrored(below - upper, upper - height(rims[0]), gap, unit)
+    deep_low, step_low = _mirrored(lower - below, height(rims[1]) - lower, gap, unit)
     found = [
         cv2.remap(
             picture,
@@ -69,13 +63,27 @@ def lips_meeting(picture: Image, landmarks: Floats) -> Image:
         ).astype(np.float32)
         for step in (-step_up, step_low)
     ]
-    place = (below - upper) / np.maximum(gap, 1e-3)
-    mix = np.clip((place - 0.5) / 0.3 + 0.5, 0, 1)[..., None]
-    lips = found[0] + mix * (found[1] - found[0])
-    lips *= 1 - DEEP * np.exp(-0.5 * ((place - 0.5) / SEAM) ** 2)[..., None] * (gap > 0)[..., None]
+    lips = _joined(found[0], found[1], (below - upper) / np.maximum(gap, 1e-3), gap)
     mask = ((deep_up > 0) & (deep_low > 0)).astype(np.float32) * share
     alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.6)[..., None]
     out = picture.copy()
     region = out[top:bottom, left:right]
     region[:] = np.clip(region + alpha * (lips - region) + 0.5, 0, 255)
     return out
+
+
+def _mirrored(inside: Floats, thick: Floats, gap: Floats, unit: float) -> tuple[Floats, Floats]:
+    """How deep beyond a lip's edge a pixel lies, and how far away the pixel of the lip is that it mirrors."""
+    edge = np.minimum(EDGE * unit, 0.5 * np.maximum(thick, 0))
+    deep = np.maximum(inside + edge, 0)
+    # How much of the lip there is to mirror.
+    rate = np.clip((REACH * thick - edge) / np.maximum(0.5 * gap + edge, 1e-3), 0, 1)
+    return deep, (1 + rate) * deep
+
+
+def _joined(upper: Floats, lower: Floats, place: Floats, gap: Floats) -> Floats:
+    """Both lips in one, ``place`` 0 at the upper edge and 1 at the lower, dark where they meet."""
+    mix = np.clip((place - 0.5) / 0.3 + 0.5, 0, 1)[..., None]
+    lips = upper + mix * (lower - upper)
+    line = np.exp(-0.5 * ((place - 0.5) / SEAM) ** 2)[..., None] * (gap > 0)[..., None]
+    return np.asarray(lips * (1 - DEEP * line), np.float32)

@@ -107,6 +107,7 @@ def test_the_teeth_of_another_picture_go_with_a_closed_mouth(store: Store) -> No
     many = portrait_of(store, enrolled(store, FELIX, *pictures, name="Many").character, 256)
     assert many.asleep is not None
     assert max(geometry.eye_openings(many.asleep[1])) < 0.12
+    assert many.turned
     assert len(many.turned) == sum(abs(yaw - yaws[0]) > 14 for yaw in (max(yaws), min(yaws)))
     kept = unpacked(packed(many))
     assert len(kept.turned) == len(many.turned)

@@ -174,6 +174,22 @@ def test_mirror_turns_the_other_way() -> None:
     np.testing.assert_allclose(mirrored(mirrored(turned)), turned, atol=1e-3)
 
 
+def test_where_a_head_rests_is_learnt_in_minutes_not_in_seconds() -> None:
+    """A session that begins with the head turned comes to rest in time; a look aside of some seconds stays one."""
+    portrait = face(60)
+    made = used_to(animator(portrait), face(turn=(0, 0.2, 0)), 5)
+    begun = yaw(made(face(), 0.3))
+    assert abs(begun) > 8
+    soon = yaw(made(face(), 0.4))
+    for k in range(25 * 5):
+        soon = yaw(made(face(), 0.5 + k / 25))
+    assert abs(soon) > 0.8 * abs(begun)
+    later = soon
+    for k in range(25 * 120):
+        later = yaw(made(face(), 6 + k / 25))
+    assert abs(later) < 0.15 * abs(begun)
+
+
 def test_a_blink_or_a_look_aside_does_not_become_rest() -> None:
     made = animator()
     for k in range(5):
