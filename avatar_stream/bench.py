@@ -11,7 +11,6 @@ import numpy.typing as npt
 from aiortc.codecs import vpx
 from aiortc.jitterbuffer import JitterFrame
 
-from avatar_stream.doctor import processor
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.encode import VideoEncoder
@@ -25,6 +24,7 @@ from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS, Networks
 from avatar_stream.runtime.network import tick_path
+from avatar_stream.runtime.precision import processor
 from avatar_stream.runtime.work import MatrixProduct, multiply_adds
 
 ROUNDS: Final = 5

@@ -3,7 +3,6 @@
 import importlib.metadata
 import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 from avatar_stream.errors import AvatarError
@@ -11,6 +10,7 @@ from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import choose, onnx_runtime, tensorrt_build
 from avatar_stream.runtime.network import WEIGHTS_FILE, tick_path
+from avatar_stream.runtime.precision import fastest, processor
 
 PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
 HINTS = (
@@ -74,20 +74,9 @@ def _engine() -> tuple[str, str]:
         return "onnxruntime cuda fp32", f"because there is {tensorrt_build.gpu_name()} and onnxruntime-gpu"
     if available[0] == "onnxruntime":
         return "onnxruntime fp32", "because openvino is not installed"
-    times = choose.fastest(WEIGHTS, 2)
+    times = fastest(WEIGHTS, 2)
     said = ", ".join(f"{name} {ms:.1f} ms a frame" for name, ms in times.items())
     return f"openvino {next(iter(times))}", f"because it is the fastest here ({said})"
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _import_problems() -> list[str]:

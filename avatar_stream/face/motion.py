@@ -102,10 +102,10 @@ class Level:
 
 
 class HeadRest:
-    """The head's usual place: that of the first frame which looks roughly ahead, and in time the middle of all that do.
+    """The head's usual place: that of the first frame which looks roughly ahead, in time the middle of all that do.
 
-    It moves slowly, so that two sessions of one driver come to the same rest wherever they began, and a laptop that is
-    pushed aside is forgiven; a look aside of some seconds stays one.
+    It moves slowly, so that two sessions of one driver come to the same rest wherever they began, and a laptop that
+    is pushed aside is forgiven; a look aside of some seconds stays one.
     """
 
     def __init__(self) -> None:

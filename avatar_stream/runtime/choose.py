@@ -2,12 +2,12 @@
 
 import importlib.util
 import logging
-from functools import cache
 from pathlib import Path
 
 from avatar_stream.errors import EngineUnavailable
 from avatar_stream.runtime import onnx_runtime, openvino_cpu, tensorrt_build, tensorrt_gpu
 from avatar_stream.runtime.network import WINDOWS, Network, Ticker, tick_path
+from avatar_stream.runtime.precision import fastest
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def load(
 ) -> tuple[Network, Ticker]:
     """The reference and the tick network in ``folder`` on ``runtime`` (None: the best that works here).
 
-    ``precision`` None takes what is fastest here (:func:`fastest`); ``"int8"`` and ``"fp32"`` ask for one.
+    ``precision`` None takes what is fastest here (see :mod:`.precision`); ``"int8"`` and ``"fp32"`` ask for one.
     Raises :class:`EngineUnavailable` when nothing works, or not what was asked for.
     """
     wanted = [runtime] if runtime else available()
@@ -70,22 +70,6 @@ def _load(name: str, folder: Path, precision: str | None, threads: int, slots: i
         )
     path = quantised if precision == "int8" else tick
     return onnx_runtime.OnnxRuntimeNetwork(reference, threads), onnx_runtime.OnnxRuntimeTicker(path, threads)
-
-
-@cache
-def fastest(folder: Path, threads: int) -> dict[str, float]:
-    """Milliseconds of a run of the tick network on OpenVINO by precision, best first; measured once a process.
-
-    What a processor can do does not tell what it does fast: there are Xeons whose bf16 instructions take twice the
-    time of fp32's. int8, the least exact, must be a tenth faster to be first.
-    """
-    exact = openvino_cpu.openvino_precision()
-    paths = {exact: tick_path(folder), "int8": tick_path(folder, precision="int8")}
-    if not paths["int8"].is_file():
-        return {exact: 0.0}
-    found = openvino_cpu.run_times(paths, threads)
-    better = found["int8"] < 0.9 * found[exact]
-    return dict(sorted(found.items(), key=lambda one: (one[0] == "int8") != better))
 
 
 def _on_cpu(path: Path, threads: int) -> Network:

@@ -23,6 +23,8 @@ from avatar_stream.media.virtual_camera import NoDriver, VirtualCamera, fitted
 from avatar_stream.rigs.listener import RigListener
 from avatar_stream.rigs.vmc import VmcSender
 
+pytestmark = pytest.mark.slow
+
 DRIVER = str(SAMPLES / "driver.mp4")
 LISTED = [
     SimpleNamespace(name="/dev/video0", description="Integrated Camera", media_types=["video"]),

@@ -23,6 +23,8 @@ from avatar_stream.identity.travel import exported
 from avatar_stream.media.files import Clip, Recorder
 from avatar_stream.rigs.files import MotionWriter
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
 AVATAR_STREAM = [sys.executable, "-m", "avatar_stream.cli"]

@@ -9,6 +9,8 @@ from avatar_stream.cli import main
 from avatar_stream.runtime import tensorrt_build
 from engines import gpu_report
 
+pytestmark = pytest.mark.slow
+
 needs_rtx = pytest.mark.skipif(tensorrt_build.flavour() is None, reason="no TensorRT for this platform")
 
 

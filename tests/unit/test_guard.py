@@ -16,6 +16,8 @@ from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks
 
+pytestmark = pytest.mark.slow
+
 PERIOD = 1 / 25
 LOOK = round(EVERY / PERIOD)  # frames between looks
 

@@ -22,6 +22,8 @@ from engines.networks.config import LIVE_256, LIVE_512, TEACHER_256, TOY, Tier
 from engines.networks.landmarks import LandmarkEncoder
 from engines.networks.model import Model, noised
 
+pytestmark = pytest.mark.slow
+
 
 def test_codec_and_noise_are_exact() -> None:
     residual = torch.rand(2, 3, 192, 192)

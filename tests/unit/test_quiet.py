@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 from avatar_stream.identity.library import SAMPLES, sample_pictures
+
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import os, sys

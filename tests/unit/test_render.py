@@ -18,6 +18,8 @@ from avatar_stream.media.files import Clip, Recorder
 from avatar_stream.portrait.portrait import read_picture
 from tests.browser.camera import driver_frames
 
+pytestmark = pytest.mark.slow
+
 PORTRAIT = sample_pictures()["noor"]
 DRIVER = SAMPLES / "driver.mp4"
 

@@ -9,7 +9,7 @@ from avatar_stream.face import geometry, mesh
 from avatar_stream.face.animator import Animator
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import COEFFICIENTS, POINTS
-from avatar_stream.face.motion import Motion, mirrored
+from avatar_stream.face.motion import HeadRest, Motion, mirrored
 from avatar_stream.face.retarget import MAX_TURN, Retargeter
 from tests.unit.faces import face, lips, mouth_width
 
@@ -143,9 +143,7 @@ def test_gain_scales_expression_only() -> None:
 
 def test_lost_face_eases_to_rest_and_breathes() -> None:
     portrait = face(60, mouthSmile=0.4)
-    made = used_to(
-        animator(portrait), frames=400
-    )  # where a head rests is learnt: a second of looking aside is little
+    made = used_to(animator(portrait))
     half_closed = face(turn=(0, 0.3, 0), jawOpen=0.5, eyeBlink=0.6)
     followed = made(half_closed, 2.0)
     frames = [made(None, 2.0 + k / 25) for k in range(1, 60)]
@@ -176,18 +174,20 @@ def test_mirror_turns_the_other_way() -> None:
 
 def test_where_a_head_rests_is_learnt_in_minutes_not_in_seconds() -> None:
     """A session that begins with the head turned comes to rest in time; a look aside of some seconds stays one."""
-    portrait = face(60)
-    made = used_to(animator(portrait), face(turn=(0, 0.2, 0)), 5)
-    begun = yaw(made(face(), 0.3))
-    assert abs(begun) > 8
-    soon = yaw(made(face(), 0.4))
-    for k in range(25 * 5):
-        soon = yaw(made(face(), 0.5 + k / 25))
-    assert abs(soon) > 0.8 * abs(begun)
-    later = soon
-    for k in range(25 * 120):
-        later = yaw(made(face(), 6 + k / 25))
-    assert abs(later) < 0.15 * abs(begun)
+    begun, ahead = (geometry.head_pose(face(turn=(0, turn, 0))) for turn in (0.2, 0.0))
+    rest = HeadRest()
+    rest.add(begun)
+
+    def off(seconds: int) -> float:
+        """Degrees by which a driver who looks ahead is taken to look aside, so many seconds later."""
+        for _ in range(25 * seconds):
+            pose = rest.add(ahead)
+        return float(np.degrees(np.abs(geometry.to_rotation_vector(ahead.rotation @ pose.rotation.T)).max()))
+
+    first = off(1)
+    assert first > 8
+    assert off(5) > 0.8 * first
+    assert off(120) < 0.15 * first
 
 
 def test_a_blink_or_a_look_aside_does_not_become_rest() -> None:

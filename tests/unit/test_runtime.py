@@ -28,6 +28,8 @@ from engines.networks.config import TOY
 from engines.networks.model import Model
 from tests.unit.fake_gpu import FakeCuda, FakeTensorRt
 
+pytestmark = pytest.mark.slow
+
 # What TensorRT and onnxruntime both run without a plugin.
 OPERATORS = {
     *("Add", "AveragePool", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv", "Cos", "DepthToSpace"),

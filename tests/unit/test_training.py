@@ -22,6 +22,8 @@ from engines.data.packs import check_splits, load_packs, write_packs
 from engines.data.pairs import ClipWindows
 from engines.measure import dev_cases, regions
 
+pytestmark = pytest.mark.slow
+
 TOY = ["--tier", "toy", "--batch", "8", "--workers", "0", "--pool", "48", "--fresh", "2", "--check-every", "1000"]
 TOY += ["--dev-pairs", "3", "--rate", "2e-3", "--threads", "1"]
 

@@ -18,6 +18,8 @@ from avatar_stream.runtime import choose, tensorrt_build
 from avatar_stream.runtime.plans import PlanKey
 from avatar_stream.server.upgrade import upgrade
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def portrait() -> Portrait:

@@ -22,6 +22,8 @@ from avatar_stream.voice.mel import BANDS, RATE, MelBands
 from avatar_stream.voice.speaker import VoiceFile, VoiceMotion
 from avatar_stream.voice.visemes import SHAPES, Lips
 
+pytestmark = pytest.mark.slow
+
 SPEECH = SAMPLES / "speech.ogg"
 
 
