@@ -178,6 +178,7 @@ def test_viewers_watch_by_a_link(browser: Any, server: RunningServer, tmp_path: 
     page.wait_for_selector("#link:not([hidden])")
     link = page.input_value("#link")
     assert link.startswith(f"{server.url}view/")
+    assert page.is_hidden("#revoke")  # without tokens anybody may watch
     viewer = page.context.new_page()
     viewer.goto(link)
     viewer.wait_for_selector("body[data-state=live]")
@@ -239,6 +240,15 @@ def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_pat
     assert "live" in status.inner_text("#rows")
     status.set_viewport_size({"width": 1000, "height": 420})
     status.screenshot(path=str(tmp_path / "status.png"))
+    # A link that is ended sends its viewers away; a new one works.
+    page.screenshot(path=str(tmp_path / "links.png"), full_page=True)
+    page.click("#revoke")
+    viewer.wait_for_selector("body[data-state=refused]")
+    page.wait_for_selector("#link", state="hidden")
+    assert page.is_hidden("#revoke")
+    page.click("#share")
+    page.wait_for_selector("#link:not([hidden])")
+    assert page.input_value("#link") != link
     assert page.faults == []
     running.close()
     guarded.stop()
