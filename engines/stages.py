@@ -69,11 +69,11 @@ def painted(model: Model, batch: Batch, latent: Tensor) -> Tensor:
     """The pictures ``[B*N, 3, s, s]`` that clean latents ``[B, N, ...]`` stand for."""
     shown = batch.shown.flatten(0, 1)
     raster = batch.raster[:, CONTEXT:].flatten(0, 1)
-    residual = lit(model.decoder(latent.flatten(0, 1), shown, raster), raster[:, :1])
+    residual = light_only(model.decoder(latent.flatten(0, 1), shown, raster), raster[:, :1])
     return shown + batch.gate.flatten(0, 1) * residual
 
 
-def lit(residual: Tensor, hole: Tensor) -> Tensor:
+def light_only(residual: Tensor, hole: Tensor) -> Tensor:
     """See ``avatar_stream.portrait.compositor.lit``: ``[B, 3, s, s]`` and ``[B, 1, s/2, s/2]``."""
     sigma = LIGHT * residual.shape[-1] / ALIGNED_SIZE
     reach = round(3 * sigma)

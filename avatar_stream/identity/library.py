@@ -176,7 +176,7 @@ class Library:
         if name is not None:
             self.store.rename(key, name, who=who)
         if settings is not None:
-            self.store.settle(key, settings, who=who)
+            self.store.set_settings(key, settings, who=who)
         return self.store.get(key)
 
     def remove(self, key: str, owner: str | None, who: str) -> None:

@@ -161,7 +161,7 @@ class Store:
                 raise NameTaken(f"there is a character called {name!r} already: choose another name") from None
             _note(connection, who, "rename", key, f"{before.name} to {name}")
 
-    def settle(self, key: str, settings: Mapping[str, Any], *, who: str) -> None:
+    def set_settings(self, key: str, settings: Mapping[str, Any], *, who: str) -> None:
         """Keep the settings that go with a character."""
         with self._change() as connection:
             self.get(key)

@@ -30,7 +30,7 @@ def add_residual(crop: Image, seen: AlignedInput, residual: Floats) -> Image:
 
     Only the difference travels, so the crop keeps its own sharpness.
     """
-    change = lit(residual, seen.raster[0]) * (seen.gate[..., None] * _FACE)
+    change = light_only(residual, seen.raster[0]) * (seen.gate[..., None] * _FACE)
     back = cv2.invertAffineTransform(seen.matrix)
     height, width = crop.shape[:2]
     box = _reach(back, (0, 0, ALIGNED_SIZE, ALIGNED_SIZE), width, height)
@@ -44,7 +44,7 @@ def add_residual(crop: Image, seen: AlignedInput, residual: Floats) -> Image:
     return out
 
 
-def lit(residual: Floats, hole: Image) -> Floats:
+def light_only(residual: Floats, hole: Image) -> Floats:
     """The residual with only its coarse part left inside the mouth: there it is light and colour, not anatomy.
 
     A small network is never sure where a tooth ends, and would wash away the edges that are drawn.

@@ -146,10 +146,10 @@ class Session:
             case Move(frame=frame):
                 self.worker.add_frame(frame)
             case ChoosePortrait(id=key):
-                settled = self.shown.brings
+                had = self.shown.has_settings
                 await self._show_portrait(await self._in_background(self.shown.choose, key))
-                if settled or self.shown.brings:
-                    self.worker.commands.put(self.shown.settle)
+                if had or self.shown.has_settings:
+                    self.worker.commands.put(self.shown.apply_settings)
             case SetBackground(value=background):
                 await self._show_portrait(await self._in_background(self.shown.put_before, background))
             case SetNeutral():
@@ -231,7 +231,7 @@ class Session:
         portrait = await self._in_background(self.shown.open)
         self.worker.newest = self.worker.marker(portrait.picture)
         avatar = await self._in_background(Avatar, portrait, self._networks)
-        self.shown.settle(avatar)
+        self.shown.apply_settings(avatar)
         for times in (avatar.times, avatar.engine.times):
             times.on_stage = self._metrics.stage
         self.worker.start(avatar)

@@ -1,4 +1,4 @@
-"""What a session shows: a portrait of the library, its background, and the settings that a character brings along."""
+"""What a session shows: a portrait of the library, its background, and what else a character is kept with."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,16 +21,16 @@ class Shown:
         self.background = OWN
         self.owner: str | None = None
         self._library, self._keep, self._who, self._how = library, keep, who, how
-        self._brought: Mapping[str, Any] = {}
+        self._character_settings: Mapping[str, Any] = {}
 
     def choose(self, key: str) -> Portrait:
         """Show another portrait and write a character's use down; raises ``UnknownPortrait``. Takes a moment."""
-        before, brought = self._brought, self._settings(key)
-        # What a character brought goes with it.
+        before, brought = self._character_settings, self._settings(key)
+        # What a character came with goes with it.
         own = OWN if "background" in before else self.background
         background = brought.get("background", own)
         portrait = self._before(key, background)
-        self.portrait, self.background, self._brought = key, background, brought
+        self.portrait, self.background, self._character_settings = key, background, brought
         return portrait
 
     def put_before(self, background: str) -> Portrait:
@@ -45,15 +45,15 @@ class Shown:
         portrait = self.choose(self.portrait)
         return portrait if asked in (OWN, self.background) else self.put_before(asked)
 
-    def settle(self, avatar: Avatar) -> None:
-        """Give an avatar what the character brings, and what is usual for the rest."""
-        avatar.set_keep(self._brought.get("keep", self._keep))
-        avatar.set_expression(Expression.from_json(self._brought.get("expression", {})))
+    def apply_settings(self, avatar: Avatar) -> None:
+        """Give an avatar the settings of the character, and what is usual for the rest."""
+        avatar.set_keep(self._character_settings.get("keep", self._keep))
+        avatar.set_expression(Expression.from_json(self._character_settings.get("expression", {})))
 
     @property
-    def brings(self) -> bool:
+    def has_settings(self) -> bool:
         """The character has settings of its own."""
-        return bool(self._brought)
+        return bool(self._character_settings)
 
     def _settings(self, key: str) -> Mapping[str, Any]:
         if not self._library.keeps or not key.startswith(PREFIX):

@@ -24,7 +24,7 @@ def ana(library: Library) -> str:
     picture = sample_pictures()["felix"].read_bytes()
     said = {"name": "Ana", "consent": "An average of two dozen people", "owner": "me"}
     key = enrol(library.store, [picture], **said).character.id  # type: ignore[arg-type]
-    library.store.settle(key, SETTINGS, who="me")
+    library.store.set_settings(key, SETTINGS, who="me")
     return key
 
 
@@ -35,15 +35,15 @@ def shown(library: Library, portrait: str) -> Shown:
 def test_settings_come_and_go_with_a_character(library: Library, ana: str) -> None:
     here = shown(library, "noor")
     with Avatar(here.open(), None) as avatar:
-        here.settle(avatar)
-        assert (avatar.keep, here.background, here.brings) == (0.2, "own", False)
+        here.apply_settings(avatar)
+        assert (avatar.keep, here.background, here.has_settings) == (0.2, "own", False)
         portrait = here.choose(ana)
-        here.settle(avatar)
+        here.apply_settings(avatar)
         assert np.array_equal(portrait.picture[2, 2], [0, 255, 0])
         assert avatar.keep == pytest.approx(0.7)
         assert avatar._animator.expression.holds == {"smile"}
         here.choose("noor")
-        here.settle(avatar)
+        here.apply_settings(avatar)
         assert (avatar.keep, here.background) == (0.2, "own")
         assert avatar._animator.expression == Expression()
     line = library.store.uses()[0]
