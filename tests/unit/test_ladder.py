@@ -76,7 +76,7 @@ def portrait() -> Portrait:
     return prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
 
 
-def test_every_rung_draws_the_portrait_and_may_follow_any_other(portrait: Portrait) -> None:
+def test_every_quality_draws_the_portrait_and_may_follow_any_other(portrait: Portrait) -> None:
     engine = PortraitEngine(portrait, Networks())
     order = [0, 1, 2, 3, 2, 0, 3, 1, 0]
     for level in order:

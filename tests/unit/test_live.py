@@ -17,6 +17,8 @@ from engines.judges import Image, track_again
 from engines.live import driven, judged, measure, shape_error, table
 from tests.unit.faces import face
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image]:

@@ -198,13 +198,30 @@ def test_alone_nobody_waits_for_company() -> None:
     assert medians[1] < 2 * medians[0]
 
 
-def test_no_session_is_held_up_by_the_others() -> None:
-    ticker = SlowTicker((1,))
-    sessions(ticker, 3, 20)
-    # First come, first served: between two ticks of one session at most one of each other.
-    for number in (20, 21, 22):
-        turns = np.flatnonzero(np.array(ticker.order) == number)
-        assert np.diff(turns).max() <= 4
+def test_first_come_first_served() -> None:
+    ticker, first, go_on = SlowTicker((1,), seconds=0), threading.Event(), threading.Event()
+    run = ticker.run
+
+    def held(jobs: Sequence[Job]) -> list[Floats]:
+        first.set()
+        go_on.wait(20)
+        return run(jobs)
+
+    ticker.run = held  # type: ignore[method-assign]
+    batcher, threads = Batcher(ticker), []
+    for number in (20, 21, 22, 23):
+        thread = threading.Thread(target=batcher.run, args=(object(), {"shown": np.array(number)}))
+        thread.start()
+        threads.append(thread)
+        # Each asks when the one before is running, or is known to wait.
+        assert first.wait(20)
+        while len(batcher._queue) < len(threads) - 1:
+            time.sleep(0.002)
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    batcher.close()
+    assert ticker.order == [20, 21, 22, 23]
 
 
 def test_a_failing_tick_fails_its_session_and_the_next_one_runs() -> None:

@@ -297,6 +297,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_library_opens_sound(tmp_path: Path) -> None:
     """At random moments of adding, removing and importing; ``python -m tests.unit.test_store`` does it 200 times."""
     kill_many(tmp_path, 8)
