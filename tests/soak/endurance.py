@@ -55,10 +55,16 @@ def cycles(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def soak(arguments: argparse.Namespace) -> dict[str, Any]:
     """``--sessions`` sessions for ``--minutes``; now and then a client is killed and one comes. Draws a picture."""
-    server = ServerProcess("--engine", arguments.engine, "--sessions", str(arguments.sessions + 2))
+    most = arguments.sessions + 2
+    server = ServerProcess("--engine", arguments.engine, "--sessions", str(most))
     server.wait_ready()
     chance, clients = random.Random(3), []
     url = server.url + "/session"
+    # Face trackers are handed from session to session: first as many as there will ever be at a time.
+    guests = [Client.start(url, "--seconds", "100000") for _ in range(most)]
+    time.sleep(20)
+    stop_all(guests)
+    server.wait_empty()
     rows: list[dict[str, Any]] = []
     began = last = time.monotonic()
     killed = 0
