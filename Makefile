@@ -29,7 +29,7 @@ unit:
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit $(PARALLEL)
 
 webrtc:
-	$(BIN)/pytest tests/webrtc
+	$(BIN)/pytest tests/webrtc --numprocesses 2 --dist loadfile  # they wait for one another, mostly
 
 browser:
 	$(BIN)/pytest tests/browser -s
