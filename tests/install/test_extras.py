@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -21,7 +22,18 @@ LINUX, ARM, MAC, WINDOWS = (
 def resolve(*flags: str, output: Path | None = None) -> str:
     """The pinned packages that uv finds for the project."""
     done = subprocess.run(
-        ["uv", "pip", "compile", "pyproject.toml", "--quiet", "--no-header", "--no-annotate", *flags]
+        [
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "compile",
+            "pyproject.toml",
+            "--quiet",
+            "--no-header",
+            "--no-annotate",
+            *flags,
+        ]
         + (["--output-file", str(output)] if output else []),
         cwd=ROOT,
         env=os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0"},
