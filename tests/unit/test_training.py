@@ -24,7 +24,7 @@ from engines.measure import dev_cases, regions
 
 pytestmark = pytest.mark.slow
 
-TOY = ["--tier", "toy", "--batch", "8", "--workers", "0", "--pool", "48", "--fresh", "2", "--check-every", "1000"]
+TOY = ["--tier", "toy", "--batch", "8", "--workers", "0", "--pool", "40", "--fresh", "1", "--check-every", "1000"]
 TOY += ["--dev-pairs", "3", "--rate", "2e-3", "--threads", "1"]
 
 
@@ -140,9 +140,9 @@ def trained(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 def all_stages(packs: Path, runs: Path) -> tuple[Path, dict[str, list[dict[str, float]]]]:
-    logs = {"motion": run("motion", runs / "motion", packs, 90, "--check-every", "15")}
+    logs = {"motion": run("motion", runs / "motion", packs, 60, "--check-every", "20")}
     motion = str(runs / "motion" / "last.pt")
-    logs["identity"] = run("identity", runs / "identity", packs, 60, "--check-every", "15", "--init", motion)
+    logs["identity"] = run("identity", runs / "identity", packs, 44, "--check-every", "22", "--init", motion)
     identity = str(runs / "identity" / "last.pt")
     logs["joint"] = run("joint", runs / "joint", packs, 12, "--check-every", "6", "--init", identity)
     joint = str(runs / "joint" / "last.pt")
@@ -158,7 +158,7 @@ def test_every_stage_learns(trained: tuple[Path, dict[str, list[dict[str, float]
     motion = logs["motion"]
     # On a face that is not trained on: what is drawn comes nearer to its light.
     first, last = (row["mouth/hole"] + row["lids/hole"] for row in (motion[0], motion[-1]))
-    assert last > first + 0.3
+    assert last > first + 0.2
     recognition = logs["identity"]
     assert recognition[-1]["recognition"] < 0.7 * recognition[0]["recognition"]
     assert recognition[-1]["dev/auc"] > max(0.7, recognition[0]["dev/auc"])
