@@ -35,13 +35,15 @@ def enrolled(store: Store, name: str) -> str:
     return enrol(store, [picture], networks=Networks.shared(), **said).character.id  # type: ignore[arg-type]
 
 
-def session(portrait: Portrait, pictures: list[Image], start: int, judge: IdentityJudge) -> npt.NDArray[np.float64]:
+def session(
+    portrait: Portrait, pictures: list[Image], start: int, judge: IdentityJudge, settled: int
+) -> npt.NDArray[np.float64]:
     """What dlib says of a session's pictures, at the same moments of the clip wherever it begins."""
     avatar, found = Avatar(portrait, Networks.shared()), {}
-    for k in range(SETTLED + len(pictures)):
+    for k in range(settled + len(pictures)):
         phase = (start + k) % len(pictures)
         shown = avatar.draw(avatar.follow(pictures[phase], k / 25)).picture
-        if k >= SETTLED and phase % EVERY == EVERY // 2:
+        if k >= settled and phase % EVERY == EVERY // 2:
             vector = judge.embed(shown)
             if vector is not None:
                 found[phase] = vector
@@ -72,6 +74,7 @@ def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packs", type=Path, help="measure the guard on dev people instead")
     parser.add_argument("--stills", type=int, default=1000)
+    parser.add_argument("--settled", type=int, default=SETTLED, help="frames of a session before it is judged")
     arguments = parser.parse_args(given)
     if arguments.packs:
         guarded(arguments.packs, arguments.stills)
@@ -96,7 +99,7 @@ def main(given: list[str] | None = None) -> None:
             print(f"prepared portrait {what}: {1e3 * (time.perf_counter() - began):.1f} ms")
         judge = IdentityJudge()
         step = len(pictures) // SESSIONS
-        runs = [session(library.get(key), pictures, k * step, judge) for k in range(SESSIONS)]
+        runs = [session(library.get(key), pictures, k * step, judge, arguments.settled) for k in range(SESSIONS)]
         store.close()
     count = min(len(run) for run in runs)
     runs = [run[:count] for run in runs]
