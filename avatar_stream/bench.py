@@ -119,7 +119,7 @@ class _Staged:
 
 
 class _Loop:
-    """The loop as ``render`` runs it: what comes before painting one frame ahead, on another thread."""
+    """The loop as ``render`` runs it: what comes before painting some frames ahead, on another thread."""
 
     def __init__(self, portrait: Portrait, networks: Networks | None, packets: list[bytes]) -> None:
         self._avatar = Avatar(portrait, networks)
