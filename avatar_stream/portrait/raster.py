@@ -61,3 +61,35 @@ def inverse_affines(target: Floats, source: Floats, triangles: Ints) -> Floats:
         out[:, 3 * row + 1] = ((c - a) * e1x - (b - a) * e2x) / det
         out[:, 3 * row + 2] = a - out[:, 3 * row] * ax - out[:, 3 * row + 1] * ay
     return out
+
+
+class Grid:
+    """Cell centres of a square grid over the crop."""
+
+    def __init__(self, cells: int, extent: Floats) -> None:
+        self.cells = cells
+        self.pixels = extent / cells  # of one cell
+        steps = np.arange(cells, dtype=np.float32)
+        x, y = np.meshgrid(steps, steps)
+        self.x, self.y = x.reshape(-1), y.reshape(-1)
+        self.identity = ((np.stack([x, y], -1) + 0.5) * self.pixels - 0.5).astype(np.float32)
+
+    def flow(self, points: Floats, source: Floats, triangles: Ints) -> tuple[Ints, Floats, Ints]:
+        """Flat indices of the covered cells ``(k,)``, the source position of each ``(k, 2)``, and its triangle."""
+        in_cells = (points[:, :2] + 0.5) / self.pixels - 0.5
+        seen = triangle_map(in_cells, triangles, self.cells).reshape(-1)
+        covered = np.flatnonzero(seen >= 0).astype(np.int32)
+        seen = seen[covered]
+        affine = inverse_affines(in_cells, source[:, :2], triangles)[seen]  # (k, 6)
+        x, y = self.x[covered], self.y[covered]
+        at = np.empty((len(covered), 2), np.float32)
+        at[:, 0] = affine[:, 0] * x + affine[:, 1] * y + affine[:, 2]
+        at[:, 1] = affine[:, 3] * x + affine[:, 4] * y + affine[:, 5]
+        return covered, at, seen
+
+
+def areas(points: Floats, triangles: Ints) -> Floats:
+    """Twice the area of triangles of ``points (n, 2 or 3)`` as they are seen, ``(t,)``; its sign is their winding."""
+    ax, bx, cx = points[triangles.T, 0]
+    ay, by, cy = points[triangles.T, 1]
+    return np.asarray((bx - ax) * (cy - ay) - (by - ay) * (cx - ax), np.float32)

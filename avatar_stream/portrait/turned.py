@@ -14,7 +14,7 @@ import numpy.typing as npt
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats, Ints
 from avatar_stream.face.motion import mirrored
-from avatar_stream.portrait.raster import inverse_affines, triangle_map
+from avatar_stream.portrait.raster import Grid, areas
 
 Image = npt.NDArray[np.uint8]
 
@@ -36,7 +36,7 @@ class TurnedTexture:
         self._picture, self._landmarks = picture, landmarks
         self._triangles = mesh.skin_triangles()
         here, there = (
-            _areas(one, self._triangles) / geometry.head_pose(one).scale ** 2 for one in (portrait, landmarks)
+            _facing(one, self._triangles) / geometry.head_pose(one).scale ** 2 for one in (portrait, landmarks)
         )
         ratio = there / np.maximum(here, FLAT * np.median(np.abs(here)))
         lips = np.isin(self._triangles, [*mesh.LIPS_RING, *mesh.INNER_LIP_UPPER, *mesh.INNER_LIP_LOWER]).any(1)
@@ -67,19 +67,13 @@ class TurnedTexture:
         if whole == 0:
             return
         height, width = picture.shape[:2]
-        pixels = np.array([width, height], np.float32) / CELLS
-        cells = (target[:, :2] + 0.5) / pixels - 0.5
-        front = _areas(target, self._triangles) > 0
-        triangles = self._triangles[front]
-        seen = triangle_map(cells, triangles, CELLS)
-        covered = seen >= 0
-        affine = inverse_affines(cells, self._landmarks[:, :2], triangles)[seen[covered]]
-        y, x = np.nonzero(covered)
-        flow = np.full((CELLS, CELLS, 2), -1, np.float32)
-        flow[covered] = np.stack([affine[:, 0] * x + affine[:, 1] * y + affine[:, 2],
-                                  affine[:, 3] * x + affine[:, 4] * y + affine[:, 5]], -1)  # fmt: skip
-        share = np.zeros((CELLS, CELLS), np.float32)
-        share[covered] = self._share[front][seen[covered]]
+        front = _facing(target, self._triangles) > 0
+        grid = Grid(CELLS, np.array([width, height], np.float32))
+        cells, sources, seen = grid.flow(target, self._landmarks, self._triangles[front])
+        flow, share = np.zeros((CELLS, CELLS, 2), np.float32), np.zeros((CELLS, CELLS), np.float32)
+        covered = np.zeros((CELLS, CELLS), bool)
+        flow.reshape(-1, 2)[cells], share.reshape(-1)[cells] = sources, self._share[front][seen]
+        covered.reshape(-1)[cells] = True
         # Nothing at the outline, where the two faces differ, nor beside a cell that is not covered.
         inside = cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.float32)
         known = covered * (1 - cv2.dilate(share, np.ones((3, 3), np.uint8)))
@@ -125,9 +119,7 @@ def _yaw(landmarks: Floats) -> float:
     return geometry.euler_degrees(geometry.head_pose(landmarks).rotation)[1]
 
 
-def _areas(points: Floats, triangles: Ints) -> Floats:
-    """Of triangles as they are seen, ``(t,)``; negative where seen from behind."""
-    ax, bx, cx = points[triangles.T, 0]
-    ay, by, cy = points[triangles.T, 1]
-    areas = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    return np.asarray(areas * np.sign(np.median(areas)), np.float32)
+def _facing(points: Floats, triangles: Ints) -> Floats:
+    """Areas of triangles as they are seen, ``(t,)``; negative where seen from behind."""
+    found = areas(points, triangles)
+    return np.asarray(found * np.sign(np.median(found)), np.float32)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.body import Torso
 from avatar_stream.face.mesh import Floats, Ints
-from avatar_stream.portrait.raster import inverse_affines, triangle_map
+from avatar_stream.portrait.raster import Grid, areas
 from avatar_stream.portrait.rings import (
     between_rings,
     body_points,
@@ -93,9 +93,9 @@ class PortraitWarp:
         near = between_rings(self._outside, len(landmarks) + int(inside[: 2 * len(mesh.FACE_OVAL)].sum()))
         self._face = np.concatenate([near, skin, eyes, mouth])
         self._skin = slice(len(near), len(near) + len(skin))
-        area = _areas(self._source, self._face)
+        area = areas(self._source, self._face)
         self._face_area = np.copysign(np.maximum(np.abs(area), 0.05), area)
-        self._fine, self._coarse = _Grid(GRID, extent), _Grid(COARSE, extent)
+        self._fine, self._coarse = Grid(GRID, extent), Grid(COARSE, extent)
         steps = (np.minimum(np.arange(GRID), np.arange(GRID)[::-1]) + 0.5) / (0.5 * GRID / COARSE)
         self._calm = np.clip(np.minimum(steps[:, None], steps), 0, 1).astype(np.float32)[..., None]
 
@@ -141,7 +141,7 @@ class PortraitWarp:
         # Coarse cells end half a cell short of the edge, where nothing may move.
         steps = cv2.resize(around - self._coarse.identity, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
         flow = self._fine.identity + self._calm * steps
-        growth = _areas(points, self._face) / self._face_area
+        growth = areas(points, self._face) / self._face_area
         order = self._order(points, growth)
         covered, sources, seen = self._fine.flow(points, self._source, self._face[order])
         _join(flow, covered, sources)
@@ -188,31 +188,6 @@ class PortraitWarp:
         return nearest_last[keep[nearest_last]]
 
 
-class _Grid:
-    """Cell centres of a square grid over the crop."""
-
-    def __init__(self, cells: int, extent: Floats) -> None:
-        self.cells = cells
-        self.pixels = extent / cells  # of one cell
-        steps = np.arange(cells, dtype=np.float32)
-        x, y = np.meshgrid(steps, steps)
-        self.x, self.y = x.reshape(-1), y.reshape(-1)
-        self.identity = ((np.stack([x, y], -1) + 0.5) * self.pixels - 0.5).astype(np.float32)
-
-    def flow(self, points: Floats, source: Floats, triangles: Ints) -> tuple[Ints, Floats, Ints]:
-        """Flat indices of the covered cells ``(k,)``, the source position of each ``(k, 2)``, and its triangle."""
-        in_cells = (points[:, :2] + 0.5) / self.pixels - 0.5
-        seen = triangle_map(in_cells, triangles, self.cells).reshape(-1)
-        covered = np.flatnonzero(seen >= 0).astype(np.int32)
-        seen = seen[covered]
-        affine = inverse_affines(in_cells, source[:, :2], triangles)[seen]  # (k, 6)
-        x, y = self.x[covered], self.y[covered]
-        at = np.empty((len(covered), 2), np.float32)
-        at[:, 0] = affine[:, 0] * x + affine[:, 1] * y + affine[:, 2]
-        at[:, 1] = affine[:, 3] * x + affine[:, 4] * y + affine[:, 5]
-        return covered, at, seen
-
-
 def _join(around: Floats, covered: Ints, sources: Floats) -> None:
     """Lay the face's flow over the one around it (in place) and let what differs at its edge fade outwards.
 
@@ -226,9 +201,3 @@ def _join(around: Floats, covered: Ints, sources: Floats) -> None:
     # Mean difference of the covered cells nearby, times how near they are: whole at the edge, none further out.
     around += spread[..., :2] * np.minimum(2, 1 / np.maximum(spread[..., 2:], 1e-3))
     around.reshape(-1, 2)[covered] = sources
-
-
-def _areas(points: Floats, triangles: Ints) -> Floats:
-    ax, bx, cx = points[triangles.T, 0]
-    ay, by, cy = points[triangles.T, 1]
-    return np.asarray((bx - ax) * (cy - ay) - (by - ay) * (cx - ax), np.float32)

@@ -76,7 +76,7 @@ def build(
     """
     trt = flavour()
     if trt is None:
-        raise EngineUnavailable("TensorRT is not installed: pip install 'avatar-stream[tensorrt]'")
+        raise EngineUnavailable(MISSING)
     messages: list[str] = []
     logger = logger_of(trt, messages)
     builder = trt.Builder(logger)

@@ -15,10 +15,13 @@ class Bucket:
         self._at: float | None = None
 
     def take(self, now: float) -> bool:
-        """One more at ``now`` seconds; False if that is too many. Who goes on trying goes on waiting."""
+        """One more at ``now`` seconds; False if that is too many. What is refused costs nothing."""
         since = 0.0 if self._at is None else now - self._at
-        self._left, self._at = min(self._most, self._left + since * self._rate) - 1, now
-        return self._left >= 0
+        self._left, self._at = min(self._most, self._left + since * self._rate), now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Addresses:

@@ -93,7 +93,7 @@ class Session:
 
     @property
     def level(self) -> int:
-        """Rungs below the best at which it is drawn."""
+        """Steps below the best quality at which it is drawn."""
         return self._ladder.qualities.index(self._ladder.quality) if self._ladder else 0
 
     async def open(self, offer: str) -> str:
