@@ -40,7 +40,7 @@ docs:
 
 # Every extra, and every system that the README names, has packages that fit together. Nothing is installed.
 extras: install-test
-	$(BIN)/pytest tests/install --numprocesses 4  # waits for the index, mostly
+	$(BIN)/pytest tests/install -rs --numprocesses 4  # waits for the index, mostly
 
 # The versions that the CPU image installs, for a release to be tested with.
 lock: install-test

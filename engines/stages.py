@@ -74,7 +74,7 @@ def painted(model: Model, batch: Batch, latent: Tensor) -> Tensor:
 
 
 def light_only(residual: Tensor, hole: Tensor) -> Tensor:
-    """See ``avatar_stream.portrait.compositor.lit``: ``[B, 3, s, s]`` and ``[B, 1, s/2, s/2]``."""
+    """See ``avatar_stream.portrait.compositor.light_only``: ``[B, 3, s, s]`` and ``[B, 1, s/2, s/2]``."""
     sigma = LIGHT * residual.shape[-1] / ALIGNED_SIZE
     reach = round(3 * sigma)
     at = torch.arange(-reach, reach + 1, device=residual.device, dtype=residual.dtype)

@@ -77,17 +77,17 @@ def in_a_room(spoken: Spoken, random: np.random.Generator) -> Floats:
 
 
 def examples(spoken: list[Spoken], random: np.random.Generator | None) -> tuple[Floats, Floats]:
-    """Contexts ``(n, 300)`` and the shapes wanted for them ``(n, 5)``; one ear hears about six sentences in turn."""
+    """Contexts ``(n, 300)`` and the shapes wanted for them ``(n, 5)``; one listener hears about six sentences in turn."""
     inputs, wanted = [], []
-    ear = MelBands()
+    bands = MelBands()
     for number, one in enumerate(spoken):
         if number % 6 == 0:
-            ear = MelBands()
+            bands = MelBands()
         pause = np.zeros(RATE // 2, np.float32)
         sound = np.concatenate([pause, one.sound if random is None else in_a_room(one, random), pause])
         if random is not None:
             sound = sound + random.normal(0, 10 ** random.uniform(-4.5, -2.5), len(sound)).astype(np.float32)
-        frames = ear(sound)
+        frames = bands(sound)
         shapes = np.zeros((len(frames), len(SHAPES)), np.float32)
         begins = len(pause) * 100 // RATE
         shapes[begins : begins + len(one.shapes)] = one.shapes[: len(frames) - begins]
