@@ -77,7 +77,7 @@ def in_a_room(spoken: Spoken, random: np.random.Generator) -> Floats:
 
 
 def examples(spoken: list[Spoken], random: np.random.Generator | None) -> tuple[Floats, Floats]:
-    """Contexts ``(n, 300)`` and the shapes wanted for them ``(n, 5)``; one listener hears about six sentences in turn."""
+    """Contexts ``(n, 300)`` and the shapes wanted for them ``(n, 5)``; one of them hears six sentences."""
     inputs, wanted = [], []
     bands = MelBands()
     for number, one in enumerate(spoken):
