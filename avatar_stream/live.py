@@ -263,8 +263,4 @@ class LiveLoop:
 
 def camera_image(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
     """RGB of a camera's frame, upright, no larger than tracking needs."""
-    longest = max(frame.width, frame.height)
-    if longest > CAMERA_SIDE:
-        scale = CAMERA_SIDE / longest
-        frame = frame.reformat(width=round(frame.width * scale / 2) * 2, height=round(frame.height * scale / 2) * 2)
-    return upright(frame)
+    return upright(frame, CAMERA_SIDE)

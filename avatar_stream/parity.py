@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def recorded_ticks(count: int = TICKS) -> tuple[Arrays, list[Arrays]]:
     """The reference input of a sample portrait, and the frames of ``count`` ticks of it under the sample driver."""
     portrait = prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
     clip = Clip(SAMPLES / "driver.mp4")
-    pictures = [picture for _, picture in clip.frames()]
+    pictures = [picture for _, picture in islice(clip.frames(), count)]
     clip.close()
     avatar = Avatar(portrait, None)
     rest = rest_face(portrait.crop, portrait.landmarks)
@@ -58,7 +59,7 @@ def recorded_ticks(count: int = TICKS) -> tuple[Arrays, list[Arrays]]:
     warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, meeting=meeting)
     interior = Interior(portrait.crop, portrait.landmarks)
     lap = []
-    for k, picture in enumerate(pictures[:count]):
+    for k, picture in enumerate(pictures):
         moved = avatar.follow(picture, k / 25)
         target = moved.target
         warped = warp(target)

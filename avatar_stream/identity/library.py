@@ -20,6 +20,7 @@ from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_pictu
 from avatar_stream.portrait.window import Networks
 
 SAMPLES = Path(__file__).parent.parent / "samples"
+SPEAKS: Final = 36  # frame of the sample clip from which its driver speaks: a face at rest costs less
 DEFAULT = "noor"
 HOT: Final = 24  # prepared portraits that stay in memory
 KEPT_SIDE: Final = 1280  # pixels of an upload's longer side that are kept, to enrol it

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import av
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from avatar_stream.errors import BadClip
 from avatar_stream.media.marking import Label, Marker
@@ -83,9 +85,25 @@ class Clip:
         self._container.close()
 
 
-def upright(frame: Any) -> npt.NDArray[np.uint8]:
-    """RGB of a decoded frame, turned as its rotation flag says (phones film sideways and say so)."""
-    image = frame.to_ndarray(format="rgb24")
+class _Scaler(threading.local):
+    """A thread's own: one that a frame makes for itself takes longer to set up than to run."""
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+
+
+_SCALER = _Scaler()
+
+
+def upright(frame: Any, longest: int | None = None) -> npt.NDArray[np.uint8]:
+    """RGB of a decoded frame, its sides at most ``longest`` pixels, turned as its rotation flag says (phones film
+    sideways and say so).
+    """
+    width, height = frame.width, frame.height
+    if longest is not None and max(width, height) > longest:
+        scale = longest / max(width, height)
+        width, height = max(round(width * scale / 2) * 2, 2), max(round(height * scale / 2) * 2, 2)
+    image = np.asarray(_SCALER.reformatter.reformat(frame, width, height, "rgb24").to_ndarray(), np.uint8)
     turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 

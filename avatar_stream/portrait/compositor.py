@@ -30,17 +30,16 @@ def add_residual(crop: Image, seen: AlignedInput, residual: Floats) -> Image:
 
     Only the difference travels, so the crop keeps its own sharpness.
     """
-    change = light_only(residual, seen.raster[0]) * (seen.gate[..., None] * _FACE)
+    left, top, across, down = cv2.boundingRect((seen.gate > 0).astype(np.uint8))
     back = cv2.invertAffineTransform(seen.matrix)
     height, width = crop.shape[:2]
-    box = _reach(back, (0, 0, ALIGNED_SIZE, ALIGNED_SIZE), width, height)
-    if box is None:
+    box = _reach(back, (left - 1, top - 1, left + across, top + down), width, height)
+    if across == 0 or box is None:
         return crop
+    change = light_only(residual, seen.raster[0]) * (seen.gate[..., None] * _FACE)
     out = crop.copy()
-    # Rounded to whole steps: integers travel through the resampling at half the cost of floats.
-    steps = np.clip(np.rint(change), -255, 255).astype(np.int16)
     place = np.s_[box[1] : box[3], box[0] : box[2]]
-    cv2.add(out[place], _placed(steps, back, box), dst=out[place], dtype=cv2.CV_8U)
+    cv2.add(out[place], _placed(change, back, box), dst=out[place], dtype=cv2.CV_8U)
     return out
 
 

@@ -4,14 +4,22 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
 
 from avatar_stream.face.body import Torso
 from avatar_stream.face.mesh import Floats
-from avatar_stream.portrait.aligned import AlignedInput, Image, RestFace, aligned_input, rest_face, to_aligned
+from avatar_stream.portrait.aligned import (
+    ALIGNED_SIZE,
+    AlignedInput,
+    Image,
+    RestFace,
+    aligned_input,
+    rest_face,
+    to_aligned,
+)
 from avatar_stream.portrait.compositor import add_residual, paste_back
 from avatar_stream.portrait.interior import Interior
 from avatar_stream.portrait.ladder import QUALITIES, Quality
@@ -20,6 +28,11 @@ from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.turned import TurnedTexture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import Networks, RollingWindow
+
+CELL: Final = 16  # pixels of the aligned face
+STILL: Final = 8.0
+"""Grey levels by which no cell of a face has changed, on average, since the network last looked at it. What it would
+paint anew differs by 0.3 levels then, by at most 8 in one pixel of a thousand; talkers spare a third of the runs."""
 
 
 @dataclass
@@ -82,6 +95,7 @@ class PortraitEngine:
         self._in_flight: deque[Posed] = deque()
         self._frames = 0
         self._residual: Floats | None = None
+        self._looked_at: Image | None = None  # the face that the residual was painted for
         self._finished: tuple[Image, AlignedInput] | None = None  # the last crop, and what it was painted over
 
     @property
@@ -129,8 +143,9 @@ class PortraitEngine:
             self._in_flight.clear()
             self._residual, self._frames = None, 0
         first = self._window.empty
-        if self._residual is None or self._frames % posed.quality.every == 0:
+        if self._residual is None or (self._frames % posed.quality.every == 0 and self._changed(posed.seen.shown)):
             self._residual = measure("network", self._window.push, posed.seen.shown, posed.seen.raster)
+            self._looked_at = posed.seen.shown
         self._frames += 1
         # A first frame fills the window: it is in every slot, and comes out of every slot.
         self._in_flight.extend([posed] * (self._window.slots if first else 1))
@@ -161,6 +176,14 @@ class PortraitEngine:
         if self._networks is not None:
             self._identity = self._networks.refer(self.rest_face)
         self._anchor = True
+
+    def _changed(self, shown: Image) -> bool:
+        """The aligned face has changed enough to be painted anew. A window of several slots is always moved on."""
+        if self._looked_at is None or self._window is None or self._window.slots > 1:
+            return True
+        cells = (ALIGNED_SIZE // CELL, ALIGNED_SIZE // CELL)
+        change = cv2.resize(cv2.absdiff(shown, self._looked_at), cells, interpolation=cv2.INTER_AREA)
+        return float(change.max()) >= STILL
 
     def _view(self, scale: float) -> "_View":
         if scale not in self._views:

@@ -35,4 +35,4 @@ class Interior:
         ``view`` is what the driver's mouth shows (see ``read_mouth``), where a camera sees it.
         """
         self._eyes.draw(picture, target)
-        self._mouth.draw(picture, target, self._fitter(target), view)
+        self._mouth.draw(picture, target, self._fitter, view)

@@ -3,6 +3,7 @@
 Posed by the face model's fit; where a camera sees the driver's mouth it is lit as that one is.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import cv2
@@ -78,8 +79,10 @@ class Mouth:
             fit, _ = fit_still(landmarks)
             self._teeth.take_own(lit, landmarks, hole, fit, self._light(hole, fit))
 
-    def draw(self, picture: Image, target: Floats, fit: Fit, view: Floats | None = None) -> Hole | None:
-        """Draw the inside of the mouth of ``target (478, 3)``, read as ``fit``, into ``picture`` (in place).
+    def draw(
+        self, picture: Image, target: Floats, read: Callable[[Floats], Fit], view: Floats | None = None
+    ) -> Hole | None:
+        """Draw the inside of the mouth of ``target (478, 3)``, which ``read`` fits, into ``picture`` (in place).
 
         ``view`` is what the driver's mouth shows (see ``read_mouth``), where a camera sees it.
         """
@@ -90,6 +93,7 @@ class Mouth:
         if hole is None:
             return None
         left, top, right, bottom = hole.box
+        fit = read(target)
         arches = self._teeth.placed(fit, target, view)
         inside = self._back(hole, arches["lower"], fit.pose.scale)
         # Where the fit fails teeth would stand anywhere: then there is only the dark.

@@ -81,9 +81,9 @@ def test_a_drivers_shoulders_are_followed_and_limited() -> None:
     tracker = TorsoTracker()
     for _ in range(6):
         rest = tracker.update(person())
-    for _ in range(26):
+    for _ in range(16):
         there = tracker.update(person(40))
-    for _ in range(26):
+    for _ in range(16):
         far = tracker.update(person(95))
     for _ in range(30):
         gone = tracker.update(None)

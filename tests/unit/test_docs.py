@@ -142,7 +142,10 @@ def run_for_a_moment(words: list[str], folder: Path, environment: dict[str, str]
     "command", sorted({command.split("#")[0].strip() for _, command in commands() if "--server" not in command})
 )
 def test_a_documented_command_runs(command: str, desk: Path, enrolled: Path) -> None:
-    """As it is written, but for what a test has to add: a port, a video in place of a webcam, an earlier end."""
+    """As it is written, but for what a test has to add: a port, a video in place of a webcam, an earlier end.
+
+    Other tests run what these commands draw with; here it is the warp alone, which is there at once.
+    """
     words = shlex.split(command)[1:]
     environment = with_ana(words, desk, enrolled)
     if words[0] == "serve" and "--help" not in words:
@@ -151,8 +154,10 @@ def test_a_documented_command_runs(command: str, desk: Path, enrolled: Path) -> 
             subprocess.run(token, cwd=desk, check=False, capture_output=True)
         assert "http" in run_for_a_moment(words, desk, environment)
         return
-    sooner = {"bench": ["--frames", "30"], "engine check": ["--ticks", "30"]}
-    words += sooner.get(" ".join(words), [])
+    sooner = {"bench": ["--frames", "30", "--threads", "1"], "engine check": ["--ticks", "30"]}
+    words += sooner.get(" ".join(words), sooner.get(words[0], []))
+    if words[0] in ("render", "camera") and "--engine" not in words:
+        words += ["--engine", "warp"]
     if words[0] == "camera" and "--list" not in words:
         words += ["--no-device", "--seconds", "0.5"]
         words += [] if "--motion-port" in words else ["--camera", "me.mp4"]

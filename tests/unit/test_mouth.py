@@ -1,6 +1,7 @@
 """The inside of a mouth: teeth where they belong, never outside the lips, the person's own where they show."""
 
 from dataclasses import replace
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -66,7 +67,7 @@ def test_no_tooth_outside_the_lips(by: float, turn: float, smile: float, funnel:
     portrait = _felix()
     target, shown = opened(portrait, by, turn, mouthSmile=smile, mouthFunnel=funnel), portrait.crop.copy()
     interior = _interior()
-    interior._mouth.draw(shown, target, interior._fitter(target))
+    interior._mouth.draw(shown, target, interior._fitter)
     outside = lips(target, shown.shape, 5) == 0
     assert np.array_equal(shown[outside], portrait.crop[outside])
 
@@ -92,10 +93,11 @@ def _interior() -> Interior:
 
 def test_a_fit_that_fails_draws_no_teeth(portrait: Portrait) -> None:
     target, interior = opened(portrait, 0.3, mouthSmile=0.5), Interior(portrait.crop, portrait.landmarks)
+    fit = interior._fitter(target)
     brightest = []
-    for error in (0.02, 0.2):
+    for one in (replace(fit, mouth_error=0.02), replace(fit, mouth_error=0.2)):
         shown = portrait.crop.copy()
-        hole = interior._mouth.draw(shown, target, replace(interior._fitter(target), mouth_error=error))
+        hole = interior._mouth.draw(shown, target, mock.Mock(return_value=one))
         assert hole is not None
         left, top, right, bottom = hole.box
         grey = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)[top:bottom, left:right]

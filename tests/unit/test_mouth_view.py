@@ -127,7 +127,7 @@ def test_a_view_is_mirrored() -> None:
 def test_no_view_draws_outside_the_lips(portrait: Portrait, view: Floats, by: float, turn: float) -> None:
     target, shown = opened(portrait, by, turn), portrait.crop.copy()
     interior = Interior(portrait.crop, portrait.landmarks)
-    interior._mouth.draw(shown, target, interior._fitter(target), view)
+    interior._mouth.draw(shown, target, interior._fitter, view)
     outside = lips(target, shown.shape, 5) == 0
     assert np.array_equal(shown[outside], portrait.crop[outside])
 

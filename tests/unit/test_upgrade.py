@@ -2,6 +2,7 @@
 
 import logging
 import time
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from avatar_stream.errors import EngineUnavailable
+from avatar_stream.face import mesh
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.ladder import QUALITIES
@@ -16,6 +18,7 @@ from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.window import Networks
 from avatar_stream.runtime import choose, tensorrt_build
 from avatar_stream.runtime.plans import PlanKey
+from avatar_stream.server import upgrade as upgrading
 from avatar_stream.server.upgrade import upgrade
 
 pytestmark = pytest.mark.slow
@@ -40,12 +43,15 @@ def test_a_broken_engine_is_replaced_while_it_draws(portrait: Portrait, caplog: 
     def broken(jobs: Any) -> Any:
         raise RuntimeError("the device is gone")
 
+    opened = portrait.landmarks.copy()
+    opened[list(mesh.INNER_LIP_LOWER), 1] += 12
+    talking = cycle((opened, portrait.landmarks))  # a face that does not change needs no network
     networks.tickers[1].run = broken  # type: ignore[method-assign]
     failures, until = 0, time.monotonic() + 20
     with caplog.at_level(logging.WARNING):
         while networks.name.startswith("openvino") and time.monotonic() < until:
             try:
-                engine(portrait.landmarks)
+                engine(next(talking))
             except RuntimeError as error:
                 failures += str(error) == "the device is gone"
             time.sleep(0.02)
@@ -77,6 +83,7 @@ class Machine:
             return b"plan"
 
         patch.setenv("XDG_CACHE_HOME", str(cache))
+        patch.setattr(upgrading, "TICKS", 20)
         patch.setattr(choose, "_load", load)
         patch.setattr(tensorrt_build, "build", build)
         patch.setattr(tensorrt_build, "gpu_name", lambda: "Imagined sm89")

@@ -77,6 +77,34 @@ def test_every_frame_is_finished_once_and_with_its_own_tag(portrait: Portrait, s
     assert tags[engine.delay :] == list(range(8))
 
 
+def test_the_network_runs_where_the_face_has_changed(portrait: Portrait) -> None:
+    networks = fake_networks(1)
+    engine, ticker = PortraitEngine(portrait, networks), networks.tickers[1]
+    assert isinstance(ticker, CountingTicker)
+    opened = portrait.landmarks.copy()
+    opened[list(mesh.INNER_LIP_LOWER), 1] += 10
+    for target, runs in ((portrait.landmarks, 1), (portrait.landmarks, 1), (opened, 2), (opened, 2)):
+        engine(target)
+        assert ticker.runs == runs
+    engine.anchor()
+    engine(opened)
+    assert ticker.runs == 3
+    # What comes little by little is a change, too.
+    for _ in range(40):
+        opened[list(mesh.INNER_LIP_LOWER), 1] += 0.25
+        engine(opened)
+    assert 3 < ticker.runs < 43
+
+
+def test_a_window_of_several_frames_is_always_moved_on(portrait: Portrait) -> None:
+    networks = fake_networks(2)
+    engine, ticker = PortraitEngine(portrait, networks), networks.tickers[2]
+    assert isinstance(ticker, CountingTicker)
+    for _ in range(3):
+        engine(portrait.landmarks)
+    assert ticker.runs == 4  # the first frame fills it
+
+
 def test_real_networks_leave_the_portrait_alone_where_nothing_moves(portrait: Portrait) -> None:
     engine = PortraitEngine(portrait, Networks())
     for _ in range(3):
