@@ -14,7 +14,12 @@ demo: install
 check: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit -m "not slow" $(PARALLEL) --quiet
 
-test: install-test test-system lint types unit webrtc browser docs wheel extras
+test: install-test test-system unit browser beside
+
+# What waits more than it works, two at a time; the output of each in one piece, where make can do that.
+.PHONY: beside
+beside: install-test test-system
+	$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) webrtc lint types docs wheel extras
 
 lint:
 	$(BIN)/ruff format --check .
@@ -31,8 +36,10 @@ unit:
 webrtc:
 	$(BIN)/pytest tests/webrtc --numprocesses 2 --dist loadfile  # they wait for one another, mostly
 
+# Those that measure print their figures and have the machine to themselves.
 browser:
-	$(BIN)/pytest tests/browser -s
+	$(BIN)/pytest tests/browser -m measures -s
+	$(BIN)/pytest tests/browser -m "not measures" --numprocesses 2 --dist loadfile
 
 # The documents as a site in build/site.
 docs:
@@ -56,7 +63,7 @@ bench: install
 
 # A wheel that installs elsewhere must carry the weights, the samples and the page.
 wheel: install-test
-	rm -rf build && $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	rm -rf build/lib build/wheel && $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	$(BIN)/python tests/check_wheel.py build/wheel
 
 install: $(VENV)/.installed
@@ -69,7 +76,7 @@ $(VENV)/.installed: pyproject.toml scripts/setup.sh
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --quiet -e ".[test,train,evaluate,docs]"
+	$(BIN)/pip install --quiet --no-compile -e ".[test,train,evaluate,docs]"  # what runs is compiled then
 	touch $@
 
 test-system:

@@ -49,7 +49,9 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See ``uvicorn.Server``."""
-        if self._loop is None or self._sessions.draining:
+        if self.should_exit:
+            self.force_exit = True
+        elif self._loop is None or self._sessions.draining:
             super().handle_exit(sig, frame)
         else:
             self._loop.call_soon_threadsafe(self._drain, sig, frame)
@@ -57,7 +59,9 @@ class DrainingServer(uvicorn.Server):
     def _drain(self, sig: int, frame: FrameType | None) -> None:
         async def leave() -> None:
             await self._sessions.drain(self._seconds)
-            super(DrainingServer, self).handle_exit(sig, frame)
+            # Once only: what uvicorn is told twice it raises twice, and the second time asyncio prints a traceback.
+            if not self.should_exit:
+                super(DrainingServer, self).handle_exit(sig, frame)
 
         if self._draining is None:
             self._draining = asyncio.get_running_loop().create_task(leave())

@@ -64,6 +64,10 @@ class RunningServer:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
         try:
+            self.process.wait(1)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGINT)  # without waiting for sessions whose browser has gone
+        try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()

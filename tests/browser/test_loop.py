@@ -15,7 +15,7 @@ import pytest
 from avatar_stream.face import geometry
 from avatar_stream.face.tracker import FaceTracker
 from tests.browser.camera import driver_frames
-from tests.browser.conftest import FAKE_CAMERA, RunningServer, chromium
+from tests.browser.conftest import RunningServer, chromium
 
 pytestmark = pytest.mark.browser
 
@@ -65,6 +65,7 @@ def openings(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float64]:
     return np.array([np.nan if face is None else geometry.mouth_opening(face) for face in found])
 
 
+@pytest.mark.measures
 def test_avatar_plays_and_follows(browser: Any, server: RunningServer, record_property: Any, tmp_path: Path) -> None:
     page = open_page(browser, server)
     began = time.monotonic()
@@ -199,62 +200,6 @@ def test_viewers_watch_by_a_link(browser: Any, server: RunningServer, tmp_path: 
     assert page.faults == []
 
 
-def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
-    secret = "a-token-of-more-than-twenty-characters"
-    turn = ("--turn", "turn:127.0.0.1:9?transport=udp", "--turn", "stun:127.0.0.1:9")
-    guarded = RunningServer(*turn, AVATAR_STREAM_TOKEN=secret, AVATAR_STREAM_TURN_SECRET="shared")
-    running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
-    page = open_page(running, guarded)
-    page.click("#start")
-    page.wait_for_selector("#token-form:not([hidden])")
-    assert "wants a token" in page.inner_text("#alert")
-    page.screenshot(path=str(tmp_path / "token.png"))
-    page.fill("#token", "not the one")
-    page.click("#token-form button")
-    page.click("#start")
-    page.wait_for_selector("#token-form:not([hidden])")
-    assert "not known" in page.inner_text("#alert")
-    page.fill("#token", secret)
-    page.click("#token-form button")
-    servers = page.evaluate("import('/api.js').then((api) => api.iceServers('session'))")
-    assert [one["urls"] for one in servers] == ["turn:127.0.0.1:9?transport=udp", "stun:127.0.0.1:9"]
-    assert servers[0]["credential"]
-    assert servers[0]["username"].endswith(":environment")
-    start(page)
-    page.click("#share")
-    page.wait_for_selector("#link:not([hidden])")
-    link = page.input_value("#link")
-    # Who has only the link may watch, and nothing else.
-    other = running.new_context()
-    viewer = other.new_page()
-    viewer.goto(link)
-    viewer.wait_for_selector("body[data-state=live]")
-    assert "#" not in viewer.url
-    stranger = running.new_context().new_page()
-    stranger.goto(link.split("#")[0])
-    stranger.wait_for_selector("body[data-state=refused]")
-    status = page.context.new_page()
-    status.goto(guarded.url + "status#" + secret)
-    status.wait_for_selector("#rows tr")
-    status.wait_for_timeout(2500)
-    assert "live" in status.inner_text("#rows")
-    status.set_viewport_size({"width": 1000, "height": 420})
-    status.screenshot(path=str(tmp_path / "status.png"))
-    # A link that is ended sends its viewers away; a new one works.
-    page.screenshot(path=str(tmp_path / "links.png"), full_page=True)
-    page.click("#revoke")
-    viewer.wait_for_selector("body[data-state=refused]")
-    page.wait_for_selector("#link", state="hidden")
-    assert page.is_hidden("#revoke")
-    page.click("#share")
-    page.wait_for_selector("#link:not([hidden])")
-    assert page.input_value("#link") != link
-    assert page.faults == []
-    running.close()
-    guarded.stop()
-    assert not [line for line in guarded.errors if secret in line or "Traceback" in line]
-
-
 def test_server_full_is_said(browser: Any, server: RunningServer) -> None:
     pages = [open_page(browser, server) for _ in range(2)]
     for page in pages:
@@ -285,22 +230,6 @@ def test_no_camera_is_said(playwright_driver: Any, server: RunningServer) -> Non
     page.wait_for_selector("#alert:not([hidden])")
     assert "No camera" in page.inner_text("#alert")
     running.close()
-
-
-def test_connection_lost_reconnects(playwright_driver: Any, camera_file: Path) -> None:
-    server = RunningServer()
-    running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
-    page = open_page(running, server)
-    start(page)
-    # End every session behind the page's back, as a crash of the server would.
-    server.process.kill()
-    page.wait_for_selector("body[data-state=reconnecting]")
-    assert "Reconnecting" in page.inner_text("#alert")
-    again = RunningServer("--port", str(server.port))
-    page.wait_for_selector("body[data-state=live][data-playing]", timeout=30_000)
-    assert page.is_hidden("#alert")
-    running.close()
-    again.stop()
 
 
 def test_phone_sized_screen_fits(browser: Any, server: RunningServer) -> None:

@@ -81,6 +81,7 @@ def start_private(page: Any) -> None:
     page.wait_for_selector("body[data-state=live][data-playing]", timeout=60_000)
 
 
+@pytest.mark.measures
 def test_the_avatar_follows_and_no_picture_leaves(browser: Any, server: RunningServer, tmp_path: Any) -> None:
     page = open_watched(browser, server)
     start_private(page)

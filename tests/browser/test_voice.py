@@ -44,6 +44,7 @@ def speaker(playwright_driver: Any, tmp_path_factory: pytest.TempPathFactory) ->
     running.close()
 
 
+@pytest.mark.measures
 def test_the_mouth_follows_the_voice(speaker: Any, server: RunningServer, tmp_path: Path) -> None:
     page = open_page(speaker, server)
     page.click("#start-voice")

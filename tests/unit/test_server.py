@@ -1,15 +1,19 @@
 """What a server says of itself and how much it takes on, without a peer."""
 
+import asyncio
 import datetime
 import json
 import logging
+import signal
 import ssl
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import cast
 
 import pytest
+import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,6 +24,8 @@ from avatar_stream.server.capacity import Load, cores, measure
 from avatar_stream.server.heap import few_arenas, trim
 from avatar_stream.server.logs import JsonLines, TextLines
 from avatar_stream.server.metrics import Metrics
+from avatar_stream.server.run import DrainingServer
+from avatar_stream.server.sessions import Sessions
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -137,3 +143,29 @@ def test_https_with_a_certificate(tmp_path: Path) -> None:
     finally:
         server.terminate()
         server.wait(15)
+
+
+async def test_a_second_signal_is_raised_once() -> None:
+    """uvicorn raises again what it was told; raised twice, SIGINT ends in a traceback."""
+    gone = asyncio.Event()
+
+    class Leaving:
+        draining = False
+
+        async def drain(self, seconds: float) -> None:
+            self.draining = True
+            await gone.wait()
+
+    server = DrainingServer(uvicorn.Config(app="none"), cast(Sessions, Leaving()), 10)
+    server._loop = asyncio.get_running_loop()
+    server.handle_exit(signal.SIGINT, None)
+    await asyncio.sleep(0.01)
+    assert not server.should_exit
+    server.handle_exit(signal.SIGINT, None)
+    assert server.should_exit
+    gone.set()
+    await asyncio.sleep(0.01)
+    assert server._captured_signals == [signal.SIGINT]
+    assert not server.force_exit
+    server.handle_exit(signal.SIGINT, None)
+    assert server.force_exit

@@ -268,7 +268,7 @@ def test_a_signal_drains_the_process_and_a_second_one_ends_it() -> None:
             await peer.connect()
             await peer.pictures(3)
             began = time.monotonic()
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM if signals == 1 else signal.SIGINT)  # Ctrl+C, twice
             await asyncio.sleep(0.4)
             if signals == 2:
                 with urllib.request.urlopen(url + "/healthz") as response:  # still there
