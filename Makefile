@@ -14,12 +14,12 @@ demo: install
 check: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit -m "not slow" $(PARALLEL) --quiet
 
-test: install-test test-system unit browser beside
+test: install-test test-system static unit webrtc browser
 
-# What waits more than it works, two at a time; the output of each in one piece, where make can do that.
-.PHONY: beside
-beside: install-test test-system
-	$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) webrtc lint types docs wheel extras
+# What needs no machine to itself, two at a time: the extras wait for the index. Output in one piece, where make can.
+.PHONY: static
+static: install-test
+	$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) extras lint types docs wheel
 
 lint:
 	$(BIN)/ruff format --check .

@@ -173,8 +173,7 @@ def _qualities(portrait: Portrait, networks: Networks, targets: list[Floats]) ->
             networks.add(quality.slots)
         engine = PortraitEngine(portrait, networks)
         engine.quality = quality
-        for target in targets[:10]:
-            engine(target)
+        engine(targets[0])
         began = time.perf_counter()
         for target in targets[:QUALITY_FRAMES]:
             engine(target)

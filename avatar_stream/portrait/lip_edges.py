@@ -19,6 +19,7 @@ Image = npt.NDArray[np.uint8]
 OPEN: Final = 0.02  # gap between the lips (eye distances) from which something else shows between them
 EDGE: Final = 0.022  # eye distances over which a picture's softness mixes lips with what is behind them
 REACH: Final = 0.7  # of a lip's height that its continuation is a mirror image of
+SMOOTH: Final = 0.05  # eye distances from side to side over which a lip that is too thin to mirror is smoothed
 SEAM, DEEP = 0.16, 0.42  # half the width of the line where lips meet, in gaps, and how dark it is
 _OUTER: Final = (list(mesh.OUTER_LIP_UPPER), list(mesh.OUTER_LIP_LOWER))
 
@@ -51,20 +52,16 @@ def lips_meeting(picture: Image, landmarks: Floats) -> Image:
     upper, lower = (height(line) for line in lines)
     gap = np.maximum(lower - upper, 0)
     share = np.clip(2 * gap / (OPEN * unit), 0, 1)
-    deep_up, step_up = _mirrored(below - upper, upper - height(rims[0]), gap, unit)
-    deep_low, step_low = _mirrored(lower - below, height(rims[1]) - lower, gap, unit)
-    found = [
-        cv2.remap(
-            picture,
-            (x + step * down[0]).astype(np.float32),
-            (y + step * down[1]).astype(np.float32),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        ).astype(np.float32)
-        for step in (-step_up, step_low)
-    ]
+    deep_up, rate_up = _mirrored(below - upper, upper - height(rims[0]), gap, unit)
+    deep_low, rate_low = _mirrored(lower - below, height(rims[1]) - lower, gap, unit)
+    hole = (deep_up > 0) & (deep_low > 0)
+    found = []
+    for step, rate in ((-(1 + rate_up) * deep_up, rate_up), ((1 + rate_low) * deep_low, rate_low)):
+        at = ((x + step * down[0]).astype(np.float32), (y + step * down[1]).astype(np.float32))
+        lip = cv2.remap(picture, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        found.append(lip + (1 - rate)[..., None] * (_along(lip, hole, SMOOTH * unit) - lip))
     lips = _joined(found[0], found[1], (below - upper) / np.maximum(gap, 1e-3), gap)
-    mask = ((deep_up > 0) & (deep_low > 0)).astype(np.float32) * share
+    mask = hole.astype(np.float32) * share
     alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.6)[..., None]
     out = picture.copy()
     region = out[top:bottom, left:right]
@@ -73,12 +70,25 @@ def lips_meeting(picture: Image, landmarks: Floats) -> Image:
 
 
 def _mirrored(inside: Floats, thick: Floats, gap: Floats, unit: float) -> tuple[Floats, Floats]:
-    """How deep beyond a lip's edge a pixel lies, and how far away the pixel of the lip is that it mirrors."""
+    """How deep beyond a lip's edge a pixel lies, and how much of a mirror image is there: 1 where the lip is high
+    enough for one, 0 where its last row goes on.
+    """
     edge = np.minimum(EDGE * unit, 0.5 * np.maximum(thick, 0))
     deep = np.maximum(inside + edge, 0)
     # How much of the lip there is to mirror.
     rate = np.clip((REACH * thick - edge) / np.maximum(0.5 * gap + edge, 1e-3), 0, 1)
-    return deep, (1 + rate) * deep
+    return deep, rate
+
+
+def _along(lip: Floats, hole: npt.NDArray[np.bool_], width: float) -> Floats:
+    """A lip's continuation smoothed from side to side: the few rows of a thin lip would go on as bars."""
+    weight = hole.astype(np.float32)
+    size = 2 * round(2 * width) + 1
+
+    def blur(image: Floats) -> Floats:
+        return np.asarray(cv2.GaussianBlur(image, (size, 1), width, borderType=cv2.BORDER_REPLICATE))
+
+    return np.asarray(blur(lip * weight[..., None]) / np.maximum(blur(weight), 1e-3)[..., None], np.float32)
 
 
 def _joined(upper: Floats, lower: Floats, place: Floats, gap: Floats) -> Floats:

@@ -191,6 +191,23 @@ def test_lips_meet_without_a_change_around_them(portrait: Portrait) -> None:
     assert lips_meeting(crop, portrait.landmarks) is crop
 
 
+def test_thin_lips_go_on_without_bars(portrait: Portrait) -> None:
+    """The few rows of a thin lip are noise from side to side: continued as they are, they would be bars."""
+    picture, smile = smiling(portrait)
+    thin = smile.copy()
+    thin[list(mesh.OUTER_LIP_UPPER)] += 0.7 * (smile[list(mesh.INNER_LIP_UPPER)] - smile[list(mesh.OUTER_LIP_UPPER)])
+    noise = np.random.default_rng(0).normal(0, 25, (1, picture.shape[1], 3))
+    hole = (picture == (240, 238, 230)).all(2)
+    noisy = np.where(hole[..., None], picture, np.clip(picture + noise, 0, 255)).astype(np.uint8)
+    shown = lips_meeting(noisy, thin).astype(np.float32)
+    beside = np.abs(np.diff(shown, axis=1)).mean(2)
+    upper = np.zeros_like(hole)
+    y, x = hole.nonzero()
+    upper[y.min() + 1 : y.min() + 1 + (y.max() - y.min()) // 3, x.min() + 6 : x.max() - 6] = True
+    upper &= hole
+    assert beside[upper[:, 1:]].mean() < 0.3 * np.abs(np.diff(noise[0], axis=0)).mean()
+
+
 def test_upper_teeth_stay_with_the_skull_and_lower_ones_go_with_the_jaw() -> None:
     from avatar_stream.face.fit import fit_still
 

@@ -209,6 +209,7 @@ def test_an_ablation_is_a_table(
 def test_a_lease_keeps_what_it_trained(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The ablation above starts a process of its own; without workers one process will do, and loads torch once.
     monkeypatch.setattr(lease, "in_own_process", train.main)
+    monkeypatch.setattr(lease, "SHARES", {"motion": 0.5, "slide": 0.5})
     command = ["--packs", str(packs), "--out", str(tmp_path), "--minutes", "0.001", "--tier", "toy"]
     lease.main([*command, "--batch", "4", "--workers", "0", "--dev-pairs", "1"])
     kept = tmp_path / "toy.npz"

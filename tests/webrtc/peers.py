@@ -12,7 +12,7 @@ import numpy as np
 import uvicorn
 from aiortc import AudioStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
 
-from avatar_stream.media.marks import draw_mark
+from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access
 from avatar_stream.server.app import create_app
@@ -120,6 +120,19 @@ class Peer:
 
     async def pictures(self, count: int) -> list[np.ndarray]:  # type: ignore[type-arg]
         return [(await asyncio.wait_for(self.avatar.recv(), 10)).to_ndarray(format="rgb24") for _ in range(count)]
+
+    async def avatars(self, count: int) -> tuple[list[np.ndarray], list[int]]:  # type: ignore[type-arg]
+        """The next pictures that carry a camera frame's number, and the numbers: until the avatar is there, which a
+        busy machine takes its time for, they carry none.
+        """
+        found: list[tuple[Any, int]] = []
+        async with asyncio.timeout(60):
+            while len(found) < count:
+                (picture,) = await self.pictures(1)
+                number = read_mark(picture)
+                if number is not None:
+                    found.append((picture, number))
+        return [picture for picture, _ in found], [number for _, number in found]
 
     @property
     def key(self) -> str:
