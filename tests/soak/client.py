@@ -1,6 +1,7 @@
 """One client of the bench, in a process of its own: numbered camera up, avatar down, one JSON line a second.
 
-``python -m tests.soak.client URL [--role both|view] [--loss 0.05] [--delay 0.1] [--jitter 0.02] [--seconds 30]``
+``python -m tests.soak.client URL [--role both|view] [--light] [--loss 0.05] [--delay 0.1] [--jitter 0.02]
+[--seconds 30]``
 """
 
 import argparse
@@ -14,7 +15,7 @@ import time
 from typing import Any
 
 import httpx
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription, rtcrtpreceiver
 from aiortc.mediastreams import MediaStreamError
 
 from avatar_stream.media.aiortc_gaps import keep_up
@@ -95,6 +96,18 @@ class Watch:
         return said
 
 
+class Undecoded:
+    """In place of a decoder: counts pictures and shows none, which is most of what a client costs."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def decode(self, encoded: Any) -> list[Any]:
+        """See ``aiortc.codecs.base.Decoder``."""
+        self._watch.pictures += 1
+        return []
+
+
 async def connect(arguments: argparse.Namespace, pc: RTCPeerConnection, relay: Relay | None) -> httpx.Response:
     """Offer by HTTP and take the answer, through the relay where there is one."""
     await pc.setLocalDescription(await pc.createOffer())
@@ -117,6 +130,8 @@ async def run(arguments: argparse.Namespace) -> int:
     pc.addTransceiver(camera or "video", direction="sendrecv" if camera else "recvonly")
     watch, tracks = Watch(camera), []
     pc.on("track", lambda track: tracks.append(asyncio.ensure_future(watch.run(track))))
+    if arguments.light:
+        rtcrtpreceiver.get_decoder = lambda codec: Undecoded(watch)
     for receiver in pc.getReceivers():
         keep_up(receiver)  # as a browser does
     lossy = arguments.loss or arguments.delay or arguments.jitter
@@ -153,6 +168,7 @@ def main() -> int:
     parser.add_argument("url")
     parser.add_argument("--role", choices=("both", "view"), default="both")
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--light", action="store_true", help="decode nothing")
     parser.add_argument("--loss", type=float, default=0, help="share of packets lost, each way")
     parser.add_argument("--delay", type=float, default=0, help="seconds, each way")
     parser.add_argument("--jitter", type=float, default=0, help="seconds more at most, so that packets overtake")
