@@ -1,4 +1,5 @@
-"""The live loop: two threads that turn camera frames into avatar pictures, one follows the face, one draws.
+"""The live loop: two threads that turn camera frames into avatar pictures, one follows the face and poses the
+portrait, one paints.
 
 Each takes the newest there is and drops the rest. A server's sessions and the camera command both run it.
 """
@@ -26,8 +27,8 @@ from avatar_stream.media.files import upright
 from avatar_stream.media.mailbox import Closed, Mailbox
 from avatar_stream.media.marking import Marker
 from avatar_stream.media.marks import draw_mark, read_mark
-from avatar_stream.portrait.avatar import Avatar, Moved
-from avatar_stream.portrait.ladder import QUALITIES, Ladder
+from avatar_stream.portrait.avatar import Avatar, Warped
+from avatar_stream.portrait.ladder import Ladder
 from avatar_stream.voice.speaker import VoiceMotion
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class LiveLoop:
         self._fps, self._ladder, self._log, self._name, self._marks = fps, ladder, log, name, marks
         self._listener = listener or NullListener()
         self._camera: Mailbox[tuple[av.VideoFrame | Motion, float]] = Mailbox()
-        self._moved: Mailbox[Moved] = Mailbox()
+        self._posed: Mailbox[tuple[Warped, float]] = Mailbox()  # and the seconds that posing took
         self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
         self._voice = VoiceMotion()
         self._heard_at = -math.inf
@@ -168,7 +169,7 @@ class LiveLoop:
         if self._watching:
             self._watching.stop()
         self._camera.close()
-        self._moved.close()
+        self._posed.close()
         for thread in self.threads:
             thread.join(JOIN)
         if any(thread.is_alive() for thread in self.threads):
@@ -210,29 +211,31 @@ class LiveLoop:
             with contextlib.suppress(queue.Empty):
                 while True:
                     self.commands.get_nowait()(avatar)
-            self._moved.put(avatar.follow(image, arrived, Tag(arrived, mark)))
+            moved = avatar.follow(image, arrived, Tag(arrived, mark))
+            if self._ladder:
+                moved.engine.quality = self._ladder.quality
+            # Here, because the thread that draws has to wait for the network, which sessions share.
+            began = time.monotonic()
+            self._posed.put((avatar.pose(moved), time.monotonic() - began))
 
     def _draw(self, avatar: Avatar) -> None:
         while True:
-            moved = self._moved.take()
+            warped, posing = self._posed.take()
             began = time.monotonic()
-            if self._ladder:
-                moved.engine.quality = self._ladder.quality
             try:
-                finished = avatar.draw(moved)
+                finished = avatar.paint(warped)
             except Exception:
                 # The avatar goes on: the warp needs no network.
                 self._complain("the engine failed: the warp goes on")
                 self._listener.failed("draw")
-                moved.engine.quality = QUALITIES[-1]
-                finished = avatar.draw(moved)
+                finished = avatar.paint(warped.unpainted())
             picture = self.marker.labelled(finished.picture)
             if self._marks and finished.tag.mark is not None:
                 picture = picture.copy()
                 draw_mark(picture, finished.tag.mark)
-            self.newest = self.marker.framed(picture, moved.engine)
+            self.newest = self.marker.framed(picture, warped.engine)
             now = self.progress = time.monotonic()
-            if self._ladder and self._ladder.observe(now - began, now):
+            if self._ladder and self._ladder.observe(max(now - began, posing), now):
                 self._log.info("drawing at quality %s", self._ladder.quality.name)
             self._drawn.append((now, now - finished.tag.arrived))
             self._listener.picture_drawn(now - finished.tag.arrived)

@@ -24,6 +24,7 @@ from avatar_stream.face.tracker import FaceState, FaceTracker, LandmarkFilter
 from avatar_stream.portrait.ahead import ahead
 from avatar_stream.portrait.background import OWN, on_background
 from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
+from avatar_stream.portrait.ladder import QUALITIES
 from avatar_stream.portrait.mouth import UNTRUSTED
 from avatar_stream.portrait.mouth_view import ViewFilter, mirrored_view, read_mouth
 from avatar_stream.portrait.portrait import Portrait
@@ -53,6 +54,10 @@ class Warped:
 
     engine: PortraitEngine
     posed: Posed
+
+    def unpainted(self) -> "Warped":
+        """The same for an engine that fails: to be shown as it is."""
+        return Warped(self.engine, Posed(QUALITIES[-1], self.posed.crop, None, self.posed.tag))
 
 
 class Avatar:

@@ -13,9 +13,10 @@ import signal
 import sys
 import time
 from typing import Any
+from unittest import mock
 
 import httpx
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription, rtcrtpreceiver
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
 from avatar_stream.media.aiortc_gaps import keep_up
@@ -131,7 +132,7 @@ async def run(arguments: argparse.Namespace) -> int:
     watch, tracks = Watch(camera), []
     pc.on("track", lambda track: tracks.append(asyncio.ensure_future(watch.run(track))))
     if arguments.light:
-        rtcrtpreceiver.get_decoder = lambda codec: Undecoded(watch)
+        mock.patch("aiortc.rtcrtpreceiver.get_decoder", return_value=Undecoded(watch)).start()
     for receiver in pc.getReceivers():
         keep_up(receiver)  # as a browser does
     lossy = arguments.loss or arguments.delay or arguments.jitter
