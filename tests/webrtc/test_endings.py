@@ -106,8 +106,8 @@ async def test_a_session_whose_work_hangs_ends_alone() -> None:
         await asyncio.gather(one.pictures(5), other.pictures(5))
         stuck: Any = server.sessions.by_id["one"]
         release = threading.Event()
-        draw = stuck.worker.avatar.draw
-        stuck.worker.avatar.draw = lambda moved: (release.wait(10), draw(moved))[1]
+        paint = stuck.worker.avatar.paint
+        stuck.worker.avatar.paint = lambda warped: (release.wait(10), paint(warped))[1]
         async with asyncio.timeout(8):
             await stuck.closed.wait()
         assert stuck.publisher.reason == "stalled"

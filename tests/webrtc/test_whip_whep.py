@@ -98,13 +98,13 @@ async def test_sound_waits_for_its_picture() -> None:
         assert 0.02 < held < 0.3
         early = len(heard)
         # A picture that takes half a second more takes the sound along.
-        draw = session.worker.avatar.draw
+        paint = session.worker.avatar.paint
 
-        def slowly(moved: Any) -> Any:
+        def slowly(warped: Any) -> Any:
             time.sleep(0.5)
-            return draw(moved)
+            return paint(warped)
 
-        session.worker.avatar.draw = slowly
+        session.worker.avatar.paint = slowly
         await asyncio.sleep(7)
         slower = session.broadcast.delay
         assert slower > held + 0.4
