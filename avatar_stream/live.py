@@ -41,6 +41,7 @@ VOICE_SILENT: Final = 1.0  # seconds without sound after which nobody is taken t
 # Seconds that a mouth is later than its sound: 0.05 as measured on synthetic speech, half a packet, half a period.
 VOICE_BEHIND: Final = 0.08
 JOIN: Final = 2.0  # seconds a thread gets to end
+FOLLOWING: Final = 0.75  # how following counts beside drawing: it may take longer, down to 20 frames a second
 RECENT: Final = 2.0  # seconds that figures of now are about
 COMPLAIN: Final = 5.0  # seconds between log lines about frames that fail
 
@@ -120,7 +121,7 @@ class LiveLoop:
         self._fps, self._ladder, self._log, self._name, self._marks = fps, ladder, log, name, marks
         self._listener = listener or NullListener()
         self._camera: Mailbox[tuple[av.VideoFrame | Motion, float]] = Mailbox()
-        self._posed: Mailbox[tuple[Warped, float]] = Mailbox()  # and the seconds that posing took
+        self._posed: Mailbox[tuple[Warped, float]] = Mailbox()  # and the seconds that it took to get there
         self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
         self._voice = VoiceMotion()
         self._heard_at = -math.inf
@@ -211,16 +212,16 @@ class LiveLoop:
             with contextlib.suppress(queue.Empty):
                 while True:
                     self.commands.get_nowait()(avatar)
+            began = time.monotonic()
             moved = avatar.follow(image, arrived, Tag(arrived, mark))
             if self._ladder:
                 moved.engine.quality = self._ladder.quality
-            # Here, because the thread that draws has to wait for the network, which sessions share.
-            began = time.monotonic()
+            # Posed here, because the thread that draws has to wait for the network, which sessions share.
             self._posed.put((avatar.pose(moved), time.monotonic() - began))
 
     def _draw(self, avatar: Avatar) -> None:
         while True:
-            warped, posing = self._posed.take()
+            warped, followed = self._posed.take()
             began = time.monotonic()
             try:
                 finished = avatar.paint(warped)
@@ -235,7 +236,7 @@ class LiveLoop:
                 draw_mark(picture, finished.tag.mark)
             self.newest = self.marker.framed(picture, warped.engine)
             now = self.progress = time.monotonic()
-            if self._ladder and self._ladder.observe(max(now - began, posing), now):
+            if self._ladder and self._ladder.observe(max(now - began, FOLLOWING * followed), now):
                 self._log.info("drawing at quality %s", self._ladder.quality.name)
             self._drawn.append((now, now - finished.tag.arrived))
             self._listener.picture_drawn(now - finished.tag.arrived)
