@@ -88,7 +88,7 @@ class NullListener:
 
 
 class LiveLoop:
-    """Frames in by :meth:`see`, pictures out as ``newest``. Its threads run from :meth:`start` to :meth:`stop`.
+    """Frames in by :meth:`add_frame`, pictures out as ``newest``. Its threads run from :meth:`start` to :meth:`stop`.
 
     ``fps`` is how often it looks for a camera that fell silent; with ``marks`` the numbers that a test drew into its
     camera pictures are drawn into the avatar's.

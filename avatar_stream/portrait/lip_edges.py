@@ -61,8 +61,7 @@ def lips_meeting(picture: Image, landmarks: Floats) -> Image:
         lip = cv2.remap(picture, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
         found.append(lip + (1 - rate)[..., None] * (_along(lip, hole, SMOOTH * unit) - lip))
     lips = _joined(found[0], found[1], (below - upper) / np.maximum(gap, 1e-3), gap)
-    mask = hole.astype(np.float32) * share
-    alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.6)[..., None]
+    alpha = cv2.GaussianBlur((hole * share).astype(np.float32), (0, 0), 0.6)[..., None]
     out = picture.copy()
     region = out[top:bottom, left:right]
     region[:] = np.clip(region + alpha * (lips - region) + 0.5, 0, 255)

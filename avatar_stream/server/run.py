@@ -33,8 +33,8 @@ TURN_VARIABLE: Final = "AVATAR_STREAM_TURN_SECRET"
 SHORTEST: Final = 20  # characters of a token from the environment
 CONNECTIONS: Final = 1000  # at the same time, in all
 SWITCH: Final = 0.0005
-"""Seconds a thread may go on with Python while another waits: with Python's own 5 ms sessions waited for one another,
-and a third of the machine was idle."""
+"""Seconds a thread may go on with Python while another waits: with Python's own 5 ms two sessions waited for one
+another, and a quarter of the machine was idle."""
 
 
 class DrainingServer(uvicorn.Server):
