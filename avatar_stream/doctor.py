@@ -71,7 +71,7 @@ def _engine() -> tuple[str, str]:
     if available[0] == "tensorrt":
         return "tensorrt fp16", f"because there is {tensorrt_build.gpu_name()} and TensorRT"
     if available[0] == "cuda":
-        return "onnxruntime cuda fp32", f"because there is {tensorrt_build.gpu_name()} and onnxruntime-gpu"
+        return "onnxruntime cuda fp16", f"because there is {tensorrt_build.gpu_name()} and onnxruntime-gpu"
     if available[0] == "onnxruntime":
         return "onnxruntime fp32", "because openvino is not installed"
     times = fastest(WEIGHTS, 2)

@@ -41,7 +41,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, help="checkpoint of a teacher: distil from it")
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--workers", type=int, default=14)
-    parser.add_argument("--dev-pairs", type=int, default=10)
+    parser.add_argument("--dev-pairs", type=int, default=0, help="dev figures need MediaPipe; 0: none, and no dev packs")
     arguments = parser.parse_args(given)
     shares = SHARES_TAUGHT if arguments.teacher else SHARES
     before = arguments.init

@@ -61,7 +61,7 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--check-every", type=int, default=500, help="steps between evaluations")
-    parser.add_argument("--dev-pairs", type=int, default=10, help="dev pairs a clip and kind")
+    parser.add_argument("--dev-pairs", type=int, default=10, help="dev pairs a clip and kind; 0: no dev figures")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args(given)
 
@@ -124,7 +124,7 @@ def train(arguments: argparse.Namespace) -> None:
     frames = arguments.frames or FRAMES[arguments.stage]
     mix = Mix(arguments.packs, frames, arguments.made, arguments.stills, step, arguments.leave_out)
     pool = Pool(mix, capacity=arguments.pool, fresh=arguments.fresh, workers=arguments.workers)
-    cases = dev_cases(arguments.packs, arguments.dev_pairs)
+    cases = dev_cases(arguments.packs, arguments.dev_pairs) if arguments.dev_pairs else []
     seen: list[dict[str, float]] = []
     began = checked = time.monotonic()
     first = step
@@ -172,6 +172,8 @@ def check(model: Model, cases: list[Any], arguments: argparse.Namespace) -> dict
     """Dev figures of the stage; the sheet of its pictures goes to ``RUN/sheet.png``."""
     if arguments.stage == "identity":
         return recognised(model, arguments.packs)
+    if not cases:
+        return {}
     gains, painted = compare(model, cases, with_identity=arguments.stage != "motion")
     shown = ([k for k in range(len(cases)) if cases[k].kind != "any"] or list(range(len(cases))))[::5]
     picture = sheet([cases[k] for k in shown], [painted[k] for k in shown], 3)

@@ -141,5 +141,6 @@ class OrtStream:
 
 
 def _name(path: Path, device: str) -> str:
-    precision = "int8" if ".int8." in path.name else "fp32"
+    # The graphs are fp16; on a CPU onnxruntime computes them in fp32.
+    precision = "int8" if ".int8." in path.name else "fp16" if device == "cuda" else "fp32"
     return f"onnxruntime {'cuda ' if device == 'cuda' else ''}{precision}"
