@@ -14,7 +14,7 @@ from avatar_stream.errors import AvatarError, BadInput, LibraryFault
 from avatar_stream.identity.records import default_library
 from avatar_stream.identity.store import Store
 from avatar_stream.media.marking import POSITIONS
-from avatar_stream.portrait.window import Networks
+from avatar_stream.portrait.window import networks_for
 from avatar_stream.quiet import quiet_native_logs
 from avatar_stream.runtime.choose import RUNTIMES
 from avatar_stream.server.access import SCOPES
@@ -36,13 +36,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-def networks_for(engine: str, threads: int = 2) -> Networks | None:
-    """The networks on the chosen engine; None for ``warp``."""
-    if engine == "warp":
-        return None
-    return Networks(runtime=None if engine == "auto" else engine, threads=threads)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,8 @@ from typing import Any
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.media.marking import POSITIONS, TEXT
 
+_processors = os.cpu_count() or 2
+
 
 def setting(default: Any, what: str, low: float | None = None, high: float | None = None, group: str = "") -> Any:
     """A field of :class:`Settings` that knows what it means and what it may be."""
@@ -26,8 +28,13 @@ class Settings:
     size: int = setting(384, "side of the avatar, pixels, even", 128, 2048, "server")
     fps: int = setting(25, "avatar frames a second", 1, 60, "server")
     engine: str = setting("auto", "what runs the networks; warp shows the warp prior alone", group="server")
-    # Tracking, codecs and a browser want the rest of the cores.
-    threads: int = setting(max(1, (os.cpu_count() or 2) // 2), "threads of the network", 1, 256, "server")
+    # More of them gain little on networks this small, and sessions side by side want the cores.
+    threads: int = setting(min(2, max(1, _processors // 2)), "threads of the network", 1, 256, "server")
+    processes: int = setting(
+        _processors if _processors > 1 else 0,
+        "processes that sessions live in, each started when it is needed; 0: the server's own",
+        0, 256, "server",
+    )  # fmt: skip
     keep_expression: float = setting(
         KEEP, "how much of a portrait's own smile or frown stays, until the page asks otherwise", 0, 1, "server"
     )

@@ -71,6 +71,11 @@ class Networks:
         made._set(reference, tickers)
         return made
 
+    @property
+    def runtime(self) -> str | None:
+        """The runtime that was chosen; None while the best one is taken."""
+        return self._how.get("runtime")
+
     def add(self, *lengths: int) -> None:
         """Load the tick networks of more lengths of window, on the runtime that is in use."""
         for slots in lengths:
@@ -140,6 +145,13 @@ class Networks:
         """What a portrait's aligned face, RGB ``uint8 (192, 192, 3)``, says: ``z_id`` and what every tick needs."""
         with self._lock:
             return self.reference.run({"reference": face[None]})
+
+
+def networks_for(engine: str, threads: int = 2) -> Networks | None:
+    """The networks on the chosen engine (``auto``: the best that works here); None for ``warp``."""
+    if engine == "warp":
+        return None
+    return Networks(runtime=None if engine == "auto" else engine, threads=threads)
 
 
 class RollingWindow:

@@ -67,6 +67,8 @@ def create_app(
             finally:
                 await server.sessions.close()
                 task.cancel()
+                if server.workers is not None:
+                    await server.workers.close()
 
     @functools.cache
     def description() -> dict[str, Any]:

@@ -13,9 +13,8 @@ from avatar_stream.errors import AvatarError, NotFound
 from avatar_stream.face.packet import unpack
 from avatar_stream.server.access import ANYBODY, Access, Caller, require, require_owner
 from avatar_stream.server.control import Command, Move, parse_command, parse_token
-from avatar_stream.server.peer import Peer
+from avatar_stream.server.home import AnyPeer, AnySession
 from avatar_stream.server.rates import Bucket
-from avatar_stream.server.session import Session
 from avatar_stream.server.sessions import Sessions
 from avatar_stream.server.signalling import Role
 from avatar_stream.settings import Settings
@@ -46,7 +45,7 @@ class Control:
         except (AvatarError, TimeoutError, WebSocketDisconnect, KeyError, RuntimeError):
             await _close(socket, 4401, "send your token first")
             return
-        session.last_control = 0.0
+        session.control_opened()
         status = asyncio.create_task(self._send_status(socket, session))
         try:
             await self._handle(socket, session)
@@ -54,15 +53,15 @@ class Control:
             pass  # gone, or closed by us
         finally:
             status.cancel()
-            session.last_control = time.monotonic()
+            session.control_closed()
 
-    async def _authorize(self, socket: WebSocket, peer: Peer) -> None:
+    async def _authorize(self, socket: WebSocket, peer: AnyPeer) -> None:
         if self._access.open:
             return
         caller = await _caller(socket, self._access, self._settings)
         require_owner(caller, peer.owner)
 
-    async def _handle(self, socket: WebSocket, session: Session) -> None:
+    async def _handle(self, socket: WebSocket, session: AnySession) -> None:
         messages, frames = Bucket(self._settings.message_rate), Bucket(self._settings.motion_rate)
         while True:
             command: Command | None = None
@@ -85,7 +84,7 @@ class Control:
             elif not moved:
                 await socket.send_text(json.dumps({"type": "done"}))
 
-    async def _send_status(self, socket: WebSocket, session: Session) -> None:
+    async def _send_status(self, socket: WebSocket, session: AnySession) -> None:
         told = False
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             while not session.publisher.ended.is_set():
@@ -143,14 +142,16 @@ class MotionFeed:
         require(caller, "view", id)
         return caller
 
-    async def _send(self, socket: WebSocket, session: Session, caller: Caller, leaving: "asyncio.Task[None]") -> None:
+    async def _send(
+        self, socket: WebSocket, session: AnySession, caller: Caller, leaving: "asyncio.Task[None]"
+    ) -> None:
         sent = -1.0
         while not (session.publisher.ended.is_set() or leaving.done()) and self._access.stands(caller):
             await asyncio.sleep(1 / self._settings.fps)
-            avatar, at = session.worker.avatar, session.worker.seen_at
-            if avatar is not None and at != sent:
-                sent = at
-                await socket.send_text(json.dumps(avatar.motion.to_json(at - session.began)))
+            motion = session.motion()
+            if motion is not None and motion[0] != sent:
+                sent = motion[0]
+                await socket.send_text(json.dumps(motion[1]))
 
 
 def _parsed(message: Message, longest: int) -> Command:

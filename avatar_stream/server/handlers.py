@@ -18,20 +18,21 @@ from avatar_stream.portrait.ladder import QUALITIES
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access, Caller, link_name, require, require_owner
 from avatar_stream.server.gate import METHODS, SOON, address_of, read_body
+from avatar_stream.server.home import AnyPeer, OwnProcess
 from avatar_stream.server.metrics import Metrics
-from avatar_stream.server.peer import Peer
 from avatar_stream.server.people import People
 from avatar_stream.server.sessions import Sessions
 from avatar_stream.server.signalling import Role, check_offer
 from avatar_stream.server.trickle import FRAGMENT, check_precondition, parse_fragment
 from avatar_stream.server.turn import ice_servers, link_header
+from avatar_stream.server.workers import Workers
 from avatar_stream.settings import Settings
 
 SDP = "application/sdp"
 
 
 class Server:
-    """The sessions of one process, and the handlers that make and end them."""
+    """The sessions of one server, and the handlers that make and end them."""
 
     def __init__(
         self, settings: Settings, networks: Networks | None, access: Access | None = None, turn_secret: str = ""
@@ -45,7 +46,9 @@ class Server:
             size=settings.size, uploads=settings.uploads, store=store, quota=settings.characters_per_owner
         )
         self.people = People(settings, networks, self.library, self.access)
-        self.sessions = Sessions(settings, networks, self.library, self.metrics)
+        self.workers = Workers(settings, self.library, self.metrics) if settings.processes else None
+        home = self.workers or OwnProcess(settings, networks, self.library, self.metrics)
+        self.sessions = Sessions(settings, home, self.library)
         self.warm = asyncio.Event()
         self.began = time.monotonic()
         self._turn_secret = turn_secret
@@ -201,7 +204,7 @@ class Server:
         check_offer(offer, role, self.settings)
         return offer
 
-    def _answered(self, peer: Peer, answer: str, location: str) -> Response:
+    def _answered(self, peer: AnyPeer, answer: str, location: str) -> Response:
         headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": FRAGMENT, "AI-Disclosure": DISCLOSURE}
         response = Response(answer, 201, headers, SDP)
         self._add_ice(response, Caller(peer.owner, frozenset()))

@@ -1,14 +1,32 @@
 """What the server does, for Prometheus. Names and labels carry no personal data: no addresses, no session ids."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from avatar_stream.live import Listener
+
 STAGE_SECONDS: Final = (0.001, 0.002, 0.004, 0.008, 0.012, 0.016, 0.025, 0.04, 0.08, 0.16, 0.5)
 DELAY_SECONDS: Final = (0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.25, 0.4, 0.6, 1, 2, 5)
+
+
+class Counting(Listener, Protocol):
+    """What a session counts."""
+
+    def sent(self, count: int) -> None:
+        """Pictures were sent."""
+
+    def dropped(self, reason: str, count: int) -> None:
+        """Frames were not shown."""
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A stage took ``seconds`` for a frame."""
+
+    def ended(self, role: str, reason: str) -> None:
+        """A peer is gone."""
 
 
 class Metrics:

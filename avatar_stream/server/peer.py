@@ -44,9 +44,9 @@ class Peer:
     ``key`` names it in its URL and is known only to who opened it. Used on the event loop only.
     """
 
-    def __init__(self, role: Role, address: str, owner: str, settings: Settings) -> None:
-        """``address`` is where the request came from, ``owner`` the name of its token."""
-        self.key = secrets.token_urlsafe(18)
+    def __init__(self, role: Role, address: str, owner: str, settings: Settings, key: str = "") -> None:
+        """``address`` is where the request came from, ``owner`` the name of its token; a ``key`` is made for none."""
+        self.key = key or secrets.token_urlsafe(18)
         self.etag = f'"{secrets.token_hex(8)}"'
         self.role, self.address, self.owner = role, address, owner
         self.connected = asyncio.Event()

@@ -24,6 +24,7 @@ from avatar_stream.server.heap import few_arenas
 from avatar_stream.server.logs import set_up
 from avatar_stream.server.sessions import Sessions
 from avatar_stream.server.upgrade import upgrade
+from avatar_stream.server.worker import SWITCH
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,6 @@ TOKEN_VARIABLE: Final = "AVATAR_STREAM_TOKEN"
 TURN_VARIABLE: Final = "AVATAR_STREAM_TURN_SECRET"
 SHORTEST: Final = 20  # characters of a token from the environment
 CONNECTIONS: Final = 1000  # at the same time, in all
-SWITCH: Final = 0.0005
-"""Seconds a thread may go on with Python while another waits: with Python's own 5 ms two sessions waited for one
-another, and a quarter of the machine was idle."""
 
 
 class DrainingServer(uvicorn.Server):

@@ -6,11 +6,11 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final
 
 from avatar_stream.errors import NotFound
 from avatar_stream.identity.guard import LIMIT
-from avatar_stream.identity.library import Library
 from avatar_stream.live import RECENT, LiveLoop
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.media.marking import Marker, label_for
@@ -31,14 +31,24 @@ from avatar_stream.server.control import (
     SetNeutral,
 )
 from avatar_stream.server.heap import trim
-from avatar_stream.server.metrics import Metrics
+from avatar_stream.server.metrics import Counting
 from avatar_stream.server.peer import Peer
-from avatar_stream.server.shown import Shown
+from avatar_stream.server.shown import Portraits, Shown
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.25  # seconds between looks at whether all is well
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """A session to be made. ``sees`` is whose characters it may show (None: everybody's)."""
+
+    id: str
+    portrait: str
+    background: str
+    sees: str | None
 
 
 class Session:
@@ -49,31 +59,33 @@ class Session:
 
     def __init__(
         self,
-        id: str,
+        spec: SessionSpec,
         publisher: Peer,
         settings: Settings,
         networks: Networks | None,
-        library: Library,
-        portrait: str,
-        metrics: Metrics,
+        library: Portraits,
+        metrics: Counting,
     ) -> None:
-        self.id = id
+        self.id = spec.id
         self.publisher = publisher
         self.viewers: dict[str, Peer] = {}
         self.listeners = 0  # who is sent its motion
         self.settings = settings
-        self.shown = Shown(library, portrait, settings.keep_expression, publisher.owner, f"session {id}")
+        self.shown = Shown(
+            library, spec.portrait, settings.keep_expression, publisher.owner, f"session {spec.id}",
+            background=spec.background, owner=spec.sees,
+        )  # fmt: skip
         self.began = time.monotonic()
         self.closed = asyncio.Event()
-        self.last_control = 0.0  # when the last control channel closed; 0: there was none, or one is open
-        self.log = logging.LoggerAdapter(log, {"session": id})
+        self._last_control = 0.0  # when the last control channel closed; 0: there was none, or one is open
+        self.log = logging.LoggerAdapter(log, {"session": spec.id})
         self._ladder = Ladder(1 / settings.fps) if networks else None
         self.worker = LiveLoop(
             settings.fps,
             self._ladder,
             listener=metrics,
             log=self.log,
-            name=id,
+            name=spec.id,
             marks=settings.frame_marks,
             marker=Marker(
                 label_for(settings.label, settings.label_position, settings.unlabelled), watermark=settings.watermark
@@ -95,6 +107,19 @@ class Session:
     def level(self) -> int:
         """Steps below the best quality at which it is drawn."""
         return self._ladder.qualities.index(self._ladder.quality) if self._ladder else 0
+
+    def control_opened(self) -> None:
+        """A control channel is there."""
+        self._last_control = 0.0
+
+    def control_closed(self) -> None:
+        """It is gone: without another one soon, the page has gone."""
+        self._last_control = time.monotonic()
+
+    def motion(self) -> "tuple[float, dict[str, Any]] | None":
+        """When the driver last moved, and how, as the motion feed says it."""
+        avatar, at = self.worker.avatar, self.worker.seen_at
+        return None if avatar is None else (at, avatar.motion.to_json(at - self.began))
 
     async def open(self, offer: str) -> str:
         """Answer the publisher's offer; raises ``BadOffer``. Costs little: the work begins when the peer comes."""
@@ -246,7 +271,7 @@ class Session:
                 # A picture waits half a period for its turn to be sent.
                 self.broadcast.delay = delay + 0.5 / settings.fps
             self._count()
-            if self.last_control and now - self.last_control > settings.control_timeout:
+            if self._last_control and now - self._last_control > settings.control_timeout:
                 self.publisher.end("page gone")
             elif self.worker.threads and now - self.worker.seen_at > settings.silence_timeout:
                 self.publisher.end("no video")

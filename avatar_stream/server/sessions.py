@@ -8,12 +8,10 @@ from typing import Any, Final
 from avatar_stream.errors import BadInput, NameTaken, NotFound, ServerFull, TooMany
 from avatar_stream.identity.library import Library
 from avatar_stream.portrait.background import OWN
-from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import NAME, Caller
 from avatar_stream.server.capacity import cores
-from avatar_stream.server.metrics import Metrics
-from avatar_stream.server.peer import Peer
-from avatar_stream.server.session import Session, new_id
+from avatar_stream.server.home import AnyPeer, AnySession, Home
+from avatar_stream.server.session import SessionSpec, new_id
 from avatar_stream.server.signalling import Role
 from avatar_stream.settings import Settings
 
@@ -25,13 +23,13 @@ BUSY: Final = 2  # qualities below the best at which a machine has enough to do
 class Sessions:
     """Used on the event loop only."""
 
-    def __init__(self, settings: Settings, networks: Networks | None, library: Library, metrics: Metrics) -> None:
-        self.by_id: dict[str, Session] = {}
+    def __init__(self, settings: Settings, home: Home, library: Library) -> None:
+        self.by_id: dict[str, AnySession] = {}
         self.draining = False
         self.measured: int | None = None
         """Sessions this machine holds, once that is known."""
-        self._settings, self._networks, self._library, self._metrics = settings, networks, library, metrics
-        self._peers: dict[str, tuple[Session, Peer]] = {}
+        self._settings, self._home, self._library = settings, home, library
+        self._peers: dict[str, tuple[AnySession, AnyPeer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -49,7 +47,7 @@ class Sessions:
         portrait: str = "",
         name: str = "",
         background: str = OWN,
-    ) -> tuple[Session, Peer, str]:
+    ) -> tuple[AnySession, AnyPeer, str]:
         """Open a session and answer its publisher; ``name`` is its public id, one is made up for none.
 
         A name in use is taken over by who has the same token: OBS, started again. Raises :class:`ServerFull`,
@@ -65,11 +63,8 @@ class Sessions:
             await before.end("replaced")
             await asyncio.sleep(0)
         self._admit_session(address)
-        publisher = Peer(role, address, caller.name, self._settings)
-        session = Session(
-            name or new_id(), publisher, self._settings, self._networks, self._library, portrait, self._metrics
-        )
-        session.shown.background, session.shown.owner = background, caller.sees
+        publisher = self._home.peer(role, address, caller.name)
+        session = self._home.session(SessionSpec(name or new_id(), portrait, background, caller.sees), publisher)
         self.by_id[session.id] = session
         self._peers[publisher.key] = session, publisher
         try:
@@ -82,7 +77,7 @@ class Sessions:
             self._spawn(self._run(session))
         return session, publisher, answer
 
-    async def view(self, id: str, offer: str, *, address: str, caller: Caller) -> tuple[Peer, str]:
+    async def view(self, id: str, offer: str, *, address: str, caller: Caller) -> tuple[AnyPeer, str]:
         """Let a viewer watch session ``id``; raises :class:`NotFound`, :class:`TooMany`, ``BadOffer``."""
         session = self.find(id)
         if self.draining:
@@ -93,26 +88,26 @@ class Sessions:
         if len(watching) >= self._settings.viewers_per_address:
             raise TooMany(f"{self._settings.viewers_per_address} viewers of one address are enough")
         self._admit_half_open(address)
-        viewer = Peer(Role.VIEW, address, caller.name, self._settings)
+        viewer = self._home.peer(Role.VIEW, address, caller.name)
         self._peers[viewer.key] = session, viewer
         self._spawn(self._forget(viewer))
         return viewer, await session.view(viewer, offer)
 
-    def find(self, id: str) -> Session:
+    def find(self, id: str) -> AnySession:
         """The session of a public id; raises :class:`NotFound`."""
         session = self.by_id.get(id)
         if session is None or session.publisher.ended.is_set():
             raise NotFound("no such session: it may have ended")
         return session
 
-    def peer(self, key: str, *roles: Role) -> tuple[Session, Peer]:
+    def peer(self, key: str, *roles: Role) -> tuple[AnySession, AnyPeer]:
         """The peer of a secret key, if its role is one of ``roles``, and its session; raises :class:`NotFound`."""
         found = self._peers.get(key)
         if found is None or found[1].role not in roles or found[1].ended.is_set():
             raise NotFound("no such session: it may have ended")
         return found
 
-    def peers(self) -> Iterator[Peer]:
+    def peers(self) -> Iterator[AnyPeer]:
         """Everybody here."""
         return (peer for _, peer in self._peers.values())
 
@@ -152,7 +147,7 @@ class Sessions:
         if len(waiting) >= self._settings.half_open:
             raise ServerFull("too many connections are being set up: try again in a moment")
 
-    async def _run(self, session: Session) -> None:
+    async def _run(self, session: AnySession) -> None:
         try:
             await session.run()
         finally:
@@ -160,7 +155,7 @@ class Sessions:
                 del self.by_id[session.id]
             self._peers.pop(session.publisher.key, None)
 
-    async def _forget(self, peer: Peer) -> None:
+    async def _forget(self, peer: AnyPeer) -> None:
         await peer.ended.wait()
         self._peers.pop(peer.key, None)
 

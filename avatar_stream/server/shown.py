@@ -1,14 +1,32 @@
 """What a session shows: a portrait of the library, its background, and what else a character is kept with."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from avatar_stream.face.expression import Expression
-from avatar_stream.identity.library import Library
+from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import PREFIX
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.background import OWN, UPLOADED, on_background
 from avatar_stream.portrait.portrait import Portrait
+
+
+class Portraits(Protocol):
+    """What a session asks of the library (see :class:`avatar_stream.identity.library.Library`)."""
+
+    @property
+    def keeps(self) -> bool: ...
+
+    def get(self, key: str, owner: str | None = None) -> Portrait: ...
+
+    def background(self, key: str) -> npt.NDArray[np.uint8]: ...
+
+    def character(self, key: str, owner: str | None) -> Character: ...
+
+    def used(self, key: str, who: str, how: str) -> None: ...
 
 
 class Shown:
@@ -16,10 +34,18 @@ class Shown:
     audit, ``keep`` is how much of a mood stays unless a character says otherwise.
     """
 
-    def __init__(self, library: Library, portrait: str, keep: float, who: str, how: str) -> None:
-        self.portrait = portrait
-        self.background = OWN
-        self.owner: str | None = None
+    def __init__(
+        self,
+        library: Portraits,
+        portrait: str,
+        keep: float,
+        who: str,
+        how: str,
+        *,
+        background: str = OWN,
+        owner: str | None = None,
+    ) -> None:
+        self.portrait, self.background, self.owner = portrait, background, owner
         self._library, self._keep, self._who, self._how = library, keep, who, how
         self._character_settings: Mapping[str, Any] = {}
 

@@ -23,8 +23,13 @@ async def watch(server: "Server") -> None:
         await asyncio.to_thread(server.library.get, server.library.default)
     except Exception:
         log.exception("the default portrait cannot be prepared")
+    if server.workers is not None:
+        try:
+            await server.workers.start()
+        except Exception:
+            log.exception("no process for sessions can be started")
     server.warm.set()
-    measured = ""
+    measured, runtime = "", server.networks.runtime if server.networks else None
     while True:
         due = time.monotonic() + ROUND
         await asyncio.sleep(ROUND)
@@ -32,6 +37,11 @@ async def watch(server: "Server") -> None:
         networks, sessions = server.networks, server.sessions
         if networks is not None:
             networks.watch(server.settings.watchdog)
+        if server.workers is not None:
+            server.workers.watch()
+            if networks is not None and networks.runtime and networks.runtime != runtime:
+                runtime = networks.runtime
+                server.workers.switch(runtime)
         name = networks.name if networks else "warp"
         # While more networks are being loaded (see upgrade), their work would be taken for a session's.
         settled = networks is None or len(networks.tickers) > 1 or time.monotonic() - server.began > SETTLED
@@ -47,5 +57,7 @@ async def _measure(server: "Server") -> None:
     except Exception:
         log.exception("the machine could not be measured: as many sessions as it has processors")
         return
-    held = server.sessions.measured = load.sessions(server.settings.fps, cores())
-    log.info("%.1f ms of processor a frame on %g processors: %d sessions", load.processor * 1e3, cores(), held)
+    # In one process Python runs one thread at a time: more processors than two are of no use there.
+    usable = cores() if server.workers is not None else min(cores(), 2)
+    held = server.sessions.measured = load.sessions(server.settings.fps, usable)
+    log.info("%.1f ms of processor a frame on %g processors: %d sessions", load.processor * 1e3, usable, held)

@@ -64,16 +64,18 @@ class ServerProcess:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}(\{{| )", line))
 
     def sample(self) -> dict[str, float]:
-        """Memory in MB, descriptors, threads, processor seconds, sessions."""
-        with self._watched.oneshot():
-            times = self._watched.cpu_times()
-            return {
-                "at": time.monotonic(),
-                "memory_mb": self._watched.memory_info().rss / 1e6,
-                "descriptors": self._watched.num_fds(),
-                "threads": self._watched.num_threads(),
-                "processor_s": times.user + times.system,
-            }
+        """Memory in MB, descriptors, threads and processor seconds of all its processes together."""
+        found = dict.fromkeys(("memory_mb", "descriptors", "threads", "processor_s"), 0.0) | {"at": time.monotonic()}
+        for one in (self._watched, *self._watched.children(recursive=True)):
+            with one.oneshot():
+                times = one.cpu_times()
+                # What processes share counts once (PSS), where the system knows.
+                memory = one.memory_full_info()
+                found["memory_mb"] += getattr(memory, "pss", memory.rss) / 1e6
+                found["descriptors"] += one.num_fds()
+                found["threads"] += one.num_threads()
+                found["processor_s"] += times.user + times.system
+        return found
 
     def tracebacks(self) -> int:
         """Unhandled errors in its log."""

@@ -9,6 +9,7 @@ from typing import Any
 import av
 import httpx
 import numpy as np
+import pytest
 import uvicorn
 from aiortc import AudioStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
 
@@ -22,6 +23,9 @@ from avatar_stream.settings import Settings
 from tests.browser.camera import driver_frames
 
 SDP = {"Content-Type": "application/sdp"}
+OWN: dict[str, Any] = {"processes": 2, "engine": "warp"}
+"""Settings with which sessions live in processes of their own."""
+EITHER = pytest.mark.parametrize("where", [{}, OWN], ids=["in the server", "in a process"])
 
 
 class Camera(VideoStreamTrack):
@@ -149,7 +153,7 @@ async def running(
     networks: Networks | None = None, *, access: Access | None = None, turn_secret: str = "", **settings: Any
 ) -> AsyncIterator[tuple[str, Server]]:
     """A server on a free port in this event loop, painting with the warp: what is tested here is the road."""
-    chosen = Settings(**({"frame_marks": True, "size": 256, "sessions": 4, "port": 0} | settings))
+    chosen = Settings(**({"frame_marks": True, "size": 256, "sessions": 4, "port": 0, "processes": 0} | settings))
     app = create_app(chosen, networks, access, turn_secret)
     config = uvicorn_config(app, chosen, port=0)
     server = uvicorn.Server(config)

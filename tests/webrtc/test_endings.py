@@ -18,7 +18,7 @@ from aiortc import RTCSessionDescription
 from avatar_stream.portrait.window import Networks
 from avatar_stream.runtime.network import Job
 from tests.soak.relay import Relay
-from tests.webrtc.peers import Peer, no_sessions, only, running
+from tests.webrtc.peers import EITHER, Peer, no_sessions, only, running
 
 pytestmark = pytest.mark.webrtc
 
@@ -139,8 +139,9 @@ async def test_a_publisher_who_sends_no_video_or_vanishes(vanishes: bool) -> Non
             await one.close()
 
 
-async def test_a_viewer_who_vanishes_is_gone_in_ten_seconds() -> None:
-    async with running() as (url, server):
+@EITHER
+async def test_a_viewer_who_vanishes_is_gone_in_ten_seconds(where: dict[str, Any]) -> None:
+    async with running(**where) as (url, server):
         peer, gone, stays = Peer(url, "publish"), Peer(url, "view"), Peer(url, "view")
         await peer.connect(session="one")
         for viewer in (gone, stays):
@@ -229,8 +230,9 @@ async def test_a_bad_line_is_worked_off() -> None:
         await peer.close()
 
 
-async def test_stopping_says_so_waits_and_ends() -> None:
-    async with running() as (url, server), httpx.AsyncClient(base_url=url) as client:
+@EITHER
+async def test_stopping_says_so_waits_and_ends(where: dict[str, Any]) -> None:
+    async with running(**where) as (url, server), httpx.AsyncClient(base_url=url) as client:
         peer = Peer(url)
         await peer.connect()
         await peer.pictures(3)

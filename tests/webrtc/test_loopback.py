@@ -13,13 +13,14 @@ import websockets
 
 from avatar_stream.face.packet import TrackedFace, pack
 from tests.unit.faces import face
-from tests.webrtc.peers import SDP, Peer, no_sessions, running
+from tests.webrtc.peers import EITHER, SDP, Peer, no_sessions, running
 
 pytestmark = pytest.mark.webrtc
 
 
-async def test_camera_up_avatar_down() -> None:
-    async with running() as (url, server):
+@EITHER
+async def test_camera_up_avatar_down(where: dict[str, Any]) -> None:
+    async with running(**where) as (url, server):
         peer = Peer(url)
         response = await peer.connect()
         assert response.status_code == 201
@@ -40,8 +41,9 @@ async def test_camera_up_avatar_down() -> None:
         await peer.close()
 
 
-async def test_control_channel() -> None:
-    async with running() as (url, server):
+@EITHER
+async def test_control_channel(where: dict[str, Any]) -> None:
+    async with running(**where) as (url, server):
         peer = Peer(url)
         await peer.connect("noor")
         async with websockets.connect(f"{url.replace('http', 'ws')}/control/{peer.key}") as socket:
@@ -108,8 +110,9 @@ async def test_a_camera_that_changes_size_keeps_the_avatars() -> None:
         await peer.close()
 
 
-async def test_full_server_refuses_and_frees_its_place() -> None:
-    async with running(sessions=1) as (url, server):
+@EITHER
+async def test_full_server_refuses_and_frees_its_place(where: dict[str, Any]) -> None:
+    async with running(sessions=1, **where) as (url, server):
         first, second = Peer(url), Peer(url)
         await first.connect()
         await first.pictures(5)
@@ -141,8 +144,9 @@ async def test_two_sessions_at_once_keep_apart() -> None:
             await peer.close()
 
 
-async def test_a_peer_that_never_comes_and_one_that_vanishes() -> None:
-    async with running(connect_timeout=1.0) as (url, server):
+@EITHER
+async def test_a_peer_that_never_comes_and_one_that_vanishes(where: dict[str, Any]) -> None:
+    async with running(connect_timeout=1.0, **where) as (url, server):
         peer = Peer(url)
         async with httpx.AsyncClient(base_url=url) as client:
             response = await client.post("/session", content=await peer.offer(), headers=SDP)
@@ -152,8 +156,9 @@ async def test_a_peer_that_never_comes_and_one_that_vanishes() -> None:
         await peer.close()
 
 
-async def test_a_page_that_leaves_its_control_channel_is_gone() -> None:
-    async with running(control_timeout=0.5) as (url, server):
+@EITHER
+async def test_a_page_that_leaves_its_control_channel_is_gone(where: dict[str, Any]) -> None:
+    async with running(control_timeout=0.5, **where) as (url, server):
         peer = Peer(url)
         await peer.connect()
         await peer.pictures(3)

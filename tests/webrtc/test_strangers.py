@@ -12,7 +12,7 @@ import websockets
 from aiortc import RTCSessionDescription
 
 from avatar_stream.server.access import Access, make_token, parse_tokens
-from tests.webrtc.peers import SDP, Peer, no_sessions, only, running
+from tests.webrtc.peers import EITHER, SDP, Peer, no_sessions, only, running
 
 pytestmark = pytest.mark.webrtc
 
@@ -27,9 +27,10 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def test_who_may_do_what() -> None:
+@EITHER
+async def test_who_may_do_what(where: dict[str, Any]) -> None:
     access, tokens = guarded(studio="publish", other="publish,view", watcher="view", boss="admin")
-    async with running(access=access) as (url, server), httpx.AsyncClient(base_url=url) as client:
+    async with running(access=access, **where) as (url, server), httpx.AsyncClient(base_url=url) as client:
         for path in ("/whip", "/session", "/whep/x", "/identities"):
             refused = await client.post(path, content="v=0", headers=SDP)
             assert refused.status_code == 401
@@ -191,13 +192,15 @@ async def test_half_open_sessions_are_few_and_end() -> None:
         assert answers[-1].headers["retry-after"]
         assert max(a.elapsed.total_seconds() for a in answers) < 0.5
         # They cost no engine and no thread, and are gone after their time.
-        assert all(not session.worker.threads for session in server.sessions.by_id.values())
+        sessions: list[Any] = list(server.sessions.by_id.values())
+        assert all(not session.worker.threads for session in sessions)
         await no_sessions(server, 6)
         assert (await client.post("/session", content=offer, headers=SDP)).status_code == 201
 
 
-async def test_shares_of_one_address() -> None:
-    async with running(sessions_per_address=1, viewers_per_address=2, viewers=10) as (url, server):
+@EITHER
+async def test_shares_of_one_address(where: dict[str, Any]) -> None:
+    async with running(sessions_per_address=1, viewers_per_address=2, viewers=10, **where) as (url, server):
         peers = [Peer(url, "publish"), Peer(url, "publish")]
         assert (await peers[0].connect(session="one")).status_code == 201
         assert (await peers[1].connect(session="two")).status_code == 429

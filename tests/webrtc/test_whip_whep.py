@@ -11,7 +11,7 @@ import pytest
 from aiortc import RTCSessionDescription
 
 from avatar_stream.server.signalling import agreed_codec, direction, ice_user, media_sections
-from tests.webrtc.peers import SDP, Peer, no_sessions, only, running
+from tests.webrtc.peers import EITHER, SDP, Peer, no_sessions, only, running
 
 pytestmark = pytest.mark.webrtc
 
@@ -39,8 +39,9 @@ def obs_offer(sdp: str) -> str:
     return "\r\n".join(out) + "\r\n"
 
 
-async def test_publish_and_watch_with_sound() -> None:
-    async with running() as (url, server):
+@EITHER
+async def test_publish_and_watch_with_sound(where: dict[str, Any]) -> None:
+    async with running(**where) as (url, server):
         publisher, viewer = Peer(url, "publish"), Peer(url, "view")
         response = await publisher.connect("noor", audio=True, session="studio")
         assert response.status_code == 201
@@ -121,8 +122,9 @@ async def test_sound_waits_for_its_picture() -> None:
             await peer.close()
 
 
-async def test_obs_publishes_h264_and_never_trickles() -> None:
-    async with running() as (url, server):
+@EITHER
+async def test_obs_publishes_h264_and_never_trickles(where: dict[str, Any]) -> None:
+    async with running(**where) as (url, server):
         obs, viewer = Peer(url, "publish"), Peer(url, "view")
         offer = obs_offer(await obs.offer(audio=True))
         assert "a=candidate" not in offer
@@ -198,8 +200,9 @@ async def test_a_viewer_who_knows_only_h264_gets_h264() -> None:
             await peer.close()
 
 
-async def test_trickle() -> None:
-    async with running() as (url, server), httpx.AsyncClient(base_url=url) as client:
+@EITHER
+async def test_trickle(where: dict[str, Any]) -> None:
+    async with running(**where) as (url, server), httpx.AsyncClient(base_url=url) as client:
         peer = Peer(url)
         whole = await peer.offer()
         candidates = re.findall(r"^a=(candidate:[^\r\n]+)", whole, re.MULTILINE)
@@ -294,8 +297,9 @@ async def test_endpoints_say_what_they_are() -> None:
         await peer.close()
 
 
-async def test_a_name_is_taken_over_by_its_owner() -> None:
-    async with running() as (url, server):
+@EITHER
+async def test_a_name_is_taken_over_by_its_owner(where: dict[str, Any]) -> None:
+    async with running(**where) as (url, server):
         first, second, viewer = Peer(url, "publish"), Peer(url, "publish"), Peer(url, "view")
         await first.connect(session="studio")
         await viewer.connect(path="/whep/studio")

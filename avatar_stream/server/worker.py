@@ -1,0 +1,291 @@
+"""A process of sessions: what it does when the server asks (see :mod:`.workers`), and what it tells the server.
+
+Sessions live here whole, with their connections, networks and threads, as they do in a server without such processes.
+Python runs one thread of a process at a time: four sessions in one process came to 19 plain pictures a second on
+sixteen cores, of which they used three.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.errors import NotFound
+from avatar_stream.identity.records import Character
+from avatar_stream.portrait.portrait import Portrait
+from avatar_stream.portrait.window import networks_for
+from avatar_stream.server.control import Command
+from avatar_stream.server.heap import few_arenas
+from avatar_stream.server.logs import set_up
+from avatar_stream.server.peer import Peer
+from avatar_stream.server.pipe import Pipe
+from avatar_stream.server.session import Session, SessionSpec
+from avatar_stream.server.signalling import Role
+from avatar_stream.server.trickle import Candidates
+from avatar_stream.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TELL: Final = 0.25  # seconds between reports on sessions
+SWITCH: Final = 0.0005
+"""Seconds a thread may go on with Python while another waits: with Python's own 5 ms two sessions waited for one
+another, and a quarter of the machine was idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSpec:
+    """A peer, as the server names it."""
+
+    key: str
+    role: Role
+    address: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the server shows of a session."""
+
+    status: dict[str, Any]
+    level: int
+
+    @staticmethod
+    def of(session: Session) -> "State":
+        """As it is now."""
+        return State(session.status(), session.level)
+
+
+def main(connection: Connection, settings: Settings, keeps: bool) -> None:
+    """Host sessions until the other end of ``connection`` is gone; ``keeps`` says that the library has characters."""
+    # The server is told to stop; it tells us, or ends, and then the pipe does.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    few_arenas()
+    set_up(settings.log)
+    sys.setswitchinterval(SWITCH)
+    asyncio.run(Worker(connection, settings, keeps).run())
+    os._exit(0)  # whatever thread still hangs
+
+
+class Worker:
+    """Hosts sessions; used on the event loop only."""
+
+    def __init__(self, connection: Connection, settings: Settings, keeps: bool) -> None:
+        self._connection, self._settings, self._keeps = connection, settings, keeps
+        self._sessions: dict[str, Session] = {}
+        self._peers: dict[str, Peer] = {}
+        self._listened: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gone = asyncio.Event()
+        self._relay = Relay()
+
+    async def run(self) -> None:
+        """Until the server is gone."""
+        handlers: dict[str, Callable[..., Any]] = {
+            "open": self.open,
+            "view": self.view,
+            "trickle": self.trickle,
+            "end": self.end,
+            "handle": self.handle,
+            "control": self.control,
+            "listen": self.listen,
+            "switch": self.switch,
+        }
+        self._pipe = Pipe(self._connection, handlers, self._gone.set)
+        self._library = ServersLibrary(self._pipe, self._keeps)
+        settings = self._settings
+        # The answer to a first offer must not wait for them any longer than it has to.
+        self._networks = asyncio.create_task(asyncio.to_thread(networks_for, settings.engine, settings.threads))
+        telling = asyncio.create_task(self._tell())
+        await self._gone.wait()
+        telling.cancel()
+        await asyncio.gather(*(session.end("server stopped") for session in self._sessions.values()))
+
+    # What the server asks
+
+    async def open(self, spec: SessionSpec, peer: PeerSpec, offer: str) -> tuple[str, str, State]:
+        """Open a session; the answer's SDP, the publisher's ICE user, its state. Raises ``BadOffer``."""
+        networks = await self._networks
+        publisher = self._peer(peer)
+        session = Session(spec, publisher, self._settings, networks, self._library, self._relay)
+        self._sessions[spec.id] = session
+        try:
+            answer = await session.open(offer)
+        except BaseException:
+            publisher.end("refused")
+            raise
+        finally:
+            self._spawn(self._run(session))
+        return answer, publisher.user, State.of(session)
+
+    async def view(self, id: str, peer: PeerSpec, offer: str) -> tuple[str, str]:
+        """Let a viewer watch; as :meth:`open`."""
+        if (session := self._sessions.get(id)) is None:
+            raise NotFound("no such session: it may have ended")
+        viewer = self._peer(peer)
+        return await session.view(viewer, offer), viewer.user
+
+    async def trickle(self, key: str, said: Candidates) -> None:
+        """See ``Peer.trickle``."""
+        if (peer := self._peers.get(key)) is not None:
+            await peer.trickle(said)
+
+    def end(self, key: str, reason: str) -> None:
+        """See ``Peer.end``."""
+        if (peer := self._peers.get(key)) is not None:
+            peer.end(reason)
+
+    async def handle(self, id: str, command: Command) -> State | None:
+        """See ``Session.handle``; the state it leads to."""
+        if (session := self._sessions.get(id)) is None:
+            return None
+        await session.handle(command)
+        return State.of(session)
+
+    def control(self, id: str, opened: bool) -> None:
+        """A control channel came or went."""
+        if (session := self._sessions.get(id)) is not None:
+            session.control_opened() if opened else session.control_closed()
+
+    def listen(self, id: str, wanted: bool) -> None:
+        """Send a session's motion, or stop."""
+        if (task := self._listened.pop(id, None)) is not None:
+            task.cancel()
+        if wanted:
+            self._listened[id] = self._spawn(self._send_motion(id))
+
+    async def switch(self, runtime: str) -> None:
+        """Run on another runtime from now on; what cannot be done is logged, and what runs goes on."""
+        networks = await self._networks
+        if networks is not None:
+            await asyncio.to_thread(networks.switch, runtime)
+
+    # What it tells
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TELL)
+            if self._networks.done() and not self._networks.exception() and (networks := self._networks.result()):
+                networks.watch(self._settings.watchdog)
+            states = {id: State.of(session) for id, session in self._sessions.items()}
+            self._pipe.tell("report", states, self._relay.take())
+
+    async def _send_motion(self, id: str) -> None:
+        sent = None
+        while (session := self._sessions.get(id)) is not None:
+            await asyncio.sleep(1 / self._settings.fps)
+            motion = session.motion()
+            if motion is not None and motion != sent:
+                sent = motion
+                self._pipe.tell("moved", id, motion)
+
+    def _peer(self, spec: PeerSpec) -> Peer:
+        peer = Peer(spec.role, spec.address, spec.owner, self._settings, key=spec.key)
+        self._peers[spec.key] = peer
+        self._spawn(self._follow(peer))
+        return peer
+
+    async def _follow(self, peer: Peer) -> None:
+        """Tell how a peer gets on."""
+        connected = asyncio.create_task(peer.connected.wait())
+        ended = asyncio.create_task(peer.ended.wait())
+        await asyncio.wait((connected, ended), return_when=asyncio.FIRST_COMPLETED)
+        if connected.done():
+            self._pipe.tell("connected", peer.key)
+        connected.cancel()
+        await ended
+        self._peers.pop(peer.key, None)
+        self._pipe.tell("ended", peer.key, peer.reason)
+
+    async def _run(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            self._sessions.pop(session.id, None)
+            self.listen(session.id, False)
+            self._pipe.tell("report", {}, self._relay.take())
+            self._pipe.tell("closed", session.id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+class Relay:
+    """Keeps what :class:`.metrics.Metrics` would count, for the server to count. Safe to call from any thread."""
+
+    def __init__(self) -> None:
+        self._noted: list[tuple[str, tuple[Any, ...]]] = []
+
+    def take(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Calls of ``Metrics`` since the last time: names and arguments."""
+        taken, self._noted = self._noted, []
+        return taken
+
+    def frame_received(self, dropped: int) -> None:
+        self._noted.append(("frame_received", (dropped,)))
+
+    def picture_drawn(self, delay: float) -> None:
+        self._noted.append(("picture_drawn", (delay,)))
+
+    def sent(self, count: int) -> None:
+        self._noted.append(("sent", (count,)))
+
+    def dropped(self, reason: str, count: int) -> None:
+        self._noted.append(("dropped", (reason, count)))
+
+    def stage(self, name: str, seconds: float) -> None:
+        self._noted.append(("stage", (name, seconds)))
+
+    def queue_waited(self, queue: str, seconds: float) -> None:
+        self._noted.append(("queue_waited", (queue, seconds)))
+
+    def failed(self, stage: str) -> None:
+        self._noted.append(("failed", (stage,)))
+
+    def likeness_measured(self, distance: float) -> None:
+        self._noted.append(("likeness_measured", (distance,)))
+
+    def ended(self, role: str, reason: str) -> None:
+        self._noted.append(("ended", (role, reason)))
+
+
+class ServersLibrary:
+    """The server's library, asked over the pipe; to be called from threads beside the event loop."""
+
+    def __init__(self, pipe: Pipe, keeps: bool) -> None:
+        self.keeps = keeps
+        self._pipe, self._loop = pipe, asyncio.get_running_loop()
+
+    def get(self, key: str, owner: str | None = None) -> Portrait:
+        """See ``Library.get``."""
+        found: Portrait = self._ask("get", key, owner)
+        return found
+
+    def background(self, key: str) -> npt.NDArray[np.uint8]:
+        """See ``Library.background``."""
+        found: npt.NDArray[np.uint8] = self._ask("background", key)
+        return found
+
+    def character(self, key: str, owner: str | None) -> Character:
+        """See ``Library.character``."""
+        found: Character = self._ask("character", key, owner)
+        return found
+
+    def used(self, key: str, who: str, how: str) -> None:
+        """See ``Library.used``."""
+        self._ask("used", key, who, how)
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        asked = asyncio.run_coroutine_threadsafe(self._pipe.call("library", name, *arguments), self._loop)
+        return asked.result()

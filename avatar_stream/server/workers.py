@@ -1,0 +1,356 @@
+"""The processes that sessions live in, as the server sees them: each stands on its own, so that sessions neither wait
+for one another's Python nor fall with one another.
+
+What stays in the server is what all share: HTTP and WebSockets, tokens, portraits and characters, limits, metrics.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import multiprocessing
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from avatar_stream.errors import NotFound, ServerFull
+from avatar_stream.identity.library import Library
+from avatar_stream.server import worker
+from avatar_stream.server.control import Command
+from avatar_stream.server.metrics import Metrics
+from avatar_stream.server.pipe import Pipe, ProcessGone
+from avatar_stream.server.session import SessionSpec
+from avatar_stream.server.signalling import Role
+from avatar_stream.server.trickle import Candidates
+from avatar_stream.server.worker import PeerSpec, State
+from avatar_stream.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SILENT: Final = 10.0  # seconds without a report after which a process hangs, and watchdog's twice at least
+LEAVING: Final = 12.0  # seconds a session that was ended gets to free what it has
+
+
+class RemotePeer:
+    """A peer whose connection another process has. See :class:`.peer.Peer`."""
+
+    def __init__(self, role: Role, address: str, owner: str) -> None:
+        self.key = secrets.token_urlsafe(18)
+        self.etag = f'"{secrets.token_hex(8)}"'
+        self.role, self.address, self.owner = role, address, owner
+        self.connected, self.ended = asyncio.Event(), asyncio.Event()
+        self.reason = ""
+        self.user = ""
+        self.process: WorkerProcess | None = None
+
+    @property
+    def spec(self) -> PeerSpec:
+        """What the process has to know."""
+        return PeerSpec(self.key, self.role, self.address, self.owner)
+
+    async def trickle(self, said: Candidates) -> None:
+        """See ``Peer.trickle``."""
+        if self.process is not None:
+            await self.process.pipe.call("trickle", self.key, said)
+
+    def end(self, reason: str) -> None:
+        """See ``Peer.end``."""
+        if not self.ended.is_set():
+            self.reason = reason
+            self.ended.set()
+            if self.process is not None:
+                self.process.pipe.tell("end", self.key, reason)
+
+
+class RemoteSession:
+    """A session that lives in another process. See :class:`.session.Session`."""
+
+    def __init__(self, spec: SessionSpec, publisher: RemotePeer, process: "WorkerProcess") -> None:
+        self.id, self.publisher = spec.id, publisher
+        self.viewers: dict[str, RemotePeer] = {}
+        self.began = time.monotonic()
+        self.closed = asyncio.Event()
+        self.state: State | None = None
+        self._spec, self._process = spec, process
+        self._listeners = 0
+        self._motion: tuple[float, dict[str, Any]] | None = None
+        self._over = asyncio.Event()  # the process has freed it, or has ended
+
+    @property
+    def live(self) -> bool:
+        """The publisher is connected."""
+        return self.publisher.connected.is_set() and not self.closed.is_set()
+
+    @property
+    def level(self) -> int:
+        """Steps below the best quality at which it is drawn."""
+        return self.state.level if self.state else 0
+
+    @property
+    def listeners(self) -> int:
+        """Who is sent its motion."""
+        return self._listeners
+
+    @listeners.setter
+    def listeners(self, count: int) -> None:
+        if bool(count) != bool(self._listeners):
+            self._process.pipe.tell("listen", self.id, bool(count))
+        self._listeners = count
+
+    def control_opened(self) -> None:
+        """See ``Session``."""
+        self._process.pipe.tell("control", self.id, True)
+
+    def control_closed(self) -> None:
+        """See ``Session``."""
+        self._process.pipe.tell("control", self.id, False)
+
+    def motion(self) -> tuple[float, dict[str, Any]] | None:
+        """See ``Session``."""
+        return self._motion
+
+    def moved(self, motion: tuple[float, dict[str, Any]]) -> None:
+        """The process says how the driver moved."""
+        self._motion = motion
+
+    async def open(self, offer: str) -> str:
+        """See ``Session.open``."""
+        pipe = await self._process.started()
+        self.publisher.process = self._process
+        answer, self.publisher.user, self.state = await pipe.call("open", self._spec, self.publisher.spec, offer)
+        if self.publisher.ended.is_set():  # meanwhile, when nobody there could be told
+            pipe.tell("end", self.publisher.key, self.publisher.reason)
+        return str(answer)
+
+    async def run(self) -> None:
+        """Live until the process says that all of it is gone."""
+        await self.publisher.ended.wait()
+        with contextlib.suppress(TimeoutError):
+            if self.publisher.process is not None:  # else it was never opened
+                await asyncio.wait_for(self._over.wait(), LEAVING)
+        if self.publisher.process is not None and not self._over.is_set():
+            log.error("a process of sessions does not let go of one: it is ended")
+            self._process.kill()
+        for viewer in list(self.viewers.values()):
+            viewer.end("the session ended")
+        self._process.sessions.pop(self.id, None)
+        self.closed.set()
+
+    def over(self) -> None:
+        """The process has freed it, or has ended."""
+        self._over.set()
+        self.publisher.end("failed")  # if nobody said why
+
+    async def view(self, viewer: RemotePeer, offer: str) -> str:
+        """See ``Session.view``."""
+        viewer.process = self._process
+        self.viewers[viewer.key] = viewer
+        try:
+            answer, viewer.user = await self._process.pipe.call("view", self.id, viewer.spec, offer)
+        except BaseException:
+            self.viewers.pop(viewer.key, None)
+            viewer.end("refused")
+            raise
+        if self.publisher.ended.is_set():
+            viewer.end("the session ended")
+            raise NotFound("no such session: it may have ended")
+        return str(answer)
+
+    async def end(self, reason: str) -> None:
+        """See ``Session.end``."""
+        self.publisher.end(reason)
+        await self.closed.wait()
+
+    async def handle(self, command: Command) -> None:
+        """See ``Session.handle``."""
+        self.state = await self._process.pipe.call("handle", self.id, command) or self.state
+
+    def status(self) -> dict[str, Any]:
+        """See ``Session.status``; a quarter of a second old at most, and empty until it is open."""
+        return self.state.status if self.state else {}
+
+
+class WorkerProcess:
+    """One process, started when its first session is opened."""
+
+    def __init__(self, settings: Settings, library: Library, metrics: Metrics) -> None:
+        self._settings, self._library, self._metrics = settings, library, metrics
+        self.sessions: dict[str, RemoteSession] = {}
+        self._starting: asyncio.Task[None] | None = None
+        self._process: Any = None
+        self._pipe: Pipe | None = None
+        self._heard = time.monotonic()
+
+    @property
+    def gone(self) -> bool:
+        """It has ended: another one must take its place."""
+        return self._pipe is not None and self._pipe.gone
+
+    @property
+    def pipe(self) -> Pipe:
+        """To it; raises :class:`ProcessGone` where it was not started."""
+        if self._pipe is None:
+            raise ProcessGone("the process of this session has not started: try again")
+        return self._pipe
+
+    async def started(self) -> Pipe:
+        """Start it, unless it runs; raises :class:`ServerFull` where it cannot."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        try:
+            await asyncio.shield(self._starting)
+        except OSError as error:
+            self._starting = None
+            raise ServerFull("the process of a session could not be started: try again in a moment") from error
+        return self.pipe
+
+    async def _start(self) -> None:
+        ours, theirs = _CONTEXT.Pipe()
+        arguments = (theirs, self._settings, self._library.keeps)
+        self._process = _CONTEXT.Process(target=worker.main, args=arguments, name="avatar-session", daemon=True)
+        await asyncio.to_thread(self._process.start)
+        theirs.close()
+        self._heard = time.monotonic()
+        handlers: dict[str, Callable[..., Any]] = {
+            "library": self._ask_library,
+            "report": self._report,
+            "moved": self._moved,
+            "connected": self._connected,
+            "ended": self._ended,
+            "closed": self._closed,
+        }
+        self._pipe = Pipe(ours, handlers, self._gone)
+
+    def watch(self) -> None:
+        """End it if it has not reported for long: whoever is in it is told."""
+        if self._pipe is not None and not self.gone:
+            silent = time.monotonic() - self._heard
+            if silent > max(SILENT, 2 * self._settings.watchdog) and self.sessions:
+                log.error("a process of sessions has not answered for %.0f seconds: it is ended", silent)
+                self.kill()
+
+    def switch(self, runtime: str) -> None:
+        """Run on another runtime, if it runs; one that is started later finds the best by itself."""
+        if self._pipe is not None:
+            self._pipe.tell("switch", runtime)
+
+    def kill(self) -> None:
+        """End it now."""
+        if self._process is not None:
+            self._process.kill()
+
+    async def close(self) -> None:
+        """Let it end; blocks until it has."""
+        if self._starting is None:
+            return
+        with contextlib.suppress(OSError):
+            await self._starting
+            self.pipe.close()
+            await asyncio.to_thread(self._process.join, 5)
+            self.kill()
+
+    async def _ask_library(self, name: str, *arguments: Any) -> Any:
+        return await asyncio.to_thread(getattr(self._library, name), *arguments)
+
+    def _report(self, states: dict[str, State], counted: list[tuple[str, tuple[Any, ...]]]) -> None:
+        self._heard = time.monotonic()
+        for id, state in states.items():
+            if id in self.sessions:
+                self.sessions[id].state = state
+        for name, arguments in counted:
+            getattr(self._metrics, name)(*arguments)
+
+    def _peer(self, key: str) -> RemotePeer | None:
+        for session in self.sessions.values():
+            if session.publisher.key == key:
+                return session.publisher
+            if key in session.viewers:
+                return session.viewers[key]
+        return None
+
+    def _connected(self, key: str) -> None:
+        if (peer := self._peer(key)) is not None:
+            peer.connected.set()
+
+    def _ended(self, key: str, reason: str) -> None:
+        if (peer := self._peer(key)) is not None:
+            peer.end(reason)
+            for session in self.sessions.values():
+                session.viewers.pop(key, None)
+
+    def _moved(self, id: str, motion: tuple[float, dict[str, Any]]) -> None:
+        if (session := self.sessions.get(id)) is not None:
+            session.moved(motion)
+
+    def _closed(self, id: str) -> None:
+        if (session := self.sessions.get(id)) is not None:
+            session.over()
+
+    def _gone(self) -> None:
+        if self.sessions:
+            log.error("a process of sessions ended, with %d of them", len(self.sessions))
+        for session in list(self.sessions.values()):
+            session.over()
+
+
+class Workers:
+    """All processes of a server, ``settings.processes`` at most; a session goes to the one with the fewest."""
+
+    def __init__(self, settings: Settings, library: Library, metrics: Metrics) -> None:
+        self._settings, self._library, self._metrics = settings, library, metrics
+        self._processes = [self._made() for _ in range(settings.processes)]
+        # Should the server end without closing them, it must not wait for them: they heed no signal but this one.
+        atexit.register(self.kill)
+
+    def _made(self) -> WorkerProcess:
+        return WorkerProcess(self._settings, self._library, self._metrics)
+
+    async def start(self) -> None:
+        """Start the first, so that the first visitor does not wait for it."""
+        await self._processes[0].started()
+
+    def peer(self, role: Role, address: str, owner: str) -> RemotePeer:
+        """A new peer."""
+        return RemotePeer(role, address, owner)
+
+    def session(self, spec: SessionSpec, publisher: RemotePeer) -> RemoteSession:
+        """A new session, not yet opened."""
+        self._processes = [self._made() if process.gone else process for process in self._processes]
+        process = min(self._processes, key=lambda one: len(one.sessions))
+        session = RemoteSession(spec, publisher, process)
+        process.sessions[spec.id] = session
+        return session
+
+    def watch(self) -> None:
+        """Look whether all of them answer."""
+        for process in self._processes:
+            process.watch()
+
+    def switch(self, runtime: str) -> None:
+        """Tell all of them to run on another runtime."""
+        for process in self._processes:
+            process.switch(runtime)
+
+    async def close(self) -> None:
+        """End all of them."""
+        await asyncio.gather(*(process.close() for process in self._processes))
+        atexit.unregister(self.kill)
+
+    def kill(self) -> None:
+        """End all of them at once."""
+        for process in self._processes:
+            process.kill()
+
+
+def _context() -> Any:
+    """Processes that start from one which has imported everything; where there is no fork, from nothing."""
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([worker.__name__, "mediapipe.python.solutions.face_mesh"])
+    return context
+
+
+_CONTEXT = _context()

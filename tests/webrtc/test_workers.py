@@ -1,0 +1,138 @@
+"""Sessions in processes of their own: what they do beside what the other tests see, and how they end."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from avatar_stream.server import workers
+from tests.webrtc.peers import OWN, Peer, no_sessions, only, running
+
+pytestmark = pytest.mark.webrtc
+
+
+def processes_of(server: Any) -> list[Any]:
+    """Its processes that run."""
+    return [one._process for one in server.workers._processes if one._process is not None and not one.gone]
+
+
+async def test_each_session_has_a_process_and_is_counted_by_the_server() -> None:
+    async with running(**OWN) as (url, server):
+        one, two = Peer(url), Peer(url)
+        await one.connect()
+        await two.connect()
+        pictures, _ = await one.avatars(20)
+        await two.avatars(5)
+        assert np.abs(pictures[-1].astype(int) - pictures[0]).mean() > 0.2
+        pids = {process.pid for process in processes_of(server)}
+        assert len(pids) == 2
+        assert os.getpid() not in pids
+        await asyncio.sleep(0.5)
+        async with httpx.AsyncClient(base_url=url) as client:
+            text = (await client.get("/metrics")).text
+            rows = (await client.get("/status", headers={"Accept": "application/json"})).json()["sessions"]
+        assert float(re.findall(r"^avatar_frames_drawn_total (\S+)", text, re.M)[0]) > 20
+        assert 'avatar_stage_seconds_count{stage="warp"}' in text
+        assert 'avatar_sessions{state="live"} 2.0' in text
+        assert all(row["fps"] > 0 and row["face"] == "found" for row in rows)
+        await server.sessions.close()
+        await no_sessions(server)
+        # They stay for the sessions that come next.
+        assert {process.pid for process in processes_of(server)} == pids
+        for peer in (one, two):
+            await peer.close()
+
+
+async def test_a_process_that_is_killed_takes_only_its_own_session_with_it() -> None:
+    async with running(**OWN) as (url, server):
+        one, other, viewer = Peer(url), Peer(url), Peer(url, "view")
+        await one.connect(session="one")
+        await other.connect(session="other")
+        await viewer.connect(path="/whep/one")
+        await asyncio.gather(one.pictures(3), other.pictures(3), viewer.pictures(3))
+        first: Any = server.sessions.by_id["one"]
+        os.kill(first._process._process.pid, signal.SIGKILL)
+        async with asyncio.timeout(5):
+            await first.closed.wait()
+        assert first.publisher.reason == "failed"
+        assert only(server).id == "other"
+        await other.pictures(10)
+        again = Peer(url)
+        assert (await again.connect(session="one")).status_code == 201
+        await again.pictures(3)
+        await server.sessions.close()
+        for peer in (one, other, viewer, again):
+            await peer.close()
+
+
+async def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "SILENT", 2.0)
+    async with running(**OWN | {"processes": 1, "watchdog": 0.5}) as (url, server):
+        peer = Peer(url)
+        await peer.connect()
+        await peer.pictures(3)
+        session, (process,) = only(server), processes_of(server)
+        os.kill(process.pid, signal.SIGSTOP)
+        async with asyncio.timeout(15):
+            await session.closed.wait()
+        process.join(5)
+        assert not process.is_alive()
+        again = Peer(url)
+        assert (await again.connect()).status_code == 201
+        await again.pictures(3)
+        await server.sessions.close()
+        for one in (peer, again):
+            await one.close()
+
+
+async def test_a_process_that_does_not_start_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(**OWN) as (url, server):
+        await server.warm.wait()
+
+        class Refusing:
+            def Pipe(self) -> Any:  # noqa: N802
+                raise OSError("no more files")
+
+        monkeypatch.setattr(workers, "_CONTEXT", Refusing())
+        peer, kept = Peer(url), Peer(url)
+        await kept.connect()  # to the process that the server started with
+        response = await peer.connect()
+        assert response.status_code == 503
+        assert "try again" in response.json()["error"]
+        await kept.pictures(3)
+        await server.sessions.close()
+        await no_sessions(server)
+        for one in (peer, kept):
+            await one.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_outlives_its_server(how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", "--engine", "warp"]
+    server = subprocess.Popen([*command, "--processes", "1", "--library", "none"], stdout=subprocess.PIPE, text=True)
+    assert server.stdout
+    url = re.findall(r"http://\S+", server.stdout.readline())[0]
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                break
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    others = psutil.Process(server.pid).children(recursive=True)
+    assert others
+    server.send_signal(how)
+    server.wait(20)
+    gone, left = psutil.wait_procs(others, 10)
+    assert gone
+    assert not left
