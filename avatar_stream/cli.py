@@ -162,11 +162,14 @@ def library_folder(said: str) -> str:
 
 def _serve(arguments: argparse.Namespace) -> None:
     from avatar_stream.server.run import serve
+    from avatar_stream.server.workers import prepare
 
     given = {one.name: getattr(arguments, one.name) for one in fields(Settings)}
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     values["library"] = library_folder(values["library"])
     settings = Settings(**values)
+    if settings.processes:
+        prepare()
     serve(settings, networks_for(settings.engine, settings.threads))
 
 

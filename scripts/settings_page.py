@@ -28,7 +28,9 @@ def page() -> str:
         elif isinstance(default, tuple) or default == "":
             default = "none"
         elif one.name == "threads":
-            default = "half of the processors"
+            default = "half of the processors, 2 at most"
+        elif one.name == "processes":
+            default = "as many as processors, 0 where there is one"
         lines.append(f"| `--{one.name.replace('_', '-')}` | {default} | {one.metadata['what']} |")
     return "\n".join(lines) + "\n"
 

@@ -23,8 +23,11 @@ def has_cuda() -> bool:
 def _session(path: Path, threads: int, device: str) -> Any:
     import onnxruntime
 
-    if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # CUDA's and cuDNN's libraries may have come with pip
+    if device == "cuda":
+        # While it looks for the fastest convolutions it writes each one that does not fit down as an error.
+        onnxruntime.set_default_logger_severity(4)
+        if hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's and cuDNN's libraries may have come with pip
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -4,7 +4,7 @@ Building needs no GPU with ``tensorrt_rtx``; running needs one, and ``cuda-bindi
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,45 @@ FLAVOURS = ("tensorrt_rtx", "tensorrt")
 MISSING = "TensorRT is not installed: pip install 'avatar-stream[tensorrt-rtx]' for RTX cards, [tensorrt] for others"
 
 
-def flavour() -> Any:
-    """The TensorRT module that is installed, the RTX one first; None if there is none that works."""
+def flavour(target: str | None = None) -> Any:
+    """The TensorRT module that is installed, the RTX one first; None if there is none that works.
+
+    Without a ``target`` it must be able to run on the GPU that is here, if there is one.
+    """
+    for module in _installed():
+        if target or _runs_on(module, gpu_name()):
+            return module
+    return None
+
+
+def _installed() -> Iterator[Any]:
     for name in FLAVOURS:
         try:
             module = importlib.import_module(name)
-            if hasattr(module, "Builder"):
-                return module
         except Exception:  # an installed TensorRT without its libraries fails in its own ways
             continue
-    return None
+        if hasattr(module, "Builder"):
+            yield module
+
+
+def _runs_on(trt: Any, gpu: str | None) -> bool:
+    """TensorRT for RTX builds on every GPU and runs on those it knows: an H100 (sm90) cannot load what it built."""
+    number = gpu.rpartition("sm")[2] if gpu else ""
+    if trt.__name__ != "tensorrt_rtx" or not number.isdecimal():
+        return True
+    return hasattr(trt.ComputeCapability, f"SM{number}") or int(number) >= 120
+
+
+def _needed(target: str | None) -> Any:
+    """See :func:`flavour`; raises :class:`EngineUnavailable` that says what to install."""
+    found = flavour(target)
+    if found is None and any(_installed()):
+        raise EngineUnavailable(
+            f"TensorRT for RTX does not run on {gpu_name()}: pip install 'avatar-stream[tensorrt]', or [cuda]"
+        )
+    if found is None:
+        raise EngineUnavailable(MISSING)
+    return found
 
 
 @cache
@@ -46,9 +75,7 @@ def gpu_name() -> str | None:
 
 def plan_key(network: Path, sessions: Sequence[int] = SESSIONS, target: str | None = None) -> PlanKey:
     """The key of ``network``'s plan on this machine, or for a ``target`` such as ``sm89``."""
-    trt = flavour()
-    if trt is None:
-        raise EngineUnavailable(MISSING)
+    trt = _needed(target)
     gpu = target or gpu_name()
     if gpu is None:
         raise EngineUnavailable("there is no NVIDIA GPU here: name the GPU to build for, as --target sm89")
@@ -74,9 +101,7 @@ def build(
 
     ``progress`` is told phase, step and number of steps. Raises :class:`EngineUnavailable` with TensorRT's reason.
     """
-    trt = flavour()
-    if trt is None:
-        raise EngineUnavailable(MISSING)
+    trt = _needed(target)
     messages: list[str] = []
     logger = logger_of(trt, messages)
     builder = trt.Builder(logger)

@@ -98,8 +98,8 @@ class Pipe:
                 value = await value
             if number is not None:
                 self._out.put((number, "answer", (value,)))
-        except Exception as error:
-            if number is None or not isinstance(error, AvatarError):
+        except (Exception, asyncio.CancelledError) as error:  # whoever waits must hear of either
+            if isinstance(error, Exception) and (number is None or not isinstance(error, AvatarError)):
                 log.exception("%s failed", name)
             if number is not None:
                 self._out.put((number, "error", (_portable(error),)))
@@ -113,9 +113,11 @@ class Pipe:
         self._closed()
 
 
-def _portable(error: Exception) -> Exception:
+def _portable(error: BaseException) -> BaseException:
     """The error, or one that says the same where it cannot be sent."""
     try:
+        if isinstance(error, asyncio.CancelledError):
+            return AvatarError("what was asked for was given up")
         pickle.loads(pickle.dumps(error))
         return error
     except Exception:

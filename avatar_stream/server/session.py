@@ -298,7 +298,12 @@ class Session:
         self.closed.set()
 
     async def _in_background(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._preparer, work, *arguments)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._preparer, work, *arguments)
+        except (RuntimeError, asyncio.CancelledError):
+            if self.publisher.ended.is_set():  # and the thread with it
+                raise NotFound("the session has ended") from None
+            raise
 
 
 def new_id() -> str:

@@ -18,16 +18,17 @@ SETTLED: Final = 10.0  # seconds after which a server has loaded what it loads b
 
 async def watch(server: "Server") -> None:
     """Run until cancelled."""
-    # The first visitor should not wait for the default portrait and the first run of its networks.
+    # The first visitor should not wait for a process, for the default portrait and the first run of its networks.
+    starting = asyncio.create_task(server.workers.start()) if server.workers is not None else None
     try:
         await asyncio.to_thread(server.library.get, server.library.default)
     except Exception:
         log.exception("the default portrait cannot be prepared")
-    if server.workers is not None:
-        try:
-            await server.workers.start()
-        except Exception:
-            log.exception("no process for sessions can be started")
+    try:
+        if starting is not None:
+            await starting
+    except Exception:
+        log.exception("no process for sessions can be started")
     server.warm.set()
     measured, runtime = "", server.networks.runtime if server.networks else None
     while True:

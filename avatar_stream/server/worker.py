@@ -90,6 +90,7 @@ class Worker:
     async def run(self) -> None:
         """Until the server is gone."""
         handlers: dict[str, Callable[..., Any]] = {
+            "ready": self.ready,
             "open": self.open,
             "view": self.view,
             "trickle": self.trickle,
@@ -110,6 +111,10 @@ class Worker:
         await asyncio.gather(*(session.end("server stopped") for session in self._sessions.values()))
 
     # What the server asks
+
+    async def ready(self) -> None:
+        """Answer when the networks are loaded; raises ``EngineUnavailable``."""
+        await self._networks
 
     async def open(self, spec: SessionSpec, peer: PeerSpec, offer: str) -> tuple[str, str, State]:
         """Open a session; the answer's SDP, the publisher's ICE user, its state. Raises ``BadOffer``."""

@@ -13,6 +13,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from typing import Any, Final
 
 from avatar_stream.errors import NotFound, ServerFull
@@ -308,8 +309,9 @@ class Workers:
         return WorkerProcess(self._settings, self._library, self._metrics)
 
     async def start(self) -> None:
-        """Start the first, so that the first visitor does not wait for it."""
-        await self._processes[0].started()
+        """Start the first and wait until it can draw: the first visitor should not."""
+        pipe = await self._processes[0].started()
+        await pipe.call("ready")
 
     def peer(self, role: Role, address: str, owner: str) -> RemotePeer:
         """A new peer."""
@@ -342,6 +344,12 @@ class Workers:
         """End all of them at once."""
         for process in self._processes:
             process.kill()
+
+
+def prepare() -> None:
+    """Begin, beside other work, to import what processes of sessions need."""
+    if _CONTEXT.get_start_method() == "forkserver":
+        forkserver.ensure_running()
 
 
 def _context() -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.browser.camera import driver_frames, write_camera
@@ -56,10 +57,9 @@ class RunningServer:
         self.url = f"http://localhost:{self.port}/"
 
     def memory_mb(self) -> float:
-        """Resident memory of the server."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        return int(found.group(1)) / 1024 if found else 0.0
+        """Memory of the server and its processes; what they share counts once."""
+        server = psutil.Process(self.process.pid)
+        return sum(one.memory_full_info().pss for one in (server, *server.children(recursive=True))) / 1e6
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)

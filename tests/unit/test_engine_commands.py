@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from avatar_stream.cli import main
-from avatar_stream.runtime import tensorrt_build
+from avatar_stream.runtime import choose, tensorrt_build
 from engines import gpu_report
 
 pytestmark = pytest.mark.slow
@@ -47,6 +47,21 @@ def test_without_a_gpu_build_says_what_to_do(capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "--target" in said or "pip install" in said
+
+
+@needs_rtx
+@pytest.mark.parametrize(("sm", "runs"), [("75", True), ("89", True), ("90", False), ("100", False), ("122", True)])
+def test_tensorrt_for_rtx_is_left_out_on_gpus_it_does_not_know(
+    sm: str, runs: bool, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tensorrt_build, "gpu_name", lambda: f"NVIDIA Some GPU sm{sm}")
+    monkeypatch.setattr(tensorrt_build, "FLAVOURS", ("tensorrt_rtx",))
+    assert ("tensorrt" in choose.available()) is runs
+    if not runs:
+        assert main(["engine", "build"]) == 1
+        assert f"does not run on NVIDIA Some GPU sm{sm}" in capsys.readouterr().err
+        # For another machine it still builds.
+        assert main(["engine", "build", "--target", "sm89"]) == 0
 
 
 def test_check_compares_every_engine_that_runs_here(capsys: pytest.CaptureFixture[str]) -> None:
