@@ -5,6 +5,7 @@ set. Its lines are dropped by their form; whatever else comes over the same file
 """
 
 import atexit
+import contextlib
 import os
 import re
 import sys
@@ -29,7 +30,8 @@ def quiet_native_logs() -> None:
 
     def restore() -> None:
         os.dup2(terminal, 2)  # closes the pipe: the reader sees its end
-        reader.join(1)
+        with contextlib.suppress(KeyboardInterrupt):
+            reader.join(0.2)  # not for ever: processes that we started may hold the pipe open a little longer
 
     atexit.register(restore)
 

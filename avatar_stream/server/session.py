@@ -301,8 +301,9 @@ class Session:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._preparer, work, *arguments)
         except (RuntimeError, asyncio.CancelledError):
-            if self.publisher.ended.is_set():  # and the thread with it
-                raise NotFound("the session has ended") from None
+            task = asyncio.current_task()
+            if self.publisher.ended.is_set() and not (task and task.cancelling()):
+                raise NotFound("the session has ended") from None  # and the thread with it
             raise
 
 
