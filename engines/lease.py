@@ -2,7 +2,7 @@
 
 ``python -m engines.lease --packs FOLDER --out OUT --minutes 9 --init engines/checkpoints/live-256.npz``
 
-Needs torch, NumPy, SciPy and OpenCV, no MediaPipe: packs hold the landmarks. Where only so many megabytes travel at a
+Needs torch, NumPy, SciPy, OpenCV and Matplotlib, no MediaPipe: packs hold the landmarks. Where only so many megabytes travel at a
 time, carry one pack a call into ``FOLDER`` first, then call this again and again with ``--init`` the checkpoint that
 the last call kept (``cat live-256.npz.* > live-256.npz`` joins its pieces).
 """
@@ -41,7 +41,9 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, help="checkpoint of a teacher: distil from it")
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--workers", type=int, default=14)
-    parser.add_argument("--dev-pairs", type=int, default=0, help="dev figures need MediaPipe; 0: none, and no dev packs")
+    parser.add_argument(
+        "--dev-pairs", type=int, default=0, help="dev figures need MediaPipe; 0: none, and no dev packs"
+    )
     arguments = parser.parse_args(given)
     shares = SHARES_TAUGHT if arguments.teacher else SHARES
     before = arguments.init

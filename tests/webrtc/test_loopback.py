@@ -110,9 +110,8 @@ async def test_a_camera_that_changes_size_keeps_the_avatars() -> None:
         await peer.close()
 
 
-@EITHER
-async def test_full_server_refuses_and_frees_its_place(where: dict[str, Any]) -> None:
-    async with running(sessions=1, **where) as (url, server):
+async def test_full_server_refuses_and_frees_its_place() -> None:
+    async with running(sessions=1) as (url, server):
         first, second = Peer(url), Peer(url)
         await first.connect()
         await first.pictures(5)
@@ -144,9 +143,8 @@ async def test_two_sessions_at_once_keep_apart() -> None:
             await peer.close()
 
 
-@EITHER
-async def test_a_peer_that_never_comes_and_one_that_vanishes(where: dict[str, Any]) -> None:
-    async with running(connect_timeout=1.0, **where) as (url, server):
+async def test_a_peer_that_never_comes_and_one_that_vanishes() -> None:
+    async with running(connect_timeout=1.0) as (url, server):
         peer = Peer(url)
         async with httpx.AsyncClient(base_url=url) as client:
             response = await client.post("/session", content=await peer.offer(), headers=SDP)

@@ -122,9 +122,8 @@ async def test_sound_waits_for_its_picture() -> None:
             await peer.close()
 
 
-@EITHER
-async def test_obs_publishes_h264_and_never_trickles(where: dict[str, Any]) -> None:
-    async with running(**where) as (url, server):
+async def test_obs_publishes_h264_and_never_trickles() -> None:
+    async with running() as (url, server):
         obs, viewer = Peer(url, "publish"), Peer(url, "view")
         offer = obs_offer(await obs.offer(audio=True))
         assert "a=candidate" not in offer
