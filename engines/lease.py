@@ -2,9 +2,9 @@
 
 ``python -m engines.lease --packs FOLDER --out OUT --minutes 9 --init engines/checkpoints/live-256.npz``
 
-Needs torch, NumPy, SciPy, OpenCV and Matplotlib, no MediaPipe: packs hold the landmarks. Where only so many megabytes travel at a
-time, carry one pack a call into ``FOLDER`` first, then call this again and again with ``--init`` the checkpoint that
-the last call kept (``cat live-256.npz.* > live-256.npz`` joins its pieces).
+Needs torch, NumPy, SciPy, OpenCV and Matplotlib, no MediaPipe: packs hold the landmarks. Where only so many megabytes
+travel at a time, carry one pack a call into ``FOLDER`` first, then call this again and again with ``--init`` the
+checkpoint that the last call kept (``cat live-256.npz.* > live-256.npz`` joins its pieces).
 """
 
 import argparse

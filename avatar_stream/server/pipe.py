@@ -58,7 +58,9 @@ class Pipe:
             del self._answers[number]
 
     def tell(self, name: str, *arguments: Any) -> None:
-        """Ask without waiting for an answer."""
+        """Ask without waiting for an answer; nothing where nobody is there any more."""
+        if self.gone:
+            return
         self._out.put((None, name, arguments))
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ sixteen cores, of which they used three.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -23,7 +24,7 @@ from avatar_stream.identity.records import Character
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.window import networks_for
 from avatar_stream.server.control import Command
-from avatar_stream.server.heap import few_arenas
+from avatar_stream.server.heap import few_arenas, trim
 from avatar_stream.server.logs import set_up
 from avatar_stream.server.peer import Peer
 from avatar_stream.server.pipe import Pipe
@@ -96,6 +97,7 @@ class Worker:
             "trickle": self.trickle,
             "end": self.end,
             "handle": self.handle,
+            "move": self.move,
             "control": self.control,
             "listen": self.listen,
             "switch": self.switch,
@@ -105,6 +107,7 @@ class Worker:
         settings = self._settings
         # The answer to a first offer must not wait for them any longer than it has to.
         self._networks = asyncio.create_task(asyncio.to_thread(networks_for, settings.engine, settings.threads))
+        self._networks.add_done_callback(lambda _: gc.freeze())  # for _clear
         telling = asyncio.create_task(self._tell())
         await self._gone.wait()
         telling.cancel()
@@ -154,6 +157,11 @@ class Worker:
             return None
         await session.handle(command)
         return State.of(session)
+
+    async def move(self, id: str, command: Command) -> None:
+        """The same for a frame of motion, of which there are dozens a second."""
+        if (session := self._sessions.get(id)) is not None:
+            await session.handle(command)
 
     def control(self, id: str, opened: bool) -> None:
         """A control channel came or went."""
@@ -218,12 +226,21 @@ class Worker:
             self.listen(session.id, False)
             self._pipe.tell("report", {}, self._relay.take())
             self._pipe.tell("closed", session.id)
+            await asyncio.to_thread(_clear)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _clear() -> None:
+    """Free what a session leaves behind in cycles, a portrait of its own among it: 4 MB a visit. Takes milliseconds,
+    for what was there before the first session is frozen.
+    """
+    gc.collect()
+    trim()
 
 
 class Relay:

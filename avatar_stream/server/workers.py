@@ -19,7 +19,7 @@ from typing import Any, Final
 from avatar_stream.errors import NotFound, ServerFull
 from avatar_stream.identity.library import Library
 from avatar_stream.server import worker
-from avatar_stream.server.control import Command
+from avatar_stream.server.control import Command, Move
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.pipe import Pipe, ProcessGone
 from avatar_stream.server.session import SessionSpec
@@ -31,6 +31,7 @@ from avatar_stream.settings import Settings
 log = logging.getLogger(__name__)
 
 SILENT: Final = 10.0  # seconds without a report after which a process hangs, and watchdog's twice at least
+STOPPED: Final = 3.0  # seconds between two looks after which the server itself was stopped: Ctrl+Z, a debugger
 LEAVING: Final = 12.0  # seconds a session that was ended gets to free what it has
 
 
@@ -166,7 +167,10 @@ class RemoteSession:
 
     async def handle(self, command: Command) -> None:
         """See ``Session.handle``."""
-        self.state = await self._process.pipe.call("handle", self.id, command) or self.state
+        if isinstance(command, Move):  # dozens a second, and nobody waits for an answer
+            self._process.pipe.tell("move", self.id, command)
+        else:
+            self.state = await self._process.pipe.call("handle", self.id, command) or self.state
 
     def status(self) -> dict[str, Any]:
         """See ``Session.status``; a quarter of a second old at most, and empty until it is open."""
@@ -182,7 +186,7 @@ class WorkerProcess:
         self._starting: asyncio.Task[None] | None = None
         self._process: Any = None
         self._pipe: Pipe | None = None
-        self._heard = time.monotonic()
+        self.heard = time.monotonic()
 
     @property
     def gone(self) -> bool:
@@ -213,7 +217,7 @@ class WorkerProcess:
         self._process = _CONTEXT.Process(target=worker.main, args=arguments, name="avatar-session", daemon=True)
         await asyncio.to_thread(self._process.start)
         theirs.close()
-        self._heard = time.monotonic()
+        self.heard = time.monotonic()
         handlers: dict[str, Callable[..., Any]] = {
             "library": self._ask_library,
             "report": self._report,
@@ -227,7 +231,7 @@ class WorkerProcess:
     def watch(self) -> None:
         """End it if it has not reported for long: whoever is in it is told."""
         if self._pipe is not None and not self.gone:
-            silent = time.monotonic() - self._heard
+            silent = time.monotonic() - self.heard
             if silent > max(SILENT, 2 * self._settings.watchdog) and self.sessions:
                 log.error("a process of sessions has not answered for %.0f seconds: it is ended", silent)
                 self.kill()
@@ -256,7 +260,7 @@ class WorkerProcess:
         return await asyncio.to_thread(getattr(self._library, name), *arguments)
 
     def _report(self, states: dict[str, State], counted: list[tuple[str, tuple[Any, ...]]]) -> None:
-        self._heard = time.monotonic()
+        self.heard = time.monotonic()
         for id, state in states.items():
             if id in self.sessions:
                 self.sessions[id].state = state
@@ -302,6 +306,7 @@ class Workers:
     def __init__(self, settings: Settings, library: Library, metrics: Metrics) -> None:
         self._settings, self._library, self._metrics = settings, library, metrics
         self._processes = [self._made() for _ in range(settings.processes)]
+        self._watched = time.monotonic()
         # Should the server end without closing them, it must not wait for them: they heed no signal but this one.
         atexit.register(self.kill)
 
@@ -327,7 +332,11 @@ class Workers:
 
     def watch(self) -> None:
         """Look whether all of them answer."""
+        now = time.monotonic()
+        stopped, self._watched = now - self._watched > STOPPED, now
         for process in self._processes:
+            if stopped:  # what they said meanwhile is still to be read
+                process.heard = now
             process.watch()
 
     def switch(self, runtime: str) -> None:
@@ -349,12 +358,13 @@ class Workers:
 def prepare() -> None:
     """Begin, beside other work, to import what processes of sessions need."""
     if _CONTEXT.get_start_method() == "forkserver":
-        forkserver.ensure_running()
+        with contextlib.suppress(OSError):  # said when the first is started
+            forkserver.ensure_running()
 
 
 def _context() -> Any:
-    """Processes that start from one which has imported everything; where there is no fork, from nothing."""
-    if sys.platform == "win32":
+    """Processes that start from one which has imported everything; where a fork is not safe, from nothing."""
+    if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([worker.__name__, "mediapipe.python.solutions.face_mesh"])
