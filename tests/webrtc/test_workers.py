@@ -1,6 +1,7 @@
 """Sessions in processes of their own: what they do beside what the other tests see, and how they end."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import websockets
 
 from avatar_stream.server import workers
 from tests.webrtc.peers import OWN, Peer, no_sessions, only, running
@@ -71,6 +73,25 @@ async def test_a_process_that_is_killed_takes_only_its_own_session_with_it() -> 
         await again.pictures(3)
         await server.sessions.close()
         for peer in (one, other, viewer, again):
+            await peer.close()
+
+
+async def test_more_sessions_than_processes_share_one_and_their_motion_is_heard() -> None:
+    async with running(**OWN | {"processes": 1}) as (url, server):
+        one, two = Peer(url), Peer(url)
+        await one.connect(session="one")
+        await two.connect(session="two")
+        await asyncio.gather(one.avatars(2), two.avatars(2))
+        assert len(processes_of(server)) == 1
+        async with websockets.connect(f"{url.replace('http', 'ws')}/motion/two") as socket:
+            frames = [json.loads(await asyncio.wait_for(socket.recv(), 10)) for _ in range(10)]
+        assert "jawOpen" in frames[-1]["blendShapes"]
+        assert frames[-1]["time"] > frames[0]["time"]
+        await server.sessions.by_id["one"].end("left")
+        await two.pictures(5)
+        assert only(server).id == "two"
+        await server.sessions.close()
+        for peer in (one, two):
             await peer.close()
 
 
