@@ -24,6 +24,8 @@ def _session(path: Path, threads: int, device: str) -> Any:
     import onnxruntime
 
     if device == "cuda":
+        if not has_cuda():
+            raise RuntimeError("onnxruntime-gpu is missing, or plain onnxruntime lies over it (avatar-stream doctor)")
         # While it looks for the fastest convolutions it writes each one that does not fit down as an error.
         onnxruntime.set_default_logger_severity(4)
         if hasattr(onnxruntime, "preload_dlls"):

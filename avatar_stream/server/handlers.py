@@ -47,6 +47,8 @@ class Server:
         )
         self.people = People(settings, networks, self.library, self.access)
         self.workers = Workers(settings, self.library, self.metrics) if settings.processes else None
+        if self.workers is not None:
+            self.metrics.processes.others = self.workers.numbers
         home = self.workers or OwnProcess(settings, networks, self.library, self.metrics)
         self.sessions = Sessions(settings, home, self.library)
         self.warm = asyncio.Event()

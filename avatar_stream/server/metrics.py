@@ -1,16 +1,27 @@
 """What the server does, for Prometheus. Names and labels carry no personal data: no addresses, no session ids."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from avatar_stream.live import Listener
 
 STAGE_SECONDS: Final = (0.001, 0.002, 0.004, 0.008, 0.012, 0.016, 0.025, 0.04, 0.08, 0.16, 0.5)
 DELAY_SECONDS: Final = (0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.25, 0.4, 0.6, 1, 2, 5)
+
+
+TOGETHER: Final = (
+    "process_cpu_seconds",
+    "process_resident_memory_bytes",
+    "process_virtual_memory_bytes",
+    "process_open_fds",
+)
 
 
 class Counting(Listener, Protocol):
@@ -29,12 +40,34 @@ class Counting(Listener, Protocol):
         """A peer is gone."""
 
 
+class AllProcesses(Collector):
+    """What the server and its processes of sessions take together, under the names that are usual for one process."""
+
+    def __init__(self) -> None:
+        self.others: Callable[[], Iterable[int]] = lambda: ()
+        """Process numbers of those beside the server."""
+        self._own = ProcessCollector(registry=None)
+
+    def collect(self) -> Iterator[Metric]:
+        """See ``prometheus_client``."""
+        more: dict[str, float] = dict.fromkeys(TOGETHER, 0.0)
+        for number in self.others():
+            for family in ProcessCollector(pid=partial(int, number), registry=None).collect():
+                if family.name in more:
+                    more[family.name] += sum(sample.value for sample in family.samples)
+        for family in self._own.collect():
+            if family.name in more:
+                family.samples = [one._replace(value=one.value + more[family.name]) for one in family.samples]
+            yield family
+
+
 class Metrics:
     """The metrics of one server. Safe to call from any thread."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        self.processes = AllProcesses()
+        registry.register(self.processes)
         PlatformCollector(registry=registry)
         self._in = Counter("avatar_frames_in", "Camera frames decoded", registry=registry)
         self._drawn = Counter("avatar_frames_drawn", "Pictures finished", registry=registry)

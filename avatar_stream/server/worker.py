@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -36,6 +37,7 @@ from avatar_stream.settings import Settings
 log = logging.getLogger(__name__)
 
 TELL: Final = 0.25  # seconds between reports on sessions
+LEAVING: Final = 10.0  # seconds for what is left once the server has gone
 SWITCH: Final = 0.0005
 """Seconds a thread may go on with Python while another waits: with Python's own 5 ms two sessions waited for one
 another, and a quarter of the machine was idle."""
@@ -73,7 +75,7 @@ def main(connection: Connection, settings: Settings, keeps: bool) -> None:
     set_up(settings.log)
     sys.setswitchinterval(SWITCH)
     asyncio.run(Worker(connection, settings, keeps).run())
-    os._exit(0)  # whatever thread still hangs
+    os._exit(0)  # without waiting for threads that are left
 
 
 class Worker:
@@ -111,6 +113,9 @@ class Worker:
         telling = asyncio.create_task(self._tell())
         await self._gone.wait()
         telling.cancel()
+        end = threading.Timer(LEAVING, os._exit, (1,))  # should a thread hang, nobody else would end this process
+        end.daemon = True
+        end.start()
         await asyncio.gather(*(session.end("server stopped") for session in self._sessions.values()))
 
     # What the server asks

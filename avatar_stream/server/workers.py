@@ -189,6 +189,11 @@ class WorkerProcess:
         self.heard = time.monotonic()
 
     @property
+    def number(self) -> int | None:
+        """Its process number, once it has been started."""
+        return self._process.pid if self._process is not None else None
+
+    @property
     def gone(self) -> bool:
         """It has ended: another one must take its place."""
         return self._pipe is not None and self._pipe.gone
@@ -312,6 +317,10 @@ class Workers:
 
     def _made(self) -> WorkerProcess:
         return WorkerProcess(self._settings, self._library, self._metrics)
+
+    def numbers(self) -> list[int]:
+        """Process numbers of those that run."""
+        return [one.number for one in self._processes if one.number is not None and not one.gone]
 
     async def start(self) -> None:
         """Start the first and wait until it can draw: the first visitor should not."""

@@ -44,6 +44,9 @@ async def test_each_session_has_a_process_and_is_counted_by_the_server() -> None
             rows = (await client.get("/status", headers={"Accept": "application/json"})).json()["sessions"]
         assert float(re.findall(r"^avatar_frames_drawn_total (\S+)", text, re.M)[0]) > 20
         assert 'avatar_stage_seconds_count{stage="warp"}' in text
+        # Together, not this process alone.
+        memory = float(re.findall(r"^process_resident_memory_bytes (\S+)", text, re.M)[0])
+        assert memory > psutil.Process().memory_info().rss + 2e8
         assert 'avatar_sessions{state="live"} 2.0' in text
         assert all(row["fps"] > 0 and row["face"] == "found" for row in rows)
         await server.sessions.close()
