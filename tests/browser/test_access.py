@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import FAKE_CAMERA, RunningServer, chromium
+from tests.browser.conftest import FAKE_CAMERA, QUICK, RunningServer, chromium
 from tests.browser.test_loop import open_page, start
 
 pytestmark = pytest.mark.browser
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 def test_a_page_learns_its_turn_servers(browser: Any) -> None:
     secret = "a-token-of-more-than-twenty-characters"
     turn = ("--turn", "turn:127.0.0.1:9?transport=udp", "--turn", "stun:127.0.0.1:9")
-    server = RunningServer(*turn, AVATAR_STREAM_TOKEN=secret, AVATAR_STREAM_TURN_SECRET="shared")
+    server = RunningServer(*turn, *QUICK, AVATAR_STREAM_TOKEN=secret, AVATAR_STREAM_TURN_SECRET="shared")
     page = open_page(browser, server)
     page.click("#start")
     page.wait_for_selector("#token-form:not([hidden])")
@@ -30,7 +30,7 @@ def test_a_page_learns_its_turn_servers(browser: Any) -> None:
 
 def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
     secret = "a-token-of-more-than-twenty-characters"
-    guarded = RunningServer(AVATAR_STREAM_TOKEN=secret)
+    guarded = RunningServer(*QUICK, AVATAR_STREAM_TOKEN=secret)
     running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
     page = open_page(running, guarded)
     page.click("#start")
@@ -80,7 +80,7 @@ def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_pat
 
 
 def test_connection_lost_reconnects(playwright_driver: Any, camera_file: Path) -> None:
-    server = RunningServer()
+    server = RunningServer(*QUICK)
     running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
     page = open_page(running, server)
     start(page)
@@ -88,7 +88,7 @@ def test_connection_lost_reconnects(playwright_driver: Any, camera_file: Path) -
     server.process.kill()
     page.wait_for_selector("body[data-state=reconnecting]")
     assert "Reconnecting" in page.inner_text("#alert")
-    again = RunningServer("--port", str(server.port))
+    again = RunningServer("--port", str(server.port), *QUICK)
     page.wait_for_selector("body[data-state=live][data-playing]", timeout=30_000)
     assert page.is_hidden("#alert")
     running.close()

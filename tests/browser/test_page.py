@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from avatar_stream.identity.library import sample_pictures
-from tests.browser.conftest import FAKE_CAMERA, RunningServer, chromium
+from tests.browser.conftest import FAKE_CAMERA, QUICK, RunningServer, chromium
 from tests.browser.test_loop import open_page, start
 
 pytestmark = pytest.mark.browser
@@ -127,8 +127,8 @@ def test_an_avatar_on_somebody_elses_page(playwright_driver: Any, camera_file: P
     site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=site.serve_forever, daemon=True).start()
     origin = f"http://localhost:{site.server_port}"
-    server = RunningServer("--engine", "warp", "--allow-origin", origin)
-    stranger = RunningServer("--engine", "warp")
+    server = RunningServer("--engine", "warp", "--allow-origin", origin, *QUICK)
+    stranger = RunningServer("--engine", "warp", *QUICK)
     running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
     try:
         page = open_page(running, server)

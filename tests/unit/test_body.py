@@ -1,5 +1,6 @@
 """Shoulders: found where a portrait shows them, followed where a driver has them."""
 
+import functools
 import math
 
 import numpy as np
@@ -23,6 +24,7 @@ def portrait() -> Portrait:
     return prepare(read_picture(sample_pictures()["lady-agnew"]), 384, square=True)
 
 
+@functools.cache
 def person(shift: int = 0) -> npt.NDArray[np.uint8]:
     """A picture of a person, so many pixels to the right in its frame."""
     picture = prepare(read_picture(sample_pictures()["lady-agnew"]), 360, square=True).picture

@@ -139,7 +139,7 @@ async def test_a_process_that_does_not_start_is_no_answer(monkeypatch: pytest.Mo
             await one.close()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_its_server(how: signal.Signals) -> None:
     command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", "--engine", "warp"]
     server = subprocess.Popen([*command, "--processes", "1", "--library", "none"], stdout=subprocess.PIPE, text=True)
