@@ -28,7 +28,7 @@ async def watch(server: "Server") -> None:
         if starting is not None:
             await starting
     except Exception:
-        log.exception("no process for sessions can be started")
+        log.exception("no process for sessions can be started: serve with --processes 0 should this last")
     server.warm.set()
     measured, runtime = "", server.networks.runtime if server.networks else None
     while True:
