@@ -6,9 +6,9 @@ from avatar_stream.identity.library import Library
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.peer import Peer
+from avatar_stream.server.remote import RemotePeer, RemoteSession
 from avatar_stream.server.session import Session, SessionSpec
 from avatar_stream.server.signalling import Role
-from avatar_stream.server.workers import RemotePeer, RemoteSession
 from avatar_stream.settings import Settings
 
 AnyPeer = Peer | RemotePeer

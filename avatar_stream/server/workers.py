@@ -9,172 +9,27 @@ import atexit
 import contextlib
 import logging
 import multiprocessing
-import secrets
 import sys
 import time
 from collections.abc import Callable
 from multiprocessing import forkserver
 from typing import Any, Final
 
-from avatar_stream.errors import NotFound, ServerFull
+from avatar_stream.errors import ServerFull
 from avatar_stream.identity.library import Library
 from avatar_stream.server import worker
-from avatar_stream.server.control import Command, Move
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.pipe import Pipe, ProcessGone
+from avatar_stream.server.remote import RemotePeer, RemoteSession
 from avatar_stream.server.session import SessionSpec
 from avatar_stream.server.signalling import Role
-from avatar_stream.server.trickle import Candidates
-from avatar_stream.server.worker import PeerSpec, State
+from avatar_stream.server.worker import State
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
 SILENT: Final = 10.0  # seconds without a report after which a process hangs, and watchdog's twice at least
 STOPPED: Final = 3.0  # seconds between two looks after which the server itself was stopped: Ctrl+Z, a debugger
-LEAVING: Final = 12.0  # seconds a session that was ended gets to free what it has
-
-
-class RemotePeer:
-    """A peer whose connection another process has. See :class:`.peer.Peer`."""
-
-    def __init__(self, role: Role, address: str, owner: str) -> None:
-        self.key = secrets.token_urlsafe(18)
-        self.etag = f'"{secrets.token_hex(8)}"'
-        self.role, self.address, self.owner = role, address, owner
-        self.connected, self.ended = asyncio.Event(), asyncio.Event()
-        self.reason = ""
-        self.user = ""
-        self.process: WorkerProcess | None = None
-
-    @property
-    def spec(self) -> PeerSpec:
-        """What the process has to know."""
-        return PeerSpec(self.key, self.role, self.address, self.owner)
-
-    async def trickle(self, said: Candidates) -> None:
-        """See ``Peer.trickle``."""
-        if self.process is not None:
-            await self.process.pipe.call("trickle", self.key, said)
-
-    def end(self, reason: str) -> None:
-        """See ``Peer.end``."""
-        if not self.ended.is_set():
-            self.reason = reason
-            self.ended.set()
-            if self.process is not None:
-                self.process.pipe.tell("end", self.key, reason)
-
-
-class RemoteSession:
-    """A session that lives in another process. See :class:`.session.Session`."""
-
-    def __init__(self, spec: SessionSpec, publisher: RemotePeer, process: "WorkerProcess") -> None:
-        self.id, self.publisher = spec.id, publisher
-        self.viewers: dict[str, RemotePeer] = {}
-        self.began = time.monotonic()
-        self.closed = asyncio.Event()
-        self.state: State | None = None
-        self._spec, self._process = spec, process
-        self._listeners = 0
-        self._motion: tuple[float, dict[str, Any]] | None = None
-        self._over = asyncio.Event()  # the process has freed it, or has ended
-
-    @property
-    def live(self) -> bool:
-        """The publisher is connected."""
-        return self.publisher.connected.is_set() and not self.closed.is_set()
-
-    @property
-    def level(self) -> int:
-        """Steps below the best quality at which it is drawn."""
-        return self.state.level if self.state else 0
-
-    @property
-    def listeners(self) -> int:
-        """Who is sent its motion."""
-        return self._listeners
-
-    @listeners.setter
-    def listeners(self, count: int) -> None:
-        if bool(count) != bool(self._listeners):
-            self._process.pipe.tell("listen", self.id, bool(count))
-        self._listeners = count
-
-    def control_opened(self) -> None:
-        """See ``Session``."""
-        self._process.pipe.tell("control", self.id, True)
-
-    def control_closed(self) -> None:
-        """See ``Session``."""
-        self._process.pipe.tell("control", self.id, False)
-
-    def motion(self) -> tuple[float, dict[str, Any]] | None:
-        """See ``Session``."""
-        return self._motion
-
-    def moved(self, motion: tuple[float, dict[str, Any]]) -> None:
-        """The process says how the driver moved."""
-        self._motion = motion
-
-    async def open(self, offer: str) -> str:
-        """See ``Session.open``."""
-        pipe = await self._process.started()
-        self.publisher.process = self._process
-        answer, self.publisher.user, self.state = await pipe.call("open", self._spec, self.publisher.spec, offer)
-        if self.publisher.ended.is_set():  # meanwhile, when nobody there could be told
-            pipe.tell("end", self.publisher.key, self.publisher.reason)
-        return str(answer)
-
-    async def run(self) -> None:
-        """Live until the process says that all of it is gone."""
-        await self.publisher.ended.wait()
-        with contextlib.suppress(TimeoutError):
-            if self.publisher.process is not None:  # else it was never opened
-                await asyncio.wait_for(self._over.wait(), LEAVING)
-        if self.publisher.process is not None and not self._over.is_set():
-            log.error("a process of sessions does not let go of one: it is ended")
-            self._process.kill()
-        for viewer in list(self.viewers.values()):
-            viewer.end("the session ended")
-        self._process.sessions.pop(self.id, None)
-        self.closed.set()
-
-    def over(self) -> None:
-        """The process has freed it, or has ended."""
-        self._over.set()
-        self.publisher.end("failed")  # if nobody said why
-
-    async def view(self, viewer: RemotePeer, offer: str) -> str:
-        """See ``Session.view``."""
-        viewer.process = self._process
-        self.viewers[viewer.key] = viewer
-        try:
-            answer, viewer.user = await self._process.pipe.call("view", self.id, viewer.spec, offer)
-        except BaseException:
-            self.viewers.pop(viewer.key, None)
-            viewer.end("refused")
-            raise
-        if self.publisher.ended.is_set():
-            viewer.end("the session ended")
-            raise NotFound("no such session: it may have ended")
-        return str(answer)
-
-    async def end(self, reason: str) -> None:
-        """See ``Session.end``."""
-        self.publisher.end(reason)
-        await self.closed.wait()
-
-    async def handle(self, command: Command) -> None:
-        """See ``Session.handle``."""
-        if isinstance(command, Move):  # dozens a second, and nobody waits for an answer
-            self._process.pipe.tell("move", self.id, command)
-        else:
-            self.state = await self._process.pipe.call("handle", self.id, command) or self.state
-
-    def status(self) -> dict[str, Any]:
-        """See ``Session.status``; a quarter of a second old at most, and empty until it is open."""
-        return self.state.status if self.state else {}
 
 
 class WorkerProcess:
