@@ -168,6 +168,6 @@ async def _during(
         "statuses": " ".join(f"{status}x{count}" for status, count in sorted(statuses.items())),
         "right": set(statuses) <= right,
         # Who is let in may have to wait for a process to start, and nobody else does.
-        "slowest_ms": round(max(answer.seconds for answer in answers if answer.status != 201) * 1e3),
+        "slowest_ms": round(max((one.seconds for one in answers if one.status != 201), default=0.0) * 1e3),
         "kept": round(fps / quiet, 2) if quiet else 0.0,
     }
