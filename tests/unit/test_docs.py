@@ -156,7 +156,7 @@ def test_a_documented_command_runs(command: str, desk: Path, enrolled: Path) -> 
         return
     sooner = {"bench": ["--frames", "30", "--threads", "1"], "engine check": ["--ticks", "30"]}
     words += sooner.get(" ".join(words), sooner.get(words[0], []))
-    if words[0] in ("render", "camera") and "--engine" not in words:
+    if words[0] in ("render", "camera", "bench") and "--engine" not in words:
         words += ["--engine", "warp"]
     if words[0] == "camera" and "--list" not in words:
         words += ["--no-device", "--seconds", "0.5"]
