@@ -106,9 +106,14 @@ class RemoteSession:
 
     async def open(self, offer: str) -> str:
         """See ``Session.open``."""
-        pipe = await self._process.started()
-        self.publisher.process = self._process
-        answer, self.publisher.user, self.state = await pipe.call("open", self._spec, self.publisher.spec, offer)
+        try:
+            pipe = await self._process.started()
+            self.publisher.process = self._process
+            said = await pipe.call("open", self._spec, self.publisher.spec, offer)
+        except BaseException:
+            self.publisher.end("refused")
+            raise
+        answer, self.publisher.user, self.state = said
         if self.publisher.ended.is_set():  # meanwhile, when nobody there could be told
             pipe.tell("end", self.publisher.key, self.publisher.reason)
         return str(answer)

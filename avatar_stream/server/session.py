@@ -123,7 +123,11 @@ class Session:
 
     async def open(self, offer: str) -> str:
         """Answer the publisher's offer; raises ``BadOffer``. Costs little: the work begins when the peer comes."""
-        return await self.publisher.answer(offer, self.broadcast, self._on_frame)
+        try:
+            return await self.publisher.answer(offer, self.broadcast, self._on_frame)
+        except BaseException:
+            self.publisher.end("refused")
+            raise
 
     async def run(self) -> None:
         """Live until the publisher has left or something here failed; then free everything."""

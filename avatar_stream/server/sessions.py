@@ -69,9 +69,6 @@ class Sessions:
         self._peers[publisher.key] = session, publisher
         try:
             answer = await session.open(offer)
-        except BaseException:
-            publisher.end("refused")
-            raise
         finally:
             # Also a session that could not be opened ends here: everything of it is freed.
             self._spawn(self._run(session))

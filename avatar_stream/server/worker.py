@@ -128,9 +128,6 @@ class Worker:
         self._sessions[spec.id] = session
         try:
             answer = await session.open(offer)
-        except BaseException:
-            publisher.end("refused")
-            raise
         finally:
             self._spawn(self._run(session))
         return answer, publisher.user, State.of(session)

@@ -66,7 +66,7 @@ class WorkerProcess:
             self._starting = asyncio.create_task(self._start())
         try:
             await asyncio.shield(self._starting)
-        except OSError as error:
+        except (OSError, EOFError) as error:  # the latter from a fork server that has just died
             self._starting = None
             raise ServerFull("the process of a session could not be started: try again in a moment") from error
         return self.pipe
@@ -110,7 +110,7 @@ class WorkerProcess:
         """Let it end; blocks until it has."""
         if self._starting is None:
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EOFError):
             await self._starting
             self.pipe.close()
             await asyncio.to_thread(self._process.join, 5)

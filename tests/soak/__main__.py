@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--delay", type=float, default=0.1, help="seconds, there and back together")
     parser.add_argument("--jitter", type=float, default=0.01)
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--processes", type=int, help="load: of the server; 0: sessions live in its own")
     parser.add_argument("--light", action="store_true", help="load: clients that decode nothing")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

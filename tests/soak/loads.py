@@ -17,7 +17,8 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
     With ``--light`` the clients decode nothing, as if they ran elsewhere, almost; pictures a second are the server's.
     """
     light = ["--light"] if arguments.light else []
-    server = ServerProcess("--engine", arguments.engine)
+    own = [] if arguments.processes is None else ["--processes", str(arguments.processes)]
+    server = ServerProcess("--engine", arguments.engine, *own)
     server.wait_ready()
     clients: list[Client] = []
     rows: list[dict[str, Any]] = []

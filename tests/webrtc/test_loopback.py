@@ -210,8 +210,9 @@ async def test_malformed_offers(content: bytes, kind: str, status: int, word: st
         assert not server.sessions.by_id
 
 
-async def test_an_offer_that_only_looks_right() -> None:
-    async with running() as (url, server), httpx.AsyncClient(base_url=url) as client:
+@EITHER
+async def test_an_offer_that_only_looks_right(where: dict[str, Any]) -> None:
+    async with running(**where) as (url, server), httpx.AsyncClient(base_url=url) as client:
         peer = Peer(url)
         sdp = await peer.offer()
         for broken in (sdp.replace("a=setup:", "a=setup:x"), sdp.replace("UDP/TLS/RTP/SAVPF", "FOO"), sdp[:-700]):
