@@ -25,7 +25,11 @@ def coded(codec: str, width: int, height: int, count: int = 1) -> list[bytes]:
     encoder: Any = av.CodecContext.create({"VP8": "libvpx", "H264": "libx264"}[codec], "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base = Fraction(1, 25)
-    encoder.options = {"deadline": "realtime", "cpu-used": "8", "preset": "ultrafast", "tune": "zerolatency"}
+    realtime = {
+        "VP8": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
+        "H264": {"preset": "ultrafast", "tune": "zerolatency"},
+    }
+    encoder.options = realtime[codec]
     made = []
     for number in range(count):
         picture = np.full((height, width, 3), 40 + number, np.uint8)
