@@ -1,4 +1,4 @@
-"""The load and fault bench: ``python -m tests.soak load | line | cycles | attacks | strangers | soak [--json] [options]``.
+"""The load and fault bench: ``python -m tests.soak COMMAND [--json] [options]``.
 
 ``load``     N sessions side by side, up to one more than the server lets in
 ``line``     one session on a bad line: 5 % loss and 100 ms

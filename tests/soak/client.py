@@ -3,8 +3,8 @@
 ``python -m tests.soak.client URL [--role both|view] [--light] [--loss 0.05] [--delay 0.1] [--jitter 0.02]
 [--seconds 30] [--token TOKEN] [--clip FILE]``
 
-The first line says the status of its offer and where the server listens for it: ``{"status": 201, "answered": seconds,
-"ports": [[address, port], ...], "users": [the server's ICE user fragment, its own]}``.
+The first line says the status of its offer and where the server listens for it: ``{"status": 201, "answered":
+seconds, "ports": [[address, port], ...], "users": [the server's ICE user fragment, its own]}``.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import av
@@ -117,9 +117,10 @@ class Watch:
 
 
 def _brightness(frame: av.VideoFrame) -> Any:
-    """The Y plane, ``(height, width)``: a mark is black and white, and making it RGB would cost more than decoding."""
+    """The Y plane, ``(height, width)``: marks are black and white, and RGB would cost more than decoding."""
     plane = frame.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]  # type: ignore
+    rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)
+    return rows[: frame.height, : frame.width]
 
 
 class Undecoded:

@@ -40,7 +40,9 @@ def request(world: World, password: str = "wrong-password-of-a-stranger", **attr
     return message
 
 
-def with_attribute(kind: int, value: bytes, *, length: int | None = None, count: int = 1, fingerprint: bool = False) -> bytes:
+def with_attribute(
+    kind: int, value: bytes, *, length: int | None = None, count: int = 1, fingerprint: bool = False
+) -> bytes:
     """A binding request of one kind of attribute, whose length may lie."""
     one = struct.pack("!HH", kind, len(value) if length is None else length) + value + bytes(-len(value) % 4)
     body = one * count
@@ -106,10 +108,12 @@ async def stun_cut(world: World) -> str:
     return await sent(world, [whole[:k] for k in range(len(whole))] + fitted)
 
 
-@attempt("udp.stun.attributes", "each STUN attribute with 0 to 40 bytes, and lengths that lie", processes=1, short=True)
+@attempt(
+    "udp.stun.attributes", "each STUN attribute with 0 to 40 bytes, and lengths that lie", processes=1, short=True
+)
 async def stun_attributes(world: World) -> str:
     kinds = [kind for kind, *_ in stun.ATTRIBUTES]
-    sizes = [with_attribute(kind, bytes(size)) for kind in kinds for size in range(0, 41)]
+    sizes = [with_attribute(kind, bytes(size)) for kind in kinds for size in range(41)]
     lies = [with_attribute(kind, bytes(4), length=size) for kind in kinds for size in (1, 3, 5, 400, 65535)]
     return await sent(world, sizes + lies)
 
@@ -137,7 +141,9 @@ async def stun_unknown(world: World) -> str:
 @attempt("udp.stun.text", "USERNAME and SOFTWARE that are no text", processes=1)
 async def stun_text(world: World) -> str:
     values = [b"\xff\xfe\xfd\xfc", b"\xed\xa0\x80a", b"\x1b[31mx", b"\0" * 513, b":" * 600]
-    return await sent(world, [with_attribute(kind, value, fingerprint=True) for kind in (6, 0x8022, 0x14) for value in values])
+    return await sent(
+        world, [with_attribute(kind, value, fingerprint=True) for kind in (6, 0x8022, 0x14) for value in values]
+    )
 
 
 @attempt("udp.stun.password", "2,000 binding requests a second with a wrong password", processes=1, short=True)

@@ -2,32 +2,31 @@
 
 import random
 import struct
+from collections.abc import Callable
 
 from tests.soak.stranger.guest import Guest, rtp
 from tests.soak.stranger.registry import attempt
 from tests.soak.stranger.world import World
 
 FLOOD = 5000.0  # packets a second; a camera sends some 150, 400 at 4 Mbit/s
+Maker = Callable[[int, int], list[bytes]]
+"""Makes packets of a payload type and a source."""
 VP8_START = b"\x10"  # a descriptor (RFC 7741, 4.2) that begins a partition
 
 
-async def flooded(world: World, make: "Maker", rate: float = FLOOD, codec: str = "VP8", **guest: str) -> str:
+async def flooded(world: World, make: Maker, rate: float = FLOOD, codec: str = "VP8") -> str:
     """Send what ``make`` makes of a guest's payload type and source beside its camera; what became of the guest."""
-    async with Guest(world, **guest).joined() as one:  # type: ignore[arg-type]
+    async with Guest(world).joined() as one:
         packets = make(one.payload(codec) if codec else 0, one.ssrc("audio" if codec == "opus" else "video"))
         count = await one.protected(packets, rate, world.seconds)
         return f"{count} sent, the guest is {'still there' if one.live else 'gone'}"
 
 
-class Maker:
-    """For types: makes packets of a payload type and a source."""
-
-    def __call__(self, payload_type: int, ssrc: int) -> list[bytes]: ...  # type: ignore[empty-body]
-
-
 @attempt("rtp.flood", "5,000 tiny packets a second in one worker with the bystander", processes=1, short=True)
 async def flood(world: World) -> str:
-    return await flooded(world, lambda pt, ssrc: [rtp(pt, k, 3600 * (k // 8), ssrc, VP8_START + b"x" * 8) for k in range(65536)])  # fmt: skip
+    return await flooded(
+        world, lambda pt, ssrc: [rtp(pt, k, 3600 * (k // 8), ssrc, VP8_START + b"x" * 8) for k in range(65536)]
+    )
 
 
 @attempt("rtp.flood.other", "the same with as many workers as by default")
@@ -54,29 +53,45 @@ async def jumps_flood(world: World) -> str:
 
 @attempt("rtp.back", "a sequence number that runs backwards", processes=1)
 async def back(world: World) -> str:
-    return await flooded(world, lambda pt, ssrc: [rtp(pt, -k, 90 * k, ssrc, VP8_START + b"y") for k in range(65536)], 2000)  # fmt: skip
+    return await flooded(
+        world, lambda pt, ssrc: [rtp(pt, -k, 90 * k, ssrc, VP8_START + b"y") for k in range(65536)], 2000
+    )
 
 
 @attempt("rtp.ssrc", "another source in every packet, 1,000 a second", processes=1, after=8)
 async def sources(world: World) -> str:
     chance = random.Random(2)
-    return await flooded(world, lambda pt, ssrc: [rtp(pt, k, 90 * k, chance.getrandbits(32), VP8_START + b"z") for k in range(50000)], 1000)  # fmt: skip
+    return await flooded(
+        world,
+        lambda pt, ssrc: [rtp(pt, k, 90 * k, chance.getrandbits(32), VP8_START + b"z") for k in range(50000)],
+        1000,
+    )
 
 
 @attempt("rtp.ssrc.few", "300 sources, then leaving: reports hold 31", processes=1, after=8, short=True)
 async def few_sources(world: World) -> str:
-    return await flooded(world, lambda pt, ssrc: [rtp(pt, k, 90 * k, 1000 + k, VP8_START + b"z") for k in range(300)], 200)  # fmt: skip
+    return await flooded(
+        world, lambda pt, ssrc: [rtp(pt, k, 90 * k, 1000 + k, VP8_START + b"z") for k in range(300)], 200
+    )
 
 
 @attempt("rtp.stamps", "timestamps that jump by hours", processes=1)
 async def stamps(world: World) -> str:
     chance = random.Random(3)
-    return await flooded(world, lambda pt, ssrc: [rtp(pt, k, chance.getrandbits(32), ssrc, VP8_START + b"w" * 30, marker=True) for k in range(50000)], 500)  # fmt: skip
+    return await flooded(
+        world,
+        lambda pt, ssrc: [
+            rtp(pt, k, chance.getrandbits(32), ssrc, VP8_START + b"w" * 30, marker=True) for k in range(50000)
+        ],
+        500,
+    )
 
 
 @attempt("rtp.types", "every payload type that was not agreed on", processes=1)
 async def types(world: World) -> str:
-    return await flooded(world, lambda pt, ssrc: [rtp(k % 128, k, 90 * k, 77 + k % 5, b"abc") for k in range(65536)], 2000)  # fmt: skip
+    return await flooded(
+        world, lambda pt, ssrc: [rtp(k % 128, k, 90 * k, 77 + k % 5, b"abc") for k in range(65536)], 2000
+    )
 
 
 @attempt("rtp.headers", "RTP versions, CSRC counts and padding that lie", processes=1)
@@ -96,7 +111,16 @@ async def extensions(world: World) -> str:
         for k in range(10000):
             profile = chance.choice((0xBEDE, 0x1000, 0x100F, 0, chance.getrandbits(16)))
             words = chance.choice((0, 1, 2, 8, 200))
-            made.append(rtp(pt, k, 90 * k, ssrc, b"\x10ab", extension=struct.pack("!HH", profile, words) + chance.randbytes(4 * words)))  # fmt: skip
+            made.append(
+                rtp(
+                    pt,
+                    k,
+                    90 * k,
+                    ssrc,
+                    b"\x10ab",
+                    extension=struct.pack("!HH", profile, words) + chance.randbytes(4 * words),
+                )
+            )
         return made
 
     return await flooded(world, make, 1000)
@@ -130,7 +154,9 @@ async def vp8(world: World) -> str:
     def make(pt: int, ssrc: int) -> list[bytes]:
         descriptors = [chance.randbytes(chance.randint(0, 6)) for _ in range(10000)]
         return [
-            rtp(pt, k, 3600 * k, ssrc, one + (b"" if k % 2 else chance.randbytes(chance.randint(0, 900))), marker=True)
+            rtp(
+                pt, k, 3600 * k, ssrc, one + (b"" if k % 2 else chance.randbytes(chance.randint(0, 900))), marker=True
+            )
             for k, one in enumerate(descriptors)
         ]
 
@@ -143,14 +169,28 @@ async def vp8_key(world: World) -> str:
 
     def make(pt: int, ssrc: int) -> list[bytes]:
         head = VP8_START + b"\x10\x02\x00\x9d\x01\x2a"
-        return [rtp(pt, k, 3600 * k, ssrc, head + struct.pack("<HH", chance.randint(0, 16383), chance.randint(0, 16383)) + chance.randbytes(900), marker=True) for k in range(5000)]  # fmt: skip
+        return [
+            rtp(
+                pt,
+                k,
+                3600 * k,
+                ssrc,
+                head + struct.pack("<HH", chance.randint(0, 16383), chance.randint(0, 16383)) + chance.randbytes(900),
+                marker=True,
+            )
+            for k in range(5000)
+        ]
 
     return await flooded(world, make, 100)
 
 
 @attempt("rtp.endless", "a frame without an end: packets of one timestamp, none of them marked", processes=1)
 async def endless(world: World) -> str:
-    return await flooded(world, lambda pt, ssrc: [rtp(pt, k, 1, ssrc, (VP8_START if k == 0 else b"\0") + b"e" * 1100) for k in range(65536)], 2000)  # fmt: skip
+    return await flooded(
+        world,
+        lambda pt, ssrc: [rtp(pt, k, 1, ssrc, (VP8_START if k == 0 else b"\0") + b"e" * 1100) for k in range(65536)],
+        2000,
+    )
 
 
 @attempt("rtp.h264", "H.264 with cut STAP-A and FU-A, and aggregates that claim more", processes=1)
@@ -158,7 +198,20 @@ async def h264(world: World) -> str:
     chance = random.Random(7)
 
     def make(pt: int, ssrc: int) -> list[bytes]:
-        bodies = [b"\x78", b"\x78\0", b"\x78\0\x05ab", b"\x78\xff\xff", b"\x7c", b"\x7c\x85", b"\x7c\x05x", b"\x67", b"\x65", b"", b"\x1e", b"\x1f\0"]  # fmt: skip
+        bodies = [
+            b"\x78",
+            b"\x78\0",
+            b"\x78\0\x05ab",
+            b"\x78\xff\xff",
+            b"\x7c",
+            b"\x7c\x85",
+            b"\x7c\x05x",
+            b"\x67",
+            b"\x65",
+            b"",
+            b"\x1e",
+            b"\x1f\0",
+        ]
         bodies += [bytes([chance.randint(0, 255)]) + chance.randbytes(chance.randint(0, 60)) for _ in range(5000)]
         return [rtp(pt, k, 3600 * k, ssrc, one, marker=True) for k, one in enumerate(bodies)]
 
@@ -175,11 +228,20 @@ async def opus(world: World) -> str:
     return await flooded(world, make, 1000, codec="opus")
 
 
-@attempt("rtp.opus.long", "Opus packets of 120 ms of 48 frames each, 500 a second: sound faster than time", processes=1)
+@attempt(
+    "rtp.opus.long", "Opus packets of 120 ms of 48 frames each, 500 a second: sound faster than time", processes=1
+)
 async def opus_long(world: World) -> str:
-    return await flooded(world, lambda pt, ssrc: [rtp(pt, k, 5760 * k, ssrc, b"\xff\x30" + bytes(100)) for k in range(20000)], 500, codec="opus")  # fmt: skip
+    return await flooded(
+        world,
+        lambda pt, ssrc: [rtp(pt, k, 5760 * k, ssrc, b"\xff\x30" + bytes(100)) for k in range(20000)],
+        500,
+        codec="opus",
+    )
 
 
 @attempt("rtp.pcmu", "5,000 PCMU packets a second", processes=1)
 async def pcmu(world: World) -> str:
-    return await flooded(world, lambda pt, ssrc: [rtp(0, k, 160 * k, ssrc, b"\x7f" * 160) for k in range(65536)], codec="")  # fmt: skip
+    return await flooded(
+        world, lambda pt, ssrc: [rtp(0, k, 160 * k, ssrc, b"\x7f" * 160) for k in range(65536)], codec=""
+    )

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import psutil
@@ -21,7 +21,7 @@ from tests.soak.client import authorization
 from tests.soak.stranger.loss import Loss
 from tests.soak.stranger.registry import Attempt
 
-BEFORE: Final = 4  # seconds that the bystander is counted before an attempt
+BEFORE: Final = 3  # seconds that the bystander is counted before an attempt
 LONGEST: Final = 90.0  # seconds for one attempt
 SETTLE: Final = 12.0  # seconds that memory gets to come back
 SMALL_DISK: Final = 4 << 20  # bytes
@@ -57,7 +57,9 @@ class Outcome:
 class World:
     """Used from one event loop. ``seconds`` is how long an attempt that goes on goes on."""
 
-    def __init__(self, engine: str, seconds: float, processes: int | None = None, *, small_disk: bool = False) -> None:
+    def __init__(
+        self, engine: str, seconds: float, processes: int | None = None, *, small_disk: bool = False
+    ) -> None:
         self.engine, self.seconds, self.processes, self.small_disk = engine, seconds, processes, small_disk
         self.folder = Path(tempfile.mkdtemp(prefix="strangers-"))
         self.library = self.folder / "library"
@@ -147,7 +149,7 @@ class World:
         if hasattr(self, "server"):
             await asyncio.to_thread(self.server.stop)
         if self.small_disk:
-            await asyncio.to_thread(subprocess.run, ["umount", "-l", self.library], check=False)
+            subprocess.run(["umount", "-l", self.library], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
         return self.server.errors if hasattr(self, "server") else []
 
