@@ -3,8 +3,7 @@
 import argparse
 import asyncio
 import json
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from tests.soak.bench import table
@@ -20,27 +19,28 @@ DURING, AFTER = 20, 24
 of the 25 that it gets before; a machine on which it gets fewer before is held to the same shares."""
 MEMORY: Final = 1.05  # of what it was before
 LOG_SPARE: Final = 3  # lines, besides one a second
-SECONDS, QUICK_SECONDS = 5.0, 3.0  # of an attempt that goes on
+SECONDS, QUICK_SECONDS = 5.0, 2.5  # of an attempt that goes on
 SHARE: Final = 0.6  # of its own pictures that the bystander must get where the machine has other work
 
 
 def strangers(arguments: argparse.Namespace) -> dict[str, Any]:
     """All attempts, or those that ``--only`` names by how they begin; ``--quick`` is the short form."""
-    report = asyncio.run(
-        attempts(
-            chosen(arguments.only, arguments.quick),
-            engine=arguments.engine,
-            seconds=QUICK_SECONDS if arguments.quick else SECONDS,
-        )
-    )
+    plan = chosen(arguments.only, arguments.quick)
+    seconds = SECONDS
+    if arguments.quick:
+        plan, seconds = quick(plan), QUICK_SECONDS
+    report = asyncio.run(attempts(plan, engine=arguments.engine, seconds=seconds))
     if arguments.report:
         arguments.report.write_text(json.dumps(report, indent=1))
     return report
 
 
-async def attempts(
-    plan: list[Attempt], *, engine: str, seconds: float, strict: bool = True, log: Path | None = None
-) -> dict[str, Any]:
+def quick(plan: list[Attempt]) -> list[Attempt]:
+    """The same attempts on one server, and watched for a shorter time afterwards."""
+    return [replace(one, processes=1, after=QUICK_SECONDS) for one in plan]
+
+
+async def attempts(plan: list[Attempt], *, engine: str, seconds: float, strict: bool = True) -> dict[str, Any]:
     """Run them; with ``strict`` false the bystander is compared with itself, as a machine with other work allows."""
     outcomes: list[Outcome] = []
     failed: list[str] = []
@@ -48,7 +48,7 @@ async def attempts(
     world: World | None = None
     try:
         for number, one in enumerate(plan):
-            if world is not None and (one.alone or not _serves(world, one)):
+            if world is not None and not _serves(world, one):
                 logs += await world.stop()
                 world = None
             if world is None:

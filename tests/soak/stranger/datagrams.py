@@ -75,7 +75,7 @@ async def short(world: World) -> str:
     return await sent(world, [b"", *(bytes([k]) for k in range(256)), *(bytes([k, k]) for k in range(256))], 1000)
 
 
-@attempt("udp.any", "every first byte, 1 to 1,500 random bytes", processes=1, short=True)
+@attempt("udp.any", "every first byte, 1 to 1,500 random bytes", processes=1)
 async def anything(world: World) -> str:
     chance = random.Random(1)
     return await sent(world, [noise(chance, chance.randint(1, 1500), k % 256) for k in range(4096)], 1000)
@@ -101,7 +101,7 @@ async def flood_dead(world: World) -> str:
         return await sent(world, [noise(chance, 200, 0x80) for _ in range(500)], FLOOD, dead.getsockname())
 
 
-@attempt("udp.stun.cut", "a binding request cut at every length", processes=1, short=True)
+@attempt("udp.stun.cut", "a binding request cut at every length", processes=1)
 async def stun_cut(world: World) -> str:
     whole = bytes(request(world))
     fitted = [stun.set_body_length(whole[:k], k - 20) for k in range(20, len(whole))]
@@ -146,7 +146,7 @@ async def stun_text(world: World) -> str:
     )
 
 
-@attempt("udp.stun.password", "2,000 binding requests a second with a wrong password", processes=1, short=True)
+@attempt("udp.stun.password", "2,000 binding requests a second with a wrong password", processes=1)
 async def stun_password(world: World) -> str:
     return await sent(world, [bytes(request(world)) for _ in range(200)], 2000)
 
@@ -175,7 +175,7 @@ async def stun_candidates(world: World) -> str:
     return f"1500 sent, {answers} answers"
 
 
-@attempt("udp.dtls", "a ClientHello whole, cut at every length, and records that claim more", processes=1, short=True)
+@attempt("udp.dtls", "a ClientHello whole, cut at every length, and records that claim more", processes=1)
 async def dtls(world: World) -> str:
     hello = client_hello()
     cut = [hello[:k] for k in range(1, len(hello))]

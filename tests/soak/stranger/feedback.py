@@ -33,7 +33,7 @@ async def told(world: World, make: Maker, rate: float = FLOOD, role: str = "both
         return f"{count} sent, the guest is {'still there' if guest.live else 'gone'}"
 
 
-@attempt("rtcp.pli", "2,500 requests for a key frame a second", processes=1, short=True)
+@attempt("rtcp.pli", "2,500 requests for a key frame a second", processes=1)
 async def pli(world: World) -> str:
     return await told(world, lambda own, theirs: [feedback(PAYLOAD, 1, own, theirs)])
 
@@ -132,7 +132,7 @@ async def reports(world: World) -> str:
     return await told(world, make)
 
 
-@attempt("rtcp.cut", "compound packets that are cut, and lengths that lie", processes=1, short=True)
+@attempt("rtcp.cut", "compound packets that are cut, and lengths that lie", processes=1)
 async def cut(world: World) -> str:
     def make(own: int, theirs: int) -> list[bytes]:
         whole = rtcp(SENDER_REPORT, 0, struct.pack("!I", own) + bytes(20)) + rtcp(

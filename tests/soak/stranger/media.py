@@ -147,7 +147,7 @@ async def rtx(world: World) -> str:
     return await flooded(world, make, 2000, codec="rtx")
 
 
-@attempt("rtp.vp8", "VP8 with cut descriptors and garbage behind them", processes=1, short=True)
+@attempt("rtp.vp8", "VP8 with cut descriptors and garbage behind them", processes=1)
 async def vp8(world: World) -> str:
     chance = random.Random(5)
 

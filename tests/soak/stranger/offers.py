@@ -65,7 +65,7 @@ async def bombs(world: World) -> str:
     return await again(world, one, at_once=4)
 
 
-@attempt("web.sdp.odd", "offers with one line that says what no offer says", processes=1, short=True)
+@attempt("web.sdp.odd", "offers with one line that says what no offer says", processes=1)
 async def odd(world: World) -> str:
     offer = await an_offer(world, "both")
     changes: list[tuple[str, str]] = [
@@ -186,7 +186,7 @@ async def sessions(world: World) -> str:
     return told(statuses)
 
 
-@attempt("web.takeover", "the bystander's name, taken by another token; keys that were guessed", short=True)
+@attempt("web.takeover", "the bystander's name, taken by another token; keys that were guessed")
 async def takeover(world: World) -> str:
     offer, statuses = await an_offer(world), Counter[str]()
     async with world.http("mallory") as client:

@@ -178,7 +178,7 @@ async def refused(world: World) -> str:
     return f"{statuses}, {len(left)} files left"
 
 
-@attempt("people.others", "another token's upload and character: enrolled, changed, removed, looked at", short=True)
+@attempt("people.others", "another token's upload and character: enrolled, changed, removed, looked at")
 async def others(world: World) -> str:
     said = []
     async with world.http("bystander") as own, world.http("mallory") as mallory, world.http() as nobody:

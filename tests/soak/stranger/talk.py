@@ -113,7 +113,7 @@ async def deep(world: World) -> str:
     return await said(world, made)
 
 
-@attempt("talk.binary", "binary packets of every length from 0 to 400, and the right ones with garbage", short=True)
+@attempt("talk.binary", "binary packets of every length from 0 to 400, and the right ones with garbage")
 async def binary(world: World) -> str:
     chance = random.Random(1)
     lengths = [chance.randbytes(size) for size in range(0, 400, 3)]
@@ -167,7 +167,7 @@ async def large(world: World) -> str:
     return f"closed: {dict(closed)}"
 
 
-@attempt("talk.nobody", "60 channels of nobody's that send no token", short=True)
+@attempt("talk.nobody", "60 channels of nobody's that send no token")
 async def nobody(world: World) -> str:
     codes = Counter[str]()
 

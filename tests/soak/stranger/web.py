@@ -39,7 +39,7 @@ async def again(
     name: str = "mallory",
     most: int = 100_000,
 ) -> str:
-    """Repeat a request for the time of an attempt, ``at_once`` side by side; none may fail by itself (5xx, but 503)."""
+    """Repeat a request for an attempt's time, ``at_once`` side by side; no answer may be a 5xx but 503."""
     statuses, left = Counter[str](), most
     until = asyncio.get_running_loop().time() + world.seconds
 
@@ -75,7 +75,7 @@ async def raw(world: World, data: bytes, wait: float = 3.0) -> str:
     return line.split(b" ")[1].decode() if line.startswith(b"HTTP/1.1 ") else "closed" if not line else "?"
 
 
-@attempt("web.tokens", "wrong tokens, eight at once", short=True)
+@attempt("web.tokens", "wrong tokens, eight at once")
 async def tokens(world: World) -> str:
     kinds = ["", "Bearer", "Bearer ", "Bearer " + "x" * 5000, "Basic YTpi", "Bearer v.bystander.1.99999999999.x"]
 
@@ -87,7 +87,7 @@ async def tokens(world: World) -> str:
     return await again(world, one, name="")
 
 
-@attempt("web.links", "links that were made up, with numbers that no clock has", short=True)
+@attempt("web.links", "links that were made up, with numbers that no clock has")
 async def links(world: World) -> str:
     made = [
         f"v.bystander.{n}.{e}.{m}"
@@ -123,7 +123,7 @@ async def slow_bodies(world: World) -> str:
     return told(Counter(await asyncio.gather(*(raw(world, head, world.seconds) for _ in range(40)))))
 
 
-@attempt("web.broken", "requests that are no HTTP", short=True)
+@attempt("web.broken", "requests that are no HTTP")
 async def broken(world: World) -> str:
     chance = random.Random(2)
     host = b"Host: localhost\r\n"
@@ -211,7 +211,7 @@ async def upload_odd(world: World) -> str:
     return await again(world, lambda client: client.post("/identities", content=data()), at_once=2, most=100)
 
 
-@attempt("web.gets", "every page, eight at once", short=True)
+@attempt("web.gets", "every page, eight at once")
 async def gets(world: World) -> str:
     paths = (
         "/",
