@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import sys
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -29,10 +30,7 @@ def strangers(arguments: argparse.Namespace) -> dict[str, Any]:
     seconds = SECONDS
     if arguments.quick:
         plan, seconds = quick(plan), QUICK_SECONDS
-    report = asyncio.run(attempts(plan, engine=arguments.engine, seconds=seconds))
-    if arguments.report:
-        arguments.report.write_text(json.dumps(report, indent=1))
-    return report
+    return asyncio.run(attempts(plan, engine=arguments.engine, seconds=seconds, file=arguments.report))
 
 
 def quick(plan: list[Attempt]) -> list[Attempt]:
@@ -40,8 +38,13 @@ def quick(plan: list[Attempt]) -> list[Attempt]:
     return [replace(one, processes=1, after=QUICK_SECONDS) for one in plan]
 
 
-async def attempts(plan: list[Attempt], *, engine: str, seconds: float, strict: bool = True) -> dict[str, Any]:
-    """Run them; with ``strict`` false the bystander is compared with itself, as a machine with other work allows."""
+async def attempts(
+    plan: list[Attempt], *, engine: str, seconds: float, strict: bool = True, file: Path | None = None
+) -> dict[str, Any]:
+    """Run them; with ``strict`` false the bystander is compared with itself, as a machine with other work allows.
+
+    The report so far is in ``file`` after each of them.
+    """
     outcomes: list[Outcome] = []
     failed: list[str] = []
     logs: list[str] = []
@@ -59,16 +62,23 @@ async def attempts(plan: list[Attempt], *, engine: str, seconds: float, strict: 
             sentences = judged(outcome, strict)
             failed += sentences
             mark = "FAILED" if sentences else "held"
-            print(f"{number + 1}/{len(plan)} {one.name}: {mark} {'; '.join(sentences)}", flush=True)
+            print(f"{number + 1}/{len(plan)} {one.name}: {mark} {'; '.join(sentences)}", file=sys.stderr, flush=True)
+            if file:
+                log = logs + world.server.errors
+                file.write_text(json.dumps(_report(outcomes, failed, log), indent=1))
             if one.alone or not world.healthy:
                 logs += await world.stop()
                 world = None
     finally:
         if world is not None:
             logs += await world.stop()
+    return _report(outcomes, failed, logs)
+
+
+def _report(outcomes: list[Outcome], failed: list[str], log: list[str]) -> dict[str, Any]:
     rows = [row(outcome) for outcome in outcomes]
     text = table(rows) if rows else "no attempt has such a name"
-    return {"rows": rows, "outcomes": [asdict(one) for one in outcomes], "failed": failed, "text": text, "log": logs}
+    return {"rows": rows, "outcomes": [asdict(one) for one in outcomes], "failed": failed, "text": text, "log": log}
 
 
 def _serves(world: World, one: Attempt) -> bool:
