@@ -5,6 +5,7 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Final
 
 from tests.soak.bench import table
