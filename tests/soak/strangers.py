@@ -113,11 +113,11 @@ def judged(one: Outcome, strict: bool) -> list[str]:
         quiet = min(one.before / 25, 1.0)
         if one.during and shown["during, worst"] < DURING * quiet:
             found.append(f"{one.name}: the bystander had a second of {shown['during, worst']} pictures during it")
-        if shown["mean "] < AFTER * quiet:
+        if one.after and shown["mean "] < AFTER * quiet:
             found.append(f"{one.name}: the bystander had {shown['mean ']} pictures a second after it")
     else:
         for name, mean in (("during", shown["mean"]), ("after", shown["mean "])):
-            if (one.during or name == "after") and mean < SHARE * one.before:
+            if (one.during if name == "during" else one.after) and mean < SHARE * one.before:
                 found.append(f"{one.name}: {mean} pictures a second {name} it, {one.before} before")
     if strict and one.memory_after > MEMORY * one.memory_before:
         found.append(f"{one.name}: {one.memory_before:.0f} MB became {one.memory_after:.0f}")

@@ -178,6 +178,8 @@ class World:
         over = time.monotonic()
         await asyncio.sleep(attempt.after)
         during, after = self._rows(began, over), self._rows(over)
+        if attempt.loss is Loss.BYSTANDER:
+            during = after = []
         # Where it was as before, those seconds are also the ones before the next attempt.
         self._calm = after if after and sum(after) / len(after) > 0.9 * sum(before) / len(before) else []
         memory_after = await self._settled(memory)
