@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.soak.bench import table
-from tests.soak.stranger import datagrams, faults, feedback, imports, media, offers, people, pictures, talk, web
+from tests.soak.stranger import datagrams, faults, feedback, imports, media, offers, people, pictures, sctp, talk, web
 from tests.soak.stranger.registry import Attempt, chosen
 from tests.soak.stranger.world import Outcome, World
 
-MODULES: Final = (datagrams, media, feedback, pictures, web, offers, talk, people, imports, faults)
+MODULES: Final = (datagrams, media, feedback, sctp, pictures, web, offers, talk, people, imports, faults)
 """Each adds its attempts."""
 
 DURING, AFTER = 20, 24

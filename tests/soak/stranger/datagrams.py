@@ -190,7 +190,7 @@ async def garbage(world: World) -> str:
     made = []
     for k in range(2000):
         head = bytes([0x80 | k % 64, 96 if k % 3 else 200]) + chance.randbytes(10)
-        made.append(head[: k % 13] if k % 5 == 0 else head + chance.randbytes(k % 200))
+        made.append(head[: k % 12 + 1] if k % 5 == 0 else head + chance.randbytes(k % 200))
     return await sent(world, made, 2000)
 
 

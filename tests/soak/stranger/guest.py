@@ -120,6 +120,10 @@ class Guest:
 
     async def protected(self, packets: list[bytes], rate: float, seconds: float) -> int:
         """Send RTP or RTCP packets, encrypted as they should be, around and around at a rate; how many were sent."""
+        return await at_rate(self.sender(), packets, rate, seconds)
+
+    def sender(self) -> Callable[[bytes], None]:
+        """Sends one RTP or RTCP packet, encrypted."""
         session, connection = self.dtls._tx_srtp, self._socket()
 
         def one(packet: bytes) -> None:
@@ -127,7 +131,7 @@ class Guest:
             with contextlib.suppress(Exception):  # libsrtp itself refuses what it cannot encrypt
                 connection(secret(packet))
 
-        return await at_rate(one, packets, rate, seconds)
+        return one
 
     async def raw(self, packets: list[bytes], rate: float, seconds: float) -> int:
         """Send datagrams as they are, over the pair that ICE validated."""

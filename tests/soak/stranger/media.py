@@ -1,5 +1,6 @@
 """RTP and RTCP of a publisher: encrypted as they should be, and otherwise as no camera sends."""
 
+import asyncio
 import random
 import struct
 from collections.abc import Callable
@@ -85,6 +86,22 @@ async def stamps(world: World) -> str:
         ],
         500,
     )
+
+
+@attempt(
+    "rtp.jitter", "pairs of timestamps half a world apart, so that their jitter has 33 bits", processes=1, after=8
+)
+async def jitter(world: World) -> str:
+    async with Guest(world).joined() as guest:
+        payload_type, ssrc = guest.payload("VP8"), 4711
+        made = [rtp(payload_type, k, 0xFFFFFFFF * (k % 2), ssrc, VP8_START + b"j") for k in range(65536)]
+        send, sent, until = guest.sender(), 0, asyncio.get_running_loop().time() + world.seconds
+        while asyncio.get_running_loop().time() < until:
+            for one in made[sent : sent + 2]:
+                send(one)
+            sent += 2
+            await asyncio.sleep(0.02)
+        return f"{sent} sent, the guest is {'still there' if guest.live else 'gone'}"
 
 
 @attempt("rtp.types", "every payload type that was not agreed on", processes=1)
