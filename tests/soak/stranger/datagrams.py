@@ -211,7 +211,7 @@ async def near(world: World) -> str:
 async def own(world: World) -> str:
     from tests.soak.stranger.guest import Guest
 
-    async with Guest(world).joined() as guest:
+    async with Guest(world, camera="").joined() as guest:
         await guest.raw([b"", *(bytes([k]) for k in range(256))], 500, world.seconds)
         return f"the guest is {'still there' if guest.live else 'gone'}"
 
@@ -223,6 +223,6 @@ async def own_dtls(world: World) -> str:
     chance, hello = random.Random(5), client_hello()
     made = [bytes([kind]) + b"\xfe\xfd" + chance.randbytes(k) for k, kind in enumerate(range(20, 64))]
     made += [hello[:k] for k in range(1, len(hello), 3)] + [hello]
-    async with Guest(world).joined() as guest:
+    async with Guest(world, camera="").joined() as guest:
         await guest.raw(made, 1000, world.seconds)
         return f"the guest is {'still there' if guest.live else 'gone'}"

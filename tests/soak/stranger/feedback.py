@@ -27,7 +27,7 @@ def feedback(kind: int, form: int, own: int, theirs: int, rest: bytes = b"") -> 
 
 async def told(world: World, make: Maker, rate: float = FLOOD, role: str = "both") -> str:
     """Send what ``make`` makes of a guest's source and the server's; what became of the guest."""
-    async with Guest(world, role).joined() as guest:
+    async with Guest(world, role, camera="").joined() as guest:
         own = 1 if role == "view" else guest.ssrc()
         count = await guest.protected(make(own, guest.peers_ssrc()), rate, world.seconds)
         return f"{count} sent, the guest is {'still there' if guest.live else 'gone'}"

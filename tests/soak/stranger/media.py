@@ -17,10 +17,24 @@ VP8_START = b"\x10"  # a descriptor (RFC 7741, 4.2) that begins a partition
 
 async def flooded(world: World, make: Maker, rate: float = FLOOD, codec: str = "VP8") -> str:
     """Send what ``make`` makes of a guest's payload type and source beside its camera; what became of the guest."""
-    async with Guest(world).joined() as one:
+    async with Guest(world, camera="").joined() as one:
         packets = make(one.payload(codec) if codec else 0, one.ssrc("audio" if codec == "opus" else "video"))
         count = await one.protected(packets, rate, world.seconds)
         return f"{count} sent, the guest is {'still there' if one.live else 'gone'}"
+
+
+@attempt("rtp.camera", "nothing but a camera: what a neighbour costs by itself", processes=1)
+async def neighbour(world: World) -> str:
+    async with Guest(world).joined() as guest:
+        await asyncio.sleep(world.seconds)
+        return f"the guest is {'still there' if guest.live else 'gone'}"
+
+
+@attempt("rtp.silent", "a neighbour without a camera, who sends nothing", processes=1)
+async def silent(world: World) -> str:
+    async with Guest(world, camera="").joined() as guest:
+        await asyncio.sleep(world.seconds)
+        return f"the guest is {'still there' if guest.live else 'gone'}"
 
 
 @attempt("rtp.flood", "5,000 tiny packets a second in one worker with the bystander", processes=1, short=True)
@@ -92,7 +106,7 @@ async def stamps(world: World) -> str:
     "rtp.jitter", "pairs of timestamps half a world apart, so that their jitter has 33 bits", processes=1, after=8
 )
 async def jitter(world: World) -> str:
-    async with Guest(world).joined() as guest:
+    async with Guest(world, camera="").joined() as guest:
         payload_type, ssrc = guest.payload("VP8"), 4711
         made = [rtp(payload_type, k, 0xFFFFFFFF * (k % 2), ssrc, VP8_START + b"j") for k in range(65536)]
         send, sent, until = guest.sender(), 0, asyncio.get_running_loop().time() + world.seconds

@@ -33,7 +33,7 @@ def packet(tag: int, *chunks: bytes) -> bytes:
 
 async def told_by_channel(world: World, make: Callable[[int, int], Sequence[bytes]], rate: float = 500) -> str:
     """Send what ``make`` makes of the association's tag and its next number, encrypted as data channels are."""
-    guest = Guest(world, "both")
+    guest = Guest(world, "both", camera="")
     guest.pc.createDataChannel("x")
     response = await guest.connect(wait=False)
     try:
