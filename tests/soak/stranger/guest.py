@@ -21,8 +21,8 @@ SDP = {"Content-Type": "application/sdp"}
 
 
 class Guest:
-    """``role`` is ``both``, ``publish`` or ``view``. A ``camera`` that is None is the sample clip; with "" nothing is sent, so
-    that only what an attempt sends is counted: following a face costs a neighbour more than most packets do.
+    """``role`` is ``both``, ``publish`` or ``view``. A ``camera`` that is None is the sample clip; with "" nothing is
+    sent, so that an attempt alone is counted: following a face costs a neighbour more than most packets do.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ VP8_START = b"\x10"  # a descriptor (RFC 7741, 4.2) that begins a partition
 
 
 async def flooded(world: World, make: Maker, rate: float = FLOOD, codec: str = "VP8") -> str:
-    """Send what ``make`` makes of a guest's payload type and source beside its camera; what became of the guest."""
+    """Send what ``make`` makes of a guest's payload type and source, and no camera; what became of the guest."""
     async with Guest(world, camera="").joined() as one:
         packets = make(one.payload(codec) if codec else 0, one.ssrc("audio" if codec == "opus" else "video"))
         count = await one.protected(packets, rate, world.seconds)
