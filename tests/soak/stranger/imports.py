@@ -2,23 +2,37 @@
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import json
 import zipfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import httpx
+import numpy as np
 from aiortc import RTCSessionDescription
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from avatar_stream.identity.enrol import as_jpeg
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.travel import exported
+from tests.soak.attacks import bomb
 from tests.soak.stranger.guest import SDP, Guest
 from tests.soak.stranger.people import command, enrolled, raw_characters, still_works, uploaded
 from tests.soak.stranger.registry import attempt
 from tests.soak.stranger.world import World
+
+HARMLESS: Final = (
+    "two names",
+    "id path",
+    "quality of 1e308",
+    "consent by escape",
+    "consent escape",
+    "description escape",
+)
+"""May be taken in, if nothing shows them raw."""
 
 
 async def exported_noor(world: World) -> bytes:
@@ -42,13 +56,19 @@ async def exported_noor(world: World) -> bytes:
 
 
 def changed(
-    data: bytes, change: Callable[[dict[str, Any]], Any], raw: Callable[[str], str] = lambda text: text
+    data: bytes,
+    change: Callable[[dict[str, Any]], Any],
+    raw: Callable[[str], str] = lambda text: text,
+    swap: dict[str, bytes] | None = None,
 ) -> bytes:
-    """The same file with another manifest, signed anew by somebody's own key."""
+    """The same file with another manifest and other pictures (``swap``), signed anew by somebody's own key."""
     key = Ed25519PrivateKey.generate()
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(files["manifest.json"])
+    for name, content in (swap or {}).items():
+        files[name] = content
+        manifest["files"][name.replace("-", " ")] = hashlib.sha256(content).hexdigest()
     change(manifest)
     manifest["key"] = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
     text = raw(json.dumps(manifest, sort_keys=True)).encode("utf-8", "surrogatepass")
@@ -199,6 +219,15 @@ async def import_odd(world: World) -> str:
     }
     plan = [(name, changed(data, change)) for name, change in changes.items()]
     plan += [(name, changed(data, put(who, "owner", value="x"), raw)) for name, raw in raws.items()]
+    swaps = {
+        "a source that is no picture": {"source-0": b"no picture"},
+        "an empty source": {"source-0": b""},
+        "a source that is a bomb": {"source-0": bomb(50_000)},
+        "a source of another name": {"source-../../x": b"x"},
+        "a source 7": {"source-7": b"x"},
+        "a source of no person": {"source-0": as_jpeg(np.zeros((300, 300, 3), np.uint8))},
+    }
+    plan += [(name, changed(data, put(who, "owner", value="x"), swap=swap)) for name, swap in swaps.items()]
     taken = []
     for name, content in plan:
         path = world.folder / "odd.character"
@@ -208,6 +237,8 @@ async def import_odd(world: World) -> str:
             world.broke(f"import of {name}: {out[-160:]}")
         if code == 0:
             taken.append(name)
+            if name not in HARMLESS:
+                world.broke(f"the import took {name}")
             for after in (("list",), ("show", "Odd"), ("audit",), ("check",)):
                 number, text = await command(world, *after)
                 if number == -1:
