@@ -1,23 +1,26 @@
-"""The load and fault bench: ``python -m tests.soak load | line | cycles | attacks | soak [--json] [options]``.
+"""The load and fault bench: ``python -m tests.soak COMMAND [--json] [options]``.
 
 ``load``     N sessions side by side, up to one more than the server lets in
 ``line``     one session on a bad line: 5 % loss and 100 ms
 ``cycles``   connect and disconnect many times: memory, descriptors, threads and tasks
 ``attacks``  what must be refused at once while a session goes on
+``strangers``  what people outside and other sessions try, beside a bystander; ``--only BEGINNING ...``, ``--quick``
 ``soak``     sessions for an hour, clients killed and started again meanwhile; draws soak.png
 """
 
 import argparse
 import json
 import sys
+from pathlib import Path
 
-from tests.soak import attacks, endurance, loads
+from tests.soak import attacks, endurance, loads, strangers
 
 COMMANDS = {
     "load": loads.load,
     "line": loads.line,
     "cycles": endurance.cycles,
     "attacks": attacks.attacks,
+    "strangers": strangers.strangers,
     "soak": endurance.soak,
 }
 
@@ -33,11 +36,15 @@ def main() -> int:
     parser.add_argument("--loss", type=float, default=0.05)
     parser.add_argument("--delay", type=float, default=0.1, help="seconds, there and back together")
     parser.add_argument("--jitter", type=float, default=0.01)
-    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--engine", help="auto if nothing is said; strangers: warp, which leaves room for attempts")
     parser.add_argument("--processes", type=int, help="load: of the server; 0: sessions live in its own")
     parser.add_argument("--light", action="store_true", help="load: clients that decode nothing")
+    parser.add_argument("--only", nargs="*", default=[], help="strangers: beginnings of attempts' names")
+    parser.add_argument("--quick", action="store_true", help="strangers: the short form")
+    parser.add_argument("--report", type=Path, help="strangers: a JSON file for the report and the server's log")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    arguments.engine = arguments.engine or ("warp" if arguments.command == "strangers" else "auto")
     report = COMMANDS[arguments.command](arguments)
     print(json.dumps(report, indent=1) if arguments.json else report.pop("text", json.dumps(report, indent=1)))
     for sentence in report.get("failed", []):

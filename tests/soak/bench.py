@@ -21,7 +21,9 @@ from avatar_stream.server.run import TOKEN_VARIABLE
 class ServerProcess:
     """``avatar-stream serve`` on a free port, and a sampler of what it takes."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, token: str = "") -> None:
+        """``token`` is an admin's, where ``flags`` name a tokens file."""
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", "--frame-marks", *flags]
         environment = {k: v for k, v in os.environ.items() if k != TOKEN_VARIABLE}
         self.process = subprocess.Popen(
@@ -48,7 +50,8 @@ class ServerProcess:
 
     def status(self) -> dict[str, Any]:
         """``/status``."""
-        said: dict[str, Any] = httpx.get(self.url + "/status", headers={"Accept": "application/json"}).json()
+        headers = {"Accept": "application/json"} | self._headers
+        said: dict[str, Any] = httpx.get(self.url + "/status", headers=headers).json()
         return said
 
     def wait_empty(self) -> None:
@@ -60,7 +63,7 @@ class ServerProcess:
 
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
-        lines = httpx.get(self.url + "/metrics").text.splitlines()
+        lines = httpx.get(self.url + "/metrics", headers=self._headers).text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}(\{{| )", line))
 
     def sample(self) -> dict[str, float]:
@@ -103,6 +106,7 @@ class Client:
 
     process: "subprocess.Popen[str]"
     status: int = 0
+    said: dict[str, Any] = field(default_factory=dict)  # its first line, whole
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
@@ -126,7 +130,7 @@ class Client:
         for line in self.process.stdout:
             row = json.loads(line)
             if "status" in row:
-                self.status = row["status"]
+                self.said, self.status = row, row["status"]
             else:
                 self.rows.append(row | {"at": time.monotonic()})
 

@@ -1,27 +1,36 @@
 """One client of the bench, in a process of its own: numbered camera up, avatar down, one JSON line a second.
 
 ``python -m tests.soak.client URL [--role both|view] [--light] [--loss 0.05] [--delay 0.1] [--jitter 0.02]
-[--seconds 30]``
+[--seconds 30] [--token TOKEN] [--clip FILE]``
+
+The first line says the status of its offer and where the server listens for it: ``{"status": 201, "answered":
+seconds, "ports": [[address, port], ...], "users": [the server's ICE user fragment, its own]}``.
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
+import pickle
 import re
 import signal
 import sys
 import time
-from typing import Any
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
 from unittest import mock
 
+import av
 import httpx
+import numpy as np
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
 from avatar_stream.media.aiortc_gaps import keep_up
 from avatar_stream.media.encode import CLOCK, VideoEncoder
 from avatar_stream.media.marks import BITS, read_mark
+from avatar_stream.server.signalling import ice_user
 from tests.soak.numbered import numbered_frames
 from tests.soak.relay import Relay
 
@@ -64,6 +73,16 @@ def _encoded() -> list[Any]:
     return [packet for n, frame in frames for packet in encoder.encode(frame, n, key=n % KEY == 0)]
 
 
+def kept_clip(path: Path) -> list[Any]:
+    """The encoded clip, kept in the file ``path``: encoding it takes a client four seconds of a processor."""
+    if not path.exists():
+        path.write_bytes(pickle.dumps([bytes(packet) for packet in _encoded()]))
+    packets = [av.Packet(data) for data in pickle.loads(path.read_bytes())]
+    for packet in packets:
+        packet.time_base = Fraction(1, CLOCK)
+    return packets
+
+
 class Watch:
     """Counts new pictures and their delays by the numbers in them."""
 
@@ -82,7 +101,7 @@ class Watch:
             except MediaStreamError:
                 return
             self.pictures += 1
-            number = read_mark(frame.to_ndarray(format="rgb24"))
+            number = read_mark(_brightness(frame))
             if number is None or number == self._last:
                 continue
             self._last = number
@@ -95,6 +114,13 @@ class Watch:
         said = {"new": self.new, "pictures": self.pictures, "delays": [round(d, 4) for d in self.delays]}
         self.new, self.pictures, self.delays = 0, 0, []
         return said
+
+
+def _brightness(frame: av.VideoFrame) -> Any:
+    """The Y plane, ``(height, width)``: marks are black and white, and RGB would cost more than decoding."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)
+    return rows[: frame.height, : frame.width]
 
 
 class Undecoded:
@@ -117,17 +143,30 @@ async def connect(arguments: argparse.Namespace, pc: RTCPeerConnection, relay: R
         # The server is to meet the relay only: it learns the relay's address from the checks that come through it.
         offer = re.sub(r"^a=(candidate:|end-of-candidates)[^\r\n]*\r\n", "", offer, flags=re.MULTILINE)
     async with httpx.AsyncClient(timeout=20) as client:
-        response = await client.post(arguments.url, content=offer, headers={"Content-Type": "application/sdp"})
+        headers = {"Content-Type": "application/sdp"} | authorization(arguments.token)
+        response = await client.post(arguments.url, content=offer, headers=headers)
     if response.status_code == 201:
         answer = response.text if relay is None else await relay.lead(response.text)
         await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
     return response
 
 
+def authorization(token: str) -> dict[str, str]:
+    """The header that says a token; none for none."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def ports(answer: str) -> list[tuple[str, int]]:
+    """Where a server listens for the session of this SDP answer: IPv4 addresses and UDP ports."""
+    found = re.findall(r"^a=candidate:\S+ \d+ udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host", answer, re.MULTILINE)
+    return [(host, int(port)) for host, port in found]
+
+
 async def run(arguments: argparse.Namespace) -> int:
     """Connect, report every second, leave."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    camera = EncodedCamera() if arguments.role == "both" else None
+    clip = kept_clip(arguments.clip) if arguments.clip else None
+    camera = EncodedCamera(clip) if arguments.role == "both" else None
     pc.addTransceiver(camera or "video", direction="sendrecv" if camera else "recvonly")
     watch, tracks = Watch(camera), []
     pc.on("track", lambda track: tracks.append(asyncio.ensure_future(watch.run(track))))
@@ -139,18 +178,23 @@ async def run(arguments: argparse.Namespace) -> int:
     relay = Relay(arguments.loss, arguments.delay, arguments.jitter) if lossy else None
     began = time.monotonic()
     response = await connect(arguments, pc, relay)
-    tell({"status": response.status_code, "answered": round(time.monotonic() - began, 3)})
+    users = [ice_user(text) for text in (response.text, pc.localDescription.sdp)]
+    where = {"ports": ports(response.text), "users": users}
+    tell({"status": response.status_code, "answered": round(time.monotonic() - began, 3)} | where)
     if response.status_code != 201:
         return 3
     told_to_stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
-    end = time.monotonic() + arguments.seconds
+    due = time.monotonic()
+    end = due + arguments.seconds
     while time.monotonic() < end and pc.connectionState not in ("closed", "failed") and not told_to_stop.is_set():
+        due = max(due + 1, time.monotonic())  # whole seconds, so that rows can be compared
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(told_to_stop.wait(), 1)
+            await asyncio.wait_for(told_to_stop.wait(), due - time.monotonic())
         tell(watch.take() | {"state": pc.connectionState})
     async with httpx.AsyncClient() as client:
-        await client.delete(httpx.URL(arguments.url).join(response.headers["location"]))
+        place = httpx.URL(arguments.url).join(response.headers["location"])
+        await client.delete(place, headers=authorization(arguments.token))
     await pc.close()
     if relay is not None:
         relay.close()
@@ -173,6 +217,8 @@ def main() -> int:
     parser.add_argument("--loss", type=float, default=0, help="share of packets lost, each way")
     parser.add_argument("--delay", type=float, default=0, help="seconds, each way")
     parser.add_argument("--jitter", type=float, default=0, help="seconds more at most, so that packets overtake")
+    parser.add_argument("--token", default="")
+    parser.add_argument("--clip", type=Path, help="file to keep the encoded clip in")
     return asyncio.run(run(parser.parse_args()))
 
 

@@ -1,0 +1,162 @@
+"""Video that no decoder keeps up with, and leaving while it is being decoded; sound of odd kinds."""
+
+import asyncio
+import contextlib
+import functools
+import re
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+
+from avatar_stream.media.encode import CLOCK
+from tests.soak.client import EncodedCamera
+from tests.soak.stranger.guest import Guest
+from tests.soak.stranger.registry import attempt
+from tests.soak.stranger.world import World
+
+WATCHED = 15.0  # seconds after leaving: what hangs is ended after ten
+
+
+@functools.cache
+def encoded(sides: tuple[tuple[int, int], ...]) -> tuple[bytes, ...]:
+    """VP8 key frames of these sizes, of noise that costs a decoder something."""
+    found = []
+    for width, height in sides:
+        context: Any = av.CodecContext.create("libvpx", "w")
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.bit_rate, context.time_base, context.framerate = 4_000_000, Fraction(1, CLOCK), Fraction(25)
+        context.options = {"deadline": "realtime", "cpu-used": "-16", "lag-in-frames": "0", "threads": "2"}
+        tile = np.random.default_rng(1).integers(0, 255, (192, 128), np.uint8)
+        picture = np.tile(tile, (height * 3 // 2 // 192 + 1, width // 128 + 1))[: height * 3 // 2, :width]
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="yuv420p")
+        frame.pts, frame.time_base = 0, Fraction(1, CLOCK)
+        found += [bytes(packet) for packet in (*context.encode(frame), *context.encode(None))]
+    return tuple(found)
+
+
+def claims(side: int, data: bytes) -> bytes:
+    """A key frame whose header claims another size (RFC 6386, 9.1), cut to 62 bytes."""
+    return (data[:6] + struct.pack("<HH", side, side) + data[10:])[:62]
+
+
+def camera(frames: tuple[bytes, ...]) -> EncodedCamera:
+    """Sends these, 25 a second, around and around."""
+    packets = [av.Packet(data) for data in frames]
+    for packet in packets:
+        packet.time_base = Fraction(1, CLOCK)
+    return EncodedCamera(packets)
+
+
+async def left(world: World, frames: tuple[bytes, ...], how: str) -> str:
+    """Publish them for the time of an attempt, then leave; another session must be let in afterwards."""
+    guest = Guest(world, camera=camera(frames))
+    response = await guest.connect()
+    assert response.status_code == 201, f"the guest got {response.status_code}"
+    await asyncio.sleep(world.seconds)
+    there = "still there" if guest.live else "gone"
+    await guest.leave(how)
+    await asyncio.sleep(WATCHED)
+    async with world.http("boss") as client:
+        sessions = (await client.get("/status", headers={"Accept": "application/json"})).json()["sessions"]
+    if how != "vanish" and len(sessions) > 1:
+        world.broke(f"the session was still there {WATCHED:g} s after its publisher left")
+    return f"the guest was {there}; {len(sessions) - 1} of its sessions left behind"
+
+
+@attempt("video.4096", "VP8 of 4096 x 4096, then DELETE", processes=1)
+async def large(world: World) -> str:
+    return await left(world, await asyncio.to_thread(encoded, ((4096, 4096),)), "delete")
+
+
+@attempt("video.4096.dtls", "the same, leaving by closing the connection", processes=1)
+async def large_dtls(world: World) -> str:
+    return await left(world, await asyncio.to_thread(encoded, ((4096, 4096),)), "dtls")
+
+
+@attempt("video.4096.vanish", "the same, leaving without a word", processes=1)
+async def large_vanish(world: World) -> str:
+    return await left(world, await asyncio.to_thread(encoded, ((4096, 4096),)), "vanish")
+
+
+@attempt("video.8192", "VP8 of 8192 x 8192, then DELETE", processes=1)
+async def larger(world: World) -> str:
+    return await left(world, await asyncio.to_thread(encoded, ((8192, 8192),)), "delete")
+
+
+@attempt("video.claim", "a 62-byte key frame that claims 16000 x 16000, then DELETE", processes=1, short=True)
+async def claim(world: World) -> str:
+    frames = await asyncio.to_thread(encoded, ((64, 64),))
+    return await left(world, (claims(16000, frames[0]),), "delete")
+
+
+@attempt("video.claim.dtls", "the same, leaving by closing the connection", processes=1)
+async def claim_dtls(world: World) -> str:
+    frames = await asyncio.to_thread(encoded, ((64, 64),))
+    return await left(world, (claims(16000, frames[0]),), "dtls")
+
+
+@attempt("video.zero", "key frames that claim 0 x 0, 1 x 16383 and 16383 x 1", processes=1)
+async def zero(world: World) -> str:
+    frames = await asyncio.to_thread(encoded, ((64, 64),))
+    odd = tuple(
+        frames[0][:6] + struct.pack("<HH", *size) + frames[0][10:] for size in ((0, 0), (1, 16383), (16383, 1))
+    )
+    return await left(world, odd, "delete")
+
+
+@attempt("video.sizes", "another size with every frame, 16 to 1920 wide", processes=1)
+async def sizes(world: World) -> str:
+    sides = tuple((16 + 112 * k, 16 + 60 * (17 - k)) for k in range(18))
+    return await left(world, await asyncio.to_thread(encoded, sides), "delete")
+
+
+@attempt("video.thin", "pictures of 16 x 4096 and 4096 x 16", processes=1)
+async def thin(world: World) -> str:
+    return await left(world, await asyncio.to_thread(encoded, ((16, 4096), (4096, 16))), "delete")
+
+
+@attempt("video.three", "three publishers of 4096 x 4096 who leave together", processes=1)
+async def three(world: World) -> str:
+    frames = await asyncio.to_thread(encoded, ((4096, 4096),))
+    guests = [Guest(world, camera=camera(frames)) for _ in range(3)]
+    statuses = [(await guest.connect(wait=False)).status_code for guest in guests]
+    await asyncio.sleep(world.seconds)
+    await asyncio.gather(*(guest.leave() for guest in guests))
+    await asyncio.sleep(WATCHED)
+    return f"let in: {statuses}"
+
+
+async def offered(world: World, change: Callable[[str], str]) -> str:
+    """A session whose offer's audio is another; what the server answers."""
+    guest = Guest(world, change=change)
+    response = await guest.connect(wait=False)
+    await asyncio.sleep(world.seconds)
+    there = guest.live
+    await guest.leave()
+    if response.status_code != 201:
+        return f"{response.status_code} {response.text[:60]}"
+    return f"201, {'connected' if there else 'not connected'}"
+
+
+@attempt("audio.channels", "Opus of 8 channels", processes=1)
+async def channels(world: World) -> str:
+    return await offered(world, lambda sdp: sdp.replace("opus/48000/2", "opus/48000/8"))
+
+
+@attempt("audio.rate", "Opus of 1 Hz and of 0 Hz", processes=1)
+async def rate(world: World) -> str:
+    found = []
+    for hertz in ("1", "0", "99999999999999999999"):
+        with contextlib.suppress(AssertionError, ValueError):
+            guest = Guest(world, change=functools.partial(_rate, hertz))
+            found.append((await guest.connect(wait=False)).status_code)
+            await guest.leave()
+    return f"{found}"
+
+
+def _rate(hertz: str, sdp: str) -> str:
+    return re.sub(r"(a=rtpmap:96 )opus/48000/2", rf"\1opus/{hertz}/2\r\na=rtpmap:111 opus/48000/2", sdp)

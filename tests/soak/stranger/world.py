@@ -1,0 +1,248 @@
+"""A server, its bystander, and what one attempt does to them."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+import psutil
+
+from avatar_stream.server.access import make_token
+from tests.soak.bench import Client, ServerProcess, stop_all
+from tests.soak.client import authorization
+from tests.soak.stranger.loss import Loss
+from tests.soak.stranger.registry import Attempt
+
+BEFORE: Final = 3  # seconds that the bystander is counted before an attempt
+LONGEST: Final = 90.0  # seconds for one attempt
+GONE: Final = 45.0  # seconds that sessions of guests get to end before the next attempt
+SETTLE: Final = 12.0  # seconds that memory gets to come back
+SMALL_DISK: Final = 4 << 20  # bytes
+PEOPLE: Final = {
+    "bystander": "publish,view",
+    "mallory": "publish,view",
+    "publisher": "publish",
+    "watcher": "view",
+    "boss": "admin,publish,view",
+}
+"""Tokens of the server, and what each may do. Mallory is who attempts things where a token is needed."""
+
+
+@dataclass
+class Outcome:
+    """What an attempt came to. Pictures are the bystander's, a second."""
+
+    name: str
+    title: str
+    answer: str
+    before: float
+    during: list[int]
+    after: list[int]
+    memory_before: float
+    memory_after: float
+    tracebacks: int
+    log_lines: int
+    seconds: float
+    workers_lost: int
+    broken: list[str] = field(default_factory=list)
+
+
+class World:
+    """Used from one event loop. ``seconds`` is how long an attempt that goes on goes on."""
+
+    def __init__(
+        self, engine: str, seconds: float, processes: int | None = None, *, small_disk: bool = False
+    ) -> None:
+        self.engine, self.seconds, self.processes, self.small_disk = engine, seconds, processes, small_disk
+        self.folder = Path(tempfile.mkdtemp(prefix="strangers-"))
+        self.library = self.folder / "library"
+        self.tokens: dict[str, str] = {}
+        self.broken: list[str] = []
+        self._calm: list[int] = []
+        self.server: ServerProcess
+        self.bystander: Client
+        self._clip = Path(tempfile.gettempdir()) / f"strangers-clip-{os.getuid()}.pickle"
+
+    @property
+    def url(self) -> str:
+        """The server's."""
+        return self.server.url
+
+    @property
+    def port(self) -> tuple[str, int]:
+        """Where the server listens for the bystander's media."""
+        host, port = next((host, port) for host, port in self.bystander.said["ports"] if host)
+        return host, port
+
+    def who(self, name: str) -> dict[str, str]:
+        """The headers by which somebody is known."""
+        return authorization(self.tokens[name])
+
+    def broke(self, sentence: str) -> None:
+        """Say that a promise was broken."""
+        if sentence not in self.broken:
+            self.broken.append(sentence)
+
+    def processes_of(self) -> list[psutil.Process]:
+        """Worker processes: those whose memory says that they host sessions."""
+        found = psutil.Process(self.server.process.pid).children(recursive=True)
+        return [one for one in found if _hosts(one, found)]
+
+    def worker_of_bystander(self) -> psutil.Process:
+        """The process that listens on its port."""
+        for one in self.processes_of():
+            if any(link.laddr.port == self.port[1] for link in one.net_connections("udp")):
+                return one
+        raise LookupError("nobody listens on the bystander's port")
+
+    async def start(self) -> None:
+        """Start the server and let the bystander in; each kind of session has been there once then."""
+        await asyncio.to_thread(self._start)
+        await self._let_in()
+
+    def _start(self) -> None:
+        lines = []
+        for name, scopes in PEOPLE.items():
+            self.tokens[name], line = make_token(name, scopes.split(","))
+            lines.append(line)
+        (self.folder / "tokens").write_text("\n".join(lines) + "\n")
+        if self.small_disk:
+            self.library.mkdir()
+            size = f"size={SMALL_DISK}"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", self.library], check=True)
+        own = [] if self.processes is None else ["--processes", str(self.processes)]
+        self.server = ServerProcess(
+            *("--engine", self.engine, "--tokens", str(self.folder / "tokens"), "--library", str(self.library)),
+            *("--sessions", "6", "--sessions-per-address", "6", "--uploads-per-minute", "3000", *own),
+            *("--header-timeout", "2", "--body-timeout", "2"),
+            token=self.tokens["boss"],
+        )
+        self.server.wait_ready()
+
+    async def _let_in(self) -> None:
+        from tests.soak.stranger.guest import Guest
+
+        for _ in range(2):  # one in each of two workers
+            async with Guest(self, "both").joined(), Guest(self, "both").joined() as other:
+                await other.pictures(10)
+        await asyncio.to_thread(self.server.wait_empty)
+        self.bystander = Client.start(
+            f"{self.url}/session?session=bystander",
+            *("--seconds", "100000", f"--token={self.tokens['bystander']}", "--clip", str(self._clip)),
+        )
+        status = await asyncio.to_thread(self.bystander.wait_answer)
+        if status != 201:
+            raise SystemExit(f"the bystander was not let in: {status}")
+        until = time.monotonic() + 40
+        while time.monotonic() < until and (await self._counted(2))[-1] < 20:
+            pass
+
+    async def stop(self) -> list[str]:
+        """End everything; the server's log."""
+        await asyncio.to_thread(stop_all, [self.bystander] if hasattr(self, "bystander") else [])
+        if hasattr(self, "server"):
+            await asyncio.to_thread(self.server.stop)
+        if self.small_disk:
+            subprocess.run(["umount", "-l", self.library], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return self.server.errors if hasattr(self, "server") else []
+
+    @property
+    def healthy(self) -> bool:
+        """The bystander is there and sees something, so that the next attempt can begin."""
+        return self.bystander.process.poll() is None and any(row["new"] for row in self.bystander.rows[-2:])
+
+    async def watch(self, attempt: Attempt) -> Outcome:
+        """Count beside one attempt."""
+        self.broken = []
+        await self._guests_gone()
+        before = self._calm or await self._counted(BEFORE)
+        memory, workers = await asyncio.to_thread(self._memory), {one.pid for one in self.processes_of()}
+        lines, began = len(self.server.errors), time.monotonic()
+        try:
+            answer = await asyncio.wait_for(attempt.run(self), LONGEST)
+        except TimeoutError:
+            answer = "no end"
+            self.broke(f"no answer in {LONGEST:g} s")
+        except (OSError, httpx.HTTPError, LookupError, AssertionError, ValueError) as error:
+            answer = f"{type(error).__name__}: {error}"
+            self.broke(f"the attempt stopped: {answer}")
+        over = time.monotonic()
+        await asyncio.sleep(attempt.after)
+        during, after = self._rows(began, over), self._rows(over)
+        if attempt.loss is Loss.BYSTANDER:
+            during = after = []
+        # Where it was as before, those seconds are also the ones before the next attempt.
+        self._calm = after if after and sum(after) / len(after) > 0.9 * sum(before) / len(before) else []
+        memory_after = await self._settled(memory)
+        now = {one.pid for one in self.processes_of()}
+        said = self.server.errors[lines:]
+        return Outcome(
+            attempt.name, attempt.title, answer, round(sum(before) / max(len(before), 1), 1), during, after,
+            memory, memory_after,
+            sum("Traceback" in line for line in said),
+            sum(not line.startswith("INFO ") for line in said),
+            time.monotonic() - began,
+            0 if attempt.loss is not Loss.NOTHING else len(workers - now),
+            self.broken,
+        )  # fmt: skip
+
+    @asynccontextmanager
+    async def http(self, name: str = "", address: str = "") -> AsyncIterator[httpx.AsyncClient]:
+        """An HTTP client of somebody (nobody for ""), from a loopback address of its own where one is named."""
+        transport = httpx.AsyncHTTPTransport(local_address=address or None, limits=httpx.Limits(max_connections=100))
+        url = self.url.replace("localhost", "127.0.0.1")
+        async with httpx.AsyncClient(
+            base_url=url, headers=self.who(name) if name else {}, timeout=20, transport=transport
+        ) as client:
+            yield client
+
+    async def _guests_gone(self) -> None:
+        """Until the bystander's session is the only one: who left without a word is missed after half a minute."""
+        until = time.monotonic() + GONE
+        while time.monotonic() < until:
+            with suppress(httpx.HTTPError):
+                if len((await asyncio.to_thread(self.server.status))["sessions"]) <= 1:
+                    return
+            await asyncio.sleep(0.5)
+
+    async def _counted(self, seconds: int) -> list[int]:
+        have = len(self.bystander.rows)
+        until = time.monotonic() + seconds + 3
+        while len(self.bystander.rows) < have + seconds and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        return [row["new"] for row in self.bystander.rows[have:]] or [0]
+
+    def _rows(self, since: float, until: float = float("inf")) -> list[int]:
+        """New pictures of each whole second of that time; 0 for each that the bystander said nothing in."""
+        found = [row["new"] for row in self.bystander.rows if since + 0.5 < row["at"] <= until + 0.5]
+        seconds = int(min(until, time.monotonic()) - since)
+        return found + [0] * (seconds - 1 - len(found))
+
+    def _memory(self) -> float:
+        with suppress(psutil.Error):
+            return round(self.server.sample()["memory_mb"], 1)
+        return 0.0
+
+    async def _settled(self, before: float) -> float:
+        until = time.monotonic() + SETTLE
+        memory = await asyncio.to_thread(self._memory)
+        while memory > before * 1.05 and time.monotonic() < until:
+            await asyncio.sleep(2)
+            memory = min(memory, await asyncio.to_thread(self._memory))
+        return memory
+
+
+def _hosts(one: psutil.Process, all_of_them: list[psutil.Process]) -> bool:
+    """A child of the fork server, which hosts sessions; the fork server and its tracker are the server's own."""
+    with suppress(psutil.Error):
+        return one.ppid() in {other.pid for other in all_of_them}
+    return False

@@ -1,0 +1,130 @@
+"""Whatever strangers and other people's sessions do, beside a bystander that publishes and watches."""
+
+import argparse
+import asyncio
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+from tests.soak.bench import table
+from tests.soak.stranger import datagrams, faults, feedback, imports, media, offers, people, pictures, sctp, talk, web
+from tests.soak.stranger.registry import Attempt, chosen
+from tests.soak.stranger.world import Outcome, World
+
+MODULES: Final = (datagrams, media, feedback, sctp, pictures, web, offers, talk, people, imports, faults)
+"""Each adds its attempts."""
+
+DURING, AFTER = 20, 24
+"""New pictures a second that the bystander must get, in the worst second during an attempt and on average after it,
+of the 25 that it gets before; a machine on which it gets fewer before is held to the same shares."""
+MEMORY: Final = 1.05  # of what it was before
+LOG_SPARE: Final = 3  # lines, besides one a second
+SECONDS, QUICK_SECONDS = 5.0, 2.5  # of an attempt that goes on
+SHARE: Final = 0.6  # of its own pictures that the bystander must get where the machine has other work
+
+
+def strangers(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All attempts, or those that ``--only`` names by how they begin; ``--quick`` is the short form."""
+    plan = chosen(arguments.only, arguments.quick)
+    seconds = SECONDS
+    if arguments.quick:
+        plan, seconds = quick(plan), QUICK_SECONDS
+    return asyncio.run(attempts(plan, engine=arguments.engine, seconds=seconds, file=arguments.report))
+
+
+def quick(plan: list[Attempt]) -> list[Attempt]:
+    """The same attempts on one server, and watched for a shorter time afterwards."""
+    return [replace(one, processes=1, after=QUICK_SECONDS) for one in plan]
+
+
+async def attempts(
+    plan: list[Attempt], *, engine: str, seconds: float, strict: bool = True, file: Path | None = None
+) -> dict[str, Any]:
+    """Run them; with ``strict`` false the bystander is compared with itself, as a machine with other work allows.
+
+    The report so far is in ``file`` after each of them.
+    """
+    outcomes: list[Outcome] = []
+    failed: list[str] = []
+    logs: list[str] = []
+    world: World | None = None
+    try:
+        for number, one in enumerate(plan):
+            if world is not None and not _serves(world, one):
+                logs += await world.stop()
+                world = None
+            if world is None:
+                world = World(engine, seconds, one.processes, small_disk=one.small_disk)
+                await world.start()
+            outcome = await world.watch(one)
+            outcomes.append(outcome)
+            sentences = judged(outcome, strict)
+            failed += sentences
+            mark = "FAILED" if sentences else "held"
+            print(f"{number + 1}/{len(plan)} {one.name}: {mark} {'; '.join(sentences)}", file=sys.stderr, flush=True)
+            if file:
+                log = logs + world.server.errors
+                file.write_text(json.dumps(_report(outcomes, failed, log), indent=1))
+            if one.alone or not world.healthy:
+                logs += await world.stop()
+                world = None
+    finally:
+        if world is not None:
+            logs += await world.stop()
+    return _report(outcomes, failed, logs)
+
+
+def _report(outcomes: list[Outcome], failed: list[str], log: list[str]) -> dict[str, Any]:
+    rows = [row(outcome) for outcome in outcomes]
+    text = table(rows) if rows else "no attempt has such a name"
+    return {"rows": rows, "outcomes": [asdict(one) for one in outcomes], "failed": failed, "text": text, "log": log}
+
+
+def _serves(world: World, one: Attempt) -> bool:
+    return (world.processes, world.small_disk) == (one.processes, one.small_disk)
+
+
+def row(one: Outcome) -> dict[str, Any]:
+    """What the table shows."""
+    during, after = one.during or [0], one.after or [0]
+    return {
+        "attempt": one.name,
+        "answer": one.answer[:60],
+        "before": one.before,
+        "during, worst": min(during),
+        "mean": round(sum(during) / len(during), 1),
+        "after, worst": min(after),
+        "mean ": round(sum(after) / len(after), 1),
+        "MB before": round(one.memory_before),
+        "MB after": round(one.memory_after),
+        "tracebacks": one.tracebacks,
+        "log lines": one.log_lines,
+        "workers lost": one.workers_lost,
+    }
+
+
+def judged(one: Outcome, strict: bool) -> list[str]:
+    """What did not hold, in sentences."""
+    found = [f"{one.name}: {sentence}" for sentence in one.broken]
+    shown = row(one)
+    if strict:
+        quiet = min(one.before / 25, 1.0)
+        if one.during and shown["during, worst"] < DURING * quiet:
+            found.append(f"{one.name}: the bystander had a second of {shown['during, worst']} pictures during it")
+        if one.after and shown["mean "] < AFTER * quiet:
+            found.append(f"{one.name}: the bystander had {shown['mean ']} pictures a second after it")
+    else:
+        for name, mean in (("during", shown["mean"]), ("after", shown["mean "])):
+            if (one.during if name == "during" else one.after) and mean < SHARE * one.before:
+                found.append(f"{one.name}: {mean} pictures a second {name} it, {one.before} before")
+    if strict and one.memory_after > MEMORY * one.memory_before:
+        found.append(f"{one.name}: {one.memory_before:.0f} MB became {one.memory_after:.0f}")
+    if one.tracebacks:
+        found.append(f"{one.name}: {one.tracebacks} tracebacks in the log")
+    if one.log_lines > one.seconds + LOG_SPARE:
+        found.append(f"{one.name}: {one.log_lines} lines of log in {one.seconds:.0f} s")
+    if one.workers_lost:
+        found.append(f"{one.name}: {one.workers_lost} worker processes lost")
+    return found
