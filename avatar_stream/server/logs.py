@@ -50,9 +50,8 @@ class RateLimit(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._places: dict[
-            tuple[str, int], tuple[float, int]
-        ] = {}  # when it last wrote, how many were left out since
+        self._lock = threading.Lock()
+        self._places: dict[tuple[str, int], tuple[float, int]] = {}  # when one last wrote, how many were left out
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a line is written. Safe to call from any thread."""

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from avatar_stream.portrait.ladder import QUALITIES
 from avatar_stream.server.capacity import Load, cores, measure
 from avatar_stream.server.heap import few_arenas, trim
-from avatar_stream.server.logs import JsonLines, TextLines
+from avatar_stream.server.logs import JsonLines, RateLimit, TextLines
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.run import DrainingServer
 from avatar_stream.server.sessions import Sessions
@@ -103,6 +103,24 @@ def test_log_lines() -> None:
     except ValueError:
         record.exc_info = sys.exc_info()
     assert "ValueError: no" in json.loads(JsonLines().format(record))["exception"]
+
+
+def test_what_packets_cause_is_a_line_a_second_and_place() -> None:
+    now = 0.0
+    limit = RateLimit(lambda: now)
+
+    def written(name: str, line: int, message: str) -> str:
+        record = logging.LogRecord(name, logging.WARNING, "f.py", line, message, (), None)
+        return record.getMessage() if limit.filter(record) else ""
+
+    assert written("aiortc.rtcdtlstransport", 1, "bad") == "bad"
+    assert [written("aiortc.rtcdtlstransport", 1, f"bad {number}") for number in range(500)] == [""] * 500
+    assert written("asyncio", 1, "worse") == ""  # the same place
+    assert written("asyncio", 2, "worse") == "worse"
+    assert [written("avatar_stream.server.session", 1, "left") for _ in range(3)] == ["left"] * 3
+    now = 1.0
+    assert written("aiortc.rtcdtlstransport", 1, "bad") == "bad (501 more like this were left out)"
+    assert written("asyncio", 2, "worse") == "worse"
 
 
 def test_the_heap_is_left_in_order() -> None:
