@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from avatar_stream.face.packet import TrackedFace
     from avatar_stream.face.tracker import FaceState
     from avatar_stream.identity.library import sample_pictures
-    from avatar_stream.media.files import Clip, Recorder
+    from avatar_stream.media.files import Clip
     from avatar_stream.media.marking import Label, Marker
+    from avatar_stream.media.recorder import Recorder
     from avatar_stream.portrait.avatar import Avatar
     from avatar_stream.portrait.portrait import Portrait
     from avatar_stream.portrait.window import Networks
@@ -48,8 +49,9 @@ _HOMES = {
     "face.packet": ("TrackedFace",),
     "face.tracker": ("FaceState",),
     "identity.library": ("sample_pictures",),
-    "media.files": ("Clip", "Recorder"),
+    "media.files": ("Clip",),
     "media.marking": ("Label", "Marker"),
+    "media.recorder": ("Recorder",),
     "portrait.avatar": ("Avatar",),
     "portrait.portrait": ("Portrait",),
     "portrait.window": ("Networks",),

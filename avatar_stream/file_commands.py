@@ -91,7 +91,6 @@ def _render(arguments: argparse.Namespace, networks_for: Load) -> None:
         raise BadInput("--gain must be from 0 to 2")
     if arguments.output.suffix.lower() != ".mp4":
         raise BadInput(f"the output is an MP4 file: name it {arguments.output.with_suffix('.mp4').name}")
-    _check_folder(arguments.output)
     portrait = portrait_named(arguments.portrait, arguments.size, library=arguments.library, use="render")
     done = render(
         portrait,
@@ -108,6 +107,8 @@ def _render(arguments: argparse.Namespace, networks_for: Load) -> None:
         print(json.dumps(asdict(done)))
     else:
         print(f"{done.output}: {done.frames} frames at {done.fps} frames a second on {done.engine}")
+    for note in done.notes:
+        print(note, file=sys.stderr)
 
 
 def _record_motion(arguments: argparse.Namespace) -> None:
@@ -115,7 +116,6 @@ def _record_motion(arguments: argparse.Namespace) -> None:
 
     if arguments.output.suffix != SUFFIX:
         raise BadInput(f"recorded motion is a {SUFFIX} file: name it {arguments.output.with_suffix(SUFFIX).name}")
-    _check_folder(arguments.output)
     progress = None if arguments.json or not sys.stderr.isatty() else _bar()
     done = record_motion(arguments.driving, arguments.output, progress)
     if arguments.json:
@@ -129,11 +129,6 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
     found = inspect(arguments.file)
     print(json.dumps(found.report()) if arguments.json else "\n".join(found.sentences()))
-
-
-def _check_folder(output: Path) -> None:
-    if not output.resolve().parent.is_dir():
-        raise BadInput(f"there is no folder {output.resolve().parent}: make it first")
 
 
 def _bar() -> Callable[[int, int], None]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import av
 
 from avatar_stream.errors import BadInput
+from avatar_stream.media.opening import decoded, moving, opened
 
 BACKENDS: Final = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 AGAIN: Final = 1.0  # seconds between attempts at a camera that was pulled out
@@ -76,7 +77,7 @@ class Camera:
         self.live = True
         """Frames come."""
         self._source, self._see = source, see
-        self._is_file = Path(source).is_file()
+        self._is_file = Path(source).exists() and not Path(source).is_char_device()
         self._stopped = threading.Event()
         container = self._open()
         self._thread = threading.Thread(target=self._run, args=(container,), name="camera", daemon=True)
@@ -90,12 +91,17 @@ class Camera:
     def _open(self) -> Any:
         try:
             if self._is_file:
-                return av.open(self._source)
+                container = opened(Path(self._source), "a video")
+                if moving(container) is None:
+                    container.close()
+                    raise BadInput(f"{self._source} has no pictures: a camera is a device or a video")
+                return container
             return _open_device(self._source)
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            help = "is another program using it?" if not self._is_file else "it must be a video"
-            raise BadInput(f"cannot open the camera {self._source} ({reason}): {help}") from None
+            raise BadInput(
+                f"cannot open the camera {self._source} ({reason}): is another program using it?"
+            ) from None
 
     def _run(self, container: Any) -> None:
         while not self._stopped.is_set():
@@ -110,7 +116,7 @@ class Camera:
 
     def _read(self, container: Any) -> None:
         began, first = time.monotonic(), None
-        for frame in container.decode(video=0):
+        for frame in decoded(container, moving(container) or container.streams.video[0]):
             if self._stopped.is_set():
                 return
             if self._is_file and frame.time is not None:

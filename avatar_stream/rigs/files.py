@@ -58,7 +58,7 @@ class MotionFile:
         rate = head.get("rate", 25)
         if not isinstance(rate, int | float) or isinstance(rate, bool) or not 1 <= rate <= 240:
             raise BadClip(f'{path}: "rate" must be a number of frames a second from 1 to 240')
-        self.rate = min(Fraction(rate).limit_denominator(1001), Fraction(60))
+        self.rate = Fraction(rate).limit_denominator(1001)
 
     def frames(self) -> Iterator[tuple[float, ArkitFrame | None]]:
         """(seconds, frame) of every line; raises ``BadClip`` with the line that is wrong."""

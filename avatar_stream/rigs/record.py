@@ -7,6 +7,7 @@ from pathlib import Path
 from avatar_stream.errors import BadClip
 from avatar_stream.face.capture import FaceCapture
 from avatar_stream.media.files import Clip
+from avatar_stream.media.output import whole_file
 from avatar_stream.rigs.files import MotionWriter
 
 
@@ -22,23 +23,23 @@ class Recorded:
 def record_motion(driving: Path, output: Path, progress: Callable[[int, int], None] | None = None) -> Recorded:
     """Write the motion of the face in ``driving`` to ``output``; raises :class:`~avatar_stream.errors.BadInput`."""
     clip, capture = Clip(driving), FaceCapture()
-    unfinished = output.with_name(output.name + ".part")
     frames = seen = 0
     try:
-        writer = MotionWriter(unfinished, clip.rate)
-        for at, image in clip.frames():
-            frame = capture(image, at)
-            writer.write(frame, at)
-            frames += 1
-            seen += frame is not None
-            if progress:
-                progress(frames, clip.expected)
-        writer.close()
-        if seen == 0:
-            raise BadClip(f"no face found in {driving}: the clip must show one, facing the camera")
-        unfinished.replace(output)
+        with whole_file(output, driving) as unfinished:
+            writer = MotionWriter(unfinished, clip.rate)
+            try:
+                for at, image in clip.frames():
+                    frame = capture(image, at)
+                    writer.write(frame, at)
+                    frames += 1
+                    seen += frame is not None
+                    if progress:
+                        progress(frames, clip.expected)
+            finally:
+                writer.close()
+            if seen == 0:
+                raise BadClip(f"no face found in {driving}: the clip must show one, facing the camera")
     finally:
-        unfinished.unlink(missing_ok=True)
         clip.close()
         capture.close()
     return Recorded(frames, round(seen / frames, 4), str(output))

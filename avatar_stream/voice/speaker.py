@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import av
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadClip
 from avatar_stream.face.arkit import ArkitFrame
-from avatar_stream.media.files import opened
+from avatar_stream.media.sound import Sound
 from avatar_stream.voice.idle import Idle, Pose
 from avatar_stream.voice.mel import RATE, Floats
 from avatar_stream.voice.visemes import SHAPES, Lips
@@ -20,6 +20,7 @@ from avatar_stream.voice.visemes import SHAPES, Lips
 HELD: Final = 100  # frames of sound that wait at most, about two seconds
 LOUD: Final = (1.5, 7.0)  # nepers over the quietest: whisper and full voice
 FPS: Final = 25
+CANCELLED: Final = 0.1  # share of the louder channel's power below which the mean of both is no voice any more
 
 
 class VoiceMotion:
@@ -27,7 +28,7 @@ class VoiceMotion:
 
     def __init__(self, seed: int | None = None) -> None:
         self._waiting: deque[av.AudioFrame] = deque(maxlen=HELD)
-        self._mono = _to_mono()
+        self._resampler = _stereo()
         self._lips, self._idle = Lips(), Idle(seed)
         self._shape = np.zeros(len(SHAPES), np.float32)
 
@@ -39,7 +40,7 @@ class VoiceMotion:
         """What the face does now, at ``time`` seconds."""
         heard = []
         while self._waiting:
-            heard += [_samples(frame) for frame in self._mono.resample(self._waiting.popleft())]
+            heard += [_samples(frame) for frame in self._resampler.resample(self._waiting.popleft())]
         return self.follow(np.concatenate(heard) if heard else np.zeros(0, np.float32), time)
 
     def follow(self, samples: Floats, time: float) -> ArkitFrame:
@@ -52,35 +53,42 @@ class VoiceMotion:
 
 
 class VoiceFile:
-    """Speech in a file, as motion; iterate :meth:`frames` once. ``audio`` packets pass as with ``Clip``."""
+    """Speech in a file, as motion; iterate :meth:`frames` once, on one thread. Raises :class:`BadClip`."""
 
     def __init__(self, path: Path) -> None:
-        self._container = opened(path, "a sound")
-        if not self._container.streams.audio:
-            self._container.close()
-            raise BadClip(f"{path} has neither pictures nor sound")
-        self.audio = self._container.streams.audio[0]
+        self.source = path
+        """The file."""
+        self._sound = Sound(path)
+        if self._sound.stream is None:
+            self._sound.close()
+            raise BadClip(f"the sound of {path} cannot be decoded here: convert it, to WAV or MP3 say")
+        self.start = self._sound.start
+        """Seconds on the file's own clock at which its sound begins."""
         self.rate = Fraction(FPS)
-        self.expected = int(FPS * float(self._container.duration or 0) / av.time_base)
-        self.packets: list[Any] = []
+        self.expected = int(FPS * self._sound.duration)
 
     def frames(self) -> Iterator[tuple[float, ArkitFrame]]:
         """(seconds, motion), 25 times a second."""
-        mono, motion = _to_mono(), VoiceMotion(seed=1)
+        motion = VoiceMotion(seed=1)
         waiting, number = np.zeros(0, np.float32), 0
         step = RATE // FPS
-        for packet in self._container.demux(self.audio):
-            if packet.dts is not None:
-                self.packets.append(packet)
-            for decoded in [*packet.decode(), *([None] if packet.dts is None else [])]:
-                waiting = np.concatenate([waiting, *(_samples(frame) for frame in mono.resample(decoded))])
-            while len(waiting) >= step or (packet.dts is None and len(waiting) > step // 2):
-                yield number / FPS, motion.follow(waiting[:step], number / FPS)
-                waiting, number = waiting[step:], number + 1
+        for piece in self._sound.samples(RATE, "stereo"):
+            waiting = np.concatenate([waiting, to_mono(piece)])
+            begin = 0
+            while len(waiting) - begin >= step:
+                yield number / FPS, motion.follow(waiting[begin : begin + step], number / FPS)
+                begin, number = begin + step, number + 1
+            waiting = waiting[begin:]
+        if len(waiting) > step // 2:
+            yield number / FPS, motion.follow(waiting, number / FPS)
+
+    def next_time(self) -> float | None:
+        """Frames come at a steady rate."""
+        return None
 
     def close(self) -> None:
         """Close the file."""
-        self._container.close()
+        self._sound.close()
 
 
 def arkit_frame(shape: Floats, pose: Pose) -> ArkitFrame:
@@ -115,9 +123,17 @@ def arkit_frame(shape: Floats, pose: Pose) -> ArkitFrame:
     )
 
 
-def _to_mono() -> av.AudioResampler:
-    return av.AudioResampler(format="s16", layout="mono", rate=RATE)
+def to_mono(stereo: Floats) -> Floats:
+    """One channel of ``(2, n)``: their mean, or the louder one where they cancel each other (opposite phase)."""
+    mean = stereo.mean(0)
+    power = (stereo**2).mean(1) if stereo.size else np.zeros(2)
+    cancelled = float((mean**2).mean() if mean.size else 0.0) < CANCELLED * float(power.max())
+    return np.asarray(stereo[int(power.argmax())] if cancelled else mean, np.float32)
+
+
+def _stereo() -> av.AudioResampler:
+    return av.AudioResampler(format="fltp", layout="stereo", rate=RATE)
 
 
 def _samples(frame: av.AudioFrame) -> Floats:
-    return np.asarray(frame.to_ndarray().reshape(-1), np.float32) / np.float32(32768)
+    return to_mono(np.asarray(frame.to_ndarray(), np.float32).reshape(2, -1))

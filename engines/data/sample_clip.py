@@ -18,7 +18,7 @@ from avatar_stream.face import model
 from avatar_stream.face.motion import Driver, Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import SAMPLES
-from avatar_stream.media.files import Recorder
+from avatar_stream.media.recorder import Recorder
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.window import Networks

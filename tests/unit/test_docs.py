@@ -20,7 +20,8 @@ from avatar_stream.identity.enrol import enrol
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.travel import exported
-from avatar_stream.media.files import Clip, Recorder
+from avatar_stream.media.files import Clip
+from avatar_stream.media.recorder import Recorder
 from avatar_stream.rigs.files import MotionWriter
 
 pytestmark = pytest.mark.slow

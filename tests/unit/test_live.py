@@ -10,7 +10,8 @@ import pytest
 
 from avatar_stream.errors import BadInput
 from avatar_stream.identity.library import SAMPLES
-from avatar_stream.media.files import Clip, Recorder
+from avatar_stream.media.files import Clip
+from avatar_stream.media.recorder import Recorder
 from engines import blind
 from engines.data.packs import Footage, in_fold
 from engines.judges import Image, track_again

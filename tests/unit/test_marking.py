@@ -16,8 +16,9 @@ from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.inspection import PIECE, inspect
 from avatar_stream.media import provenance
 from avatar_stream.media.encode import VideoEncoder
-from avatar_stream.media.files import Clip, Recorder
+from avatar_stream.media.files import Clip
 from avatar_stream.media.marking import POSITIONS, Image, Label, Marker, label_for
+from avatar_stream.media.recorder import Recorder
 from avatar_stream.media.watermark import SURE, Watermark, found
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait

@@ -14,7 +14,8 @@ from avatar_stream.cli import main
 from avatar_stream.face import geometry
 from avatar_stream.face.tracker import FaceState, FaceTracker, landmarks_of_still
 from avatar_stream.identity.library import SAMPLES, sample_pictures
-from avatar_stream.media.files import Clip, Recorder
+from avatar_stream.media.files import Clip
+from avatar_stream.media.recorder import Recorder
 from avatar_stream.portrait.portrait import read_picture
 from tests.browser.camera import driver_frames
 

@@ -14,7 +14,8 @@ import torch
 from avatar_stream.errors import BadInput
 from avatar_stream.face import geometry
 from avatar_stream.identity.library import SAMPLES, sample_pictures
-from avatar_stream.media.files import Clip, Recorder
+from avatar_stream.media.files import Clip
+from avatar_stream.media.recorder import Recorder
 from engines import evaluate, export, lease, train
 from engines.checkpoint import keep_model, load_model
 from engines.data import pairs

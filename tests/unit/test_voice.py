@@ -14,6 +14,7 @@ from avatar_stream.face import geometry
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.live import LiveLoop
 from avatar_stream.media.files import Clip
+from avatar_stream.media.sound import sound_of
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.render import render
@@ -116,7 +117,7 @@ def test_speech_is_rendered_with_its_sound(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     done = render(Portrait.open(sample_pictures()["felix"], 256), SPEECH, out, networks=None)
     clip = Clip(out)
-    assert clip.audio is not None
+    assert sound_of(out) is not None
     faces = [picture for _, picture in clip.frames()]
     seconds = len(speech()) / RATE
     assert abs(done.frames / 25 - seconds) < 0.2

@@ -1,0 +1,42 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from avatar_stream.errors import BadInput
+
+
+@contextlib.contextmanager
+def whole_file(output: Path, *inputs: Path) -> Iterator[Path]:
+    """A file beside ``output`` to write to. When the block ends well it becomes ``output``; else nothing is left.
+
+    Raises :class:`BadInput` where ``output`` cannot be written, or is one of the ``inputs``; before the block where
+    that can be known.
+    """
+    if output.is_dir():
+        raise BadInput(f"cannot write {output}: it is a folder. Name a file in it")
+    if not output.resolve().parent.is_dir():
+        raise BadInput(f"there is no folder {output.resolve().parent}: make it first")
+    for one in inputs:
+        if _same(output, one):
+            raise BadInput(f"{output} is what is read: name another file to write")
+    unfinished = output.with_name(f".{secrets.token_hex(6)}.part{output.suffix}")
+    try:
+        try:
+            unfinished.open("xb").close()
+            yield unfinished
+            unfinished.replace(output)
+        except OSError as error:
+            raise BadInput(f"cannot write {output}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one.resolve() == other.resolve()
