@@ -39,6 +39,7 @@ from starlette.staticfiles import StaticFiles
 
 from avatar_stream.errors import AvatarError, ServerFull, TooMany, Unauthorized, WrongType
 from avatar_stream.face.packet import code_file
+from avatar_stream.identity.text import escaped
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access
 from avatar_stream.server.channel import Control, MotionFeed
@@ -137,4 +138,5 @@ async def _error(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="avatar-stream"'
     if isinstance(error, WrongType):
         headers["Accept-Patch" if request.method == "PATCH" else "Accept-Post"] = error.wanted
-    return JSONResponse({"error": str(error)}, error.status, headers)
+    # A lone surrogate, which a sentence may repeat, could not be sent.
+    return JSONResponse({"error": escaped(str(error))}, error.status, headers)

@@ -3,7 +3,11 @@
 import json
 import logging
 import time
-from typing import Any
+from typing import Any, Final
+
+from avatar_stream.identity.text import escaped
+
+LAYOUT: Final = "\n\t"  # of a traceback
 
 
 class JsonLines(logging.Formatter):
@@ -31,7 +35,8 @@ class TextLines(logging.Formatter):
         """One line, or several with an exception."""
         session = getattr(record, "session", None)
         line = f"{record.levelname} {record.name}{f' [{session}]' if session else ''}: {record.getMessage()}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = escaped(line)  # what somebody wrote makes no second line, and steers no terminal
+        return f"{line}\n{escaped(self.formatException(record.exc_info), keep=LAYOUT)}" if record.exc_info else line
 
 
 def set_up(kind: str) -> None:
