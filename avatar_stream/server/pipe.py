@@ -2,7 +2,7 @@
 
 Either side asks the other by name. Two threads read and write, so that a full pipe, or a process that hangs, never
 holds up an event loop. Everything is pickled: both ends are ours. What cannot be pickled is an error for its sender,
-and what cannot be read an error for who waits for it. A thread that fails otherwise ends its pipe, and so the process.
+and what cannot be read for who waits for it. A thread that fails otherwise ends its pipe, and so the process.
 """
 
 import asyncio
