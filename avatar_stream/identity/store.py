@@ -224,12 +224,15 @@ class Store:
             _note(connection, who, "settings", key, text)
 
     def use(self, key: str, who: str, how: str) -> None:
-        """Write down that a character was used."""
+        """Write down that a character was used; on a full disk it is logged."""
         if self._unwritten(who, "use", key):
             return
-        with self._change() as connection:
-            connection.execute("UPDATE characters SET used = ? WHERE id = ?", (_now(), key))
-            _note(connection, who, "use", key, how)
+        try:
+            with self._change() as connection:
+                connection.execute("UPDATE characters SET used = ? WHERE id = ?", (_now(), key))
+                _note(connection, who, "use", key, how)
+        except LibraryFull as error:
+            log.warning("not kept that %s did use with %s: %s", who, key, error)
 
     def note(self, who: str, action: str, key: str, detail: str) -> None:
         """A line of the audit."""
@@ -315,7 +318,7 @@ class Store:
         """The library can only be read: what was done is logged and not kept."""
         with self._database.reading():
             if self._database.read_only:
-                log.warning("the library can only be read: not kept that %s did %s with %s", who, action, key)
+                log.warning("not kept that %s did %s with %s: the library can only be read", who, action, key)
             return self._database.read_only
 
     def _drop(self, digests: set[str]) -> None:

@@ -5,7 +5,7 @@
 ``GET /identities``           one's own characters, and the shipped portraits
 ``POST /identities``          upload a picture (JPEG, PNG, WebP bytes) -> 201 ``{"id": ...}``; with a JSON body,
                               enrol a character (see :mod:`avatar_stream.server.enrolment`)
-``GET /identities/{id}``      the portrait as a JPEG; ``PATCH`` a character, ``DELETE`` it or an upload
+``GET /identities/{id}``      the portrait as a JPEG, for its owner; ``PATCH`` a character, ``DELETE`` it or an upload
 ``GET /identities/{id}/card`` a character's identity card as a PNG
 ``POST /backgrounds``         upload a picture to put behind portraits -> 201 ``{"id": ...}``
 ``POST /session``             camera up, avatar down; ``?portrait=ID``, ``?session=NAME``, ``?background=00ff00``

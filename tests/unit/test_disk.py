@@ -82,15 +82,19 @@ def test_a_full_disk_lists_and_makes_room(tmp_path: Path, served: bool) -> None:
         store.close()
 
 
-def test_a_full_disk_refuses_a_new_one_and_keeps_the_rest(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_a_new_one_and_keeps_the_rest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with mounted(tmp_path / "disk", "-o", "size=1m") as disk:
         store = Store(disk / "library")
-        store.add(person("Ana"), PICTURES)
+        ana = store.add(person("Ana"), PICTURES)
         fill(disk)
         with pytest.raises(LibraryFull, match="make room"):
             store.add(person("Bo"), {"source 0": png(9, b"x" * 200_000)})
         assert [one.name for one in store.characters()] == ["Ana"]
         assert len(files(store)) == 2
+        for _ in range(200):  # the log of changes has no more room for these in the end: no session fails for that
+            store.use(ana.id, "me", "session " + "x" * 200)
+        assert "not kept that me did use" in caplog.text
+        assert store.get(ana.id).name == "Ana"
         store.close()
 
 
