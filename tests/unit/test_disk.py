@@ -14,7 +14,6 @@ import pytest
 
 from avatar_stream.cli import main
 from avatar_stream.errors import BadInput, LibraryFault, LibraryFull
-from avatar_stream.identity import store as module
 from avatar_stream.identity.named import portrait_named
 from avatar_stream.identity.store import Store
 from tests.unit.test_store import PICTURES, files, person, png
@@ -251,7 +250,7 @@ def test_an_export_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float) -> None:
     store = Store(tmp_path)
     ana = store.add(person("Ana"), PICTURES)
-    monkeypatch.setattr(module.time, "time", lambda: wrong)
+    monkeypatch.setattr("avatar_stream.identity.store.time.time", lambda: wrong)
     store.use(ana.id, "me", "while it was wrong")
     monkeypatch.undo()
     store.use(ana.id, "me", "after")

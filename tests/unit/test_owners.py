@@ -126,7 +126,8 @@ async def test_a_server_of_ones_own_asks_for_no_token(tmp_path: Path) -> None:
     "more",
     [
         {"protected": "true"}, {"protected": 1}, {"name": "\x1b[2J"}, {"name": "\ud800"},
-        {"consent": "I agree \u202e it"}, {"tags": ["\x07"]}, {"description": "\x9b"}, {"beard": 1}, {"\ud800": 1}, {"style": "\ud800"},
+        {"consent": "I agree \u202e it"}, {"tags": ["\x07"]}, {"description": "\x9b"}, {"beard": 1},
+        {"\ud800": 1}, {"style": "\ud800"},
     ],
 )  # fmt: skip
 async def test_what_is_refused_leaves_nothing_behind(tmp_path: Path, more: dict[str, Any]) -> None:
