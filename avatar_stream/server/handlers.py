@@ -45,7 +45,7 @@ class Server:
         self.library = Library(
             size=settings.size, uploads=settings.uploads, store=store, quota=settings.characters_per_owner
         )
-        self.people = People(settings, networks, self.library, self.access)
+        self.people = People(settings, networks, self.library, self.access, self._shows)
         self.workers = Workers(settings, self.library, self.metrics) if settings.processes else None
         if self.workers is not None:
             self.metrics.processes.others = self.workers.numbers
@@ -217,6 +217,10 @@ class Server:
         servers = ice_servers(settings.turn, self._turn_secret, settings.turn_minutes, time.time(), caller.name)
         for server in servers:
             response.headers.append("Link", link_header(server))
+
+    def _shows(self, id: str, portrait: str) -> bool:
+        session = self.sessions.by_id.get(id)
+        return session is not None and session.status().get("portrait") == portrait
 
     def _live(self) -> int:
         return sum(s.live for s in self.sessions.by_id.values())

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["avatar_stream.server", "avatar_stream.portrait.portrait"]):
+with atheris.instrument_imports(
+    include=["avatar_stream.server", "avatar_stream.identity", "avatar_stream.portrait.portrait"]
+):
     from tests.fuzz.targets import TARGETS, seeds
 
 
