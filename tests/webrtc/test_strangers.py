@@ -28,7 +28,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 async def test_who_may_do_what() -> None:
-    access, tokens = guarded(studio="publish", other="publish,view", watcher="view", boss="admin")
+    access, tokens = guarded(studio="publish,view", other="publish,view", watcher="view", boss="admin")
     async with running(access=access) as (url, server), httpx.AsyncClient(base_url=url) as client:
         for path in ("/whip", "/session", "/whep/x", "/identities"):
             refused = await client.post(path, content="v=0", headers=SDP)
@@ -79,6 +79,81 @@ async def test_who_may_do_what() -> None:
         assert only(server).live
         assert (await client.delete(studio.location, headers=bearer(tokens["boss"]))).status_code == 200
         for peer in (studio, stolen, viewer, wrong):
+            await peer.close()
+
+
+async def test_a_link_is_for_a_session_not_for_a_name() -> None:
+    """Whoever publishes under the name next, the same owner or another, has no viewers by the old link."""
+    access, tokens = guarded(mole="publish", studio="publish,view")
+    async with running(access=access) as (url, server), httpx.AsyncClient(base_url=url) as client:
+        mole = Peer(url, "publish", token=tokens["mole"])
+        assert (await mole.connect(session="stage")).status_code == 201
+        refused = await client.post(f"/links/{mole.key}", headers=bearer(tokens["mole"]))
+        assert refused.status_code == 403, "who may not watch lets nobody watch"
+        assert "view" in refused.json()["error"]
+        await mole.close()
+        await client.delete(mole.location, headers=bearer(tokens["mole"]))
+
+        first = Peer(url, "publish", token=tokens["studio"])
+        assert (await first.connect(session="stage")).status_code == 201
+        link = (await client.post(f"/links/{first.key}", headers=bearer(tokens["studio"]))).json()["path"]
+        token = link.split("#")[1]
+        viewer = Peer(url, "view", token=token)
+        assert (await viewer.connect(path="/whep/stage")).status_code == 201
+        await viewer.pictures(1)
+        motion = await websockets.connect(f"{url.replace('http', 'ws')}/motion/stage")
+        await motion.send(json.dumps({"type": "token", "value": token}))
+        assert "blendShapes" in json.loads(await asyncio.wait_for(motion.recv(), 20))
+        before = only(server)
+        again = Peer(url, "publish", token=tokens["studio"])  # the owner takes the name over: OBS, started again
+        assert (await again.connect(session="stage")).status_code == 201
+        assert only(server) is not before
+        assert all(peer.ended.is_set() for peer in before.viewers.values())
+        async with asyncio.timeout(20):
+            await motion.wait_closed()
+        late = Peer(url, "view", token=token)
+        answer = await late.connect(path="/whep/stage")
+        assert answer.status_code == 401
+        assert "has ended" in answer.json()["error"]
+        async with websockets.connect(f"{url.replace('http', 'ws')}/motion/stage") as socket:
+            await socket.send(json.dumps({"type": "token", "value": token}))
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await asyncio.wait_for(socket.recv(), 20)
+            assert closed.value.rcvd
+            assert closed.value.rcvd.code == 4401
+        new = (await client.post(f"/links/{again.key}", headers=bearer(tokens["studio"]))).json()["path"]
+        fresh = Peer(url, "view", token=new.split("#")[1])
+        assert (await fresh.connect(path="/whep/stage")).status_code == 201
+        for peer in (first, again, viewer, late, fresh):
+            await peer.close()
+
+
+async def test_who_watches_by_a_link_is_sent_away_when_it_ends() -> None:
+    access, tokens = guarded(studio="publish,view")
+    async with running(access=access) as (url, server), httpx.AsyncClient(base_url=url) as client:
+        studio = Peer(url, "publish", token=tokens["studio"])
+        assert (await studio.connect(session="studio")).status_code == 201
+        session = only(server)
+        soon, revoked = (access.link("studio", session.life, time.time() + seconds) for seconds in (2, 60))
+        viewer = Peer(url, "view", token=soon)
+        assert (await viewer.connect(path="/whep/studio")).status_code == 201
+        (watching,) = session.viewers.values()
+        await asyncio.wait_for(watching.ended.wait(), 20)
+        assert watching.reason == "its link is over"
+        assert not session.publisher.ended.is_set(), "the session goes on"
+        # A link that is revoked while its bearer is being answered.
+        real = session.view
+
+        async def slow(peer: Any, offer: str) -> str:
+            answer = await real(peer, offer)
+            assert (await client.delete(f"/links/{studio.key}", headers=bearer(tokens["studio"]))).status_code == 200
+            return answer
+
+        session.view = slow
+        late = Peer(url, "view", token=revoked)
+        assert (await late.connect(path="/whep/studio")).status_code == 401
+        assert all(peer.ended.is_set() for peer in session.viewers.values())
+        for peer in (studio, viewer, late):
             await peer.close()
 
 
