@@ -120,7 +120,7 @@ class Access:
             return ANYBODY
         kind, _, token = (authorization or "").partition(" ")
         token = token.strip()
-        if kind.lower() != "bearer" or not token or len(token) > LONGEST:
+        if kind.lower() != "bearer" or not token or len(token) > LONGEST or not token.isascii():
             raise Unauthorized("this server wants a token: send Authorization: Bearer TOKEN")
         if token.startswith("v."):
             return self._linked(token, now)

@@ -1,12 +1,12 @@
 """What a request about people asks: enrolling, changing, removing. Parsed here, done by the library."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from avatar_stream.errors import BadInput
 from avatar_stream.identity.records import checked_settings
 from avatar_stream.identity.style import STYLES
+from avatar_stream.strict_json import read_json
 
 LONGEST: Final = 16 * 1024  # bytes of such a request
 SCHEMA: Final[dict[str, Any]] = {
@@ -63,10 +63,7 @@ def parse_changes(body: bytes) -> tuple[str | None, dict[str, Any] | None]:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadInput("the body must be JSON") from None
+    said = read_json(body, "the body")
     if not isinstance(said, dict):
         raise BadInput("the body must be a JSON object")
     return said

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["avatar_stream.server", "avatar_stream.portrait.portrait"]):
+with atheris.instrument_imports(
+    include=["avatar_stream.server", "avatar_stream.portrait.portrait", "avatar_stream.rigs", "avatar_stream.face"]
+):
     from tests.fuzz.targets import TARGETS, seeds
 
 

@@ -17,8 +17,8 @@ KNOWS = {
     "portrait": {"errors", "face", "runtime"},
     "identity": {"errors", "face", "portrait"},
     "voice": {"errors", "face", "media"},
-    "rigs": {"errors", "face", "media"},
-    "server": {"errors", "settings", "live", "face", "media", "runtime", "portrait", "identity"},
+    "rigs": {"errors", "strict_json", "face", "media"},
+    "server": {"errors", "strict_json", "settings", "live", "face", "media", "runtime", "portrait", "identity"},
 }
 
 

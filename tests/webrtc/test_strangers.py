@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 import websockets
 from aiortc import RTCSessionDescription
 
+from avatar_stream.server import sessions
 from avatar_stream.server.access import Access, make_token, parse_tokens
 from tests.webrtc.peers import SDP, Peer, no_sessions, only, running
 
@@ -128,15 +130,18 @@ async def test_a_link_is_for_a_session_not_for_a_name() -> None:
             await peer.close()
 
 
-async def test_who_watches_by_a_link_is_sent_away_when_it_ends() -> None:
+async def test_who_watches_by_a_link_is_sent_away_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     access, tokens = guarded(studio="publish,view")
     async with running(access=access) as (url, server), httpx.AsyncClient(base_url=url) as client:
         studio = Peer(url, "publish", token=tokens["studio"])
         assert (await studio.connect(session="studio")).status_code == 201
         session = only(server)
-        soon, revoked = (access.link("studio", session.life, time.time() + seconds) for seconds in (2, 60))
+        expires = int(time.time()) + 3600
+        soon, revoked = (access.link("studio", session.life, expires) for _ in range(2))
         viewer = Peer(url, "view", token=soon)
-        assert (await viewer.connect(path="/whep/studio")).status_code == 201
+        with monkeypatch.context() as patch:
+            patch.setattr(sessions, "time", SimpleNamespace(time=lambda: expires - 0.1))  # an hour later
+            assert (await viewer.connect(path="/whep/studio")).status_code == 201
         (watching,) = session.viewers.values()
         await asyncio.wait_for(watching.ended.wait(), 20)
         assert watching.reason == "its link is over"
