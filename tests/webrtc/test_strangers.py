@@ -182,6 +182,37 @@ async def test_the_control_channel_wants_the_token_first() -> None:
         await peer.close()
 
 
+async def test_numbers_that_are_none_are_one_error_each_and_the_avatar_goes_on() -> None:
+    async with running(message_rate=1000) as (url, server):
+        peer = Peer(url)
+        await peer.connect()
+        await peer.pictures(1)
+        async with websockets.connect(f"{url.replace('http', 'ws')}/control/{peer.key}") as socket:
+
+            async def answer() -> dict[str, Any]:
+                while (said := json.loads(await asyncio.wait_for(socket.recv(), 20)))["type"] == "status":
+                    pass
+                return dict(said)
+
+            for number in ("9" * 3000, "1e308", "NaN", "Infinity", '"\\ud800"', "[" * 500 + "]" * 500):
+                for message in (
+                    '{"type": "gain", "value": %s}',
+                    '{"type": "portrait", "id": %s}',
+                    '{"type": "expression", "value": {"gains": {"head": %s}}}',
+                    '{"type": "motion", "blendShapes": {"jawOpen": %s}}',
+                    '{"type": "motion", "blendShapes": {}, "head": {"position": [%s, 0, 0]}}',
+                ):
+                    await socket.send(message % number)
+                    assert (await answer())["type"] == "error"
+            await socket.send(b"\x01\x00" + b"\xff" * 9)
+            assert (await answer())["type"] == "error"
+            await socket.send('{"type": "gain", "value": 1}')
+            assert (await answer())["type"] == "done", "one answer each"
+        assert len(await peer.pictures(3)) == 3
+        assert not only(server).publisher.ended.is_set()
+        await peer.close()
+
+
 async def test_too_many_messages_close_the_channel_not_the_session() -> None:
     async with running(message_rate=10) as (url, server):
         peer = Peer(url)
