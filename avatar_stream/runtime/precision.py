@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import re
@@ -77,27 +78,36 @@ def fastest(folder: Path, threads: int, slots: int = WINDOWS[0]) -> dict[str, Me
 
 
 def measure(folder: Path, paths: dict[str, Path], threads: int, slots: int) -> dict[str, Measured]:
-    """Each precision over the probe: its distance from fp32, and the median time of some runs, taking turns."""
+    """Each precision over the probe: its distance from fp32, and the median time of some runs, taking turns.
+
+    One that cannot run takes for ever and is 0 dB away.
+    """
     frames = probe_frames(PROBE_TICKS)
     reference = openvino_cpu.OpenVinoNetwork(folder / "reference.onnx", threads, full=True)
     identity = identity_of(reference, {"reference": frames[0]["shown"][None]}, slots)
     exact = openvino_cpu.OpenVinoTicker(tick_path(folder, slots), threads, full=True)
-    tickers = {
-        name: exact if name == "fp32" else openvino_cpu.OpenVinoTicker(path, threads) for name, path in paths.items()
-    }
+    tickers = {"fp32": exact} if "fp32" in paths else {}
+    for name in paths.keys() - tickers.keys():
+        try:
+            tickers[name] = openvino_cpu.OpenVinoTicker(paths[name], threads)
+        except RuntimeError as error:  # OpenVINO's kernels for it do not fit this processor
+            log.warning("%s cannot run here: %s", name, str(error).strip().splitlines()[-1])
     wanted = roll(exact, identity, frames)
     decibels = {
         name: psnr(squared_errors(wanted if ticker is exact else roll(ticker, identity, frames), wanted))
         for name, ticker in tickers.items()
     }
     streams = {name: ticker.open(identity) for name, ticker in tickers.items()}
-    times: dict[str, list[float]] = {name: [] for name in paths}
+    times: dict[str, list[float]] = {name: [] for name in tickers}
     for run in range(TIMED_RUNS):
         for name, ticker in tickers.items():
             began = time.perf_counter()
             ticker.run([Job(streams[name], frames[run % PROBE_TICKS])])
             times[name].append(1e3 * (time.perf_counter() - began))
-    return {name: Measured(float(np.median(times[name])), decibels[name]) for name in paths}
+    none = Measured(math.inf, 0.0)
+    return {
+        name: Measured(float(np.median(times[name])), decibels[name]) if name in tickers else none for name in paths
+    }
 
 
 def processor() -> str:

@@ -221,12 +221,12 @@ def _datagrams() -> list[bytes]:
     out = []
     for value in (math.nan, math.inf, -math.inf, 1e308):
         bundle = OscBundleBuilder(IMMEDIATELY)
-        turn = ["Head", 0.0, 0.0, 0.0, value, 0.0, 0.0, 1.0]
-        for address, arguments in (
+        messages: list[tuple[str, list[Any]]] = [
             ("/VMC/Ext/Blend/Val", ["JawOpen", value]),
-            ("/VMC/Ext/Bone/Pos", turn),
+            ("/VMC/Ext/Bone/Pos", ["Head", 0.0, 0.0, 0.0, value, 0.0, 0.0, 1.0]),
             ("/VMC/Ext/Blend/Apply", []),
-        ):
+        ]
+        for address, arguments in messages:
             message = OscMessageBuilder(address)
             for one in arguments:
                 message.add_arg(one, "d" if isinstance(one, float) else None)

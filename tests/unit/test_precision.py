@@ -116,6 +116,21 @@ def test_an_engine_that_draws_what_is_no_number_is_as_far_away_as_can_be() -> No
     assert psnr([0.0]) == SAME_PSNR
 
 
+def test_a_precision_that_cannot_run_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = openvino_cpu.OpenVinoTicker
+
+    def load(path: Path, threads: int, *, full: bool = False) -> openvino_cpu.OpenVinoTicker:
+        if ".int8." in path.name:
+            raise RuntimeError("Exception from src/plugin.cpp:54:\nbad combination\n")
+        return real(path, threads, full=full)
+
+    monkeypatch.setattr(precision, "user_cache_path", lambda name: tmp_path)
+    monkeypatch.setattr(openvino_cpu, "OpenVinoTicker", load)
+    for _ in range(2):  # measured, and read from the file
+        fastest.cache_clear()
+        assert "int8" not in fastest(WEIGHTS, 1)
+
+
 def test_the_shipped_networks_compute_right_on_this_processor(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
