@@ -14,7 +14,7 @@ from aiortc import RTCSessionDescription
 
 from avatar_stream.server import sessions
 from avatar_stream.server.access import Access, make_token, parse_tokens
-from tests.webrtc.peers import SDP, Peer, no_sessions, only, running
+from tests.webrtc.peers import EITHER, SDP, Peer, no_sessions, only, running
 
 pytestmark = pytest.mark.webrtc
 
@@ -84,10 +84,11 @@ async def test_who_may_do_what() -> None:
             await peer.close()
 
 
-async def test_a_link_is_for_a_session_not_for_a_name() -> None:
+@EITHER
+async def test_a_link_is_for_a_session_not_for_a_name(where: dict[str, Any]) -> None:
     """Whoever publishes under the name next, the same owner or another, has no viewers by the old link."""
     access, tokens = guarded(mole="publish", studio="publish,view")
-    async with running(access=access) as (url, server), httpx.AsyncClient(base_url=url) as client:
+    async with running(access=access, **where) as (url, server), httpx.AsyncClient(base_url=url) as client:
         mole = Peer(url, "publish", token=tokens["mole"])
         assert (await mole.connect(session="stage")).status_code == 201
         refused = await client.post(f"/links/{mole.key}", headers=bearer(tokens["mole"]))
