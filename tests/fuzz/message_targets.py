@@ -125,7 +125,7 @@ def link(data: bytes) -> None:
             caller = ACCESS.who(authorization, NOW)
         except AvatarError:
             continue
-        assert authorization == f"Bearer {_link()}"
+        assert authorization.split(None, 1)[1].strip() == _link()  # RFC 9110: space around it says nothing
         require(caller, "view", "studio")
         require_life(caller, "0123456789abcdef")
 
