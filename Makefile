@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo check test together lint types unit webrtc browser docs extras lock bench coverage
-.PHONY: install install-test test-system wheel clean
+.PHONY: install install-test test-system test-avx2 wheel clean
 
 demo: install
 	$(BIN)/avatar-stream serve
@@ -32,6 +32,15 @@ types:
 
 # A file at a time on every core; one thread each, or those of two networks wait for one another.
 unit:
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit $(PARALLEL)
+
+# What a processor without VNNI, AMX and AVX-512 (most before 2021) makes of it. On others the libraries are told so:
+# OpenVINO (oneDNN) and PyTorch by these variables; onnxruntime asks the processor, and is told by its own option.
+test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
+test-avx2: export DNNL_MAX_CPU_ISA = AVX2
+test-avx2: export ATEN_CPU_CAPABILITY = avx2
+test-avx2: install-test
+	$(BIN)/avatar-stream engine check --ticks 60
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit $(PARALLEL)
 
 webrtc:

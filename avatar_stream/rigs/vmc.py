@@ -13,7 +13,7 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.arkit import LOOK, NAMES, ArkitFrame
+from avatar_stream.face.arkit import LOOK, MAX_NUMBER, NAMES, ArkitFrame
 
 VMC_PORT: Final = 39539  # a receiver's usual port (a marionette's, in the protocol's words)
 _PASCAL: Final = {name: name[0].upper() + name[1:] for name in NAMES}
@@ -97,7 +97,7 @@ class VmcDecoder:
         frame = None
         for address, arguments in messages:
             match address, arguments:
-                case "/VMC/Ext/Blend/Val", [str(name), float() | int() as value]:
+                case "/VMC/Ext/Blend/Val", [str(name), float() | int() as value] if abs(value) <= MAX_NUMBER:
                     self._take(name.lower(), min(max(float(value), 0.0), 1.0))
                 case "/VMC/Ext/Bone/Pos", [str(name), _, _, _, *turn] if name in self._turns and len(turn) == 4:
                     if all(isinstance(v, float | int) for v in turn) and 0.5 < sum(v * v for v in turn) < 2:

@@ -1,6 +1,5 @@
 """What a request about people asks: enrolling, changing, removing. Parsed here, done by the library."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from avatar_stream.identity.checks import (
     checked_text,
 )
 from avatar_stream.identity.style import STYLES, checked_style
+from avatar_stream.strict_json import read_json
 
 LONGEST: Final = 16 * 1024  # bytes of such a request
 SCHEMA: Final[dict[str, Any]] = {
@@ -84,10 +84,7 @@ def parse_changes(body: bytes) -> tuple[str | None, dict[str, Any] | None]:
 
 
 def _object(body: bytes, schema: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadInput("the body must be JSON") from None
+    said = read_json(body, "the body")
     if not isinstance(said, dict):
         raise BadInput("the body must be a JSON object")
     if unknown := set(said) - set(schema["properties"]):

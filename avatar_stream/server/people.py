@@ -36,7 +36,7 @@ class People:
         access: Access,
         shows: Callable[[str, str], bool],
     ) -> None:
-        """``shows`` says whether the session of a public id shows the portrait of an id."""
+        """``shows`` says whether the session of this life shows the portrait of an id."""
         self._shows = shows
         self._settings, self._networks, self._library, self._access = settings, networks, library, access
         self._uploading = asyncio.Semaphore(settings.uploads_at_once)
@@ -122,7 +122,7 @@ class People:
         sees: str | None = None
         if not self._library.is_sample(key):
             caller = self._caller(request)
-            shown = caller.session is not None and self._shows(caller.session, key)
+            shown = caller.session is not None and self._shows(caller.life, key)
             sees, headers["Vary"] = None if shown else caller.sees, "Authorization"
         data = await asyncio.to_thread(self._library.picture, key, sees)
         return Response(data, media_type="image/jpeg", headers=headers)

@@ -8,7 +8,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=["avatar_stream.server", "avatar_stream.identity", "avatar_stream.portrait.portrait"]
+    include=[f"avatar_stream.{name}" for name in ("server", "identity", "portrait.portrait", "rigs", "face", "media")]
 ):
     from tests.fuzz.targets import TARGETS, seeds
 

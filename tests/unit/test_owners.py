@@ -83,13 +83,15 @@ async def test_a_link_shows_what_its_session_shows(guarded: Guarded) -> None:
     upload, other = await guarded.upload("ana"), await guarded.upload("ana")
 
     class Showing:
+        life = "first"
+
         def status(self) -> dict[str, Any]:
             return {"portrait": upload}
 
     server = guarded.app.state.server
     server.sessions.by_id["studio"] = Showing()
-    link = {"Authorization": f"Bearer {guarded.access.link('studio', 4e9)}"}
-    elsewhere = {"Authorization": f"Bearer {guarded.access.link('lobby', 4e9)}"}
+    link = {"Authorization": f"Bearer {guarded.access.link('studio', 'first', 4e9)}"}
+    elsewhere = {"Authorization": f"Bearer {guarded.access.link('studio', 'second', 4e9)}"}
     for path, headers, status in ((upload, link, 200), (other, link, 404), (upload, elsewhere, 404)):
         assert (await guarded.client.get(f"/identities/{path}", headers=headers)).status_code == status
     del server.sessions.by_id["studio"]

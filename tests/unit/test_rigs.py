@@ -172,7 +172,7 @@ def test_a_recording_plays_as_it_was(tmp_path: Path) -> None:
         ("\x00\x01", "no recorded motion"),
         ('{"format": "avatar-stream-motion", "version": 9}\n', "newer"),
         ('{"format": "avatar-stream-motion", "version": 1, "rate": 0}\n', "rate"),
-        ('{"format": "avatar-stream-motion", "version": 1}\n{"time": 0}\nhello\n', "line 3: not JSON"),
+        ('{"format": "avatar-stream-motion", "version": 1}\n{"time": 0}\nhello\n', "line 3: a frame must be JSON"),
         ('{"format": "avatar-stream-motion", "version": 1}\n{"blendShapes": {}}\n', "line 2"),
         ('{"format": "avatar-stream-motion", "version": 1}\n{"time": 0, "blendShapes": {"x": 1}}\n', "line 2.*'x'"),
     ],

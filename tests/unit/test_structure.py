@@ -17,8 +17,19 @@ KNOWS = {
     "portrait": {"errors", "face", "runtime"},
     "identity": {"errors", "face", "portrait"},
     "voice": {"errors", "face", "media"},
-    "rigs": {"errors", "face", "media"},
-    "server": {"errors", "rates", "settings", "live", "face", "media", "runtime", "portrait", "identity"},
+    "rigs": {"errors", "strict_json", "face", "media"},
+    "server": {
+        "errors",
+        "rates",
+        "strict_json",
+        "settings",
+        "live",
+        "face",
+        "media",
+        "runtime",
+        "portrait",
+        "identity",
+    },
 }
 
 
