@@ -173,7 +173,9 @@ async function showStatus(status) {
   const simpler = status.engine === 'warp' ? undefined : SIMPLER[status.quality];
   $('simpler').hidden = !simpler;
   $('simpler').textContent = simpler ? t(simpler) : '';
-  if (status.face === 'lost' || status.face === 'searching') {
+  if (status.notice) {
+    hint(sentence(status.notice));
+  } else if (status.face === 'lost' || status.face === 'searching') {
     hint(t(camera ? 'noFace' : 'noVoice'));
   } else {
     if (status.calibrated) guide.did('calibrated');

@@ -5,14 +5,35 @@ aiortc renames any of it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
-from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender
-from aiortc.rtp import RTCP_PSFB_APP, RTCP_PSFB_FIR, RTCP_PSFB_PLI, RtcpPsfbPacket, unpack_remb_fci
+from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver
+from aiortc.rtp import (
+    RTCP_PSFB_APP,
+    RTCP_PSFB_FIR,
+    RTCP_PSFB_PLI,
+    RTP_HISTORY_SIZE,
+    RtcpPacket,
+    RtcpPsfbPacket,
+    RtcpRrPacket,
+    RtcpRtpfbPacket,
+    unpack_remb_fci,
+)
+
+from avatar_stream.media.decoding import StreamDecoder
+from avatar_stream.media.packet_filter import PacketFilter, transports
+from avatar_stream.rates import Bucket
 
 ASK_AGAIN: Final = 0.08  # seconds between requests for the same lost packets
 GIVE_UP: Final = 0.6  # seconds after which a lost packet is not waited for any more
+NACK_PAUSE: Final = 0.01  # seconds between two requests for lost packets
+PLI_PAUSE: Final = 0.2  # seconds between two requests for a key frame
+MAX_COMPOUND: Final = 16  # RTCP packets heard of one datagram; browsers put four or five into one
+MAX_REPORTS: Final = 31  # of sources in one receiver report: its count has five bits
+MAX_DROPOUT: Final = 512  # sequence numbers ahead from which on a packet is a jump: aiortc's buffer holds as many
+MAX_MISORDER: Final = 100  # sequence numbers behind
+RESENT: Final = 400, 300  # packets that one peer is sent again, a second and at once
 
 
 class Listener(Protocol):
@@ -25,11 +46,17 @@ class Listener(Protocol):
 def listen_to_feedback(sender: RTCRtpSender, listener: Listener) -> None:
     """Pass on a peer's RTCP: lost pictures (PLI, FIR, RFC 4585 and 5104) and the bit rate of its line (REMB).
 
-    aiortc gives them to the encoder that it would have made itself, and to nobody else.
+    aiortc gives them to the encoder that it would have made itself, and to nobody else. How much is sent again is
+    bounded.
     """
     handle = sender._handle_rtcp_packet
+    resent = Bucket(*RESENT)
 
     async def listen(packet: Any) -> None:
+        if isinstance(packet, RtcpRtpfbPacket):
+            # One datagram can ask for the same packet six thousand times.
+            now = time.monotonic()
+            packet.lost = [number for number in dict.fromkeys(packet.lost) if resent.take(now)]
         if isinstance(packet, RtcpPsfbPacket):
             if packet.fmt in (RTCP_PSFB_PLI, RTCP_PSFB_FIR):
                 listener.wants_key = True
@@ -46,78 +73,180 @@ def listen_to_feedback(sender: RTCRtpSender, listener: Listener) -> None:
 
 
 def keep_up(receiver: RTCRtpReceiver) -> None:
-    """Let a receiver catch up after a loss.
+    """Let a receiver catch up after a loss, and let no packet cost more than another.
 
     aiortc hands out at most one frame for every packet that comes in. What has piled up behind a lost packet is never
     worked off where frames are one packet: after every loss the picture is later, for good (measured: 1.2 s behind at
     5 % loss and 100 ms, 0.3 s with this). It also asks for a lost packet only when the next one is lost, and waits
     for one that never comes until 512 others have arrived, which are seconds. Here everything whole is handed out at
     once, lost packets are asked for again, and given up in time.
+
+    A jump in the sequence numbers makes aiortc list up to 32,767 lost packets and empty its buffer, for each packet
+    that jumps. Here two packets in a row must agree on a jump (RFC 3550 appendix A.1), and nothing is asked for that
+    senders no longer keep.
     """
     buffer = receiver._RTCRtpReceiver__jitter_buffer  # type: ignore[attr-defined]
     mapper = receiver._RTCRtpReceiver__timestamp_mapper  # type: ignore[attr-defined]
-    frames = receiver._RTCRtpReceiver__decoder_queue  # type: ignore[attr-defined]
     codecs = receiver._RTCRtpReceiver__codecs  # type: ignore[attr-defined]
     nacks = receiver._RTCRtpReceiver__nack_generator  # type: ignore[attr-defined]
     handle = receiver._handle_rtp_packet
+    send_nack, send_pli = receiver._send_rtcp_nack, receiver._send_rtcp_pli
     asked = moved = time.monotonic()
+    asked_key = -PLI_PAUSE
+    wants_key = False
     origin: int | None = None
+    guards: dict[int, SequenceGuard] = {}
 
     async def listen(packet: Any, arrival_time_ms: int) -> None:
         nonlocal asked, moved, origin
-        await handle(packet, arrival_time_ms)
         codec = codecs.get(packet.payload_type)
         if codec is not None and "apt" in codec.parameters:  # a retransmission (RFC 4588)
             codec = codecs.get(codec.parameters["apt"])
+            if nacks is None or int.from_bytes(packet.payload[:2], "big") not in nacks.missing:
+                return  # not asked for: browsers fill up a line with such packets to measure it
+        elif not guards.setdefault(packet.ssrc, SequenceGuard()).admits(packet.sequence_number):
+            return
+        elif nacks is not None and nacks.max_seq is not None:
+            lost = (packet.sequence_number - nacks.max_seq) & 0xFFFF
+            if RTP_HISTORY_SIZE < lost <= 0x10000 - MAX_MISORDER:
+                nacks.missing.clear()
+                nacks.max_seq = (packet.sequence_number - 1) & 0xFFFF
+        await handle(packet, arrival_time_ms)
         if codec is None or buffer._origin is None:
             return  # nothing usable: browsers begin with padding
         now = time.monotonic()
         if nacks is not None and buffer._origin == origin and now - moved > GIVE_UP and _skip(buffer):
             nacks.missing.clear()
-            await receiver._send_rtcp_pli(_ssrc(receiver, packet.ssrc))
+            await ask_for_key(_ssrc(receiver, packet.ssrc))
         while (frame := buffer._remove_frame(0)) is not None:
             frame.timestamp = mapper.map(frame.timestamp)
-            frames.put((codec, frame))
+            receiver._RTCRtpReceiver__decoder_queue.put((codec, frame))  # type: ignore[attr-defined]
         if buffer._origin != origin:
             origin, moved = buffer._origin, now
         if nacks is not None and nacks.missing and now - asked > ASK_AGAIN:
+            await ask_again(_ssrc(receiver, packet.ssrc), sorted(nacks.missing))
+        if wants_key:
+            await ask_for_key(_ssrc(receiver, packet.ssrc))
+
+    async def ask_again(ssrc: int, lost: list[int]) -> None:
+        nonlocal asked
+        now = time.monotonic()
+        if now - asked > NACK_PAUSE:  # what waits is asked for with the next
             asked = now
-            await receiver._send_rtcp_nack(_ssrc(receiver, packet.ssrc), sorted(nacks.missing))
+            await send_nack(ssrc, lost)
+
+    async def ask_for_key(ssrc: int) -> None:
+        nonlocal asked_key, wants_key
+        now = time.monotonic()
+        wants_key = now - asked_key <= PLI_PAUSE
+        if not wants_key:
+            asked_key = now
+            await send_pli(ssrc)
 
     receiver._handle_rtp_packet = listen  # type: ignore[method-assign]
+    receiver._send_rtcp_nack = ask_again  # type: ignore[assignment, method-assign]
+    receiver._send_rtcp_pli = ask_for_key  # type: ignore[assignment, method-assign]
 
 
-def only_known_senders(pc: RTCPeerConnection, heard: Callable[[], None]) -> None:
-    """Drop datagrams from addresses that ICE knows nothing of; tell ``heard`` of each that is from the peer.
+class SequenceGuard:
+    """Tells a lost packet from a jump in one source's sequence numbers (RFC 3550 appendix A.1)."""
 
-    aioice hands every datagram that is no STUN to DTLS, whoever sent it and before anybody is let in: a stranger's
-    ClientHello takes the peer's place (the race of OWASP ASVS 17.2.6), and a stranger's flood fills its queue. To be
-    called when candidates are gathered.
+    def __init__(self) -> None:
+        self._newest: int | None = None
+        self._expected: int | None = None  # what must come next for a jump to be believed
+
+    def admits(self, number: int) -> bool:
+        """Whether a packet may be used: it is near the newest, or the second in a row behind a jump."""
+        ahead = 0 if self._newest is None else (number - self._newest) & 0xFFFF
+        if ahead > 0x10000 - MAX_MISORDER:
+            return True  # late
+        if ahead >= MAX_DROPOUT and number != self._expected:
+            self._expected = (number + 1) & 0xFFFF
+            return False
+        self._newest, self._expected = number, None
+        return True
+
+
+def decode_apart(receiver: RTCRtpReceiver) -> StreamDecoder:
+    """Give a receiver that has not begun a :class:`StreamDecoder` in place of its own queue and thread."""
+    decoder = StreamDecoder(receiver._RTCRtpReceiver__kind)  # type: ignore[attr-defined]
+    receiver._RTCRtpReceiver__decoder_queue = decoder  # type: ignore[attr-defined]
+
+    def stop() -> None:
+        decoder.put(None)
+        receiver._RTCRtpReceiver__decoder_thread = None  # type: ignore[attr-defined]
+
+    receiver._RTCRtpReceiver__stop_decoder = stop  # type: ignore[attr-defined]
+    return decoder
+
+
+def _decode(loop: Any, frames: Any, output: Any, failed: Any) -> None:
+    """In place of aiortc's ``decoder_worker``, which every receiver's thread runs."""
+    if isinstance(frames, StreamDecoder):
+        frames.run(loop, output, failed)
+    else:
+        _decoder_worker(loop, frames, output, failed)
+
+
+_decoder_worker = rtcrtpreceiver.decoder_worker
+rtcrtpreceiver.decoder_worker = _decode  # type: ignore[assignment]
+
+
+def survive_packets(pc: RTCPeerConnection, filters: Iterable[PacketFilter]) -> None:
+    """Drop and count what aiortc cannot use of the packets that pass their authentication.
+
+    Whatever one of them raises would end the connection with a traceback in the log. A datagram may hold hundreds of
+    RTCP packets; the first few are heard.
     """
-    # Bundled media share one connection.
-    for connection in {receiver.transport.transport._connection for receiver in pc.getReceivers()}:
-        for protocol in connection._protocols:
-            _filter(connection, protocol, heard)
+    by_connection = {id(one.connection): one for one in filters}
+    for dtls in transports(pc):
+        _survive(dtls, by_connection[id(dtls.transport._connection)])
+    for receiver in pc.getReceivers():
+        _report_within_range(receiver)
 
 
-def _filter(connection: Any, protocol: Any, heard: Callable[[], None]) -> None:
-    handle = protocol.datagram_received
+def _survive(dtls: Any, filter: PacketFilter) -> None:
+    handle_rtp = dtls._handle_rtp_data
 
-    def listen(data: bytes, addr: tuple[Any, ...]) -> None:
-        known = _known(connection, addr[0].partition("%")[0], addr[1])
-        # RFC 7983: what is no STUN begins with 20 to 63 (DTLS) or 128 to 191 (RTP, RTCP).
-        if data[:1] > b"\x03" and not known:
-            return
-        if known:
-            heard()
-        handle(data, addr)
+    async def rtp(data: bytes, arrival_time_ms: int) -> None:
+        filter.authenticated(data[8:12])
+        try:
+            await handle_rtp(data, arrival_time_ms)
+        except ConnectionError:
+            raise
+        except Exception:
+            filter.dropped["malformed"] += 1
 
-    protocol.datagram_received = listen
+    async def rtcp(data: bytes) -> None:
+        try:
+            for packet in RtcpPacket.parse(data)[:MAX_COMPOUND]:
+                for recipient in dtls._rtp_router.route_rtcp(packet):
+                    await recipient._handle_rtcp_packet(packet)
+        except ConnectionError:
+            raise
+        except Exception:
+            filter.dropped["malformed"] += 1
+
+    dtls._handle_rtp_data, dtls._handle_rtcp_data = rtp, rtcp
+    # Nothing here uses data channels, and a parameter of no length in an SCTP chunk keeps aiortc busy for ever.
+    dtls._register_data_receiver = lambda receiver: None
 
 
-def _known(connection: Any, host: str, port: int) -> bool:
-    pairs = (*connection._nominated.values(), *connection._check_list)
-    return any(pair.remote_addr[1] == port and pair.remote_addr[0].partition("%")[0] == host for pair in pairs)
+def _report_within_range(receiver: RTCRtpReceiver) -> None:
+    """Keep receiver reports to what their fields hold (RFC 3550 section 6.4.1).
+
+    One that does not fit ends aiortc's reports for good, and then ``stop`` waits for them for ever.
+    """
+    send = receiver._send_rtcp
+
+    async def bounded(packet: Any) -> None:
+        if isinstance(packet, RtcpRrPacket):
+            packet.reports = packet.reports[:MAX_REPORTS]
+            for report in packet.reports:
+                report.jitter = min(report.jitter, 0xFFFFFFFF)
+        await send(packet)
+
+    receiver._send_rtcp = bounded  # type: ignore[method-assign]
 
 
 def _ssrc(receiver: RTCRtpReceiver, ssrc: int) -> int:

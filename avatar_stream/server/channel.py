@@ -11,10 +11,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from avatar_stream.errors import AvatarError, NotFound
 from avatar_stream.face.packet import unpack
+from avatar_stream.rates import Bucket
 from avatar_stream.server.access import ANYBODY, Access, Caller, require, require_owner
 from avatar_stream.server.control import Command, Move, parse_command, parse_token
 from avatar_stream.server.home import AnyPeer, AnySession
-from avatar_stream.server.rates import Bucket
 from avatar_stream.server.sessions import Sessions
 from avatar_stream.server.signalling import Role
 from avatar_stream.settings import Settings

@@ -2,8 +2,15 @@
 
 import json
 import logging
+import math
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
+
+PACKET_LOGGERS: Final = ("aioice", "aiortc", "asyncio", "libav", "avatar_stream.media")
+"""Loggers that write about what arrives in packets."""
+
+LINE_PAUSE: Final = 1.0  # seconds between two of their lines from one place in the code
 
 
 class JsonLines(logging.Formatter):
@@ -34,10 +41,41 @@ class TextLines(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
+class RateLimit(logging.Filter):
+    """At most one line a second from each place in the code that a stranger's packets may reach.
+
+    The next line from there says how many were left out.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._places: dict[
+            tuple[str, int], tuple[float, int]
+        ] = {}  # when it last wrote, how many were left out since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is written. Safe to call from any thread."""
+        if not record.name.startswith(PACKET_LOGGERS):
+            return True
+        place, now = (record.pathname, record.lineno), self._clock()
+        with self._lock:
+            written, left_out = self._places.get(place, (-math.inf, 0))
+            if now - written < LINE_PAUSE:
+                self._places[place] = written, left_out + 1
+                return False
+            self._places[place] = now, 0
+        if left_out:
+            record.msg = f"{record.getMessage()} ({left_out} more like this were left out)"
+            record.args = None
+        return True
+
+
 def set_up(kind: str) -> None:
     """Log ``text`` or ``json`` to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if kind == "json" else TextLines())
+    handler.addFilter(RateLimit())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # aiortc tells of every packet it cannot use; one line per session is enough. uvicorn's own lines name addresses.
     for name in ("aioice", "aiortc", "matplotlib", "uvicorn"):

@@ -36,6 +36,9 @@ class Counting(Listener, Protocol):
     def stage(self, name: str, seconds: float) -> None:
         """A stage took ``seconds`` for a frame."""
 
+    def packets_dropped(self, reason: str, count: int) -> None:
+        """Datagrams that came to a peer's ports were not used."""
+
     def ended(self, role: str, reason: str) -> None:
         """A peer is gone."""
 
@@ -73,6 +76,12 @@ class Metrics:
         self._drawn = Counter("avatar_frames_drawn", "Pictures finished", registry=registry)
         self._sent = Counter("avatar_frames_sent", "Pictures sent, to however many", registry=registry)
         self._dropped = Counter("avatar_frames_dropped", "Frames not shown, and why", ["reason"], registry=registry)
+        self._packets = Counter(
+            "avatar_packets_dropped",
+            "Datagrams that came to a peer's ports and were not used, and why",
+            ["reason"],
+            registry=registry,
+        )
         self._failed = Counter(
             "avatar_frame_failures", "Exceptions while a frame was made", ["stage"], registry=registry
         )
@@ -130,6 +139,10 @@ class Metrics:
     def dropped(self, reason: str, count: int) -> None:
         """Frames were not shown."""
         self._dropped.labels(reason).inc(count)
+
+    def packets_dropped(self, reason: str, count: int) -> None:
+        """Datagrams that came to a peer's ports were not used."""
+        self._packets.labels(reason).inc(count)
 
     def stage(self, name: str, seconds: float) -> None:
         """A stage took ``seconds`` for a frame."""

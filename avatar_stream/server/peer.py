@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -12,13 +13,16 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import candidate_from_sdp
 
 from avatar_stream.errors import BadInput, BadOffer
-from avatar_stream.media.aiortc_gaps import keep_up, listen_to_feedback, only_known_senders
+from avatar_stream.media.aiortc_gaps import decode_apart, keep_up, listen_to_feedback, survive_packets
 from avatar_stream.media.broadcast import Broadcast, Feed
+from avatar_stream.media.decoding import MAX_MACROBLOCKS, MAX_PIXELS, StreamDecoder
+from avatar_stream.media.packet_filter import PacketFilter, filter_packets
 from avatar_stream.server.signalling import (
     Role,
     agreed_codec,
     hint_bitrate,
     ice_user,
+    limit_pictures,
     mark_generated,
     without_refused_candidates,
 )
@@ -59,6 +63,8 @@ class Peer:
         self._candidates = 0
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._pumps: set[asyncio.Task[None]] = set()
+        self._filters: list[PacketFilter] = []
+        self._decoders: list[StreamDecoder] = []
         self._changed = self._heard = time.monotonic()
 
     async def answer(self, offer: str, broadcast: Broadcast, on_frame: OnFrame) -> str:
@@ -73,6 +79,7 @@ class Peer:
         try:
             await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             self._add_feeds(broadcast)
+            self._decoders = [decode_apart(receiver) for receiver in pc.getReceivers()]
             await pc.setLocalDescription(await pc.createAnswer())
             answer = pc.localDescription.sdp
             for feed in self.feeds:
@@ -86,8 +93,30 @@ class Peer:
                 listen_to_feedback(sender, sender.track)
         for receiver in pc.getReceivers():
             keep_up(receiver)
-        only_known_senders(pc, self._on_datagram)
-        return mark_generated(hint_bitrate(answer) if self.role is not Role.VIEW else answer)
+        self._filters = filter_packets(pc, self._on_datagram)
+        survive_packets(pc, self._filters)
+        if self.role is not Role.VIEW:
+            answer = limit_pictures(hint_bitrate(answer), MAX_MACROBLOCKS)
+        return mark_generated(answer)
+
+    def take_dropped(self) -> Counter[str]:
+        """Datagrams that were dropped since the last time, by reason."""
+        dropped = sum((one.dropped for one in self._filters), Counter[str]())
+        for one in self._filters:
+            one.dropped.clear()
+        return dropped
+
+    @property
+    def notice(self) -> str:
+        """A sentence for whoever sends, where what they send cannot be used; empty where it can."""
+        for decoder in self._decoders:
+            if (size := decoder.too_large) is not None:
+                side = round(MAX_PIXELS**0.5)
+                return (
+                    f"the camera sends {size[0]} x {size[1]} pixels, and {side} x {side} is the most that is taken: "
+                    "choose a smaller picture, 1280 x 720 say"
+                )
+        return ""
 
     async def trickle(self, said: Candidates) -> None:
         """Take in trickled candidates; raises :class:`BadInput` when they are too many."""

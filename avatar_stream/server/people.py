@@ -16,10 +16,10 @@ from avatar_stream.identity.library import Library
 from avatar_stream.identity.records import account
 from avatar_stream.identity.style import STYLES
 from avatar_stream.portrait.window import Networks
+from avatar_stream.rates import Addresses
 from avatar_stream.server import enrolment
 from avatar_stream.server.access import ANYBODY, Access, Caller, require
 from avatar_stream.server.gate import address_of, read_body
-from avatar_stream.server.rates import Addresses
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)

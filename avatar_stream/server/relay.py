@@ -34,6 +34,9 @@ class Relay:
     def dropped(self, reason: str, count: int) -> None:
         self._noted.append(("dropped", (reason, count)))
 
+    def packets_dropped(self, reason: str, count: int) -> None:
+        self._noted.append(("packets_dropped", (reason, count)))
+
     def stage(self, name: str, seconds: float) -> None:
         self._noted.append(("stage", (name, seconds)))
 

@@ -214,6 +214,7 @@ class Session:
             "dropped": self.worker.dropped,
             "identity": self._identity(),
             "session": self.id,
+            "notice": self.publisher.notice,
             "viewers": sum(viewer.connected.is_set() for viewer in self.viewers.values()),
             "ai_generated": True,
         }
@@ -250,6 +251,7 @@ class Session:
     def _left(self, peer: Peer) -> None:
         for feed in peer.feeds:
             self.broadcast.leave(feed)
+        self._count_packets(peer)
         self._metrics.ended(peer.role, peer.reason)
         self.log.info("%s ended: %s", "session" if peer is self.publisher else "viewer", peer.reason)
 
@@ -278,13 +280,20 @@ class Session:
             if self._last_control and now - self._last_control > settings.control_timeout:
                 self.publisher.end("page gone")
             elif self.worker.threads and now - self.worker.seen_at > settings.silence_timeout:
-                self.publisher.end("no video")
+                self.publisher.end("picture too large" if self.publisher.notice else "no video")
             elif self.worker.threads and now - self.worker.progress > 2 * settings.watchdog:
                 # A hanging engine has been replaced after half of this time (see Networks.watch).
                 self.publisher.end("stalled")
 
+    def _count_packets(self, peer: Peer) -> None:
+        for reason, count in peer.take_dropped().items():
+            self._metrics.packets_dropped(reason, count)
+
     def _count(self) -> None:
-        feeds = [feed for peer in (self.publisher, *self.viewers.values()) for feed in peer.feeds]
+        peers = (self.publisher, *self.viewers.values())
+        feeds = [feed for peer in peers for feed in peer.feeds]
+        for peer in peers:
+            self._count_packets(peer)
         now = self.broadcast.sent, sum(feed.dropped for feed in feeds)
         self._metrics.sent(now[0] - self._counted[0])
         if now[1] > self._counted[1]:

@@ -153,15 +153,24 @@ def hint_bitrate(sdp: str, *, start: int = 700, minimum: int = 400) -> str:
     Without transport-wide feedback, which aiortc lacks, it starts at 250 and shrinks the picture to 480x360. Other
     browsers ignore the parameters.
     """
-    payloads = re.findall(r"^a=rtpmap:(\d+) (?:VP8|H264)/90000", sdp, re.MULTILINE)
-    hint = f"x-google-start-bitrate={start};x-google-min-bitrate={minimum}"
+    return _with_parameters(sdp, f"x-google-start-bitrate={start};x-google-min-bitrate={minimum}")
+
+
+def limit_pictures(sdp: str, macroblocks: int) -> str:
+    """Say how large a picture may be that is sent to us: in macroblocks of 16 x 16 pixels (RFC 7741 section 6.1)."""
+    return _with_parameters(sdp, f"max-fs={macroblocks};max-fr=60", codecs="VP8")
+
+
+def _with_parameters(sdp: str, parameters: str, codecs: str = "VP8|H264") -> str:
+    """``sdp`` with more parameters of these video codecs (RFC 8866 section 6.15)."""
+    payloads = re.findall(rf"^a=rtpmap:(\d+) (?:{codecs})/90000", sdp, re.MULTILINE)
     for payload in payloads:
         line = re.compile(rf"^(a=fmtp:{payload} [^\r\n]*)", re.MULTILINE)
         if line.search(sdp):
-            sdp = line.sub(rf"\1;{hint}", sdp, count=1)
+            sdp = line.sub(rf"\1;{parameters}", sdp, count=1)
         else:
             rtpmap = re.compile(rf"^(a=rtpmap:{payload} [^\r\n]*)(\r?\n)", re.MULTILINE)
-            sdp = rtpmap.sub(rf"\1\2a=fmtp:{payload} {hint}\2", sdp, count=1)
+            sdp = rtpmap.sub(rf"\1\2a=fmtp:{payload} {parameters}\2", sdp, count=1)
     return sdp
 
 

@@ -12,13 +12,13 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "avatar_stream"
 KNOWS = {
     "face": {"errors"},
-    "media": {"errors"},
+    "media": {"errors", "rates"},
     "runtime": {"errors"},
     "portrait": {"errors", "face", "runtime"},
     "identity": {"errors", "face", "portrait"},
     "voice": {"errors", "face", "media"},
     "rigs": {"errors", "face", "media"},
-    "server": {"errors", "settings", "live", "face", "media", "runtime", "portrait", "identity"},
+    "server": {"errors", "rates", "settings", "live", "face", "media", "runtime", "portrait", "identity"},
 }
 
 

@@ -11,8 +11,11 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
+import websockets
 from aiortc import AudioStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
+from aiortc.mediastreams import MediaStreamError
 
+from avatar_stream.media.encode import CLOCK
 from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access
@@ -21,6 +24,7 @@ from avatar_stream.server.handlers import Server
 from avatar_stream.server.run import uvicorn_config
 from avatar_stream.settings import Settings
 from tests.browser.camera import driver_frames
+from tests.waiting import PATIENCE, SERVER_TIMERS, http, until, within
 
 SDP = {"Content-Type": "application/sdp"}
 OWN: dict[str, Any] = {"processes": 2, "engine": "warp"}
@@ -29,43 +33,58 @@ EITHER = pytest.mark.parametrize("where", [{}, OWN], ids=["in the server", "in a
 
 
 class Camera(VideoStreamTrack):
-    """Plays the sample clip, every frame numbered; the size may be changed on the way."""
+    """Plays the sample clip, every frame numbered; the size may be changed on the way.
+
+    Thirty frames a second, fewer on a busy machine: what is late is left out, never sent in a burst.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self._began = self._due = 0.0
         self.frames = driver_frames()
         self.number = 0
         self.scale = 1.0
 
     async def recv(self) -> av.VideoFrame:
-        pts, time_base = await self.next_timestamp()
+        if self.readyState != "live":
+            raise MediaStreamError
+        now = asyncio.get_running_loop().time()
+        self._began = self._began or now
+        self._due = max(self._due + 1 / 30, now)
+        await asyncio.sleep(self._due - now)
         picture = self.frames[self.number % len(self.frames)].copy()
         draw_mark(picture, self.number % 2048)
         self.number += 1
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         if self.scale != 1:
             frame = frame.reformat(width=int(640 * self.scale) // 2 * 2, height=int(480 * self.scale) // 2 * 2)
-        frame.pts, frame.time_base = pts, time_base
+        frame.pts, frame.time_base = round((self._due - self._began) * CLOCK), Fraction(1, CLOCK)
         return frame
 
 
 class Microphone(AudioStreamTrack):
-    """Silence, but for a click at the start of every second."""
+    """Silence, and a click of 20 ms whenever :meth:`click` is called."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.clicks: list[float] = []
+        self.clicked_at = 0.0
+        """When the last click was sent, by the event loop's clock."""
+        self._clicks = False
         self._samples = 0
-        self._began: float | None = None
+        self._due = 0.0
+
+    def click(self) -> None:
+        """Click in the next packet."""
+        self._clicks = True
 
     async def recv(self) -> av.AudioFrame:
         loop = asyncio.get_running_loop()
-        self._began = loop.time() if self._began is None else self._began
-        await asyncio.sleep(max(0.0, self._began + self._samples / 48_000 - loop.time()))
+        self._due = max(self._due + 0.02, loop.time())
+        await asyncio.sleep(self._due - loop.time())
         sound = np.zeros((1, 960), np.int16)
-        if self._samples % 48_000 == 0:
+        if self._clicks:
             sound[:] = (20_000 * np.sin(np.arange(960) * 0.2)).astype(np.int16)
-            self.clicks.append(loop.time())
+            self._clicks, self.clicked_at = False, loop.time()
         frame = av.AudioFrame.from_ndarray(sound, format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 48_000, self._samples, Fraction(1, 48_000)
         self._samples += 960
@@ -115,7 +134,7 @@ class Peer:
         if portrait:
             query["portrait"] = portrait
         sdp = await self.offer(audio=audio)
-        async with httpx.AsyncClient(base_url=self.url) as client:
+        async with http(self.url) as client:
             response = await client.post(path, params=query, content=sdp, headers=SDP | self.headers)
         if response.status_code == 201:
             self.location = response.headers["location"]
@@ -123,14 +142,14 @@ class Peer:
         return response
 
     async def pictures(self, count: int) -> list[np.ndarray]:  # type: ignore[type-arg]
-        return [(await asyncio.wait_for(self.avatar.recv(), 10)).to_ndarray(format="rgb24") for _ in range(count)]
+        return [(await within(self.avatar.recv())).to_ndarray(format="rgb24") for _ in range(count)]
 
     async def avatars(self, count: int) -> tuple[list[np.ndarray], list[int]]:  # type: ignore[type-arg]
         """The next pictures that carry a camera frame's number, and the numbers: until the avatar is there, which a
         busy machine takes its time for, they carry none.
         """
         found: list[tuple[Any, int]] = []
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while len(found) < count:
                 (picture,) = await self.pictures(1)
                 number = read_mark(picture)
@@ -152,14 +171,17 @@ class Peer:
 async def running(
     networks: Networks | None = None, *, access: Access | None = None, turn_secret: str = "", **settings: Any
 ) -> AsyncIterator[tuple[str, Server]]:
-    """A server on a free port in this event loop, painting with the warp: what is tested here is the road."""
-    chosen = Settings(**({"frame_marks": True, "size": 256, "sessions": 4, "port": 0, "processes": 0} | settings))
+    """A server on a free port in this event loop, painting with the warp: what is tested here is the road.
+
+    Its timers are ``SERVER_TIMERS``: a test that is about one of them sets it.
+    """
+    usual = {"frame_marks": True, "size": 256, "sessions": 4, "port": 0, "processes": 0}
+    chosen = Settings(**(usual | SERVER_TIMERS | settings))
     app = create_app(chosen, networks, access, turn_secret)
     config = uvicorn_config(app, chosen, port=0)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.02)
+    await until(lambda: server.started or task.done(), "the server started")
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield f"http://127.0.0.1:{port}", app.state.server
@@ -174,7 +196,18 @@ def only(server: Server) -> Any:
     return session
 
 
-async def no_sessions(server: Server, seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while server.sessions.by_id:
-            await asyncio.sleep(0.05)
+def set_timer(server: Server, **seconds: float) -> None:
+    """Change a timer of a server that runs: where a test is about it, once all that it must not touch is done."""
+    for name, value in seconds.items():
+        object.__setattr__(server.settings, name, value)
+
+
+async def no_sessions(server: Server) -> None:
+    """Wait until the last session has ended and is freed."""
+    await until(lambda: not server.sessions.by_id, "the last session ended")
+
+
+def channel(url: str, path: str, **more: Any) -> websockets.connect:
+    """A WebSocket of the server at ``url``, such as ``/control/KEY``."""
+    patient = {"open_timeout": PATIENCE, "close_timeout": PATIENCE, "ping_interval": None}
+    return websockets.connect(url.replace("http", "ws", 1) + path, **patient | more)

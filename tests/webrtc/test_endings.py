@@ -3,22 +3,23 @@
 import asyncio
 import json
 import signal
-import sys
 import threading
 import time
+from itertools import pairwise
 from typing import Any
 
 import av
-import httpx
 import numpy as np
 import pytest
-import websockets
+from aioice import ice
 from aiortc import RTCSessionDescription
 
 from avatar_stream.portrait.window import Networks
 from avatar_stream.runtime.network import Job
+from tests.serving import RunningServer
 from tests.soak.relay import Relay
-from tests.webrtc.peers import EITHER, Peer, no_sessions, only, running
+from tests.waiting import PATIENCE, http, until, within
+from tests.webrtc.peers import EITHER, Peer, channel, no_sessions, only, running, set_timer
 
 pytestmark = pytest.mark.webrtc
 
@@ -37,7 +38,7 @@ class Engine:
     def run(self, jobs: list[Job]) -> Any:
         if self.fails:
             raise RuntimeError("the GPU fell off the bus")
-        self.hangs.wait(20)
+        self.hangs.wait(PATIENCE)
         return self.run_really(jobs)
 
 
@@ -46,17 +47,14 @@ def networks() -> Networks:
     return Networks(threads=1)
 
 
-async def numbers_move(peer: Peer, seconds: float = 4) -> None:
-    """New pictures come again within that time."""
-    session_end = time.monotonic() + seconds
-    first = None
-    while time.monotonic() < session_end:
-        picture = (await peer.pictures(1))[0]
-        if first is None:
-            first = picture
-        elif np.abs(picture[40:].astype(int) - first[40:]).mean() > 1:
-            return
-    raise AssertionError("the picture stands still")
+async def numbers_move(peer: Peer) -> None:
+    """Wait for a picture of another moment, told by the number of the camera frame that it shows."""
+    (first,), (number,) = await peer.avatars(1)
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            (picture,), (later,) = await peer.avatars(1)
+            if later != number and np.abs(picture[40:].astype(int) - first[40:]).mean() > 1:
+                return
 
 
 async def test_an_engine_that_fails_is_replaced_and_the_avatar_goes_on(networks: Networks) -> None:
@@ -68,12 +66,12 @@ async def test_an_engine_that_fails_is_replaced_and_the_avatar_goes_on(networks:
         before = networks.batchers[networks.slots]
         engine.fails = True
         await numbers_move(peer)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while networks.batchers[networks.slots] is before:
                 await peer.pictures(1)
         await numbers_move(peer)
         assert only(server).live
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with http(url) as client:
             text = (await client.get("/metrics")).text
         assert 'avatar_frame_failures_total{stage="draw"}' in text
         await server.sessions.close()
@@ -82,16 +80,16 @@ async def test_an_engine_that_fails_is_replaced_and_the_avatar_goes_on(networks:
 
 async def test_an_engine_that_hangs_is_given_up(networks: Networks) -> None:
     engine = Engine(networks)
-    async with running(networks, watchdog=1.5) as (url, server):
+    async with running(networks, watchdog=3.0) as (url, server):
         peer = Peer(url)
         await peer.connect()
         await numbers_move(peer)
         before = networks.batchers[networks.slots]
         engine.hangs.clear()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while networks.batchers[networks.slots] is before:
                 await peer.pictures(1)
-        await numbers_move(peer, 6)
+        await numbers_move(peer)
         assert only(server).live
         await server.sessions.close()
         engine.hangs.set()
@@ -99,7 +97,7 @@ async def test_an_engine_that_hangs_is_given_up(networks: Networks) -> None:
 
 
 async def test_a_session_whose_work_hangs_ends_alone() -> None:
-    async with running(watchdog=0.6) as (url, server):
+    async with running(watchdog=3.0) as (url, server):
         one, other = Peer(url), Peer(url)
         await one.connect(session="one")
         await other.connect(session="other")
@@ -107,9 +105,8 @@ async def test_a_session_whose_work_hangs_ends_alone() -> None:
         stuck: Any = server.sessions.by_id["one"]
         release = threading.Event()
         paint = stuck.worker.avatar.paint
-        stuck.worker.avatar.paint = lambda warped: (release.wait(10), paint(warped))[1]
-        async with asyncio.timeout(8):
-            await stuck.closed.wait()
+        stuck.worker.avatar.paint = lambda warped: (release.wait(PATIENCE), paint(warped))[1]
+        await within(stuck.closed.wait())
         assert stuck.publisher.reason == "stalled"
         await numbers_move(other)
         release.set()
@@ -120,7 +117,7 @@ async def test_a_session_whose_work_hangs_ends_alone() -> None:
 
 @pytest.mark.parametrize("vanishes", [False, True])
 async def test_a_publisher_who_sends_no_video_or_vanishes(vanishes: bool) -> None:
-    async with running(silence_timeout=2.0) as (url, server):
+    async with running() as (url, server):
         peer, viewer = Peer(url, "publish"), Peer(url, "view")
         await peer.connect(session="one")
         await viewer.connect(path="/whep/one")
@@ -132,14 +129,16 @@ async def test_a_publisher_who_sends_no_video_or_vanishes(vanishes: bool) -> Non
                 protocol.transport.abort()
         else:
             sender.replaceTrack(None)
-        await no_sessions(server, 8)
+        set_timer(server, silence_timeout=1.0)
+        await no_sessions(server)
         assert session.publisher.reason == "no video"
         assert not session.viewers
         for one in (peer, viewer):
             await one.close()
 
 
-async def test_a_viewer_who_vanishes_is_gone_in_ten_seconds() -> None:
+async def test_a_viewer_who_vanishes_is_gone_and_one_who_only_watches_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ice, "CONSENT_FAILURES", 1_000_000)  # ICE gives nobody up here: we have to, and do it sooner
     async with running() as (url, server):
         peer, gone, stays = Peer(url, "publish"), Peer(url, "view"), Peer(url, "view")
         await peer.connect(session="one")
@@ -150,12 +149,10 @@ async def test_a_viewer_who_vanishes_is_gone_in_ten_seconds() -> None:
         receiver = gone.pc.getReceivers()[0]
         for protocol in receiver.transport.transport._connection._protocols:
             protocol.transport.abort()
-        began = time.monotonic()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while len(session.viewers) > 1:
                 await stays.pictures(1)
-        # Long before ICE gives it up, which takes 30 seconds; and who only watches is heard all the while.
-        assert time.monotonic() - began > 5
+        assert list(session.viewers) == [stays.key]
         assert await stays.pictures(2)
         for one in (peer, gone, stays):
             await one.close()
@@ -175,10 +172,18 @@ async def test_a_4k_camera_is_scaled_down_before_it_costs(monkeypatch: pytest.Mo
                 await asyncio.sleep(1 / 60)
 
         flooding = asyncio.create_task(flood())
-        drawn = session.status()["fps"]
-        await asyncio.gather(peer.pictures(60), asyncio.sleep(4))
-        assert session.status()["fps"] > 0.4 * drawn
-        assert session.status()["face"] == "found"
+        seen: list[tuple[int, ...]] = []
+        follow = session.worker.avatar.follow
+
+        def watched(image: Any, *given: Any) -> Any:
+            seen.append(image.shape)
+            return follow(image, *given)
+
+        session.worker.avatar.follow = watched
+        await until(lambda: len(seen) > 60, "frames were followed beside the flood")
+        assert set(seen) == {(480, 640, 3), (360, 640, 3)}  # none is tracked as large as it came
+        await until(lambda: session.status()["face"] == "found", "the face was found")
+        await numbers_move(peer)
         flooding.cancel()
         await server.sessions.close()
         await peer.close()
@@ -200,30 +205,27 @@ async def test_a_clock_that_jumps_is_nobodys_business(monkeypatch: pytest.Monkey
 
 
 async def test_a_bad_line_is_worked_off() -> None:
-    """5 % of the packets lost each way, 100 ms there and back: the picture goes on, and stays in time."""
+    """5 % of the packets lost each way, 100 ms there and back: the picture goes on, and in order."""
     async with running() as (url, server):
         peer, relay = Peer(url), Relay(0.05, 0.05, 0.01)
         offer = [x for x in (await peer.offer()).splitlines(True) if not x.startswith(("a=candidate", "a=end-of"))]
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with http(url) as client:
             answer = await client.post(
                 "/session", content="".join(offer), headers={"Content-Type": "application/sdp"}
             )
         await peer.pc.setRemoteDescription(RTCSessionDescription(await relay.lead(answer.text), "answer"))
-        await numbers_move(peer, 10)
-        draining = asyncio.create_task(peer.pictures(2000))
-        behind = []
-        session = only(server)
-        for _ in range(50):
-            await asyncio.sleep(0.1)
-            seen = session.worker.newest_mark
-            if seen is not None:
-                behind.append((peer.camera.number - seen) % 2048 / 30)
-        draining.cancel()
-        assert relay.lost > 20
-        assert len(behind) > 30
-        # Seconds from the camera to the server: a quarter for the line and one request for what was lost.
-        assert np.median(behind) < 0.5, behind
-        assert np.median(behind[-15:]) < 0.6, behind
+        await numbers_move(peer)
+        session, newest = only(server), []
+        async with asyncio.timeout(PATIENCE):
+            while relay.lost < 50 or len(newest) < 100:
+                await peer.pictures(1)
+                if session.worker.newest_mark is not None:
+                    newest.append(session.worker.newest_mark)
+        # What is lost is asked for again, and what waits behind it is not thrown away: no frame comes after a later
+        # one. How far they are behind is what `python -m tests.soak` measures.
+        assert all((later - sooner) % 2048 < 1024 for sooner, later in pairwise(newest))
+        assert len(set(newest)) > 20
+        await numbers_move(peer)
         await server.sessions.close()
         relay.close()
         await peer.close()
@@ -231,55 +233,58 @@ async def test_a_bad_line_is_worked_off() -> None:
 
 @EITHER
 async def test_stopping_says_so_waits_and_ends(where: dict[str, Any]) -> None:
-    async with running(**where) as (url, server), httpx.AsyncClient(base_url=url) as client:
+    async with running(**where) as (url, server), http(url) as client:
         peer = Peer(url)
         await peer.connect()
         await peer.pictures(3)
-        async with websockets.connect(f"{url.replace('http', 'ws')}/control/{peer.key}") as socket:
-            stopping = asyncio.create_task(server.sessions.drain(2.0))
-            await asyncio.sleep(0.1)
+        async with channel(url, f"/control/{peer.key}") as socket:
+            # Far longer than what follows: that it ends what is left after its time has a test of its own below.
+            stopping = asyncio.create_task(server.sessions.drain(PATIENCE))
+            await until(lambda: server.sessions.draining, "the server stopped letting people in")
             assert (await client.get("/readyz")).status_code == 503
             assert (await client.get("/healthz")).status_code == 200
             refused = await Peer(url).connect()
             assert refused.status_code == 503
             assert refused.headers["retry-after"]
             said: list[str] = []
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while "reconnect" not in said:
                     said.append(json.loads(await socket.recv())["type"])
-            assert only(server).live  # it goes on until its time is over
+            assert only(server).live  # it goes on until it leaves or its time is over
+            assert not stopping.done()
+            assert (await client.delete(peer.location)).status_code == 200
             await stopping
         assert not server.sessions.by_id
         await peer.close()
 
 
-def test_a_signal_drains_the_process_and_a_second_one_ends_it() -> None:
-    import subprocess
-    import urllib.request
+async def test_who_has_not_left_when_the_time_is_over_is_ended() -> None:
+    async with running() as (url, server):
+        peer = Peer(url)
+        await peer.connect()
+        await peer.pictures(3)
+        await server.sessions.drain(0.1)
+        assert not server.sessions.by_id
+        await peer.close()
 
-    for signals in (1, 2):
-        flags = ("--engine", "warp", "--port", "0", "--drain", "30" if signals == 2 else "0.5")
-        command = [sys.executable, "-m", "avatar_stream.cli", "serve", *flags]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout
-        url = process.stdout.readline().split(" on ")[1].split(" ")[0]
 
-        async def hold(url: str = url, process: Any = process, signals: int = signals) -> float:
-            peer = Peer(url)
-            await peer.connect()
-            await peer.pictures(3)
-            began = time.monotonic()
-            process.send_signal(signal.SIGTERM if signals == 1 else signal.SIGINT)  # Ctrl+C, twice
-            await asyncio.sleep(0.4)
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_a_signal_drains_the_process_and_a_second_one_ends_it(signals: int) -> None:
+    with RunningServer("--engine", "warp", "--drain", "600" if signals == 2 else "0.5") as server:
+        url = server.url.rstrip("/")
+        peer = Peer(url)
+        await peer.connect()
+        await peer.pictures(3)
+        async with channel(url, f"/control/{peer.key}") as socket:
+            server.process.send_signal(signal.SIGTERM if signals == 1 else signal.SIGINT)  # Ctrl+C, twice
+            said: list[str] = []
+            async with asyncio.timeout(PATIENCE):
+                while "reconnect" not in said:
+                    said.append(json.loads(await socket.recv())["type"])
             if signals == 2:
-                with urllib.request.urlopen(url + "/healthz") as response:  # still there
-                    assert response.status == 200
-                process.send_signal(signal.SIGINT)
-            await asyncio.to_thread(process.wait, 25)
-            await peer.close()
-            return time.monotonic() - began
-
-        took = asyncio.run(hold())
-        assert took < 20
-        assert process.stderr
-        assert "Traceback" not in process.stderr.read()
+                async with http(url) as client:  # still there, and would be for ten minutes
+                    assert (await client.get("/healthz")).status_code == 200
+                server.process.send_signal(signal.SIGINT)
+            await until(lambda: server.process.poll() is not None, "the process ended")
+        await peer.close()
+    assert "Traceback" not in server.output

@@ -12,6 +12,7 @@ import pytest
 
 from avatar_stream.identity.library import SAMPLES
 from avatar_stream.rigs.listener import RigListener
+from tests.waiting import PATIENCE, within
 from tests.webrtc.peers import running
 
 pytestmark = pytest.mark.webrtc
@@ -27,7 +28,12 @@ async def run(name: str, *arguments: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 120)
+    try:
+        out, err = await within(process.communicate())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode == 0, err.decode()
     return out.decode()
 
@@ -72,17 +78,20 @@ async def test_webcam_loop() -> None:
 async def test_motion_to_rig(short: str) -> None:
     listener = RigListener(0)
     running_example = asyncio.create_task(run("motion_to_rig.py", short, "127.0.0.1", str(listener.port)))
-    frame = await asyncio.to_thread(listener.take, 60)
-    await running_example
-    listener.close()
+    try:
+        frame = await asyncio.to_thread(listener.take, PATIENCE)
+        await running_example
+    finally:
+        listener.close()
     assert frame is not None
     assert len(frame.shapes) == 52
 
 
 async def test_remote_avatar() -> None:
     async with running(frame_marks=False) as (url, _):
-        said = await run("remote_avatar.py", url, VIDEO, "40")
-        assert "picture 39: 256 x 256, found" in said
+        said = await run("remote_avatar.py", url, VIDEO, "150")
+        assert "picture 149: 256 x 256" in said
+        assert "256 x 256, found" in said
 
 
 def test_the_steps_that_add_a_control_command_still_do(tmp_path: Path) -> None:

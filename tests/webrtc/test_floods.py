@@ -7,12 +7,12 @@ import random
 import re
 from typing import Any
 
-import httpx
 import pytest
 from aiortc import RTCSessionDescription
 from aiortc.rtcdtlstransport import SRTP_PROFILES, RTCCertificate
 from OpenSSL import SSL
 
+from tests.waiting import http
 from tests.webrtc.peers import SDP, Peer, no_sessions, only, running
 
 pytestmark = pytest.mark.webrtc
@@ -54,7 +54,7 @@ async def send_all(to: tuple[str, int], datagrams: list[bytes]) -> list[bytes]:
 async def connected(url: str) -> tuple[Peer, str]:
     """A peer with pictures, and the answer it got."""
     peer = Peer(url)
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with http(url) as client:
         response = await client.post("/session", content=await peer.offer(), headers=SDP)
     await peer.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
     await peer.pictures(10)
@@ -87,7 +87,7 @@ async def test_what_is_no_srtp_is_dropped() -> None:
 
 async def test_a_strangers_clienthello_is_not_heard() -> None:
     """Whoever is first with a ClientHello must not take the place of the peer that ICE lets in (17.2.6)."""
-    async with running(connect_timeout=8.0) as (url, server), httpx.AsyncClient(base_url=url) as client:
+    async with running() as (url, server), http(url) as client:
         peer = Peer(url)
         # The peer is to be the DTLS client, so that the server is one that waits for a ClientHello.
         offer = (await peer.offer()).replace("a=setup:actpass", "a=setup:active")

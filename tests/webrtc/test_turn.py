@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from aioice import stun, turn
 from aiortc import RTCIceServer, RTCIceTransportPolicy
 
 from avatar_stream.server.turn import ice_servers
+from tests.waiting import PATIENCE, http, wait_until, within
 from tests.webrtc.peers import Peer, only, running
 
 pytestmark = pytest.mark.webrtc
@@ -48,17 +48,23 @@ def coturn(folder: Path, *more: str) -> Iterator[int]:
     config.write_text("\n".join([*rules, *own, *more]))
     log = (folder / "log").open("w")
     process = subprocess.Popen([program, "-c", str(config), "--log-file=stdout"], stdout=log, stderr=log)
+
+    def listens() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE):
+            return True
+        return False
+
     try:
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
+        wait_until(listens, "coturn listened")
         yield port
     finally:
         process.terminate()
-        process.wait(10)
-        log.close()
+        try:
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
+            log.close()
 
 
 def handed_out(links: list[str]) -> RTCIceServer:
@@ -74,7 +80,7 @@ async def test_relay_only(transport: str, tmp_path: Path) -> None:
     with coturn(tmp_path, "allowed-peer-ip=127.0.0.1", f"allowed-peer-ip={own_address()}") as port:
         url_of_turn = f"turn:127.0.0.1:{port}?transport={transport}"
         async with running(turn=(url_of_turn,), turn_secret=SECRET) as (url, server):
-            async with httpx.AsyncClient(base_url=url) as client:
+            async with http(url) as client:
                 links = (await client.options("/session")).headers.get_list("link")
             peer = Peer(url, iceServers=[handed_out(links)], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
             opened = await peer.connect()
@@ -97,7 +103,7 @@ async def test_credentials_end_and_cannot_be_made_up(tmp_path: Path) -> None:
                 iceServers=[RTCIceServer(urls=url, username=server.username, credential=server.credential)],
                 iceTransportPolicy=RTCIceTransportPolicy.RELAY,
             )
-            sdp = await asyncio.wait_for(peer.offer(), 15)
+            sdp = await within(peer.offer())
             await peer.close()
             return "typ relay" in sdp
 
@@ -114,13 +120,12 @@ async def test_turn_leads_to_no_private_address(tmp_path: Path) -> None:
     with coturn(tmp_path) as port:
         url_of_turn = f"turn:127.0.0.1:{port}?transport=udp"
         async with running(turn=(url_of_turn,), turn_secret=SECRET, connect_timeout=3.0) as (url, server):
-            async with httpx.AsyncClient(base_url=url) as client:
+            async with http(url) as client:
                 links = (await client.options("/session")).headers.get_list("link")
             peer = Peer(url, iceServers=[handed_out(links)], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
             await peer.connect()
             session = only(server)
-            async with asyncio.timeout(10):
-                await session.closed.wait()
+            await within(session.closed.wait())
             assert session.publisher.reason == "never connected"
             await peer.close()
 

@@ -5,12 +5,12 @@ import re
 import time
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from aiortc import RTCSessionDescription
 
 from avatar_stream.server.signalling import agreed_codec, direction, ice_user, media_sections
+from tests.waiting import PATIENCE, http, until
 from tests.webrtc.peers import EITHER, SDP, Peer, no_sessions, only, running
 
 pytestmark = pytest.mark.webrtc
@@ -62,7 +62,7 @@ async def test_publish_and_watch_with_sound(where: dict[str, Any]) -> None:
         assert len(streams) == 1
         _, numbers = await viewer.avatars(30)
         assert numbers == sorted(numbers)
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with http(url) as client:
             # Who watches can leave, and cannot end what is watched.
             assert (await client.delete(f"/whip/{viewer.key}")).status_code == 404
             assert (await client.delete(viewer.location)).status_code == 200
@@ -76,47 +76,40 @@ async def test_publish_and_watch_with_sound(where: dict[str, Any]) -> None:
 
 
 async def test_sound_waits_for_its_picture() -> None:
+    """Painting takes half a second more here; a click that is heard sooner after it was made did not wait."""
+    slower = 0.5
     async with running() as (url, server):
         publisher, viewer = Peer(url, "publish"), Peer(url, "view")
         await publisher.connect(audio=True, session="studio")
         await viewer.connect(path="/whep/studio", audio=True)
-        await viewer.pictures(10)
+        await viewer.avatars(1)
         session = only(server)
-        heard: list[float] = []
-        loop = asyncio.get_running_loop()
+        assert publisher.microphone
+        microphone, loop = publisher.microphone, asyncio.get_running_loop()
 
-        async def listen() -> None:
-            while True:
-                frame = await viewer.sound.recv()
-                loud = np.abs(frame.to_ndarray().astype(int)).max() > 4000
-                if loud and (not heard or loop.time() - heard[-1] > 0.5):
-                    heard.append(loop.time())
+        async def heard_after() -> float:
+            """Seconds from the next click to its sound."""
+            microphone.click()
+            loudest = 0
+            async with asyncio.timeout(PATIENCE):
+                while loudest < 4000:
+                    frame = await viewer.sound.recv()
+                    loudest = np.abs(frame.to_ndarray().astype(int)).max()
+            return loop.time() - microphone.clicked_at
 
-        listening = asyncio.create_task(listen())
-        watching = asyncio.create_task(viewer.pictures(1000))
-        await asyncio.sleep(4)
-        held = session.broadcast.delay
-        assert 0.02 < held < 0.3
-        early = len(heard)
-        # A picture that takes half a second more takes the sound along.
+        watching = asyncio.create_task(viewer.pictures(100_000))
+        await heard_after()
+        assert session.broadcast.delay > 0.02
         paint = session.worker.avatar.paint
 
         def slowly(warped: Any) -> Any:
-            time.sleep(0.5)
+            time.sleep(slower)
             return paint(warped)
 
         session.worker.avatar.paint = slowly
-        await asyncio.sleep(7)
-        slower = session.broadcast.delay
-        assert slower > held + 0.4
-        listening.cancel()
+        await until(lambda: session.broadcast.delay > slower, "the delay of the picture was measured")
+        assert await heard_after() > slower
         watching.cancel()
-        assert publisher.microphone
-        clicks = publisher.microphone.clicks
-        waits = [min((t - c for c in clicks if 0 < t - c < 2), default=9.0) for t in heard]
-        assert early >= 2
-        assert len(heard) >= early + 3
-        assert abs((np.median(waits[-2:]) - np.median(waits[1:early])) - (slower - held)) < 0.15, waits
         await server.sessions.close()
         for peer in (publisher, viewer):
             await peer.close()
@@ -127,7 +120,7 @@ async def test_obs_publishes_h264_and_never_trickles() -> None:
         obs, viewer = Peer(url, "publish"), Peer(url, "view")
         offer = obs_offer(await obs.offer(audio=True))
         assert "a=candidate" not in offer
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with http(url) as client:
             response = await client.post("/whip?session=obs", content=offer, headers=SDP)
             assert response.status_code == 201
             assert agreed_codec(response.text, "video") == "H264"
@@ -153,19 +146,11 @@ async def test_many_viewers_share_one_encode() -> None:
         for viewer in viewers:
             assert (await viewer.connect(path="/whep/crowd")).status_code == 201
         await asyncio.gather(*(viewer.pictures(10) for viewer in viewers))
-        sent, packets = (
-            session.broadcast.sent,
-            [feed.sent for viewer in session.viewers.values() for feed in viewer.feeds],
-        )
-        encoded = session.broadcast.encoded
-        drains = [asyncio.create_task(peer.pictures(200)) for peer in (publisher, *viewers)]
-        await asyncio.sleep(2)
-        for drain in drains:
-            drain.cancel()
-        assert session.broadcast.encoded - encoded == session.broadcast.sent - sent
-        assert session.broadcast.sent - sent > 30
-        after = [feed.sent for viewer in session.viewers.values() for feed in viewer.feeds]
-        assert min(b - a for a, b in zip(packets, after, strict=True)) > 30
+        sent, encoded = session.broadcast.sent, session.broadcast.encoded
+        await asyncio.gather(*(peer.pictures(40) for peer in (publisher, *viewers)))
+        # Counted between two pictures, when the one under way may have been encoded and not counted as sent.
+        assert session.broadcast.encoded - encoded - (session.broadcast.sent - sent) in (-1, 0, 1)
+        assert all(feed.sent > 40 for viewer in session.viewers.values() for feed in viewer.feeds)
         assert session.status()["viewers"] == 5
         # A viewer that came late began with a key frame and is shown the same picture as all others.
         late = Peer(url, "view")
@@ -186,7 +171,7 @@ async def test_a_viewer_who_knows_only_h264_gets_h264() -> None:
         only_h264 = re.sub(
             rf"^a=(rtpmap|rtcp-fb|fmtp):({'|'.join(numbers)}) [^\r\n]*\r\n", "", offer, flags=re.MULTILINE
         )
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with http(url) as client:
             response = await client.post("/whep/two-codecs", content=only_h264, headers=SDP)
         assert response.status_code == 201
         assert agreed_codec(response.text, "video") == "H264"
@@ -201,7 +186,7 @@ async def test_a_viewer_who_knows_only_h264_gets_h264() -> None:
 
 @EITHER
 async def test_trickle(where: dict[str, Any]) -> None:
-    async with running(**where) as (url, server), httpx.AsyncClient(base_url=url) as client:
+    async with running(**where) as (url, server), http(url) as client:
         peer = Peer(url)
         whole = await peer.offer()
         candidates = re.findall(r"^a=(candidate:[^\r\n]+)", whole, re.MULTILINE)
@@ -251,7 +236,7 @@ async def test_trickle(where: dict[str, Any]) -> None:
     ],
 )
 async def test_refusals(path: str, role: str, change: Any, status: int) -> None:
-    async with running() as (url, server), httpx.AsyncClient(base_url=url) as client:
+    async with running() as (url, server), http(url) as client:
         peer, host = Peer(url, role), Peer(url, "publish")
         await host.connect(session="there")
         offer = change(await peer.offer())
@@ -269,7 +254,7 @@ async def test_endpoints_say_what_they_are() -> None:
         url,
         server,
     ):
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with http(url) as client:
             for path in ("/whip", "/whep/some", "/session"):
                 assert (await client.get(path)).status_code == 204
                 options = await client.options(path)

@@ -1,8 +1,8 @@
-"""How often somebody may do something: token buckets, one for each channel or address."""
+"""How often somebody may do something: token buckets, one for each channel, address or connection."""
 
 from typing import Final
 
-KEPT: Final = 4096  # addresses remembered; those that have waited longest go first
+MAX_ADDRESSES: Final = 4096  # addresses remembered; those that have waited longest go first
 
 
 class Bucket:
@@ -14,13 +14,13 @@ class Bucket:
         self._most = self._left = float(rate if most is None else most)
         self._at: float | None = None
 
-    def take(self, now: float) -> bool:
-        """One more at ``now`` seconds; False if that is too many. What is refused costs nothing."""
+    def take(self, now: float, amount: float = 1) -> bool:
+        """Take ``amount`` at ``now`` seconds; False if that is too much. What is refused costs nothing."""
         since = 0.0 if self._at is None else now - self._at
         self._left, self._at = min(self._most, self._left + since * self._rate), now
-        if self._left < 1:
+        if self._left < amount:
             return False
-        self._left -= 1
+        self._left -= amount
         return True
 
 
@@ -36,6 +36,6 @@ class Addresses:
         """One more of ``address`` at ``now`` seconds; False if that is too many."""
         bucket = self._buckets.pop(address, None) or Bucket(self._rate, self._most)
         self._buckets[address] = bucket  # the newest at the end
-        if len(self._buckets) > KEPT:
+        if len(self._buckets) > MAX_ADDRESSES:
             del self._buckets[next(iter(self._buckets))]
         return bucket.take(now)

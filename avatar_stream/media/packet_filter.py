@@ -1,0 +1,195 @@
+"""What may reach aioice and aiortc of the datagrams that arrive on a connection's UDP ports.
+
+Every datagram passes here first, whoever sent it. What no peer sends is dropped and counted, and nothing is logged: a
+stranger must not fill a log. The rest goes on: ICE's messages to aioice, DTLS, SRTP and SRTCP to aiortc.
+
+aioice and aiortc trust what arrives: an empty datagram, a STUN attribute of the wrong length, or a REMB message cut
+short raises where nobody catches it, and ends the session.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final
+
+from aioice import stun
+from aiortc import RTCPeerConnection
+
+from avatar_stream.rates import Bucket
+
+MAX_DATAGRAM: Final = 2048  # bytes; WebRTC keeps to the path's MTU, 1,500 at most
+STUN_HEADER: Final = 20  # bytes (RFC 8489 section 5)
+DTLS_HEADER: Final = 13  # bytes (RFC 6347 section 4.1)
+RTP_HEADER: Final = 12  # bytes (RFC 3550 section 5.1)
+SRTCP_SHORTEST: Final = 8 + 4 + 10  # bytes: a header with its source, the SRTCP index, the shortest tag (RFC 3711)
+RTCP_TYPES: Final = range(192, 209)  # second byte of RTCP beside RTP (RFC 5761 section 4)
+
+# Packets a second, and at once. A camera of 5 Mbit/s with its sound is 550 packets a second; a key frame may be 200
+# at once. Browsers send RTCP ten to fifty times a second when packets are lost, STUN once in a few seconds, DTLS in
+# the handshake only.
+RTP_RATE: Final = 1000, 600
+RTCP_RATE: Final = 120, 200
+DTLS_RATE: Final = 40, 120
+STUN_RATE: Final = 40, 120
+
+MAX_SOURCES: Final = 24
+"""Synchronisation sources (SSRC) of one connection. libsrtp, aiortc's statistics and its reports grow with each."""
+
+MAX_PAIRS: Final = 100
+"""Candidate pairs of one connection: each new address that checks with the right password makes one."""
+
+
+class Kind(Enum):
+    """What a datagram is, by its first bytes (RFC 7983)."""
+
+    STUN = "STUN"
+    DTLS = "DTLS"
+    RTP = "RTP"
+    RTCP = "RTCP"
+
+
+def kind_of(data: bytes) -> Kind | None:
+    """The kind of a datagram whose header is whole; None for everything else."""
+    size = len(data)
+    if not RTP_HEADER <= size <= MAX_DATAGRAM:
+        return None
+    first = data[0]
+    if first < 4:
+        whole = size >= STUN_HEADER and size % 4 == 0 and data[4:8] == b"\x21\x12\xa4\x42"
+        return Kind.STUN if whole else None
+    if 20 <= first < 64:
+        whole = size >= DTLS_HEADER and DTLS_HEADER + int.from_bytes(data[11:13], "big") <= size
+        return Kind.DTLS if whole else None
+    if 128 <= first < 192:
+        if data[1] not in RTCP_TYPES:
+            return Kind.RTP
+        return Kind.RTCP if size >= SRTCP_SHORTEST else None
+    return None
+
+
+def read_stun(data: bytes) -> stun.Message | None:
+    """A binding request, response or error (RFC 8445) with all that aioice will read of it; None for any other.
+
+    Its integrity is not checked here.
+    """
+    try:
+        message = stun.parse_message(data)
+    except Exception:  # aioice raises whatever its attributes' parsers do: ValueError, struct.error, IndexError
+        return None
+    if message.message_method is not stun.Method.BINDING:
+        return None
+    needed = {
+        stun.Class.REQUEST: ("USERNAME", "MESSAGE-INTEGRITY", "PRIORITY"),
+        stun.Class.RESPONSE: ("XOR-MAPPED-ADDRESS", "MESSAGE-INTEGRITY"),
+        stun.Class.ERROR: ("ERROR-CODE",),
+    }.get(message.message_class)
+    return message if needed and all(name in message.attributes for name in needed) else None
+
+
+class PacketFilter:
+    """Stands before one connection's ports. Used on the event loop only.
+
+    ``heard`` is called for every datagram from an address that ICE knows.
+    """
+
+    def __init__(self, connection: Any, heard: Callable[[], None]) -> None:
+        """``connection`` is an ``aioice.Connection`` whose candidates have been gathered."""
+        self.dropped: Counter[str] = Counter()
+        """Datagrams dropped, by reason."""
+        self.connection = connection
+        self._heard = heard
+        self._sources: set[bytes] = set()  # of packets whose authentication held
+        self._last: tuple[str, int] | None = None  # the address that was last found to be known
+        self._buckets = {
+            Kind.RTP: Bucket(*RTP_RATE),
+            Kind.RTCP: Bucket(*RTCP_RATE),
+            Kind.DTLS: Bucket(*DTLS_RATE),
+            Kind.STUN: Bucket(*STUN_RATE),
+        }
+        self._foreign = Bucket(*STUN_RATE)  # checks from addresses that are not known yet
+        self._username = f"{connection.local_username}:".encode()
+        self._password = connection.local_password.encode()
+        for protocol in connection._protocols:
+            self._stand_before(protocol)
+
+    def authenticated(self, source: bytes) -> None:
+        """SRTP of the synchronisation source ``source`` (4 bytes) has passed its authentication."""
+        if len(self._sources) < MAX_SOURCES:
+            self._sources.add(source)
+
+    def _stand_before(self, protocol: Any) -> None:
+        handle = protocol.datagram_received
+
+        def listen(data: bytes, addr: tuple[Any, ...]) -> None:
+            address = addr[0].partition("%")[0], addr[1]
+            known = address == self._last or self._known(*address)
+            if known:
+                self._heard()
+            kind = kind_of(data)
+            if kind is None:
+                self.dropped["malformed"] += 1
+            elif kind is Kind.STUN:
+                if self._admits_check(data, protocol, known):
+                    handle(data, addr)
+            elif not known:
+                # aioice hands every datagram that is no STUN to DTLS, whoever sent it and before anybody is let in:
+                # a stranger's ClientHello would take the peer's place (the race of OWASP ASVS 17.2.6).
+                self.dropped["foreign"] += 1
+            elif not self._buckets[kind].take(time.monotonic()):
+                self.dropped["too many"] += 1
+            elif kind is Kind.RTP and len(self._sources) >= MAX_SOURCES and data[8:12] not in self._sources:
+                self.dropped["too many sources"] += 1
+            else:
+                # Past aioice's own look for STUN, which raises and catches an exception for each of these.
+                self.connection.data_received(data, protocol.local_candidate.component)
+
+        protocol.datagram_received = listen
+
+    def _admits_check(self, data: bytes, protocol: Any, known: bool) -> bool:
+        """Whether aioice may see a STUN message: only what this peer can have sent, and not too many.
+
+        A request without this connection's name is not answered (RFC 8489 section 9.1.3 wants a 401): whoever asks
+        does not know the session, and an answer to a forged address hits somebody else. The cheap looks come first.
+        """
+        if data[0] & 0x01:  # a response or an error
+            if data[8:20] not in protocol.transactions:
+                self.dropped["foreign"] += 1
+                return False
+        elif self._username not in data:
+            self.dropped["foreign"] += 1
+            return False
+        if not (self._buckets[Kind.STUN] if known else self._foreign).take(time.monotonic()):
+            self.dropped["too many"] += 1
+            return False
+        message = read_stun(data)
+        if message is None:
+            self.dropped["malformed"] += 1
+            return False
+        if message.message_class is stun.Class.REQUEST:
+            mine = str(message.attributes["USERNAME"]).encode().startswith(self._username)
+            if not (mine and message.check_message_integrity(self._password)):
+                self.dropped["foreign"] += 1
+                return False
+            if not known and len(self.connection._check_list) >= MAX_PAIRS:
+                self.dropped["too many addresses"] += 1
+                return False
+        return True
+
+    def _known(self, host: str, port: int) -> bool:
+        pairs = (*self.connection._nominated.values(), *self.connection._check_list)
+        if any(pair.remote_addr[1] == port and pair.remote_addr[0].partition("%")[0] == host for pair in pairs):
+            self._last = host, port
+            return True
+        return False
+
+
+def transports(pc: RTCPeerConnection) -> set[Any]:
+    """The DTLS transports of ``pc``: one, where all of its media are bundled."""
+    found: set[Any] = {receiver.transport for receiver in pc.getReceivers()}
+    return found | {pc.sctp.transport} if pc.sctp is not None else found
+
+
+def filter_packets(pc: RTCPeerConnection, heard: Callable[[], None]) -> list[PacketFilter]:
+    """Stand before all ports of ``pc``, whose candidates have been gathered."""
+    return [PacketFilter(dtls.transport._connection, heard) for dtls in transports(pc)]

@@ -1,0 +1,62 @@
+"""Whatever a run of tests starts ends with it: finds the processes that did not, and ends them.
+
+Processes are known by a variable that they inherit, so that those whose parents have ended are found too.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
+from typing import Final
+
+import psutil
+
+from tests.waiting import PATIENCE
+
+VARIABLE: Final = "AVATAR_TEST_RUN"
+ENDING: Final = PATIENCE / 6  # seconds for what has been told to end already
+
+
+class LeftBehind(Exception):
+    """A test started a process and did not end it."""
+
+
+@contextlib.contextmanager
+def nothing_left() -> Iterator[None]:
+    """Raises :class:`LeftBehind` at the end if a process that was started meanwhile is still there."""
+    before = os.environ.get(VARIABLE, "")
+    own = os.environ[VARIABLE] = f"{before}/{os.getpid()}"
+    try:
+        yield
+    finally:
+        _stop_multiprocessing()
+        os.environ[VARIABLE] = before
+        _, left = psutil.wait_procs(_started_by(own), ENDING)
+        named = [f"{process.pid}: {_command(process)}" for process in left]
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        if named:
+            raise LeftBehind("the tests left processes behind, which were ended now:\n" + "\n".join(named))
+
+
+def _started_by(own: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            marked = process.environ().get(VARIABLE, "") + "/"
+            if marked.startswith(own + "/") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _stop_multiprocessing() -> None:
+    """The fork server and the resource tracker would end with this process, not sooner."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+
+
+def _command(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())[:200]
+    return "?"

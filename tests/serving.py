@@ -1,0 +1,113 @@
+"""``avatar-stream serve`` in a process of its own, which ends with the test whatever becomes of it."""
+
+import contextlib
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any, Self
+
+import psutil
+
+from tests.waiting import PATIENCE, server_flags
+
+
+class RunningServer:
+    """A server on a free port, for a ``with``; raises ``AssertionError``, with what it said, if it does not start."""
+
+    def __init__(self, *flags: str, marks: bool = False, folder: Path | None = None, **environment: str) -> None:
+        command = [sys.executable, "-m", "avatar_stream.cli", "serve", *flags, *server_flags(flags)]
+        command += [] if "--port" in flags else ["--port", "0"]
+        command += [] if "--library" in flags else ["--library", "none"]
+        command += ["--frame-marks"] if marks else []
+        began = time.monotonic()
+        # In a group of its own, which can be ended whole.
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
+            start_new_session=True,
+        )
+        self.said: list[str] = []
+        self.errors: list[str] = []
+        self.ready_after = 0.0
+        self.url = ""
+        """With a slash at its end."""
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._readers = [
+            threading.Thread(target=self._read, args=given, daemon=True)
+            for given in ((self.process.stdout, self.said), (self.process.stderr, self.errors))
+        ]
+        for reader in self._readers:
+            reader.start()
+        try:
+            self._wait_for_its_address()
+        except BaseException:
+            self.stop()
+            raise
+        self.ready_after = time.monotonic() - began
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rsplit(":", 1)[1].strip("/"))
+
+    @property
+    def output(self) -> str:
+        """All that it has said so far."""
+        return "".join(self.said + self.errors)
+
+    def memory_mb(self) -> float:
+        """Memory of the server and its processes; what they share counts once."""
+        server = psutil.Process(self.process.pid)
+        return sum(one.memory_full_info().pss for one in (server, *server.children(recursive=True))) / 1e6
+
+    def stop(self) -> None:
+        """As Ctrl+C twice does: without waiting for sessions whose browser has gone. Ends what is left then."""
+        try:
+            for wait in (1.0, PATIENCE):
+                if self.process.poll() is None:
+                    self.process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(wait)
+                    break
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        for reader in self._readers:
+            reader.join(PATIENCE)
+
+    def _wait_for_its_address(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while not self.url:
+            try:
+                line = self._lines.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                line = ""
+            found = re.search(r"ready on (https?://\S+:\d+)", line)
+            if found:
+                self.url = found[1] + "/"
+            elif not line:
+                raise AssertionError(f"the server did not start: {self.output}")
+
+    def _read(self, stream: IO[Any], into: list[str]) -> None:
+        for line in stream:
+            into.append(line)
+            if into is self.said:
+                self._lines.put(line)
+        self._lines.put("")  # it has ended

@@ -1,0 +1,125 @@
+"""Decoding what a peer sends: bounded, measured before it is decoded, never waited for."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from aiortc.jitterbuffer import JitterFrame
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+
+from avatar_stream.media.decoding import MAX_PIXELS, MAX_WAITING, MAX_WAITING_BYTES, StreamDecoder
+from avatar_stream.media.picture_size import h264_size, h264_starts, vp8_size
+from tests.waiting import PATIENCE
+
+VP8 = RTCRtpCodecParameters("video/VP8", 90_000, payloadType=96)
+H264 = RTCRtpCodecParameters("video/H264", 90_000, payloadType=97)
+
+
+def coded(codec: str, width: int, height: int, count: int = 1) -> list[bytes]:
+    """Frames of noise; the first is a key frame."""
+    encoder: Any = av.CodecContext.create({"VP8": "libvpx", "H264": "libx264"}[codec], "w")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.time_base = Fraction(1, 25)
+    realtime = {
+        "VP8": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
+        "H264": {"preset": "ultrafast", "tune": "zerolatency"},
+    }
+    encoder.options = realtime[codec]
+    made = []
+    for number in range(count):
+        picture = np.full((height, width, 3), 40 + number, np.uint8)
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts = number
+        made += [bytes(packet) for packet in encoder.encode(frame)]
+    return made
+
+
+def test_sizes_are_read_from_the_header() -> None:
+    for codec, size in (("VP8", vp8_size), ("H264", h264_size)):
+        key, other = coded(codec, 320, 192, 2)
+        assert size(key) == (320, 192)
+        assert size(other) is None
+        assert [size(key[:end]) for end in range(6)] == [None] * 6
+    assert [h264_starts(frame) for frame in coded("H264", 64, 64, 2)] == [True, False]
+    claims = bytes([0x10, 0, 0, 0x9D, 1, 0x2A]) + (16_000).to_bytes(2, "little") * 2
+    assert vp8_size(claims) == (16_000, 16_000)
+
+
+@pytest.fixture
+def thread() -> Iterator[Any]:
+    """Runs a decoder as aiortc does; all of them end with the test."""
+    decoders: list[StreamDecoder] = []
+
+    def start(decoder: StreamDecoder, output: "asyncio.Queue[Any]", failed: threading.Event) -> threading.Thread:
+        made = threading.Thread(target=decoder.run, args=(asyncio.get_running_loop(), output, failed))
+        made.start()
+        decoders.append(decoder)
+        return made
+
+    yield start
+    for decoder in decoders:
+        decoder.put(None)
+
+
+async def test_frames_come_and_the_track_ends(thread: Any) -> None:
+    for codec, kind in ((VP8, "VP8"), (H264, "H264")):
+        decoder, output, failed = StreamDecoder("video"), asyncio.Queue[Any](), threading.Event()
+        thread(decoder, output, failed)
+        for number, data in enumerate(coded(kind, 64, 48, 3)):
+            decoder.put((codec, JitterFrame(data, number)))
+            frame = await asyncio.wait_for(output.get(), PATIENCE)
+            assert (frame.width, frame.height) == (64, 48)
+        decoder.put(None)
+        assert await asyncio.wait_for(output.get(), PATIENCE) is None
+        assert (decoder.left_out, decoder.too_large, failed.is_set()) == (0, None, False)
+
+
+@pytest.mark.parametrize(("codec", "kind"), [(VP8, "VP8"), (H264, "H264")])
+async def test_too_large_a_picture_is_named_and_the_next_one_that_fits_is_shown(
+    thread: Any, codec: RTCRtpCodecParameters, kind: str
+) -> None:
+    decoder, output, failed = StreamDecoder("video"), asyncio.Queue[Any](), threading.Event()
+    thread(decoder, output, failed)
+    large = coded(kind, 2048, 2048, 2)
+    for data in (*large, *coded(kind, 64, 64)):
+        decoder.put((codec, JitterFrame(data, 0)))
+    frame = await asyncio.wait_for(output.get(), PATIENCE)
+    assert frame.width == 64
+    assert (decoder.left_out, decoder.too_large) == (2, None)
+    decoder.put((codec, JitterFrame(large[0], 0)))
+    while decoder.too_large is None:
+        await asyncio.sleep(0.01)
+    assert decoder.too_large == (2048, 2048)
+    assert not failed.is_set()  # another key frame would be as large
+    assert MAX_PIXELS < 2048 * 2048
+
+
+async def test_after_damage_a_key_frame_is_asked_for_and_waited_for(thread: Any) -> None:
+    decoder, output, failed = StreamDecoder("video"), asyncio.Queue[Any](), threading.Event()
+    thread(decoder, output, failed)
+    key, other = coded("VP8", 64, 48, 2)
+    decoder.put((VP8, JitterFrame(other, 0)))
+    decoder.put((VP8, JitterFrame(b"", 0)))
+    decoder.put((RTCRtpCodecParameters("video/none", 90_000), JitterFrame(key, 0)))
+    decoder.put((VP8, JitterFrame(key, 0)))
+    assert (await asyncio.wait_for(output.get(), PATIENCE)).width == 64
+    assert failed.is_set()
+
+
+def test_what_waits_is_bounded_and_a_slow_decoder_is_not_waited_for() -> None:
+    decoder = StreamDecoder("video")  # nobody decodes
+    for _ in range(1000):
+        decoder.put((VP8, JitterFrame(bytes(1000), 0)))
+        assert len(decoder._waiting) <= MAX_WAITING
+    for _ in range(40):
+        decoder.put((VP8, JitterFrame(bytes(MAX_WAITING_BYTES // 8), 0)))
+        assert decoder._bytes <= MAX_WAITING_BYTES
+    decoder.put(None)
+    assert not decoder._waiting
+    decoder.put((VP8, JitterFrame(bytes(1000), 0)))
+    assert not decoder._waiting

@@ -1,0 +1,148 @@
+"""What reaches aioice and aiortc of what arrives on a port."""
+
+import os
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aioice import stun
+
+from avatar_stream.media.aiortc_gaps import MAX_DROPOUT, SequenceGuard
+from avatar_stream.media.packet_filter import MAX_SOURCES, Kind, PacketFilter, kind_of, read_stun
+
+PEER, STRANGER = ("192.0.2.1", 5000), ("192.0.2.9", 6000)
+PASSWORD = "a" * 22
+
+
+class Port:
+    """An aioice connection with one port, whose peer is ``PEER``."""
+
+    def __init__(self) -> None:
+        self.local_username, self.local_password = "abcd", PASSWORD
+        self._nominated = {1: SimpleNamespace(remote_addr=PEER)}
+        self._check_list: list[Any] = []
+        self.local_candidate = SimpleNamespace(component=1)
+        self.transactions: dict[bytes, Any] = {}
+        self._protocols = [self]
+        self.checks: list[bytes] = []
+        self.data: list[bytes] = []
+        self.heard = 0
+        self.filter = PacketFilter(self, self._on_heard)
+
+    def _on_heard(self) -> None:
+        self.heard += 1
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.checks.append(data)
+
+    def data_received(self, data: bytes, component: int) -> None:
+        self.data.append(data)
+
+
+def request(username: str = "abcd:efgh", password: str = PASSWORD, **more: Any) -> bytes:
+    attributes = {"USERNAME": username, "PRIORITY": 1, "ICE-CONTROLLING": 2} | more
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, attributes=attributes)
+    message.add_message_integrity(password.encode())
+    return bytes(message)
+
+
+def rtp(source: int = 1, number: int = 0) -> bytes:
+    return bytes([0x80, 96]) + number.to_bytes(2, "big") + bytes(4) + source.to_bytes(4, "big") + os.urandom(40)
+
+
+def test_kinds_by_their_first_bytes() -> None:
+    assert kind_of(request()) is Kind.STUN
+    assert kind_of(bytes([22, 254, 253]) + bytes(8) + (4).to_bytes(2, "big") + b"abcd") is Kind.DTLS
+    assert kind_of(rtp()) is Kind.RTP
+    assert kind_of(bytes([0x80, 200]) + bytes(40)) is Kind.RTCP
+    none = [b"", b"\x00", b"\x80", bytes(19), bytes(20), bytes([64] * 30), bytes([0x80, 200]) + bytes(10)]
+    none += [bytes([22, 254, 253]) + bytes(8) + (400).to_bytes(2, "big") + b"abcd", bytes([0x80] * 3000)]
+    assert {kind_of(data) for data in none} == {None}
+
+
+def test_nothing_that_arrives_raises_and_what_is_no_packet_goes_nowhere() -> None:
+    port, chance = Port(), random.Random(1)
+    whole = request()
+    datagrams = [b"", *(whole[:size] for size in range(len(whole))), *(bytes([first]) for first in range(256))]
+    datagrams += [bytes([first]) + chance.randbytes(chance.randrange(60)) for first in range(256) for _ in range(8)]
+    for data in datagrams:
+        for address in (STRANGER, PEER):
+            port.datagram_received(data, address)
+    assert port.checks == []
+    assert all(kind_of(data) in (Kind.DTLS, Kind.RTP, Kind.RTCP) for data in port.data)
+    assert port.filter.dropped["malformed"] > 700
+
+
+@pytest.mark.parametrize("name", ["PRIORITY", "FINGERPRINT", "ICE-CONTROLLING", "LIFETIME", "XOR-MAPPED-ADDRESS"])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 9])
+def test_attributes_of_a_wrong_length_are_malformed(name: str, size: int) -> None:
+    kind = stun.ATTRIBUTES_BY_NAME[name][0]
+    body = kind.to_bytes(2, "big") + size.to_bytes(2, "big") + bytes(size + -size % 4)
+    data = b"\x00\x01" + len(body).to_bytes(2, "big") + bytes.fromhex("2112a442") + bytes(12) + body
+    assert read_stun(data) is None
+
+
+def test_checks_of_this_peer_pass_and_no_others() -> None:
+    port = Port()
+    port.datagram_received(request(), STRANGER)  # a peer shows itself by such a check
+    assert len(port.checks) == 1
+    others = [request("wxyz:efgh"), request(password="b" * 22), request("wxyz:abcd:")]
+    nobody_asked = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE)
+    nobody_asked.attributes["XOR-MAPPED-ADDRESS"] = PEER
+    nobody_asked.add_message_integrity(PASSWORD.encode())
+    for data in (*others, bytes(nobody_asked)):
+        port.datagram_received(data, PEER)
+    assert len(port.checks) == 1
+    assert port.filter.dropped == {"foreign": 4}
+    port.transactions[nobody_asked.transaction_id] = object()
+    port.datagram_received(bytes(nobody_asked), PEER)
+    assert len(port.checks) == 2
+
+
+def test_strangers_reach_no_dtls_and_no_media() -> None:
+    port = Port()
+    for _ in range(5):
+        port.datagram_received(rtp(), STRANGER)
+    assert (port.data, port.heard) == ([], 0)
+    port.datagram_received(rtp(), PEER)
+    assert (len(port.data), port.heard) == (1, 1)
+    assert port.filter.dropped == {"foreign": 5}
+
+
+def test_floods_are_cut_and_do_not_shut_others_out() -> None:
+    port = Port()
+    for _ in range(20_000):
+        port.datagram_received(request("abcd:efgh", "b" * 22), STRANGER)
+        port.datagram_received(rtp(), PEER)
+        port.datagram_received(bytes([0x80, 200]) + bytes(40), PEER)
+    assert port.filter.dropped["too many"] > 30_000
+    before = len(port.checks)
+    port.datagram_received(request(), PEER)  # its own checks have a share of their own
+    assert len(port.checks) == before + 1
+
+
+def test_sources_are_few_and_only_authenticated_ones_take_a_place() -> None:
+    port = Port()
+    for source in range(50):
+        port.datagram_received(rtp(source), PEER)
+    assert len(port.data) == 50  # none has been authenticated
+    for source in range(MAX_SOURCES):
+        port.filter.authenticated(source.to_bytes(4, "big"))
+    port.datagram_received(rtp(MAX_SOURCES), PEER)
+    assert len(port.data) == 50
+    port.datagram_received(rtp(MAX_SOURCES - 1), PEER)
+    assert len(port.data) == 51
+
+
+def test_a_jump_is_believed_when_the_next_packet_agrees() -> None:
+    guard = SequenceGuard()
+    assert all(guard.admits(number % 65536) for number in range(65_500, 65_600))
+    assert guard.admits(60)  # late
+    assert not guard.admits(30_000)
+    assert guard.admits(65)  # the jump was none
+    assert not guard.admits(30_000)
+    assert guard.admits(30_001)
+    assert guard.admits(30_001 + MAX_DROPOUT - 1)
+    chance = random.Random(1)
+    assert sum(guard.admits(chance.randrange(65536)) for _ in range(10_000)) < 300

@@ -1,0 +1,67 @@
+"""Cameras whose pictures are too large, and peers that leave while much waits to be decoded."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.waiting import until
+from tests.webrtc.peers import Peer, no_sessions, only, running
+
+pytestmark = pytest.mark.webrtc
+
+
+async def test_too_large_a_camera_is_told_so_and_a_smaller_picture_is_shown() -> None:
+    async with running() as (url, server):
+        peer = Peer(url)
+        peer.camera.scale = 4
+        response = await peer.connect()
+        assert "max-fs=14400" in response.text
+        session = only(server)
+        await until(lambda: session.status()["notice"], "the camera is said to be too large")
+        assert "2560 x 1920" in session.status()["notice"]
+        assert session.worker.newest_mark is None
+        peer.camera.scale = 1
+        await peer.avatars(3)
+        assert session.status()["notice"] == ""
+        await peer.close()
+
+
+async def test_a_peer_that_leaves_does_not_hold_up_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder that never comes back is left to itself: nobody waits for its thread."""
+    import threading
+
+    from avatar_stream.media import decoding
+
+    given_up = threading.Event()
+
+    class Stuck:
+        codec: Any = type("Codec", (), {})()
+
+        def decode(self, encoded: Any) -> list[Any]:
+            given_up.wait()
+            return []
+
+    monkeypatch.setattr(decoding, "get_decoder", lambda codec: Stuck())
+    async with running() as (url, server):
+        peer = Peer(url)
+        await peer.connect()
+        session = only(server)
+        (decoder,) = session.publisher._decoders
+        await until(lambda: len(decoder._waiting) > 5, "frames wait for the decoder")
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        turning = asyncio.create_task(turn())
+        await peer.close()
+        await no_sessions(server)
+        assert not given_up.is_set()  # the thread still hangs, and the session is gone
+        assert turns > 100
+        assert not decoder._waiting
+        turning.cancel()
+        given_up.set()
