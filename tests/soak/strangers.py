@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tests.soak.bench import table
 from tests.soak.stranger import datagrams, faults, feedback, imports, media, offers, people, pictures, sctp, talk, web
+from tests.soak.stranger.loss import Loss
 from tests.soak.stranger.registry import Attempt, chosen
 from tests.soak.stranger.world import Outcome, World
 
@@ -26,8 +27,11 @@ SHARE: Final = 0.6  # of its own pictures that the bystander must get where the 
 
 
 def strangers(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All attempts, or those that ``--only`` names by how they begin; ``--quick`` is the short form."""
-    plan = chosen(arguments.only, arguments.quick)
+    """All attempts, or those that ``--only`` names by how they begin.
+
+    ``--quick`` takes those of the short form unless others are named, and watches for a shorter time.
+    """
+    plan = chosen(arguments.only, arguments.quick and not arguments.only)
     seconds = SECONDS
     if arguments.quick:
         plan, seconds = quick(plan), QUICK_SECONDS
@@ -35,8 +39,11 @@ def strangers(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def quick(plan: list[Attempt]) -> list[Attempt]:
-    """The same attempts on one server, and watched for a shorter time afterwards."""
-    return [replace(one, processes=1, after=QUICK_SECONDS) for one in plan]
+    """The same attempts on one server, as far as they go, and watched for a shorter time afterwards."""
+    return [
+        replace(one, processes=1 if one.loss is Loss.NOTHING else None, after=min(one.after, QUICK_SECONDS))
+        for one in plan
+    ]
 
 
 async def attempts(

@@ -69,6 +69,8 @@ async def said(world: World, messages: Iterable[str | bytes], pause: float = PAU
         listening.cancel()
         if answers and heard["error"] + heard["done"] < sent:
             world.broke(f"{sent} messages got {heard['error'] + heard['done']} answers")
+        if socket.close_code in (1006, 1011):
+            world.broke(f"the server dropped the channel after {sent} messages")
         if not guest.live:
             world.broke("the session ended with its control channel")
         return f"{sent} sent: {', '.join(f'{count} {kind}' for kind, count in sorted(heard.items()))}"
