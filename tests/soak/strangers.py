@@ -84,6 +84,8 @@ async def attempts(
             if one.alone or not world.healthy:
                 logs += await world.stop()
                 world = None
+    except asyncio.CancelledError:
+        failed.append(f"told to stop after {len(outcomes)} of {len(plan)} attempts")
     finally:
         if world is not None:
             logs += await world.stop()
