@@ -182,6 +182,8 @@ async def nobody(world: World) -> str:
                 async for _ in socket:
                     pass
                 codes[str(socket.close_code)] += 1
+        except ConnectionClosed as error:
+            codes[str(error.rcvd.code if error.rcvd else None)] += 1
         except (OSError, WebSocketException) as error:
             codes[type(error).__name__] += 1
 
