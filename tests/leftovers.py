@@ -28,16 +28,25 @@ def nothing_left() -> Iterator[None]:
     own = os.environ[VARIABLE] = f"{before}/{os.getpid()}"
     try:
         yield
+    except BaseException:  # interrupted: what is left is ended, and that is all
+        _end(own, 0.0)
+        raise
     finally:
-        _stop_multiprocessing()
         os.environ[VARIABLE] = before
-        _, left = psutil.wait_procs(_started_by(own), ENDING)
-        named = [f"{process.pid}: {_command(process)}" for process in left]
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        if named:
-            raise LeftBehind("the tests left processes behind, which were ended now:\n" + "\n".join(named))
+    _stop_multiprocessing()
+    named = _end(own, ENDING)
+    if named:
+        raise LeftBehind("the tests left processes behind, which were ended now:\n" + "\n".join(named))
+
+
+def _end(own: str, seconds: float) -> list[str]:
+    """End what does not end by itself in so many seconds; their numbers and commands."""
+    _, left = psutil.wait_procs(_started_by(own), seconds)
+    named = [f"{process.pid}: {_command(process)}" for process in left]
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    return named
 
 
 def _started_by(own: str) -> list[psutil.Process]:

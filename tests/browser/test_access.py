@@ -15,7 +15,8 @@ pytestmark = pytest.mark.browser
 def test_a_page_learns_its_turn_servers(browser: Any) -> None:
     secret = "a-token-of-more-than-twenty-characters"
     turn = ("--turn", "turn:127.0.0.1:9?transport=udp", "--turn", "stun:127.0.0.1:9")
-    with RunningServer(*turn, *QUICK, AVATAR_STREAM_TOKEN=secret, AVATAR_STREAM_TURN_SECRET="shared") as server:
+    secrets = {"AVATAR_STREAM_TOKEN": secret, "AVATAR_STREAM_TURN_SECRET": "shared"}
+    with RunningServer(*turn, *QUICK, environment=secrets) as server:
         page = open_page(browser, server)
         page.click("#start")
         page.wait_for_selector("#token-form:not([hidden])")
@@ -30,7 +31,7 @@ def test_a_page_learns_its_turn_servers(browser: Any) -> None:
 def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
     secret = "a-token-of-more-than-twenty-characters"
     with (
-        RunningServer(*QUICK, AVATAR_STREAM_TOKEN=secret) as guarded,
+        RunningServer(*QUICK, environment={"AVATAR_STREAM_TOKEN": secret}) as guarded,
         chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}") as running,
     ):
         page = open_page(running, guarded)

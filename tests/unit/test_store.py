@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from avatar_stream.identity.records import Character, Consent, checked_consent, 
 from avatar_stream.identity.schema import MIGRATIONS, to_row
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.travel import exported, imported
+from tests.waiting import PATIENCE
 
 PICTURES = {"source 0": b"a picture", "source 1": b"another"}
 
@@ -266,7 +266,7 @@ def test_two_processes_add_at_once(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(PATIENCE)
         assert worker.exitcode == 0
     store = Store(tmp_path)
     assert len(store.characters()) == 48
@@ -307,11 +307,13 @@ def kill_many(folder: Path, times: int) -> None:
     random_ = random.Random(5)
     for _ in range(times):
         worker = subprocess.Popen([sys.executable, "-c", BUSY, str(folder)], stdout=subprocess.PIPE)
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == b"ready\n"
-        time.sleep(random_.uniform(0, 0.25))
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
+        try:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == b"ready\n"
+            time.sleep(random_.uniform(0, 0.25))
+        finally:
+            worker.kill()
+            worker.wait()
         store = Store(folder)
         assert store.problems() == []
         named = {one.digest for character in store.characters() for one in character.files}

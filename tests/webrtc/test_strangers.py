@@ -102,6 +102,7 @@ async def test_too_many_messages_close_the_channel_not_the_session() -> None:
     async with running(message_rate=1) as (url, server):
         peer = Peer(url)
         await peer.connect()
+        await peer.pictures(1)
         async with channel(url, f"/control/{peer.key}") as socket:
             sent = 0
             with contextlib.suppress(websockets.ConnectionClosed):
