@@ -5,13 +5,14 @@ Processes are known by a variable that they inherit, so that those whose parents
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from multiprocessing import forkserver, resource_tracker
 from typing import Final
 
 import psutil
 
-from tests.waiting import PATIENCE
+from tests.waiting import LOOK, PATIENCE
 
 VARIABLE: Final = "AVATAR_TEST_RUN"
 ENDING: Final = PATIENCE / 6  # seconds for what has been told to end already
@@ -41,12 +42,16 @@ def nothing_left() -> Iterator[None]:
 
 def _end(own: str, seconds: float) -> list[str]:
     """End what does not end by itself in so many seconds; their numbers and commands."""
-    _, left = psutil.wait_procs(_started_by(own), seconds)
-    named = [f"{process.pid}: {_command(process)}" for process in left]
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    return named
+    until = time.monotonic() + seconds
+    while _started_by(own) and time.monotonic() < until:
+        time.sleep(LOOK)
+    named: dict[int, str] = {}
+    while left := _started_by(own):  # again, for what they start meanwhile
+        for process in left:
+            named.setdefault(process.pid, f"{process.pid}: {_command(process)}")
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+    return list(named.values())
 
 
 def _started_by(own: str) -> list[psutil.Process]:

@@ -4,14 +4,16 @@
 one failed. What a target has started ends with it.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from tests.leftovers import LeftBehind, nothing_left
 
@@ -43,8 +45,8 @@ def run(name: str) -> Stage:
     return Stage(name, status == 0, time.monotonic() - began, log)
 
 
-def _make(name: str, kept: object) -> int:
-    # In a group of its own, which is ended whole; without the flags of the make that runs this.
+def _make(name: str, kept: IO[bytes]) -> int:
+    """The exit status of ``make name``, in a group of its own and without the flags of the make that runs this."""
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     make = subprocess.Popen(
         ["make", "--no-print-directory", name],
@@ -53,19 +55,29 @@ def _make(name: str, kept: object) -> int:
         env=environment,
         start_new_session=True,
     )
-    assert make.stdout
-    try:
-        while data := make.stdout.read1():  # type: ignore[attr-defined]
+
+    def read() -> None:
+        while data := os.read(said, 65536):
             _show(data, kept)
-        return make.wait()
+
+    assert make.stdout
+    said = make.stdout.fileno()
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        status = make.wait()
+        reader.join(1)  # longer where something that was left behind holds it open
+        return status
     except KeyboardInterrupt:
         os.killpg(make.pid, signal.SIGINT)
         make.wait()
         raise
 
 
-def _show(data: bytes, kept: object) -> None:
-    kept.write(data)  # type: ignore[attr-defined]
+def _show(data: bytes, kept: IO[bytes]) -> None:
+    with contextlib.suppress(ValueError):  # closed
+        kept.write(data)
+        kept.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
 
