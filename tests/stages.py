@@ -84,6 +84,7 @@ def _show(data: bytes, kept: IO[bytes]) -> None:
 
 def main(names: list[str]) -> int:
     """Run all and print the table."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as with Ctrl+C
     LOGS.mkdir(parents=True, exist_ok=True)
     stages = [run(name) for name in names]
     print("\n stage      result   seconds")
