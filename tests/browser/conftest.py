@@ -99,6 +99,11 @@ def until_on(page: Any, condition: Callable[[], object], what: str) -> None:
         page.wait_for_timeout(20)
 
 
+def until_true(page: Any, script: str, what: str) -> None:
+    """Until ``script`` is true in the page, whose policy does not let Playwright's own ``wait_for_function`` run."""
+    until_on(page, lambda: page.evaluate(script), what)
+
+
 @pytest.fixture(scope="module")
 def browser(playwright_driver: Any, camera_file: Path) -> Iterator[Any]:
     video = f"--use-file-for-fake-video-capture={camera_file}"

@@ -16,7 +16,7 @@ import pytest
 from avatar_stream.face import geometry
 from avatar_stream.face.tracker import FaceTracker
 from tests.browser.camera import driver_frames
-from tests.browser.conftest import chromium, new_context, until_on
+from tests.browser.conftest import chromium, new_context, until_on, until_true
 from tests.serving import RunningServer
 from tests.waiting import PATIENCE, wait_until
 
@@ -76,7 +76,7 @@ def test_avatar_plays_and_follows(browser: Any, server: RunningServer, record_pr
     print(f"live, no probe: {drawn[0]} pictures drawn a second, delay on the page {drawn[1]}", flush=True)
     page.evaluate("window.keepPictures = 90")
     page.evaluate(PROBE)
-    page.wait_for_function("window.probe.pictures.length > 55")
+    until_true(page, "window.probe.pictures.length > 55", "pictures of the avatar were kept")
     probe = page.evaluate("window.probe")
     page.screenshot(path=str(tmp_path / "live.png"))
     page.context.close()
@@ -181,7 +181,7 @@ def test_viewers_watch_by_a_link(browser: Any, server: RunningServer, tmp_path: 
     viewer = page.context.new_page()
     viewer.goto(link)
     viewer.wait_for_selector("body[data-state=live]")
-    viewer.wait_for_function("document.querySelector('avatar-view').video.videoWidth > 0")
+    until_true(viewer, "document.querySelector('avatar-view').video.videoWidth > 0", "the viewer saw it")
     viewer.screenshot(path=str(tmp_path / "view.png"))
     kinds = viewer.evaluate(
         "document.querySelector('avatar-view').video.srcObject.getTracks().map((t) => t.kind).sort()"

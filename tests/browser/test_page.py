@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from avatar_stream.identity.library import sample_pictures
-from tests.browser.conftest import FAKE_CAMERA, QUICK, chromium, until_on
+from tests.browser.conftest import FAKE_CAMERA, QUICK, chromium, until_on, until_true
 from tests.browser.test_loop import open_page, start
 from tests.serving import RunningServer
 
@@ -37,7 +37,7 @@ def test_nothing_overlaps_and_everything_can_be_seen(
     page = open_page(browser, server)
     page.set_viewport_size({"width": width, "height": height})
     start(page)
-    page.wait_for_function("parseFloat(document.getElementById('fps').textContent) > 0")
+    until_true(page, "parseFloat(document.getElementById('fps').textContent) > 0", "it was drawn")
     # In one go: the next status, half a second away at most, hides it again.
     boxes = page.evaluate("""() => {
       const simpler = document.getElementById('simpler');
@@ -146,7 +146,7 @@ def test_an_avatar_on_somebody_elses_page(playwright_driver: Any, camera_file: P
         viewer = page.context.new_page()
         viewer.goto(f"{origin}/index.html")
         viewer.wait_for_selector("avatar-view[state=live]")
-        viewer.wait_for_function("document.querySelector('avatar-view').video.videoWidth == 384")
+        until_true(viewer, "document.querySelector('avatar-view').video.videoWidth == 384", "the avatar was there")
         assert viewer.inner_text("avatar-view .label").upper() == "AI-GENERATED"
         viewer.evaluate("document.querySelector('avatar-view').remove()")
         page.wait_for_selector("#watched[hidden]", state="attached")
@@ -163,7 +163,7 @@ def test_a_recording_is_a_marked_video(browser: Any, server: RunningServer, tmp_
     page.click("#record")
     assert page.get_attribute("#record", "aria-pressed") == "true"
     shown = "document.getElementById('avatar').getVideoPlaybackQuality().totalVideoFrames"
-    page.wait_for_function(f"{shown} > {page.evaluate(shown) + 50}")
+    until_true(page, f"{shown} > {page.evaluate(shown) + 50}", "50 more pictures were shown")
     with page.expect_download() as saved:
         page.click("#record")
     path = tmp_path / saved.value.suggested_filename
@@ -198,7 +198,7 @@ def test_a_green_background_is_transparent_in_obs(browser: Any, server: RunningS
     viewer = page.context.new_page()
     viewer.goto(page.input_value("#link") + "?transparent")
     viewer.wait_for_selector("body[data-state=live]")
-    viewer.wait_for_function(SEEN)
+    until_true(viewer, SEEN, "its background was transparent")
     viewer.screenshot(path=str(tmp_path / "transparent.png"), omit_background=True)
     page.context.close()
 

@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from avatar_stream.identity.library import sample_pictures
+from tests.browser.conftest import until_true
 from tests.browser.test_loop import open_page, start
 from tests.serving import RunningServer
 
@@ -55,7 +56,7 @@ def test_a_person_is_kept_shown_and_removed(browser: Any, keeping: RunningServer
     page.check("input[name=hold][value=serious]")
     page.click("#card-open")
     page.wait_for_selector("#card-picture")
-    page.wait_for_function("document.getElementById('card-picture').naturalWidth > 0")
+    until_true(page, "document.getElementById('card-picture').naturalWidth > 0", "the card had its picture")
     page.screenshot(path=str(tmp_path / "card.png"))
     page.click("#card-settings")
     page.wait_for_selector("#card-said:text('Saved')")
