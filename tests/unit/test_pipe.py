@@ -10,6 +10,7 @@ import pytest
 
 from avatar_stream.errors import AvatarError, NotFound, UnknownPortrait, WrongType
 from avatar_stream.server.pipe import Handler, Pipe, ProcessGone, Unsendable
+from tests.waiting import within
 
 
 @contextlib.asynccontextmanager
@@ -22,21 +23,24 @@ async def two_ends(handlers: dict[str, Handler]) -> AsyncIterator[tuple[Pipe, as
         yield asking, gone
     finally:
         answering.close()
-        await asyncio.wait_for(gone.wait(), 5)
+        await within(gone.wait())
 
 
 async def test_calls_are_answered_by_their_number_whichever_ends_first() -> None:
-    async def wait(seconds: float, word: str) -> str:
-        await asyncio.sleep(seconds)
+    go_on = asyncio.Event()
+
+    async def wait(word: str) -> str:
+        await go_on.wait()
         return word
 
     told: list[int] = []
     async with two_ends({"wait": wait, "double": lambda x: 2 * x, "note": told.append}) as (pipe, _):
-        slow = asyncio.create_task(pipe.call("wait", 0.2, "slow"))
+        slow = asyncio.create_task(pipe.call("wait", "slow"))
         pipe.tell("note", 7)
         assert await pipe.call("double", 21) == 42
         assert await pipe.call("double", b"a" * 3_000_000) == b"a" * 6_000_000
         assert told == [7]
+        go_on.set()
         assert await slow == "slow"
 
 
@@ -77,7 +81,7 @@ async def test_whoever_waits_is_told_that_the_other_end_is_gone() -> None:
     await asyncio.sleep(0.1)
     there.close()
     with pytest.raises(ProcessGone, match="try again"):
-        await asyncio.wait_for(waiting, 5)
+        await within(waiting)
     assert gone.is_set()
     assert pipe.gone
     with pytest.raises(ProcessGone):

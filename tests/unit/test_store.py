@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from avatar_stream.identity.records import Character, Consent
 from avatar_stream.identity.schema import MIGRATIONS, to_row
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.travel import exported, imported
+from tests.waiting import PATIENCE
 
 
 def png(shade: int, words: bytes = b"") -> bytes:
@@ -271,7 +271,7 @@ def test_two_processes_add_at_once(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(PATIENCE)
         assert worker.exitcode == 0
     store = Store(tmp_path)
     assert len(store.characters()) == 48
@@ -312,11 +312,13 @@ def kill_many(folder: Path, times: int) -> None:
     random_ = random.Random(5)
     for _ in range(times):
         worker = subprocess.Popen([sys.executable, "-c", BUSY, str(folder)], stdout=subprocess.PIPE)
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == b"ready\n"
-        time.sleep(random_.uniform(0, 0.25))
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
+        try:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == b"ready\n"
+            time.sleep(random_.uniform(0, 0.25))
+        finally:
+            worker.kill()
+            worker.wait()
         store = Store(folder)
         assert store.problems() == []
         named = {one.digest for character in store.characters() for one in character.files}

