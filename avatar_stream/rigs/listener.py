@@ -98,6 +98,8 @@ class RigListener:
         self._phone, self._clock, self._decode = phone, clock, Decoder(clock)
         self._news = threading.Condition()
         self._frame: ArkitFrame | None = None
+        self.received = 0
+        """Datagrams, of whatever kind."""
         self._opened, self._told = clock(), -math.inf  # when; and the beginning of the last silence that was told of
         self._other, self._other_at = b"", -math.inf  # the last datagram that made no frame, and when it came
         self._closed = False
@@ -153,6 +155,7 @@ class RigListener:
                 frame = self._decode(packet)
                 if frame is None:
                     self._other, self._other_at = packet, self._clock()
+                self.received += 1
             except TimeoutError:
                 pass
             except OSError:

@@ -1,8 +1,8 @@
 """The VMC protocol (https://protocol.vmc.info, version 2.7): motion over OSC, as VSeeFace and Warudo speak it.
 
-Blend shapes go by their "perfect sync" names, ARKit's with a capital, and plain VRM clips go beside them; how they are
-read together says :mod:`avatar_stream.rigs.clips`. Axes are Unity's (x to the person's right, y up, z ahead), so that x is turned
-round. A bone's turn is from its parent's.
+Blend shapes go by their "perfect sync" names, ARKit's with a capital, and plain VRM clips beside them; how they are
+read together says :mod:`avatar_stream.rigs.clips`. Axes are Unity's (x to the person's right, y up, z ahead), so that
+x is turned round. A bone's turn is from its parent's.
 """
 
 import math
