@@ -67,7 +67,7 @@ class Decoder:
     def _keep(self, frame: ArkitFrame | None) -> ArkitFrame | None:
         if frame is not None:
             self.framed = self._clock()
-            self._next = self.framed + HELD
+            self._next = self.framed + HELD + _STEP
             self._last = frame if any(frame.shapes.values()) else None
         return frame
 
