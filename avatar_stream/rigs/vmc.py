@@ -111,24 +111,23 @@ class VmcDecoder:
                 case "/VMC/Ext/OK", _:
                     ended = True
         # Some send OK before the bones of its bundle, some after them.
-        if ended and self._bones and not self._values and not self._applies(now) and now - self._made >= _PERIOD:
+        if ended and self._bones and not self._values and not self._applies() and now - self._made >= _PERIOD:
             frame = self._frame(now)
         return frame
 
     def wait(self) -> float:
         """Seconds until :meth:`poll` has a frame if nothing comes; infinite if it will not."""
-        now = self._clock()
-        if self._applies(now) or not (self._bones or self._values):
+        if self._applies() or not (self._bones or self._values):
             return math.inf
-        return max(min(self._came + _PAUSE, self._began + _LONGEST) - now, 0.0)
+        return max(min(self._came + _PAUSE, self._began + _LONGEST) - self._clock(), 0.0)
 
     def poll(self) -> ArkitFrame | None:
         """The frame that a pause has ended."""
         return self._frame(self._clock()) if self.wait() == 0 else None
 
-    def _applies(self, now: float) -> bool:
-        """The sender says where its frames end."""
-        return now - self._applied < HELD
+    def _applies(self) -> bool:
+        """The sender says where its frames end; what comes after its last Apply makes none."""
+        return self._came - self._applied < HELD
 
     def _note(self, now: float) -> None:
         """Something of a frame came."""

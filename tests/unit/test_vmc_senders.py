@@ -6,7 +6,7 @@ protocol's own sample for the rest. Axes are Unity's: a positive y turns to the 
 
 import math
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
@@ -32,8 +32,10 @@ VRM_0 = [
     "LookRight", "Blink_L", "Blink_R",
 ]  # fmt: skip
 
+STILL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # no position, no turn
+
 Message = tuple[str, list[object]]
-Turns = dict[str, tuple[float, float, float]]
+Turns = Mapping[str, tuple[float, float, float]]
 
 
 class Clock:
@@ -116,7 +118,7 @@ def vseeface(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
     """As the protocol's sample does: bones in some bundles, blend shapes in one that ends with Apply, then OK."""
     body = bones(turns)
     return [
-        packet(ROOT, "root", *[0.0] * 6, 1.0),
+        packet(ROOT, "root", *STILL),
         *(bundle(body[k : k + 12]) for k in range(0, len(body), 12)),
         bundle([*values(shapes), (APPLY, [])]),
         packet(OK, 1),
@@ -127,7 +129,7 @@ def vseeface(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
 def vnyan(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
     """Its plugin for VMC, with "no bundles": every message is a datagram, hips are left out."""
     messages = [*bones(turns, BODY[1:]), *values(shapes), (APPLY, []), (OK, [1]), (T, [1.0])]
-    return [packet(ROOT, "root", *[0.0] * 6, 1.0), *(packet(address, *given) for address, given in messages)]
+    return [packet(ROOT, "root", *STILL), *(packet(address, *given) for address, given in messages)]
 
 
 def warudo(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
@@ -137,7 +139,7 @@ def warudo(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
 
 def slimevr(turns: Turns) -> list[bytes]:
     """Time, OK and all bones in one bundle, with the quaternions' other sign; no blend shapes."""
-    return [bundle([(T, [1.0]), (OK, [1]), (ROOT, ["root", *[0.0] * 6, 1.0]), *bones(turns, sign=-1)])]
+    return [bundle([(T, [1.0]), (OK, [1]), (ROOT, ["root", *STILL]), *bones(turns, sign=-1)])]
 
 
 def webcam(turns: Turns, shapes: dict[str, float], *, apply: bool = True) -> list[bytes]:
@@ -277,7 +279,7 @@ def test_hundreds_of_bundles_a_second_are_not_hundreds_of_frames() -> None:
 def test_bones_in_datagrams_of_their_own_make_frames(order: str) -> None:
     rig = Rig()
     for k in range(30):
-        sent = [packet(*[address, *given]) for address, given in bones({"Head": (0, 0.01 * k, 0)})]
+        sent = [packet(address, *given) for address, given in bones({"Head": (0, 0.01 * k, 0)})]
         ok = [packet(OK, 1)]
         rig.send([*(ok if order == "before" else []), *sent, *(ok if order == "after" else [])])
     assert len(rig.frames) == 30
@@ -287,9 +289,7 @@ def test_bones_in_datagrams_of_their_own_make_frames(order: str) -> None:
 def test_bones_that_never_pause_make_frames() -> None:
     rig = Rig()
     for k in range(100):
-        rig.send(
-            [packet(*[address, *given]) for address, given in bones({"Head": (0, 0.01 * k, 0)}, ["Head"])], 0.002
-        )
+        rig.send([packet(address, *given) for address, given in bones({"Head": (0, 0.01 * k, 0)}, ["Head"])], 0.002)
     assert len(rig.frames) > 10
 
 
@@ -485,7 +485,7 @@ def test_a_listener_gives_bones_alone_and_lets_go() -> None:
             assert turn(frame)[0] == pytest.approx(0.2)
             for sent in webcam({}, {"jawOpen": 0.8}, apply=False):
                 sender.sendto(sent, ("127.0.0.1", listener.port))
-            seen = []
+            seen: list[float] = []
             while not seen or seen[-1] > 0:
                 frame = listener.take(PATIENCE)
                 assert frame is not None
