@@ -97,7 +97,7 @@ def bundle(messages: Iterable[Message]) -> bytes:
 
 def bones(turns: Turns, names: Iterable[str] = BODY, sign: float = 1) -> list[Message]:
     """Messages of bones; ``turns`` are rotation vectors in Unity's axes, ``sign`` is that of the quaternions."""
-    found = []
+    found: list[Message] = []
     for name in names:
         quaternion = [sign * float(v) for v in Rotation.from_rotvec(turns.get(name, (0, 0, 0))).as_quat()]
         found.append((BONE, [name, 0.0, 0.1, 0.0, *quaternion]))
@@ -128,7 +128,7 @@ def vseeface(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
 
 def vnyan(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
     """Its plugin for VMC, with "no bundles": every message is a datagram, hips are left out."""
-    messages = [*bones(turns, BODY[1:]), *values(shapes), (APPLY, []), (OK, [1]), (T, [1.0])]
+    messages: list[Message] = [*bones(turns, BODY[1:]), *values(shapes), (APPLY, []), (OK, [1]), (T, [1.0])]
     return [packet(ROOT, "root", *STILL), *(packet(address, *given) for address, given in messages)]
 
 
@@ -144,9 +144,10 @@ def slimevr(turns: Turns) -> list[bytes]:
 
 def webcam(turns: Turns, shapes: dict[str, float], *, apply: bool = True) -> list[bytes]:
     """A Python script: each message alone, OK first, only the bones that it tracks, some names twice."""
-    messages = [(OK, [1, 3, 1]), (T, [1.0]), *bones(turns, turns), *values(shapes)]
+    messages: list[Message] = [(OK, [1, 3, 1]), (T, [1.0]), *bones(turns, turns), *values(shapes)]
     messages += values({name[0].upper() + name[1:]: value for name, value in shapes.items()})
-    return [packet(address, *given) for address, given in [*messages, *([(APPLY, [])] if apply else [])]]
+    messages += [(APPLY, [])] if apply else []
+    return [packet(address, *given) for address, given in messages]
 
 
 def at_rest(names: Iterable[str]) -> dict[str, float]:
