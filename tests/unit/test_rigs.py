@@ -272,7 +272,8 @@ def test_no_message_breaks_the_decoder() -> None:
 
 
 def test_a_listener_takes_both_and_gives_the_newest() -> None:
-    listener = RigListener(0)
+    # Its clock stands still: no sender falls silent.
+    listener = RigListener(0, clock=lambda: 0.0)
     try:
         sender = VmcSender(port=listener.port)
         sender.send(ArkitFrame({"jawOpen": 0.5}), 0.0)
