@@ -6,13 +6,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from pythonosc.osc_packet import OscPacket, ParseError
+from pythonosc.osc_packet import ParseError
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.rigs.clips import FADE, HELD
+from avatar_stream.rigs.osc import messages
 from avatar_stream.rigs.phone import HELLO, PHONE_PORT, parse_phone
 from avatar_stream.rigs.vmc import VmcDecoder
 
@@ -41,7 +42,7 @@ class Decoder:
         """The frame that this datagram completes."""
         if packet[:1] in (b"/", b"#"):
             try:
-                return self._keep(self._vmc.add(_messages(packet)))
+                return self._keep(self._vmc.add(messages(packet)))
             except (ParseError, ValueError, IndexError, UnicodeDecodeError, RecursionError):
                 return None
         return self._keep(parse_phone(packet))
@@ -169,7 +170,3 @@ class RigListener:
     def _ask(self) -> None:
         with contextlib.suppress(OSError):  # not on the network yet: asked again
             self._socket.sendto(HELLO, (self._phone, PHONE_PORT))
-
-
-def _messages(packet: bytes) -> list[tuple[str, list[Any]]]:
-    return [(timed.message.address, list(timed.message.params)) for timed in OscPacket(packet).messages]

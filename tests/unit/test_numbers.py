@@ -170,3 +170,18 @@ def test_every_kind_of_message_was_tried() -> None:
     assert {kind for kind in KINDS if KINDS[kind].field or kind == "motion"} <= {
         json.loads(message % "0").get("type") for message in MESSAGES[:-1]
     }
+
+
+def test_a_bundle_whose_element_goes_back_is_none() -> None:
+    """python-osc reads an element of size -4 for ever."""
+    from avatar_stream.rigs.osc import messages
+
+    for size in (-4, 0, 3, 8, 2**31 - 1, -(2**31)):
+        with pytest.raises(ValueError, match="size"):
+            messages(b"#bundle\x00" + bytes(8) + size.to_bytes(4, "big", signed=True) + b"/a\x00\x00")
+    nested = b"/a\x00\x00,\x00\x00\x00"
+    assert messages(nested) == [("/a", [])]
+    for _ in range(20):
+        nested = b"#bundle\x00" + bytes(8) + len(nested).to_bytes(4, "big") + nested
+    with pytest.raises(ValueError, match="deep"):
+        messages(nested)
