@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check test together lint types unit webrtc browser docs extras lock bench coverage
-.PHONY: install install-test test-system wheel clean
+.PHONY: demo check test lint types unit webrtc browser docs extras lock bench coverage
+.PHONY: install install-test test-system test-avx2 wheel clean
 
 demo: install
 	$(BIN)/avatar-stream serve
@@ -14,24 +14,30 @@ demo: install
 check: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit -m "not slow" $(PARALLEL) --quiet
 
-test: install-test test-system together unit browser
-
-# The WebRTC tests wait for one another, mostly: what needs no machine to itself takes what they leave of it.
-# Output in one piece for each, where make can.
-together: install-test
-	$(MAKE) --jobs 2 LAST="nice -n 19" $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
-		webrtc extras lint types docs wheel
+# Every stage, one after the other, whatever fails: tests/stages.py says at the end which did.
+STAGES := lint types docs wheel extras unit webrtc browser
+test: install-test test-system
+	@$(BIN)/python -m tests.stages $(STAGES)
 
 lint:
-	$(LAST) $(BIN)/ruff format --check .
-	$(LAST) $(BIN)/ruff check .
-	$(LAST) $(BIN)/hadolint docker/*.Dockerfile
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/hadolint docker/*.Dockerfile
 
 types:
-	$(LAST) $(BIN)/mypy
+	$(BIN)/mypy
 
 # A file at a time on every core; one thread each, or those of two networks wait for one another.
 unit:
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit $(PARALLEL)
+
+# What a processor without VNNI, AMX and AVX-512 (most before 2021) makes of it. On others the libraries are told so:
+# OpenVINO (oneDNN) and PyTorch by these variables; onnxruntime asks the processor, and is told by its own option.
+test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
+test-avx2: export DNNL_MAX_CPU_ISA = AVX2
+test-avx2: export ATEN_CPU_CAPABILITY = avx2
+test-avx2: install-test
+	$(BIN)/avatar-stream engine check --ticks 60
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit $(PARALLEL)
 
 webrtc:
@@ -39,16 +45,16 @@ webrtc:
 
 # Those that measure print their figures and have the machine to themselves.
 browser:
-	$(BIN)/pytest tests/browser -m measures -s
-	$(BIN)/pytest tests/browser -m "not measures" --numprocesses 2 --dist loadfile
+	failed=0; $(BIN)/pytest tests/browser -m measures -s || failed=1; \
+	$(BIN)/pytest tests/browser -m "not measures" --numprocesses 2 --dist loadfile || failed=1; exit $$failed
 
 # The documents as a site in build/site.
 docs:
-	NO_MKDOCS_2_WARNING=1 $(LAST) $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Every extra, and every system that the README names, has packages that fit together. Nothing is installed.
 extras: install-test
-	$(LAST) $(BIN)/pytest tests/install -rs --numprocesses 4  # waits for the index, mostly
+	$(BIN)/pytest tests/install -rs --numprocesses 4  # waits for the index, mostly
 
 # The versions that the CPU image installs, for a release to be tested with.
 lock: install-test
@@ -64,8 +70,8 @@ bench: install
 
 # A wheel that installs elsewhere must carry the weights, the samples and the page.
 wheel: install-test
-	rm -rf build/lib build/wheel && $(LAST) $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
-	$(LAST) $(BIN)/python tests/check_wheel.py build/wheel
+	rm -rf build/lib build/wheel && $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python tests/check_wheel.py build/wheel
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test

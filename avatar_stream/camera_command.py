@@ -168,6 +168,8 @@ def _driven(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") -
             frame = listener.take(0.2)
             if frame is not None:
                 made.add_frame(frame)
+            elif (line := listener.silence()) is not None:
+                _say(line)
 
     thread = threading.Thread(target=listen, name="motion", daemon=True)
     thread.start()

@@ -13,6 +13,7 @@ from avatar_stream import camera_command, engine_commands, file_commands, identi
 from avatar_stream.errors import AvatarError, BadInput, LibraryFault
 from avatar_stream.identity.records import default_library
 from avatar_stream.identity.store import Store
+from avatar_stream.identity.text import escaped
 from avatar_stream.media.marking import POSITIONS
 from avatar_stream.portrait.window import networks_for
 from avatar_stream.quiet import quiet_native_logs
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         parsed.run(parsed)
     except AvatarError as error:
-        print(f"avatar-stream: {error}", file=sys.stderr)
+        print(f"avatar-stream: {escaped(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -155,7 +156,7 @@ def library_folder(said: str) -> str:
     try:
         Store(default_library()).close()
     except LibraryFault as error:
-        print(f"characters are not kept: {error}", file=sys.stderr)
+        print(f"characters are not kept: {escaped(str(error))}", file=sys.stderr)
         return ""
     return str(default_library())
 

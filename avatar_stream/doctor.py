@@ -74,9 +74,9 @@ def _engine() -> tuple[str, str]:
         return "onnxruntime cuda fp16", f"because there is {tensorrt_build.gpu_name()} and onnxruntime-gpu"
     if available[0] == "onnxruntime":
         return "onnxruntime fp32", "because openvino is not installed"
-    times = fastest(WEIGHTS, 2)
-    said = ", ".join(f"{name} {ms:.1f} ms a frame" for name, ms in times.items())
-    return f"openvino {next(iter(times))}", f"because it is the fastest here ({said})"
+    found = fastest(WEIGHTS, 2)
+    said = ", ".join(f"{name} {one.ms:.1f} ms a frame" for name, one in found.items())
+    return f"openvino {next(iter(found))}", f"because it is the fastest here that computes right ({said})"
 
 
 def _import_problems() -> list[str]:

@@ -18,6 +18,7 @@ AvatarError (500, 1)
 ├── NotSupported (422)        an ICE restart
 ├── TooMany (429)             one address wants more than its share
 ├── LibraryFault (500)        the library of characters cannot be read or written
+│   └── LibraryFull (507)     its disk is full
 ├── ServerFull (503)          all places are taken, or the server is stopping
 └── EngineUnavailable (503)   no runtime, or not the one asked for, can run the networks
 """
@@ -145,6 +146,12 @@ class ServerFull(AvatarError):
 
 class LibraryFault(AvatarError):
     """The library of characters cannot be read or written: its disk, its rights, its version."""
+
+
+class LibraryFull(LibraryFault):
+    """The disk of the library is full."""
+
+    status = 507
 
 
 class EngineUnavailable(AvatarError):

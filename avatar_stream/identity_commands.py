@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 from avatar_stream.errors import BadInput
 from avatar_stream.identity.records import account, default_library
 from avatar_stream.identity.store import Store
+from avatar_stream.identity.text import escaped
 
 Between = Callable[[int, int], Callable[[str], int]]
 
@@ -98,7 +100,7 @@ def _add(given: argparse.Namespace, store: Store) -> None:
     print(f"{done.character.name} is enrolled as {done.character.id}")
     for path, quality in zip(given.pictures, done.qualities, strict=True):
         shown = ", the one that is shown" if path == given.pictures[done.shown] and len(given.pictures) > 1 else ""
-        print(f"{path.name}: {quality.score:.0%}{shown}")
+        print(f"{escaped(path.name)}: {quality.score:.0%}{shown}")
         for sentence in quality.advice:
             print(f"  {sentence}")
     for sentence in done.character.quality.get("description", []):
@@ -108,14 +110,16 @@ def _add(given: argparse.Namespace, store: Store) -> None:
 
 
 def _list(given: argparse.Namespace, store: Store) -> None:
-    found = store.characters(text=given.text, tag=given.tag)
+    found, faults = store.listed(text=given.text, tag=given.tag)
+    for fault in faults:
+        print(f"avatar-stream: {fault}", file=sys.stderr)
     if given.json:
         print(json.dumps([one.public() for one in found]))
         return
     for one in found:
         extra = "".join(f"  {part}" for part in (", ".join(one.tags), one.style, "protected" * one.protected) if part)
         print(f"{one.id}  {one.name}{extra}")
-    if not found:
+    if not found and not faults:
         print("nobody yet: avatar-stream identity add PICTURE --name NAME --consent STATEMENT", file=sys.stderr)
 
 
@@ -151,14 +155,13 @@ def _show(given: argparse.Namespace, store: Store) -> None:
 
 def _rename(given: argparse.Namespace, store: Store) -> None:
     one = store.find(given.who)
-    store.rename(one.id, given.name, who=account())
-    print(f"{one.name} is called {given.name} now")
+    print(f"{one.name} is called {store.rename(one.id, given.name, who=account())} now")
 
 
 def _remove(given: argparse.Namespace, store: Store) -> None:
-    one = store.find(given.who)
-    store.remove(one.id, who=account())
-    print(f"{one.name} ({one.id}) is removed, pictures and all")
+    id, name = store.named(given.who)
+    store.remove(id, who=account())
+    print(f"{name} ({id}) is removed, pictures and all")
 
 
 def _export(given: argparse.Namespace, store: Store) -> None:
@@ -168,7 +171,7 @@ def _export(given: argparse.Namespace, store: Store) -> None:
         raise BadInput(f"an exported character is a {SUFFIX} file: name it {given.output.with_suffix(SUFFIX).name}")
     one = store.find(given.who)
     _write(given.output, exported(store, one, account()))
-    print(f"{given.output}: {one.name}, signed by {fingerprint(library_key(store).public_key())}")
+    print(f"{escaped(str(given.output))}: {one.name}, signed by {fingerprint(library_key(store).public_key())}")
 
 
 def _import(given: argparse.Namespace, store: Store) -> None:
@@ -209,7 +212,17 @@ def _bytes(path: Path) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: whoever waits for it finds no half of it."""
+    path = path.resolve()
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.write_bytes(data)
+        try:
+            with open(unfinished, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}") from None

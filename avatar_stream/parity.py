@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,15 +18,13 @@ from avatar_stream.portrait.lip_edges import lips_meeting
 from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS
-from avatar_stream.runtime.choose import available, load
-from avatar_stream.runtime.network import WINDOWS, Arrays, Job, Network, Ticker, tick_path
+from avatar_stream.runtime.choose import THREADS, available, load
+from avatar_stream.runtime.network import Arrays, tick_path
 from avatar_stream.runtime.openvino_cpu import openvino_precision
+from avatar_stream.runtime.precision import fastest
+from avatar_stream.runtime.rollout import Rolled, accurate, identity_of, psnr, roll, squared_errors
 
 TICKS = 500
-LEAST_PSNR = 55.0
-"""dB of the painted residual over the whole grey scale, below which an engine is not used. fp16 and bf16 lie well
-above (bf16: 75 here); int8 (52) is judged by the picture (``engines.evaluate``) and must only not run away."""
-LEAST_PSNR_INT8 = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +37,12 @@ class Parity:
     psnr_last: float  # dB, over the last tenth: an error that grows shows here
     largest: float  # grey levels, of any pixel
     state: float  # largest difference of the state at the end, as a share of its size
+    used: bool = True  # it is not passed over on this processor
 
     @property
     def passed(self) -> bool:
         """It may be used."""
-        least = LEAST_PSNR_INT8 if self.engine.endswith("int8") else LEAST_PSNR
-        return min(self.psnr, self.psnr_last) >= least and math.isfinite(self.state)
+        return accurate(self.engine, min(self.psnr, self.psnr_last)) and math.isfinite(self.state)
 
 
 def recorded_ticks(count: int = TICKS) -> tuple[Arrays, list[Arrays]]:
@@ -71,52 +69,18 @@ def recorded_ticks(count: int = TICKS) -> tuple[Arrays, list[Arrays]]:
     return {"reference": rest.image[None]}, [there_and_back[k % len(there_and_back)] for k in range(count)]
 
 
-def roll(
-    ticker: Ticker, identity: Arrays, frames: list[Arrays], progress: Callable[[int, int], None] | None = None
-) -> "Rolled":
-    """Roll a window over ``frames``; ``progress`` hears how many are done, of how many."""
-    stream = ticker.open(identity)
-    residuals = []
-    for k, frame in enumerate(frames):
-        residuals.append(ticker.run([Job(stream, frame)])[0].astype(np.float16))
-        if progress is not None:
-            progress(k + 1, len(frames))
-    return Rolled(residuals, stream.state())
-
-
-@dataclass(frozen=True, slots=True)
-class Rolled:
-    """Residuals, kept as fp16 (a twentieth of a grey level at worst), and the state at the end."""
-
-    residuals: list[np.ndarray[tuple[int, ...], np.dtype[np.float16]]]
-    state: Arrays
-
-
 def compare(name: str, found: Rolled, wanted: Rolled) -> Parity:
     """The distance of two roll-outs over the same ticks."""
-    errors, largest = [], 0.0
-    for a, b in zip(found.residuals, wanted.residuals, strict=True):
-        error = np.abs(a.astype(np.float32) - b.astype(np.float32))
-        errors.append(float((error**2).mean()))
-        largest = max(largest, float(error.max()))
+    errors = squared_errors(found, wanted)
+    pairs = zip(found.residuals, wanted.residuals, strict=True)
+    largest = max(float(np.abs(a.astype(np.float32) - b.astype(np.float32)).max()) for a, b in pairs)
     state = max(
         float(np.abs(found.state[key].astype(np.float32) - value).max() / max(float(np.abs(value).max()), 1e-6))
         for key, value in ((key, value.astype(np.float32)) for key, value in wanted.state.items())
         if value.size
     )
     last = errors[-max(1, len(errors) // 10) :]
-    return Parity(name, len(errors), _psnr(errors), _psnr(last), round(largest, 2), round(state, 4))
-
-
-def identity_of(network: Network, face: Arrays, slots: int = WINDOWS[0]) -> Arrays:
-    """What the reference network says of a face, as a ticker of so many slots wants it."""
-    said = {name: value for name, value in network.run(face).items() if name != "z_id"}
-    return said | {"modulation": said["modulation"][:, -slots:]}
-
-
-def _psnr(squares: list[float]) -> float:
-    mean = float(np.mean(squares))
-    return round(10 * math.log10(255**2 / mean), 2) if mean > 0 else 99.0
+    return Parity(name, len(errors), psnr(errors), psnr(last), round(largest, 2), round(state, 4))
 
 
 def engines_here(weights: Path = WEIGHTS) -> list[tuple[str, str | None]]:
@@ -148,7 +112,9 @@ def check(
     for runtime, precision in engines_here(weights):
         try:
             _, ticker = load(weights, runtime=runtime, precision=precision)
-            passed.append(compare(ticker.name, roll(ticker, identity, frames, of(ticker.name)), wanted))
+            found = compare(ticker.name, roll(ticker, identity, frames, of(ticker.name)), wanted)
+            used = runtime != "openvino" or precision == "fp32" or precision in fastest(weights, THREADS)
+            passed.append(replace(found, used=used))
         except EngineUnavailable as error:
             failed[runtime] = str(error)
     return passed, failed

@@ -31,7 +31,7 @@ const face = new PrivateFace((bytes) => session?.sendFace(bytes), hint, (sentenc
 const panel = new Panel((message) => session?.send(message), say);
 
 const portraits = new Portraits($('portraits'), (id, byHand) => {
-  $('still').src = portraits.picture;
+  portraits.picture.then((url) => { if (portraits.chosen === id) $('still').src = url; });
   if (byHand) guide.did('chose');
   session?.send({ type: 'portrait', id });
   characters.show();

@@ -15,8 +15,8 @@ export class Portraits {
 
   get chosen() { return this.#chosen; }
 
-  // The address of the chosen portrait's picture.
-  get picture() { return this.#pictures[this.#chosen]; }
+  // The address of the chosen portrait's picture, once it is here; empty where it cannot be shown.
+  get picture() { return this.#pictures[this.#chosen] ?? Promise.resolve(''); }
 
   // The chosen character, or null; and whether an uploaded picture is chosen.
   get character() { return this.#characters[this.#chosen] ?? null; }
@@ -42,7 +42,7 @@ export class Portraits {
     const id = await this.send(file);
     this.#grid.querySelector('[data-own]')?.remove();
     this.#own = file;
-    this.#add(id, t('chosen'), `identities/${id}`).dataset.own = '';
+    this.#add(id, t('chosen'), this.#fetch(id)).dataset.own = '';
     this.#select(id, true);
     await keptPicture.put(file);
   }
@@ -72,21 +72,31 @@ export class Portraits {
   #fill({ identities, default: first, enrolment, styles }) {
     Object.assign(this, { enrolment, styles });
     this.#grid.replaceChildren();
+    for (const id of Object.keys(this.#characters)) this.#pictures[id].then((url) => url && URL.revokeObjectURL(url));
     this.#characters = {};
     for (const { id, name, sample } of identities) {
-      this.#add(id, name, `identities/${id}`);
       if (!sample) this.#characters[id] = { id, name };
+      this.#add(id, name, sample ? `identities/${id}` : this.#fetch(id));
     }
     return identities.some(({ id }) => id === keptPortrait.id) ? keptPortrait.id : first;
   }
 
+  // A picture that its owner alone may see: an <img> by itself sends no token.
+  async #fetch(id) {
+    try {
+      return URL.createObjectURL(await (await request(`identities/${id}`)).blob());
+    } catch { return ''; }
+  }
+
+  // `source` is the picture's address, or the promise of one.
   #add(id, name, source) {
-    this.#pictures[id] = source;
+    this.#pictures[id] = Promise.resolve(source);
     const label = document.createElement('label');
     label.className = 'face';
     const input = Object.assign(document.createElement('input'), { type: 'radio', name: 'portrait', value: id });
     input.onclick = () => this.#select(id, true);
-    const image = Object.assign(document.createElement('img'), { src: source, alt: '', loading: 'lazy' });
+    const image = Object.assign(document.createElement('img'), { alt: '', loading: 'lazy' });
+    this.#pictures[id].then((url) => { if (url) image.src = url; });
     const text = Object.assign(document.createElement('span'), { textContent: name });
     label.append(input, image, text);
     this.#grid.append(label);

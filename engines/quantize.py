@@ -1,7 +1,7 @@
 """Quantise the tick network to int8: ``python -m engines.quantize CHECKPOINT WEIGHTS --packs runs/packs``.
 
-Static quantisation (int8 weights a channel, uint8 activations) of the convolutions, calibrated on ticks recorded from
-rolled-out windows of training clips. Writes an int8 graph beside each tick graph.
+Static quantisation (weights of 7 bits a channel, uint8 activations) of the convolutions, calibrated on ticks recorded
+from rolled-out windows of training clips. Writes an int8 graph beside each tick graph.
 """
 
 import argparse
@@ -97,6 +97,7 @@ def main() -> None:
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                reduce_range=True,  # of weights: see avatar_stream.runtime.saturation
                 calibrate_method=CalibrationMethod.MinMax,
             )
             store_as_half(out)  # what stayed in fp32

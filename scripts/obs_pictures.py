@@ -9,7 +9,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tests.browser.camera import driver_frames, write_camera
-from tests.browser.conftest import FAKE_CAMERA, RunningServer, chromium
+from tests.browser.conftest import FAKE_CAMERA, chromium
+from tests.serving import RunningServer
 
 OUT = Path(__file__).parent.parent / "docs" / "obs"
 SCENE = (1280, 720)
@@ -27,11 +28,15 @@ def scene(avatar: Image.Image) -> Image.Image:
 
 def main() -> None:
     """Take them."""
-    server = RunningServer("--size", "512", marks=False)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        camera = Path(folder) / "driver.mjpeg"
-        write_camera(camera, driver_frames())
-        browser = chromium(driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera}")
+    with (
+        RunningServer("--size", "512") as server,
+        tempfile.TemporaryDirectory() as folder,
+        sync_playwright() as driver,
+        chromium(
+            driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={Path(folder) / 'driver.mjpeg'}"
+        ) as browser,
+    ):
+        write_camera(Path(folder) / "driver.mjpeg", driver_frames())
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
         page.goto(server.url + "?session=me")
         page.click(".face:has(input[value=walter])")
@@ -48,8 +53,6 @@ def main() -> None:
         viewer.wait_for_timeout(4000)
         avatar = Image.open(io.BytesIO(viewer.screenshot(omit_background=True))).convert("RGBA")
         scene(avatar).save(OUT / "scene.jpg", quality=88)
-        browser.close()
-    server.stop()
 
 
 if __name__ == "__main__":

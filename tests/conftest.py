@@ -1,10 +1,16 @@
 """For all tests: what they start ends with them."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.leftovers import nothing_left
+
+
+def pytest_configure() -> None:
+    """A run that is told to end ends as with Ctrl+C: its fixtures end what they have started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,13 +5,14 @@ Processes are known by a variable that they inherit, so that those whose parents
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from multiprocessing import forkserver, resource_tracker
 from typing import Final
 
 import psutil
 
-from tests.waiting import PATIENCE
+from tests.waiting import LOOK, PATIENCE
 
 VARIABLE: Final = "AVATAR_TEST_RUN"
 ENDING: Final = PATIENCE / 6  # seconds for what has been told to end already
@@ -28,16 +29,29 @@ def nothing_left() -> Iterator[None]:
     own = os.environ[VARIABLE] = f"{before}/{os.getpid()}"
     try:
         yield
+    except BaseException:  # interrupted: what is left is ended, and that is all
+        _end(own, 0.0)
+        raise
     finally:
-        _stop_multiprocessing()
         os.environ[VARIABLE] = before
-        _, left = psutil.wait_procs(_started_by(own), ENDING)
-        named = [f"{process.pid}: {_command(process)}" for process in left]
+    _stop_multiprocessing()
+    named = _end(own, ENDING)
+    if named:
+        raise LeftBehind("the tests left processes behind, which were ended now:\n" + "\n".join(named))
+
+
+def _end(own: str, seconds: float) -> list[str]:
+    """End what does not end by itself in so many seconds; their numbers and commands."""
+    until = time.monotonic() + seconds
+    while _started_by(own) and time.monotonic() < until:
+        time.sleep(LOOK)
+    named: dict[int, str] = {}
+    while left := _started_by(own):  # again, for what they start meanwhile
         for process in left:
+            named.setdefault(process.pid, f"{process.pid}: {_command(process)}")
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        if named:
-            raise LeftBehind("the tests left processes behind, which were ended now:\n" + "\n".join(named))
+    return list(named.values())
 
 
 def _started_by(own: str) -> list[psutil.Process]:

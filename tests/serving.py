@@ -20,10 +20,18 @@ from tests.waiting import PATIENCE, server_flags
 class RunningServer:
     """A server on a free port, for a ``with``; raises ``AssertionError``, with what it said, if it does not start."""
 
-    def __init__(self, *flags: str, marks: bool = False, folder: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        *flags: str,
+        marks: bool = False,
+        library: str = "none",
+        folder: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """``marks`` and ``library`` are flags too; an empty ``library`` leaves that to the command."""
         command = [sys.executable, "-m", "avatar_stream.cli", "serve", *flags, *server_flags(flags)]
         command += [] if "--port" in flags else ["--port", "0"]
-        command += [] if "--library" in flags else ["--library", "none"]
+        command += ["--library", library] if library and "--library" not in flags else []
         command += ["--frame-marks"] if marks else []
         began = time.monotonic()
         # In a group of its own, which can be ended whole.
@@ -33,7 +41,7 @@ class RunningServer:
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | (environment or {}),
             start_new_session=True,
         )
         self.said: list[str] = []

@@ -14,7 +14,7 @@ import httpx
 
 T = TypeVar("T")
 
-PATIENCE: Final = 120.0 * float(os.environ.get("AVATAR_TEST_PATIENCE", "1"))  # seconds
+PATIENCE: Final = 300.0 * float(os.environ.get("AVATAR_TEST_PATIENCE", "1"))  # seconds
 LOOK: Final = 0.02  # seconds between looks at a condition
 
 # Timers of a server that end what is slow. Where a test is not about one of them, a slow machine must not trip it.

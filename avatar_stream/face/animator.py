@@ -54,8 +54,11 @@ class Animator:
         self._shown = self._before = None
 
     def __call__(self, landmarks: Floats | None, time: float) -> Floats:
-        """Portrait landmarks for driver ``landmarks`` (None: nobody there) at ``time`` seconds."""
-        if landmarks is None:
+        """Portrait landmarks for driver ``landmarks`` (None: nobody there) at ``time`` seconds.
+
+        Landmarks that are no numbers are nobody's: what is learnt of a driver would keep them for good.
+        """
+        if landmarks is None or not np.isfinite(landmarks).all():
             return self.move(None, time)
         return self.move(self.driver(mirrored(landmarks) if self.mirror else landmarks), time)
 

@@ -22,6 +22,8 @@ _LOOKS: Final = [f"eyeLook{way}{side}" for way in ("Down", "In", "Out", "Up") fo
 NAMES: Final = tuple(
     sorted({*(name for name in COEFFICIENTS if not name.startswith(_SPLIT)), *_SPLIT, *_LOOKS, "tongueOut"})
 )
+MAX_NUMBER: Final = 1000
+"""The largest number in a frame of motion: a shape's share, a quaternion's part, a metre."""
 FACE_WIDTH: Final = 0.14  # metres, an adult's
 DISTANCE: Final = 0.6  # metres from a face at rest to its camera
 LOOK: Final = np.array([0.6, 0.5])  # radians that an eye turns, sideways and up or down, at coefficient 1
@@ -82,8 +84,9 @@ def _numbers(values: Any, count: int, name: str) -> list[float]:
     if not isinstance(values, list | tuple) or len(values) != count:
         raise BadInput(f'"{name}" needs {count} numbers')
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise BadInput(f'"{name}" needs {count} numbers')
+        # NaN is within no bounds, and an integer of any length can be compared, though not made a float.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_NUMBER:
+            raise BadInput(f'"{name}" needs {count} numbers from -{MAX_NUMBER} to {MAX_NUMBER}')
     return [float(value) for value in values]
 
 

@@ -1,6 +1,7 @@
 """A person becomes a character: pictures are judged, compared with each other and kept with what is known of them."""
 
 import io
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,20 +11,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.errors import BadInput, BadPicture, Forbidden
+from avatar_stream.errors import BadInput, BadPicture, Forbidden, LibraryFault
 from avatar_stream.face import geometry
 from avatar_stream.face.fit import fit_still
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.attributes import TEETH, agreement, attributes_of, contradictions, unchecked
-from avatar_stream.identity.likeness import Likeness, distance
-from avatar_stream.identity.quality import Quality, judge
-from avatar_stream.identity.records import (
-    Character,
+from avatar_stream.identity.checks import (
+    MAX_SOURCES,
     checked_consent,
     checked_name,
     checked_tags,
     checked_text,
 )
+from avatar_stream.identity.likeness import Likeness, distance
+from avatar_stream.identity.quality import Quality, judge
+from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import checked_style, styled
 from avatar_stream.portrait.aligned import rest_face
@@ -33,7 +35,8 @@ from avatar_stream.portrait.window import Networks
 
 Image = npt.NDArray[np.uint8]
 
-MOST_PICTURES: Final = 5
+log = logging.getLogger(__name__)
+
 JUDGED: Final = 512  # pixels at which pictures are judged and compared
 SAME: Final = 0.46
 """Distance of two likenesses up to which pictures may be of one person (measured by ``engines.likeness``)."""
@@ -78,8 +81,8 @@ def enrol(
     """
     name, tags, style = checked_name(name), checked_tags(tags), checked_style(style)
     description = checked_text(description, "a description")
-    if not 1 <= len(pictures) <= MOST_PICTURES:
-        raise BadInput(f"a character is made of one to {MOST_PICTURES} pictures")
+    if not 1 <= len(pictures) <= MAX_SOURCES:
+        raise BadInput(f"a character is made of one to {MAX_SOURCES} pictures")
     agreed = checked_consent(consent, owner, time.time())
     portraits = [_prepared(data, number, len(pictures)) for number, data in enumerate(pictures, 1)]
     likenesses = [likeness_of(portrait) for portrait in portraits]
@@ -127,13 +130,23 @@ def portrait_of(store: Store, character: Character, size: int, *, square: bool =
     kind = f"portrait {size}{' square' if square else ''}"
     digest = character.file(kind)
     if digest is not None:
-        return unpacked(store.read(digest))
+        try:
+            return unpacked(store.read(digest))
+        except (LibraryFault, BadPicture) as error:  # made anew from the picture
+            log.warning("the prepared portrait of %s cannot be used: %s", character.name, error)
     source = character.file("source 0")
     if source is None:
         raise BadPicture(f"the picture of {character.name} is missing: enrol the person again")
-    plain = prepare(read_picture(store.read(source)), size, name=character.name, square=square)
+    try:
+        data = store.read(source)
+    except LibraryFault as error:
+        raise LibraryFault(f"the picture of {character.name} cannot be read: {error}") from error
+    plain = prepare(read_picture(data), size, name=character.name, square=square)
     portrait = beside(styled(plain, character.style), _others(store, character))
-    store.attach(character.id, kind, packed(portrait))
+    try:
+        store.attach(character.id, kind, packed(portrait))
+    except LibraryFault as error:  # it is shown all the same, and prepared anew next time
+        log.warning("the prepared portrait of %s is not kept: %s", character.name, error)
     return portrait
 
 
@@ -210,20 +223,45 @@ def packed(portrait: Portrait) -> bytes:
 
 
 def unpacked(data: bytes) -> Portrait:
-    """And back."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as found:
-        arrays = dict(found)
-    left, top, width, height = (int(value) for value in arrays["box"])
-    picture, plate, matte, landmarks = (arrays[name] for name in ("picture", "plate", "matte", "landmarks"))
+    """And back; raises :class:`BadPicture` for what is no prepared portrait."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as found:
+            arrays = dict(found)
+        left, top, width, height = (int(value) for value in arrays["box"])
+        picture, plate, matte = (arrays[name] for name in ("picture", "plate", "matte"))
+        rows, columns = picture.shape[:2]
+        inside = 0 <= left < left + width <= columns and 0 <= top < top + height <= rows
+        if not inside or plate.shape != (height, width, 3) or matte.shape != (height, width):
+            raise ValueError("box")
 
-    def other(name: str) -> tuple[Image, Floats] | None:
-        return (arrays[name], arrays[f"{name}_landmarks"]) if name in arrays else None
+        def part(name: str) -> tuple[Image, Floats]:
+            return _pixels(arrays[name]), _points(arrays[f"{name}_landmarks"], 478, 3)
 
-    turned = tuple(one for one in (other("turned0"), other("turned1")) if one is not None)
-    box = left, top, width, height
-    return Portrait(
-        picture, box, plate, matte, landmarks, arrays.get("shoulders"), other("teeth"), other("asleep"), turned
-    )
+        return Portrait(
+            _pixels(picture),
+            (left, top, width, height),
+            _pixels(plate),
+            np.asarray(matte, np.uint8),
+            _points(arrays["landmarks"], 478, 3),
+            _points(arrays["shoulders"], 2, 2) if "shoulders" in arrays else None,
+            part("teeth") if "teeth" in arrays else None,
+            part("asleep") if "asleep" in arrays else None,
+            tuple(part(name) for name in ("turned0", "turned1") if name in arrays),
+        )
+    except Exception:  # whatever numpy and zipfile make of other bytes
+        raise BadPicture("it is no prepared portrait") from None
+
+
+def _pixels(array: Any) -> Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ValueError("no picture")
+    return np.asarray(array)
+
+
+def _points(array: Any, rows: int, columns: int) -> Floats:
+    if array.shape != (rows, columns) or not np.isfinite(array).all():
+        raise ValueError("no points")
+    return np.asarray(array, np.float32)
 
 
 def as_jpeg(picture: Image, quality: int = 90) -> bytes:

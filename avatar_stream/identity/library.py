@@ -1,8 +1,9 @@
 """The portraits of a server: shipped samples, what people upload, and the characters of its store."""
 
+import contextlib
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from avatar_stream.errors import BadInput, UnknownPortrait
+from avatar_stream.errors import BadInput, LibraryFault, UnknownPortrait
 from avatar_stream.identity.enrol import Enrolled, as_jpeg, enrol, likeness_of, portrait_of, refuse_protected
 from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import PREFIX, Store
@@ -39,10 +40,19 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a stranger sent: prepared, and as a picture that an enrolment may keep."""
+    """What a stranger sent, and whose it is: prepared, and as a picture that an enrolment may keep."""
 
+    owner: str
     portrait: Portrait
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A picture that was sent to put behind portraits, and whose it is."""
+
+    owner: str
+    picture: Image
 
 
 def sample_pictures() -> dict[str, Path]:
@@ -53,7 +63,8 @@ def sample_pictures() -> dict[str, Path]:
 class Library:
     """Thread-safe. Uploads live in memory: a portrait a stranger sends is not written to disk unless they enrol it.
 
-    ``owner`` is None for who may see every character: the only user of a server that nobody else can reach.
+    ``owner`` is None for who may see everything: the only user of a server that nobody else can reach. To others
+    what somebody has sent or enrolled does not exist.
     """
 
     def __init__(self, *, size: int, uploads: int, store: Store | None = None, quota: int = 0) -> None:
@@ -62,7 +73,7 @@ class Library:
         self._samples = sample_pictures()
         self._uploaded: OrderedDict[str, Upload] = OrderedDict()
         self._prepared: OrderedDict[str, Portrait] = OrderedDict()
-        self._backgrounds: OrderedDict[str, Image] = OrderedDict()
+        self._backgrounds: OrderedDict[str, Background] = OrderedDict()
         self._lock = threading.Lock()
         self._store, self._quota = store, quota
 
@@ -92,6 +103,10 @@ class Library:
         """The shipped samples."""
         return [Identity(id, id.replace("-", " ").title(), True) for id in self._samples]
 
+    def is_sample(self, key: str) -> bool:
+        """It is a shipped sample, which everybody may see."""
+        return key in self._samples
+
     def add(self, data: bytes, name: str = "your picture", owner: str = "") -> str:
         """Prepare an uploaded picture; its id. Raises ``BadPicture``, ``Forbidden`` for a protected face."""
         picture = read_picture(data)
@@ -100,33 +115,34 @@ class Library:
             refuse_protected(self._store, likeness_of(portrait), owner)
         key = f"u-{secrets.token_urlsafe(12)}"
         with self._lock:
-            self._uploaded[key] = Upload(portrait, as_jpeg(_no_larger(picture), 95))
-            while len(self._uploaded) > self._limit:
-                self._uploaded.popitem(last=False)
+            self._uploaded[key] = Upload(owner, portrait, as_jpeg(_no_larger(picture), 95))
+            _make_room(self._uploaded, self._limit)
         return key
 
-    def add_background(self, data: bytes) -> str:
+    def add_background(self, data: bytes, owner: str = "") -> str:
         """Take in a picture for backgrounds and return its id; raises ``BadPicture``."""
         picture = _no_larger(read_picture(data))
         key = UPLOADED + secrets.token_urlsafe(12)
         with self._lock:
-            self._backgrounds[key] = picture
-            while len(self._backgrounds) > self._limit:
-                self._backgrounds.popitem(last=False)
+            self._backgrounds[key] = Background(owner, picture)
+            _make_room(self._backgrounds, self._limit)
         return key
 
-    def background(self, key: str) -> Image:
-        """A picture that was taken in for backgrounds; raises :class:`UnknownPortrait`."""
+    def background(self, key: str, owner: str | None = None) -> Image:
+        """A picture that an owner sent for backgrounds; raises :class:`UnknownPortrait`."""
         with self._lock:
             found = self._backgrounds.get(key)
-        if found is None:
+        if found is None or owner not in (None, found.owner):
             raise UnknownPortrait("this background is not on the server any more: send it again")
-        return found
+        return found.picture
 
-    def enrol(self, uploads: Iterable[str], owner: str, networks: Networks | None, **about: Any) -> Enrolled:
-        """Make a character of uploads (see ``avatar_stream.identity.enrol``); they stay uploads, too."""
-        with self._lock:
-            found = [self._uploaded.get(key) for key in uploads]
+    def enrol(
+        self, uploads: Iterable[str], owner: str, networks: Networks | None, *, sees: str | None = None, **about: Any
+    ) -> Enrolled:
+        """Make a character of the uploads of ``sees`` (None: anybody's); see ``avatar_stream.identity.enrol``. They
+        stay uploads, too.
+        """
+        found = [self._upload(key, sees) for key in uploads]
         if any(one is None for one in found):
             raise UnknownPortrait("a picture is not on the server any more: send it again")
         pictures = [one.data for one in found if one is not None]
@@ -135,22 +151,24 @@ class Library:
     def character(self, key: str, owner: str | None) -> Character:
         """An owner's character; raises :class:`UnknownPortrait` for somebody else's, as for none."""
         if self._store is not None and key.startswith(PREFIX):
-            found = self._store.get(key)
-            if owner is None or found.owner == owner:
-                return found
+            with contextlib.suppress(UnknownPortrait):
+                return self._store.get(key, owner)
         raise UnknownPortrait("this portrait is not on the server any more: choose it again")
 
     def check(self, key: str, owner: str | None = None) -> None:
-        """Raise :class:`UnknownPortrait` unless ``owner`` may show such a portrait. May ask the disk."""
-        if key not in self._samples and key not in self._uploaded:
-            self.character(key, owner)
+        """Raise :class:`UnknownPortrait` unless ``owner`` may show such a portrait, and what else :meth:`get` raises
+        for a character that cannot be read. A character is prepared here, which takes a moment.
+        """
+        if key not in self._samples:
+            self.get(key, owner)
 
     def get(self, key: str, owner: str | None = None) -> Portrait:
         """The prepared portrait; preparing takes a moment, so call it off the event loop."""
-        self.check(key, owner)
+        if key not in self._samples:
+            if (sent := self._upload(key, owner)) is not None:
+                return sent.portrait
+            self.character(key, owner)
         with self._lock:
-            if key in self._uploaded:
-                return self._uploaded[key].portrait
             if (known := self._prepared.get(key)) is not None:
                 self._prepared.move_to_end(key)
                 return known
@@ -182,17 +200,37 @@ class Library:
 
     def remove(self, key: str, owner: str | None, who: str) -> None:
         """Remove a character for good, or forget an upload; raises :class:`UnknownPortrait`."""
+        if self._upload(key, owner) is not None:
+            with self._lock:
+                self._uploaded.pop(key, None)
+            return
+        self._own(key, owner)
+        self.store.remove(key, who=who)
         with self._lock:
-            forgotten = self._uploaded.pop(key, None)
             self._prepared.pop(key, None)
-        if forgotten is None:
-            self.store.remove(self.character(key, owner).id, who=who)
 
     def picture(self, key: str, owner: str | None = None) -> bytes:
         """The portrait at rest as a JPEG."""
         if key in self._samples:
             return self._samples[key].read_bytes()  # square already, and quicker than preparing them all
         return as_jpeg(self.get(key, owner).picture)
+
+    def _upload(self, key: str, owner: str | None) -> Upload | None:
+        with self._lock:
+            found = self._uploaded.get(key)
+        return found if found is not None and owner in (None, found.owner) else None
+
+    def _own(self, key: str, owner: str | None) -> None:
+        """Raise :class:`UnknownPortrait` unless ``owner`` has such a character, be its record damaged."""
+        with contextlib.suppress(LibraryFault):
+            self.character(key, owner)
+
+
+def _make_room(kept: "OrderedDict[str, Any]", limit: int) -> None:
+    """Forget the oldest of who has sent the most, so that nobody pushes out what others have sent."""
+    while len(kept) > limit:
+        most, _ = Counter(one.owner for one in kept.values()).most_common(1)[0]
+        del kept[next(key for key, one in kept.items() if one.owner == most)]
 
 
 def _no_larger(picture: Image) -> Image:

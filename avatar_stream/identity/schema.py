@@ -1,11 +1,17 @@
 """How the library's database is laid out, and characters as its rows."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from avatar_stream.identity.records import Character, Consent, StoredFile, from_numbers, numbers, plain_json
+from avatar_stream.errors import BadInput, LibraryFault
+from avatar_stream.face.mesh import Floats
+from avatar_stream.identity.checks import LATEST, LENGTHS, NAME_LENGTH, TEXT_LENGTH, checked_character
+from avatar_stream.identity.records import Character, StoredFile, from_numbers, numbers, plain_json
+from avatar_stream.identity.text import escaped
+
+MAX_JSON_LENGTH: Final = 200_000  # characters of a column
 
 MIGRATIONS: Final = (
     """
@@ -51,24 +57,49 @@ def to_row(one: Character) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def to_character(row: dict[str, Any], files: Iterable[StoredFile]) -> Character:
-    """And back, with its files."""
-    return Character(
-        id=row["id"],
-        name=row["name"],
-        owner=row["owner"],
-        description=row["description"],
-        style=row["style"],
-        created=row["created"],
-        used=row["used"],
-        tags=tuple(json.loads(row["tags"])),
-        protected=bool(row["protected"]),
-        consent=Consent(**json.loads(row["consent"])),
-        quality=json.loads(row["quality"]),
-        settings=json.loads(row["settings"]),
-        z_id=from_numbers(row["z_id"]),
-        likeness=from_numbers(row["likeness"]),
-        shape=from_numbers(row["shape"]),
-        mood=from_numbers(row["mood"]),
-        files=tuple(files),
-    )
+def to_character(row: Mapping[str, Any], files: Iterable[StoredFile]) -> Character:
+    """And back, with its files, checked whole; raises :class:`LibraryFault`, which names the character."""
+    try:
+        return checked_character(
+            {name: row[name] for name in ("id", "name", "owner", "description", "style", "created", "used")}
+            | {name: _parsed(row, name) for name in ("tags", "consent", "quality", "settings")}
+            | {name: _numbers(row, name) for name in LENGTHS}
+            | {"protected": _flag(row["protected"]), "files": tuple(files)},
+            kept=True,
+        )
+    except BadInput as error:
+        who = f"{said_plainly(row['name'])} ({said_plainly(row['id'])})"
+        raise LibraryFault(f"the record of {who} is damaged, {error}: restore it or remove it") from None
+
+
+def to_use(row: Sequence[Any]) -> Use:
+    """A line of the audit; a time that cannot be is the beginning of 1970."""
+    at, *words = row
+    sound = isinstance(at, int | float) and 0 <= at <= LATEST
+    return Use(float(at) if sound else 0.0, *(said_plainly(word, TEXT_LENGTH) for word in words))
+
+
+def said_plainly(value: Any, most: int = NAME_LENGTH) -> str:
+    """Any value of the database as ``most`` characters that can be shown."""
+    return escaped(str(value)[:most])
+
+
+def _parsed(row: Mapping[str, Any], name: str) -> Any:
+    text = row[name]
+    try:
+        if isinstance(text, str) and len(text) <= MAX_JSON_LENGTH:
+            return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    raise BadInput(f"its {name} cannot be read")
+
+
+def _numbers(row: Mapping[str, Any], name: str) -> Floats:
+    data = row[name]
+    if not isinstance(data, bytes) or len(data) % 4:
+        raise BadInput(f"its {name} cannot be read")
+    return from_numbers(data)
+
+
+def _flag(value: Any) -> Any:
+    return bool(value) if value in (0, 1) else value

@@ -8,33 +8,27 @@ import json
 import os
 import time
 import zipfile
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from avatar_stream.errors import BadInput, LibraryFault
-from avatar_stream.identity.records import (
-    Character,
-    checked_consent,
-    checked_name,
-    checked_settings,
-    checked_tags,
-    checked_text,
-    plain_json,
-)
+from avatar_stream.identity.checks import LENGTHS, MAX_SOURCES, checked_character, checked_sources
+from avatar_stream.identity.records import Character, plain_json
 from avatar_stream.identity.store import Store
-from avatar_stream.identity.style import checked_style
+from avatar_stream.portrait.portrait import read_picture
 
 SUFFIX: Final = ".character"
 VERSION: Final = 1
-MOST_BYTES: Final = 200_000_000  # of all that is in such a file
-_LENGTHS: Final = {"z_id": (0, 512), "likeness": (128,), "shape": (0, 60), "mood": (45,)}
+MAX_BYTES: Final = 200_000_000  # of all that is in such a file
+MAX_MANIFEST_BYTES: Final = 1_000_000
+NONE: Final = "this is no exported character: avatar-stream identity export makes one"
+_FIELDS: Final = (
+    "name", "consent", "created", "tags", "description", "style", "protected", "quality", "settings",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +74,7 @@ def exported(store: Store, character: Character, who: str) -> bytes:
         "exported": time.time(),
         "key": key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
         "character": character.public(),
-        "numbers": {name: [float(x) for x in getattr(character, name)] for name in _LENGTHS},
+        "numbers": {name: [float(x) for x in getattr(character, name)] for name in LENGTHS},
         "files": {kind: hashlib.sha256(data).hexdigest() for kind, data in files.items()},
     }
     text = plain_json(manifest).encode()
@@ -95,59 +89,54 @@ def exported(store: Store, character: Character, who: str) -> bytes:
 
 
 def imported(store: Store, data: bytes, *, owner: str, quota: int = 0) -> Imported:
-    """Take in a file that :func:`exported` made; raises :class:`BadInput` for one that was changed since."""
+    """Take in a file that :func:`exported` made; raises :class:`BadInput` for one that was changed since, or that is
+    not sound.
+    """
+    character, files, name = read_export(data, owner)
+    return Imported(store.add(character, files, quota=quota, who=f"{owner}, signed by {name}"), name)
+
+
+def read_export(data: bytes, owner: str) -> tuple[Character, dict[str, bytes], str]:
+    """The character of such a file as ``owner``'s, its pictures, and the fingerprint of who signed it."""
     text, signature, files = _opened(data)
     try:
         manifest = json.loads(text)
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(manifest["key"]))
         key.verify(signature, text)
-        for kind, digest in manifest["files"].items():
-            if hashlib.sha256(files[kind]).hexdigest() != digest:
-                raise InvalidSignature
-        if set(files) != set(manifest["files"]) or "source 0" not in files:
+        digests = manifest["files"]
+        if {kind: hashlib.sha256(picture).hexdigest() for kind, picture in files.items()} != digests:
             raise InvalidSignature
-        if manifest["version"] > VERSION:
+        if not isinstance(manifest["version"], int) or manifest["version"] > VERSION:
             raise BadInput("this character was exported by a newer version: update avatar-stream to import it")
-        character = _record(manifest, owner)
+        said = dict(manifest["character"])
+        given = {one: said[one] for one in _FIELDS} | {one: manifest["numbers"][one] for one in LENGTHS}
     except InvalidSignature:
         raise BadInput("this file was changed since it was exported: ask for it again") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadInput("this is no exported character: avatar-stream identity export makes one") from None
-    name = fingerprint(key)
-    return Imported(store.add(character, files, quota=quota, who=f"{owner}, signed by {name}"), name)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BadInput(NONE) from None
+    try:
+        checked_sources(files)
+        character = checked_character(given | {"id": "", "owner": owner, "used": 0.0, "files": ()})
+    except BadInput as error:
+        raise BadInput(f"this character cannot be taken in: {error}") from None
+    for picture in files.values():
+        read_picture(picture)
+    return character, files, fingerprint(key)
 
 
 def _opened(data: bytes) -> tuple[bytes, bytes, dict[str, bytes]]:
     """Manifest, signature and the files of an archive, none larger than it may be."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(one.file_size for one in archive.infolist()) > MOST_BYTES or len(archive.infolist()) > 12:
+            entries = archive.infolist()
+            if len(entries) > MAX_SOURCES + 2 or sum(one.file_size for one in entries) > MAX_BYTES:
+                raise BadInput("this file is larger than a character can be")
+            if max(archive.getinfo(name).file_size for name in ("manifest.json", "signature")) > MAX_MANIFEST_BYTES:
                 raise BadInput("this file is larger than a character can be")
             names = archive.namelist()
             files = {name.replace("-", " "): archive.read(name) for name in names if name.startswith("source-")}
             return archive.read("manifest.json"), archive.read("signature"), files
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, RuntimeError, EOFError):
-        raise BadInput("this is no exported character: avatar-stream identity export makes one") from None
-
-
-def _record(manifest: Mapping[str, Any], owner: str) -> Character:
-    said, given = manifest["character"], manifest["numbers"]
-    numbers: dict[str, Any] = {name: np.array(given[name], np.float32) for name in _LENGTHS}
-    if any(len(numbers[name]) not in lengths for name, lengths in _LENGTHS.items()):
-        raise ValueError("numbers")
-    agreed = checked_consent(said["consent"]["statement"], str(said["consent"]["by"]), float(said["consent"]["at"]))
-    return Character(
-        "",
-        checked_name(said["name"]),
-        owner,
-        agreed,
-        float(said["created"]),
-        0.0,
-        checked_tags(said["tags"]),
-        checked_text(said["description"], "a description"),
-        checked_style(said["style"]),
-        bool(said["protected"]),
-        dict(said["quality"]),
-        checked_settings(said["settings"]),
-        **numbers,
-    )
+    except BadInput:
+        raise
+    except Exception:  # whatever the decoders of the standard library make of bytes that are no archive
+        raise BadInput(NONE) from None

@@ -8,6 +8,7 @@ from typing import Final
 
 from avatar_stream.errors import BadClip, BadInput
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.strict_json import read_json
 
 SUFFIX: Final = ".jsonl"
 FORMAT: Final = "avatar-stream-motion"
@@ -46,10 +47,10 @@ class MotionFile:
             with path.open(encoding="utf-8") as file:
                 first = file.readline(LONGEST_LINE)
                 self.expected = sum(1 for _ in file)
-            head = json.loads(first)
+            head = read_json(first, "its first line")
         except OSError as error:
             raise BadClip(f"cannot open {path}: {error.strerror or error}") from None
-        except (ValueError, RecursionError):
+        except (BadInput, ValueError):
             head = None
         if not isinstance(head, dict) or head.get("format") != FORMAT:
             raise BadClip(f"{path} is no recorded motion: make one with avatar-stream record-motion")
@@ -64,14 +65,14 @@ class MotionFile:
         """(seconds, frame) of every line; raises ``BadClip`` with the line that is wrong."""
         with self.path.open(encoding="utf-8") as file:
             file.readline()
-            for number, line in enumerate(file, 2):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), ""), 2):
                 try:
-                    message = json.loads(line)
+                    if len(line) > LONGEST_LINE:
+                        raise BadInput(f"longer than {LONGEST_LINE} characters")
+                    message = read_json(line, "a frame")
                     time = message.get("time") if isinstance(message, dict) else None
                     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time < 1e6:
                         raise BadInput('"time" must be seconds')
                     yield float(time), ArkitFrame.from_json(message) if "blendShapes" in message else None
-                except (ValueError, RecursionError):
-                    raise BadClip(f"{self.path}, line {number}: not JSON") from None
                 except BadInput as error:
                     raise BadClip(f"{self.path}, line {number}: {error}") from None

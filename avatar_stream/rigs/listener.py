@@ -1,45 +1,93 @@
 """Listens for motion on a UDP port, whichever of the known protocols it comes in."""
 
 import contextlib
+import math
 import socket
 import threading
 import time
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-from pythonosc.osc_packet import OscPacket, ParseError
+from pythonosc.osc_packet import ParseError
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.rigs.clips import FADE, HELD
+from avatar_stream.rigs.osc import messages
 from avatar_stream.rigs.phone import HELLO, PHONE_PORT, parse_phone
 from avatar_stream.rigs.vmc import VmcDecoder
 
 KNOCK: Final = 1.0  # seconds between greetings to a phone that does not send yet
 LARGEST: Final = 65536
+SILENT: Final = 5.0  # seconds without motion after which a person is told
+RECENT: Final = 1.0  # seconds since a datagram in which its sender is taken to be still there
+_STEP: Final = 1 / 30  # seconds between frames that let go
 
 
 class Decoder:
-    """Datagrams of VMC or of a phone, told apart by themselves."""
+    """Datagrams of VMC or of a phone, told apart by themselves; ``clock`` gives seconds.
 
-    def __init__(self) -> None:
-        self._vmc = VmcDecoder()
+    When no frame comes any more, the last one's blend shapes go to 0 within a second, in frames that :meth:`poll`
+    gives. Its head stays: where rest is, only who is moved knows.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._vmc = clock, VmcDecoder(clock)
+        self._last: ArkitFrame | None = None
+        self.framed = -math.inf
+        """When a frame last came, by the clock."""
+        self._next = -math.inf  # when one that lets go is due
 
     def __call__(self, packet: bytes) -> ArkitFrame | None:
         """The frame that this datagram completes."""
         if packet[:1] in (b"/", b"#"):
             try:
-                return self._vmc.add(_messages(packet))
+                return self._keep(self._vmc.add(messages(packet)))
             except (ParseError, ValueError, IndexError, UnicodeDecodeError, RecursionError):
                 return None
-        return parse_phone(packet)
+        return self._keep(parse_phone(packet))
+
+    def wait(self) -> float:
+        """Seconds until :meth:`poll` has a frame if nothing comes; infinite if it will not."""
+        letting_go = math.inf if self._last is None else max(self._next - self._clock(), 0.0)
+        return min(self._vmc.wait(), letting_go)
+
+    def poll(self) -> ArkitFrame | None:
+        """The frame that is due without a datagram: one that a pause has ended, or one that lets go."""
+        if (frame := self._keep(self._vmc.poll())) is not None:
+            return frame
+        now, last = self._clock(), self._last
+        if last is None or now < self._next:
+            return None
+        share = min(max((self.framed + HELD + FADE - now) / FADE, 0.0), 1.0)
+        self._next = now + _STEP
+        if share == 0:
+            self._last = None
+        return ArkitFrame({name: share * value for name, value in last.shapes.items()}, last.rotation, last.position)
+
+    def _keep(self, frame: ArkitFrame | None) -> ArkitFrame | None:
+        if frame is not None:
+            self.framed = self._clock()
+            self._next = self.framed + HELD + _STEP
+            self._last = frame if any(frame.shapes.values()) else None
+        return frame
 
 
 class RigListener:
     """The newest frame that came to ``port``; older ones give way.
 
-    ``phone`` is the address of a phone whose app waits to be asked. Raises ``BadInput`` where the port is taken.
+    A sender that stops lets go: its blend shapes go to 0 within a second. ``phone`` is the address of a phone whose
+    app waits to be asked. ``clock`` gives seconds. Raises ``BadInput`` where the port is taken.
     """
 
-    def __init__(self, port: int, host: str = "127.0.0.1", *, phone: str = "") -> None:
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        *,
+        phone: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             self._socket.bind((host, port))
@@ -47,11 +95,14 @@ class RigListener:
             self._socket.close()
             reason = error.strerror or error
             raise BadInput(f"cannot listen on UDP port {port} ({reason}): is another program using it?") from None
-        self._socket.settimeout(KNOCK)
-        self.port = int(self._socket.getsockname()[1])
-        self._phone, self._decode = phone, Decoder()
+        self.host, self.port = (str(self._socket.getsockname()[0]), int(self._socket.getsockname()[1]))
+        self._phone, self._clock, self._decode = phone, clock, Decoder(clock)
         self._news = threading.Condition()
         self._frame: ArkitFrame | None = None
+        self.received = 0
+        """Datagrams, of whatever kind."""
+        self._opened, self._told = clock(), -math.inf  # when; and the beginning of the last silence that was told of
+        self._other, self._other_at = b"", -math.inf  # the last datagram that made no frame, and when it came
         self._closed = False
         self._thread = threading.Thread(target=self._listen, name="rig", daemon=True)
         self._thread.start()
@@ -71,20 +122,46 @@ class RigListener:
         self._thread.join()
         self._socket.close()
 
+    def silence(self) -> str | None:
+        """A line for a person, once each time that no motion came for ``SILENT`` seconds; otherwise None."""
+        now, moved = self._clock(), self._decode.framed
+        began = max(moved, self._opened)
+        if began == self._told or now - began < SILENT:
+            return None
+        self._told = began
+        other = self._other if now - self._other_at < RECENT else b""
+        where = f"{SILENT:.0f} seconds without motion at UDP port {self.port}"
+        if b"/VMC/Ext/" in other:
+            return f"{where}: a VMC sender is there and sends no motion: load a model there, and start its tracking"
+        if other:
+            return f"{where}: what comes there is neither VMC nor iFacialMocap nor Facemotion3d"
+        if moved > -math.inf:
+            return f"{where}: the sender has stopped, or sends elsewhere now"
+        if self._phone:
+            return f"{where}: open the app on the phone, in this network, and see that {self._phone} is its address"
+        local = "; other machines are heard with 0.0.0.0: before the port" if self.host == "127.0.0.1" else ""
+        return f"{where}: switch the program's VMC sender on, to this machine and this port{local}"
+
     def _listen(self) -> None:
-        asked = 0.0
+        asked = -math.inf
         while not self._closed:
             if self._phone and time.monotonic() - asked > KNOCK:
                 asked = time.monotonic()
                 self._ask()
+            frame = None
+            self._socket.settimeout(min(max(self._decode.wait(), 0.001), KNOCK))
             try:
                 packet, _ = self._socket.recvfrom(LARGEST)
+                asked = time.monotonic()
+                frame = self._decode(packet)
+                if frame is None:
+                    self._other, self._other_at = packet, self._clock()
+                self.received += 1
             except TimeoutError:
-                continue
+                pass
             except OSError:
                 continue  # an answer that nobody listens there
-            asked = time.monotonic()
-            frame = self._decode(packet)
+            frame = frame or self._decode.poll()
             if frame is not None:
                 with self._news:
                     self._frame = frame
@@ -93,7 +170,3 @@ class RigListener:
     def _ask(self) -> None:
         with contextlib.suppress(OSError):  # not on the network yet: asked again
             self._socket.sendto(HELLO, (self._phone, PHONE_PORT))
-
-
-def _messages(packet: bytes) -> list[tuple[str, list[Any]]]:
-    return [(timed.message.address, list(timed.message.params)) for timed in OscPacket(packet).messages]

@@ -1,11 +1,14 @@
 """The VMC protocol (https://protocol.vmc.info, version 2.7): motion over OSC, as VSeeFace and Warudo speak it.
 
-Blend shapes go by their "perfect sync" names, ARKit's with a capital; plain VRM ones go beside them, and are read
-where there are no others. Axes are Unity's (x to the person's right, y up, z ahead), so that x is turned round.
+Blend shapes go by their "perfect sync" names, ARKit's with a capital, and plain VRM clips beside them; how they are
+read together says :mod:`avatar_stream.rigs.clips`. Axes are Unity's (x to the person's right, y up, z ahead), so that
+x is turned round. A bone's turn is from its parent's.
 """
 
+import math
 import socket
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
@@ -13,30 +16,18 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.arkit import LOOK, NAMES, ArkitFrame
+from avatar_stream.face.arkit import LOOK, MAX_NUMBER, NAMES, ArkitFrame
+from avatar_stream.rigs.clips import HELD, Mixer, Track
 
 VMC_PORT: Final = 39539  # a receiver's usual port (a marionette's, in the protocol's words)
 _PASCAL: Final = {name: name[0].upper() + name[1:] for name in NAMES}
-_BY_LOWER: Final = {name.lower(): name for name in NAMES}
-# What VRM's own clips mean in ARKit's shapes (VRM 0 names, and VRM 1 names after them).
-_PRESETS: Final[dict[str, dict[str, float]]] = {
-    "a": {"jawOpen": 0.6},
-    "i": {"jawOpen": 0.12, "mouthStretchLeft": 0.5, "mouthStretchRight": 0.5},
-    "u": {"jawOpen": 0.15, "mouthPucker": 0.8},
-    "e": {"jawOpen": 0.3, "mouthStretchLeft": 0.3, "mouthStretchRight": 0.3},
-    "o": {"jawOpen": 0.4, "mouthFunnel": 0.7},
-    "blink": {"eyeBlinkLeft": 1, "eyeBlinkRight": 1},
-    "blink_l": {"eyeBlinkLeft": 1},
-    "blink_r": {"eyeBlinkRight": 1},
-    "joy": {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8, "cheekSquintLeft": 0.4, "cheekSquintRight": 0.4},
-    "angry": {"browDownLeft": 0.8, "browDownRight": 0.8},
-    "sorrow": {"browInnerUp": 0.7, "mouthFrownLeft": 0.6, "mouthFrownRight": 0.6},
-    "fun": {"mouthSmileLeft": 0.6, "mouthSmileRight": 0.6},
-}
-_ALIASES: Final = {
-    "aa": "a", "ih": "i", "ou": "u", "ee": "e", "oh": "o", "blinkleft": "blink_l", "blinkright": "blink_r",
-    "happy": "joy", "sad": "sorrow", "relaxed": "fun",
-}  # fmt: skip
+_SPINE: Final = ("spine", "chest", "upperchest", "neck", "head")  # whose turns add up to the head's, root first
+_EYES: Final = {"lefteye": "Left", "righteye": "Right"}
+_BONES: Final = frozenset(_SPINE) | frozenset(_EYES)
+_MAX_LOOK: Final = 1.0  # radians; an eye bone that is turned further rests so, and says nothing about gaze
+_PAUSE: Final = 0.01  # seconds without a message that end a frame of a sender that does not say where it ends
+_LONGEST: Final = 0.05  # seconds that a frame's messages may come without such a pause
+_PERIOD: Final = 0.01  # seconds between such frames at least: SlimeVR sends several hundred bundles a second
 _NECK: Final = 0.5  # of a head's turn that its neck does
 
 
@@ -82,45 +73,87 @@ def encode(frame: ArkitFrame, time: float) -> list[bytes]:
 
 
 class VmcDecoder:
-    """Puts frames together from the protocol's messages, which arrive one by one."""
+    """Puts frames together from the protocol's messages, which arrive one by one.
 
-    def __init__(self) -> None:
-        self._shapes: dict[str, float] = {}
-        self._presets: dict[str, float] = {}
-        self._turns = {"Neck": Rotation.identity(), "Head": Rotation.identity()}
+    ``/VMC/Ext/Blend/Apply`` ends a frame. Senders of bones alone do not send it: there ``/VMC/Ext/OK`` ends one, or a
+    bone that comes again, or a short pause, after which :meth:`poll` has it. What no longer comes is let go (see
+    :class:`~avatar_stream.rigs.clips.Track`). ``clock`` gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._face = clock, Mixer()
+        self._turns = {name: Track(3) for name in _SPINE}  # rotation vectors, in ARKit's axes
+        self._bones: set[str] = set()  # that came since the last frame
+        self._values = 0  # of blend shapes that came since
+        self._began = self._came = -math.inf  # when the first and the last of them came
+        self._applied = self._made = -math.inf  # when Apply came, and when the last frame was made
 
     def add(self, messages: Iterable[tuple[str, list[Any]]]) -> ArkitFrame | None:
         """Take (address, arguments) in; a frame where one is complete, the last where several are.
 
         Messages that are not of the protocol, or not as it says, are passed over.
         """
-        frame = None
+        now, frame, ended = self._clock(), None, False
         for address, arguments in messages:
             match address, arguments:
-                case "/VMC/Ext/Blend/Val", [str(name), float() | int() as value]:
-                    self._take(name.lower(), min(max(float(value), 0.0), 1.0))
-                case "/VMC/Ext/Bone/Pos", [str(name), _, _, _, *turn] if name in self._turns and len(turn) == 4:
+                case "/VMC/Ext/Blend/Val", [str(name), float() | int() as value] if abs(value) <= MAX_NUMBER:
+                    self._face.take(name, min(max(float(value), 0.0), 1.0), now)
+                    self._note(now)
+                    self._values += 1
+                case "/VMC/Ext/Bone/Pos", [str(name), _, _, _, *turn] if name.lower() in _BONES and len(turn) == 4:
                     if all(isinstance(v, float | int) for v in turn) and 0.5 < sum(v * v for v in turn) < 2:
-                        x, y, z, w = turn
-                        self._turns[name] = Rotation.from_quat([x, -y, -z, w])
+                        if name in self._bones and now - self._made >= _PERIOD:
+                            frame = self._frame(now)
+                        self._turn(name, turn, now)
                 case "/VMC/Ext/Blend/Apply", _:
-                    frame = self._frame()
+                    self._applied = now
+                    frame = self._frame(now)
+                case "/VMC/Ext/OK", _:
+                    ended = True
+        # Some send OK before the bones of its bundle, some after them.
+        if ended and self._bones and not self._values and not self._applies() and now - self._made >= _PERIOD:
+            frame = self._frame(now)
         return frame
 
-    def _take(self, name: str, value: float) -> None:
-        if name in _BY_LOWER:
-            self._shapes[_BY_LOWER[name]] = value
-        elif (preset := _ALIASES.get(name, name)) in _PRESETS:
-            self._presets[preset] = value
+    def wait(self) -> float:
+        """Seconds until :meth:`poll` has a frame if nothing comes; infinite if it will not."""
+        if self._applies() or not (self._bones or self._values):
+            return math.inf
+        return max(min(self._came + _PAUSE, self._began + _LONGEST) - self._clock(), 0.0)
 
-    def _frame(self) -> ArkitFrame:
-        shapes = dict(self._shapes)
-        if not shapes:
-            for preset, value in self._presets.items():
-                for name, share in _PRESETS[preset].items():
-                    shapes[name] = min(shapes.get(name, 0.0) + share * value, 1.0)
-        x, y, z, w = (float(v) for v in (self._turns["Neck"] * self._turns["Head"]).as_quat())
-        return ArkitFrame(shapes, (x, y, z, w))
+    def poll(self) -> ArkitFrame | None:
+        """The frame that a pause has ended."""
+        return self._frame(self._clock()) if self.wait() == 0 else None
+
+    def _applies(self) -> bool:
+        """The sender says where its frames end; what comes after its last Apply makes none."""
+        return self._came - self._applied < HELD
+
+    def _note(self, now: float) -> None:
+        """Something of a frame came."""
+        if not (self._bones or self._values):
+            self._began = now
+        self._came = now
+
+    def _turn(self, name: str, turn: list[float], now: float) -> None:
+        self._note(now)
+        self._bones.add(name)
+        x, y, z, w = turn
+        vector = Rotation.from_quat([x, -y, -z, w]).as_rotvec()
+        down, right, roll = (float(v) for v in vector)
+        if (bone := name.lower()) in self._turns:
+            self._turns[bone].take((down, right, roll), now)
+        elif math.hypot(down, right, roll) < _MAX_LOOK:
+            self._face.look(_EYES[bone], right, down, now)
+
+    def _frame(self, now: float) -> ArkitFrame:
+        self._made, self._values = now, 0
+        self._bones.clear()
+        head = Rotation.identity()
+        for track in self._turns.values():
+            head = head * Rotation.from_rotvec(track.at(now))
+        x, y, z, w = (float(v) for v in head.as_quat())
+        return ArkitFrame(self._face.shapes(now), (x, y, z, w))
 
 
 def _eye(frame: ArkitFrame, side: str, inwards: float) -> Rotation:

@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 RUNTIMES = ("tensorrt", "cuda", "openvino", "onnxruntime")
 """Best first. ``cuda`` is onnxruntime with its CUDA provider."""
+THREADS = 2
+"""Threads of a CPU engine, where nobody says how many."""
 
 
 def available() -> list[str]:
@@ -32,12 +34,13 @@ def load(
     *,
     runtime: str | None = None,
     precision: str | None = None,
-    threads: int = 2,
+    threads: int = THREADS,
     slots: int = WINDOWS[0],
 ) -> tuple[Network, Ticker]:
     """The reference and the tick network in ``folder`` on ``runtime`` (None: the best that works here).
 
-    ``precision`` None takes what is fastest here (see :mod:`.precision`); ``"int8"`` and ``"fp32"`` ask for one.
+    ``precision`` None takes the fastest that computes right here (see :mod:`.precision`); ``"int8"`` and ``"fp32"``
+    ask for one.
     Raises :class:`EngineUnavailable` when nothing works, or not what was asked for.
     """
     wanted = [runtime] if runtime else available()
@@ -61,7 +64,8 @@ def _load(name: str, folder: Path, precision: str | None, threads: int, slots: i
         ticker = onnx_runtime.OnnxRuntimeTicker(tick, threads, "cuda", tensorrt_build.SESSIONS)
         return onnx_runtime.OnnxRuntimeNetwork(reference, threads), ticker
     if name == "openvino":
-        if (precision or next(iter(fastest(folder, threads)))) == "int8":
+        precision = precision or next(iter(fastest(folder, threads, slots)))
+        if precision == "int8":
             tick = quantised
         full = precision == "fp32"
         return (

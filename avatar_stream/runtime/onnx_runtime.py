@@ -33,6 +33,8 @@ def _session(path: Path, threads: int, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Without VNNI sums of signed weights and unsigned activations saturate: multiply unsigned with unsigned there.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[device]])
     if session.get_providers()[0] != PROVIDERS[device]:  # onnxruntime falls back to the CPU without a word
         raise RuntimeError(f"onnxruntime cannot use {device} here")

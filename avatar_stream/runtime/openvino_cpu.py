@@ -1,6 +1,5 @@
 """OpenVINO on the CPU, in the precision it is told: bf16 or fp32, by what the CPU has, or int8."""
 
-import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.runtime.network import FRAME, Arrays, HostStream, Job, Ports, batched, unbatch
+from avatar_stream.runtime.saturation import reduce_weights
 
 
 class OpenVinoNetwork:
@@ -76,22 +76,6 @@ class OpenVinoTicker:
         return [np.array(request.get_output_tensor(self._outputs["residual"]).data[0], np.float32)]
 
 
-def run_times(paths: dict[str, Path], threads: int, runs: int = 7) -> dict[str, float]:
-    """Milliseconds of a run of each network, taking turns, over zeros; the median of ``runs``."""
-    requests = {name: _compile(path, threads, 1, False).create_infer_request() for name, path in paths.items()}
-    times: dict[str, list[float]] = {name: [] for name in paths}
-    for request in requests.values():
-        for port in request.model_inputs:
-            request.get_tensor(port).data[...] = 0
-        request.infer()
-    for _ in range(runs):
-        for name, request in requests.items():
-            began = time.perf_counter()
-            request.infer()
-            times[name].append(1e3 * (time.perf_counter() - began))
-    return {name: float(np.median(taken)) for name, taken in times.items()}
-
-
 def _tensor(value: npt.NDArray[Any]) -> Any:
     from openvino import Tensor
 
@@ -124,6 +108,7 @@ def _precision_of(path: Path, full: bool) -> str:
 def read_model(path: Path, sessions: int = 1) -> Any:
     """An ONNX file as an OpenVINO model with its first dimension, the sessions served by one run, fixed."""
     model = openvino_core().read_model(str(path))
+    reduce_weights(model)
     model.reshape({port.any_name: [sessions, *list(port.partial_shape)[1:]] for port in model.inputs})
     return model
 

@@ -1,70 +1,155 @@
-"""Which precision of the tick network is fastest on this processor: measured once, and kept while nothing changes.
+"""Which precision of the tick network is the fastest on this processor that computes it right: measured, and kept.
 
 What a processor can do does not tell what it does fast: there are Xeons whose bf16 instructions take twice the time
-of fp32's, and three times that of int8's.
+of fp32's, and three times that of int8's. Nor does it tell what it does right: without VNNI, sums of 8-bit products
+saturate (see :mod:`.saturation`). So every precision is compared with fp32 over a few ticks, and one that is too far
+away is passed over, however fast it is.
 """
 
 import contextlib
+import hashlib
 import json
+import logging
+import math
 import os
 import platform
+import re
+import time
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from platformdirs import user_cache_path
 
 from avatar_stream.runtime import openvino_cpu
-from avatar_stream.runtime.network import tick_path
+from avatar_stream.runtime.network import WINDOWS, Job, tick_path
 from avatar_stream.runtime.plans import network_hash
+from avatar_stream.runtime.rollout import SAME_PSNR, accurate, identity_of, probe_frames, psnr, roll, squared_errors
+
+log = logging.getLogger(__name__)
 
 BETTER: Final = 0.9  # of the exact one's time that int8, the least exact, may take to be first
 CLEAR: Final = 1.3  # times faster, from which one measurement is believed for good: others may just have been busy
+PROBE_TICKS: Final = 4  # over which a precision is compared with fp32
+TIMED_RUNS: Final = 7
+ISA_SETTINGS: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS")
+"""Environment variables by which OpenVINO's kernels are told to use other instructions than the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A precision on this processor: ``ms`` of a run, and its distance from fp32 over the probe in dB."""
+
+    ms: float
+    psnr: float
 
 
 @cache
-def fastest(folder: Path, threads: int) -> dict[str, float]:
-    """Milliseconds of a run of the tick network on OpenVINO by precision, best first."""
+def fastest(folder: Path, threads: int, slots: int = WINDOWS[0]) -> dict[str, Measured]:
+    """What was measured of the tick network of ``slots`` on OpenVINO by precision, best first.
+
+    Only what computes right is there; fp32 always does.
+    """
     exact = openvino_cpu.openvino_precision()
-    paths = {exact: tick_path(folder), "int8": tick_path(folder, precision="int8")}
-    if not paths["int8"].is_file():
-        return {exact: 0.0}
+    paths = {exact: tick_path(folder, slots)}
+    if (quantised := tick_path(folder, slots, "int8")).is_file():
+        paths["int8"] = quantised
+    if list(paths) == ["fp32"]:
+        return {"fp32": Measured(0.0, SAME_PSNR)}
     file = user_cache_path("avatar-stream") / "precision.json"
-    key = f"{processor()}, openvino {version('openvino')}, {network_hash(paths['int8'])}, {threads} threads"
     known = _read(file)
+    key = _key(paths, threads)
     found = known.get(key)
     if found is None or set(found) != set(paths):
-        found = openvino_cpu.run_times(paths, threads)
-        if max(found.values()) > CLEAR * min(found.values()):
+        found = measure(folder, paths, threads, slots)
+        times = [one.ms for one in found.values()]
+        if max(times) > CLEAR * min(times):
             _write(file, known | {key: found})
-    better = found["int8"] < BETTER * found[exact]
-    return dict(sorted(found.items(), key=lambda one: (one[0] == "int8") != better))
+    right = {name: one for name, one in found.items() if accurate(name, one.psnr)}
+    for name in found.keys() - right.keys():
+        log.warning("%s is passed over: it is wrong on this processor (%.1f dB from fp32)", name, found[name].psnr)
+    if not right:
+        return {"fp32": Measured(0.0, SAME_PSNR)}
+    better = exact not in right or ("int8" in right and right["int8"].ms < BETTER * right[exact].ms)
+    return dict(sorted(right.items(), key=lambda one: (one[0] == "int8") != better))
+
+
+def measure(folder: Path, paths: dict[str, Path], threads: int, slots: int) -> dict[str, Measured]:
+    """Each precision over the probe: its distance from fp32, and the median time of some runs, taking turns.
+
+    One that cannot run takes for ever and is 0 dB away.
+    """
+    frames = probe_frames(PROBE_TICKS)
+    reference = openvino_cpu.OpenVinoNetwork(folder / "reference.onnx", threads, full=True)
+    identity = identity_of(reference, {"reference": frames[0]["shown"][None]}, slots)
+    exact = openvino_cpu.OpenVinoTicker(tick_path(folder, slots), threads, full=True)
+    tickers = {"fp32": exact} if "fp32" in paths else {}
+    for name in paths.keys() - tickers.keys():
+        try:
+            tickers[name] = openvino_cpu.OpenVinoTicker(paths[name], threads)
+        except RuntimeError as error:  # OpenVINO's kernels for it do not fit this processor
+            log.warning("%s cannot run here: %s", name, str(error).strip().splitlines()[-1])
+    wanted = roll(exact, identity, frames)
+    decibels = {
+        name: psnr(squared_errors(wanted if ticker is exact else roll(ticker, identity, frames), wanted))
+        for name, ticker in tickers.items()
+    }
+    streams = {name: ticker.open(identity) for name, ticker in tickers.items()}
+    times: dict[str, list[float]] = {name: [] for name in tickers}
+    for run in range(TIMED_RUNS):
+        for name, ticker in tickers.items():
+            began = time.perf_counter()
+            ticker.run([Job(streams[name], frames[run % PROBE_TICKS])])
+            times[name].append(1e3 * (time.perf_counter() - began))
+    none = Measured(math.inf, 0.0)
+    return {
+        name: Measured(float(np.median(times[name])), decibels[name]) if name in tickers else none for name in paths
+    }
 
 
 def processor() -> str:
     """The processor's name, as the system tells it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _key(paths: dict[str, Path], threads: int) -> str:
+    """All that the measured figures depend on.
+
+    A processor's name is not enough: a virtual machine may hide some of its instructions, and a variable may too.
+    """
+    told = " ".join(f"{name}={os.environ[name]}" for name in ISA_SETTINGS if name in os.environ)
+    flags = _cpuinfo("flags") or _cpuinfo("Features")
+    instructions = hashlib.sha256(f"{flags} {told}".encode()).hexdigest()[:12]
+    networks = " ".join(f"{name} {network_hash(path)}" for name, path in paths.items())
+    return f"{processor()}, {instructions}, openvino {version('openvino')}, {networks}, {threads} threads"
+
+
+def _cpuinfo(name: str) -> str:
+    """What Linux says of its first processor under this name; empty elsewhere."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        found = re.search(rf"^{name}\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return ""
+    return found[1].strip() if found else ""
 
 
-def _read(file: Path) -> dict[str, dict[str, float]]:
+def _read(file: Path) -> dict[str, dict[str, Measured]]:
     try:
-        found = json.loads(file.read_text())
-        return {key: {name: float(ms) for name, ms in times.items()} for key, times in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        return {
+            key: {name: Measured(float(one["ms"]), float(one["psnr"])) for name, one in entry.items()}
+            for key, entry in json.loads(file.read_text()).items()
+        }
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, OverflowError, RecursionError):
         return {}
 
 
-def _write(file: Path, found: dict[str, dict[str, float]]) -> None:
+def _write(file: Path, found: dict[str, dict[str, Measured]]) -> None:
     """Whole or not at all; a folder that cannot be written costs a second at the next start, nothing more."""
     part = file.with_name(f"{file.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(found, indent=1))
+        part.write_text(json.dumps(found, indent=1, default=asdict))
         part.replace(file)

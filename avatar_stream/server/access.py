@@ -1,13 +1,15 @@
 """Who may: bearer tokens with scopes, signed links for viewers, which pages and names may call. No I/O but the file.
 
 Tokens are random and long, so that a plain SHA-256 of each is what the file keeps: who reads the file cannot use it.
-A link is ``v.SESSION.ISSUED.EXPIRES.MAC``, an HMAC-SHA256 over the rest, and is sent as a bearer token like any
-other.
+A link is ``v.SESSION.LIFE.ISSUED.EXPIRES.MAC``, an HMAC-SHA256 over the rest, and is sent as a bearer token like any
+other. LIFE names one session from its beginning to its end: the next one of the same name, whoever it belongs to, is
+another, and has no links yet.
 """
 
 import base64
 import hashlib
 import hmac
+import math
 import re
 import secrets
 from collections.abc import Iterable, Sequence
@@ -34,12 +36,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. ``session`` is the one that a viewer's link is for; None: any. ``issued`` is that link's number."""
+    """Who asks. ``session`` is the name of the one that a viewer's link is for; None: any.
+
+    The rest is a link's: the ``life`` of that session, the link's number, and when it ends (seconds since 1970).
+    """
 
     name: str
     scopes: frozenset[str]
     session: str | None = None
+    life: str = ""
     issued: int = 0
+    expires: float = math.inf
 
     @property
     def sees(self) -> str | None:
@@ -95,9 +102,9 @@ class Access:
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens = tuple(tokens)
-        self._secret = secrets.token_bytes(32)  # links end with the process, as the sessions they are for do
+        self._secret = secrets.token_bytes(32)
         self._issued = 0
-        self._revoked: dict[str, tuple[int, float]] = {}  # by session: the last link that is void, until when to know
+        self._void: dict[str, int] = {}  # by life, while it lasts, of sessions with links: the last one that is void
 
     @property
     def open(self) -> bool:
@@ -113,7 +120,7 @@ class Access:
             return ANYBODY
         kind, _, token = (authorization or "").partition(" ")
         token = token.strip()
-        if kind.lower() != "bearer" or not token or len(token) > LONGEST:
+        if kind.lower() != "bearer" or not token or len(token) > LONGEST or not token.isascii():
             raise Unauthorized("this server wants a token: send Authorization: Bearer TOKEN")
         if token.startswith("v."):
             return self._linked(token, now)
@@ -125,31 +132,45 @@ class Access:
             raise Unauthorized("this token is not known here")
         return Caller(found.name, found.scopes)
 
-    def link(self, session: str, expires: float) -> str:
-        """A token that lets its bearer view ``session`` until ``expires`` (seconds since 1970)."""
+    def link(self, session: str, life: str, expires: float) -> str:
+        """A token that lets its bearer view ``session``, in this ``life`` of it, until ``expires``.
+
+        ``expires`` is in seconds since 1970. :meth:`end` must be called when that life ends.
+        """
         self._issued += 1
-        said = f"v.{session}.{self._issued}.{int(expires)}"
+        self._void.setdefault(life, 0)
+        said = f"v.{session}.{life}.{self._issued}.{int(expires)}"
         return f"{said}.{self._mac(said)}"
 
-    def revoke(self, session: str, now: float, longest: float) -> None:
-        """Void every link to ``session`` made until now; none of them works longer than ``longest`` seconds."""
-        self._revoked = {name: one for name, one in self._revoked.items() if one[1] > now}
-        self._revoked[session] = self._issued, now + longest
+    def revoke(self, life: str) -> None:
+        """Void every link to a session made until now."""
+        if life in self._void:
+            self._void[life] = self._issued
 
-    def stands(self, caller: Caller) -> bool:
-        """The link that ``caller`` came by, if any, was not revoked since."""
-        return caller.session is None or caller.issued > self._revoked.get(caller.session, (0, 0.0))[0]
+    def end(self, life: str) -> None:
+        """Void every link to a session for good: it has ended."""
+        self._void.pop(life, None)
+
+    def fault(self, caller: Caller, now: float) -> str:
+        """Why the link that ``caller`` came by is void; empty where it is good, or they came by none."""
+        if caller.session is None:
+            return ""
+        if now > caller.expires:
+            return "this link is over"
+        if caller.life not in self._void:
+            return "the session of this link has ended"
+        return "this link was revoked" if caller.issued <= self._void[caller.life] else ""
 
     def _linked(self, token: str, now: float) -> Caller:
         said, _, mac = token.rpartition(".")
         parts = said.split(".")
-        if len(parts) != 4 or not hmac.compare_digest(self._mac(said).encode(), mac.encode()):
+        if len(parts) != 5 or not hmac.compare_digest(self._mac(said).encode(), mac.encode()):
             raise Unauthorized("this link is not valid here: ask for a new one")
-        if now > int(parts[3]):
-            raise Unauthorized("this link is over: ask for a new one")
-        caller = Caller(link_name(parts[1]), frozenset({"view"}), parts[1], int(parts[2]))
-        if not self.stands(caller):
-            raise Unauthorized("this link was revoked: ask for a new one")
+        _, session, life, issued, expires = parts
+        name = link_name(session, life)
+        caller = Caller(name, frozenset({"view"}), session, life, int(issued), float(expires))
+        if fault := self.fault(caller, now):
+            raise Unauthorized(f"{fault}: ask for a new one")
         return caller
 
     def _mac(self, said: str) -> str:
@@ -157,9 +178,9 @@ class Access:
         return base64.urlsafe_b64encode(digest[:18]).decode()
 
 
-def link_name(session: str) -> str:
-    """The name of whoever comes by a link to ``session``; no token has such a name."""
-    return f"link:{session}"
+def link_name(session: str, life: str) -> str:
+    """The name of whoever comes by a link to this life of ``session``; no token has such a name."""
+    return f"link:{session}:{life}"
 
 
 def require(caller: Caller, scope: str, session: str | None = None) -> None:
@@ -168,6 +189,12 @@ def require(caller: Caller, scope: str, session: str | None = None) -> None:
         raise Forbidden(f"this token does not allow this: it takes the scope {scope}")
     if caller.session is not None and caller.session != session:
         raise Forbidden("this link is for another session")
+
+
+def require_life(caller: Caller, life: str) -> None:
+    """Raise :class:`Unauthorized` where ``caller`` came by a link to an earlier session of the same name."""
+    if caller.session is not None and caller.life != life:
+        raise Unauthorized("the session of this link has ended: ask for a new one")
 
 
 def require_owner(caller: Caller, owner: str) -> None:

@@ -5,7 +5,7 @@
 ``GET /identities``           one's own characters, and the shipped portraits
 ``POST /identities``          upload a picture (JPEG, PNG, WebP bytes) -> 201 ``{"id": ...}``; with a JSON body,
                               enrol a character (see :mod:`avatar_stream.server.enrolment`)
-``GET /identities/{id}``      the portrait as a JPEG; ``PATCH`` a character, ``DELETE`` it or an upload
+``GET /identities/{id}``      the portrait as a JPEG, for its owner; ``PATCH`` a character, ``DELETE`` it or an upload
 ``GET /identities/{id}/card`` a character's identity card as a PNG
 ``POST /backgrounds``         upload a picture to put behind portraits -> 201 ``{"id": ...}``
 ``POST /session``             camera up, avatar down; ``?portrait=ID``, ``?session=NAME``, ``?background=00ff00``
@@ -39,6 +39,7 @@ from starlette.staticfiles import StaticFiles
 
 from avatar_stream.errors import AvatarError, ServerFull, TooMany, Unauthorized, WrongType
 from avatar_stream.face.packet import code_file
+from avatar_stream.identity.text import escaped
 from avatar_stream.portrait.window import Networks
 from avatar_stream.server.access import Access
 from avatar_stream.server.channel import Control, MotionFeed
@@ -137,4 +138,5 @@ async def _error(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="avatar-stream"'
     if isinstance(error, WrongType):
         headers["Accept-Patch" if request.method == "PATCH" else "Accept-Post"] = error.wanted
-    return JSONResponse({"error": str(error)}, error.status, headers)
+    # A lone surrogate, which a sentence may repeat, could not be sent.
+    return JSONResponse({"error": escaped(str(error))}, error.status, headers)

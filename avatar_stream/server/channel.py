@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from avatar_stream.errors import AvatarError, NotFound
 from avatar_stream.face.packet import unpack
 from avatar_stream.rates import Bucket
-from avatar_stream.server.access import ANYBODY, Access, Caller, require, require_owner
+from avatar_stream.server.access import ANYBODY, Access, Caller, require, require_life, require_owner
 from avatar_stream.server.control import Command, Move, parse_command, parse_token
 from avatar_stream.server.home import AnyPeer, AnySession
 from avatar_stream.server.sessions import Sessions
@@ -114,6 +114,7 @@ class MotionFeed:
         try:
             caller = await self._authorize(socket, id)
             session = self._sessions.find(id)
+            require_life(caller, session.life)
         except NotFound:
             await _close(socket, 4404, "no such session")
             return
@@ -132,7 +133,7 @@ class MotionFeed:
         finally:
             session.listeners -= 1
             leaving.cancel()
-        void = "" if self._access.stands(caller) else "the link was revoked"
+        void = "" if session.publisher.ended.is_set() else self._access.fault(caller, time.time())
         await _close(socket, 4401 if void else 4410, void or session.publisher.reason or "the session has ended")
 
     async def _authorize(self, socket: WebSocket, id: str) -> Caller:
@@ -146,7 +147,7 @@ class MotionFeed:
         self, socket: WebSocket, session: AnySession, caller: Caller, leaving: "asyncio.Task[None]"
     ) -> None:
         sent = -1.0
-        while not (session.publisher.ended.is_set() or leaving.done()) and self._access.stands(caller):
+        while not (session.publisher.ended.is_set() or leaving.done() or self._access.fault(caller, time.time())):
             await asyncio.sleep(1 / self._settings.fps)
             motion = session.motion()
             if motion is not None and motion[0] != sent:

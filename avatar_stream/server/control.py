@@ -11,7 +11,6 @@ found itself (see ``avatar_stream.face.packet``). The server answers ``{"type": 
 ``{"type": "reconnect"}`` once it is about to stop.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +22,7 @@ from avatar_stream.face.holds import HOLDS
 from avatar_stream.face.model import COEFFICIENTS
 from avatar_stream.face.packet import TrackedFace
 from avatar_stream.portrait.background import PATTERN, checked
+from avatar_stream.strict_json import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +229,7 @@ def parse_token(text: str, longest: int) -> str:
 def _object(text: str, longest: int) -> dict[str, Any]:
     if len(text) > longest:
         raise BadInput(f"a control message may have {longest} characters")
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadInput("a control message must be JSON") from None
+    message = read_json(text, "a control message")
     if not isinstance(message, dict):
         raise BadInput("a control message must be a JSON object")
     return message

@@ -15,6 +15,7 @@ from avatar_stream.server.access import allowed_origin, check_host
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.settings import Settings
 
+LONGEST_LENGTH = 15  # digits of a Content-Length
 SOON = {"Retry-After": "5"}
 METHODS = "OPTIONS, GET, HEAD, POST, PATCH, DELETE"
 CORS = {
@@ -98,7 +99,7 @@ async def read_body(request: Request, limit: int, what: str, seconds: float) -> 
     """
     too_large = TooLarge(f"{what} is larger than {limit // 1024} KB")
     said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > limit:
+    if said.isdecimal() and (len(said) > LONGEST_LENGTH or int(said) > limit):
         raise too_large
     chunks, size = [], 0
     try:

@@ -45,12 +45,12 @@ class Server:
         self.library = Library(
             size=settings.size, uploads=settings.uploads, store=store, quota=settings.characters_per_owner
         )
-        self.people = People(settings, networks, self.library, self.access)
+        self.people = People(settings, networks, self.library, self.access, self._shows)
         self.workers = Workers(settings, self.library, self.metrics) if settings.processes else None
         if self.workers is not None:
             self.metrics.processes.others = self.workers.numbers
         home = self.workers or OwnProcess(settings, networks, self.library, self.metrics)
-        self.sessions = Sessions(settings, home, self.library)
+        self.sessions = Sessions(settings, home, self.library, self.access)
         self.warm = asyncio.Event()
         self.began = time.monotonic()
         self._turn_secret = turn_secret
@@ -124,14 +124,14 @@ class Server:
         return Response(status_code=204, headers={"Accept-Post": SDP})
 
     async def link(self, request: Request) -> Response:
-        """A link for viewers of the caller's own session."""
+        """A link for viewers of the caller's own session, which ends with it; takes the right to watch it oneself."""
         caller = self._caller(request)
-        require(caller, "publish")
+        require(caller, "view")
         session, peer = self.sessions.peer(request.path_params["key"], Role.BOTH, Role.PUBLISH)
         require_owner(caller, peer.owner)
         expires = time.time() + 60 * self.settings.link_minutes
         # Behind the #, so that the token reaches no server and no log.
-        token = "" if self.access.open else "#" + self.access.link(session.id, expires)
+        token = "" if self.access.open else "#" + self.access.link(session.id, session.life, expires)
         found = {"path": f"/view/{session.id}{token}", "expires": int(expires), "revocable": not self.access.open}
         return JSONResponse(found, 201)
 
@@ -143,8 +143,9 @@ class Server:
         require_owner(caller, peer.owner)
         if self.access.open:
             raise NotSupported("this server has no tokens, so links cannot be revoked: end the session instead")
-        self.access.revoke(session.id, time.time(), 60 * self.settings.link_minutes)
-        watching = [viewer for viewer in session.viewers.values() if viewer.owner == link_name(session.id)]
+        self.access.revoke(session.life)
+        by_link = link_name(session.id, session.life)
+        watching = [viewer for viewer in session.viewers.values() if viewer.owner == by_link]
         for viewer in watching:
             viewer.end("its link was revoked")
         return JSONResponse({"ended": len(watching)})
@@ -217,6 +218,10 @@ class Server:
         servers = ice_servers(settings.turn, self._turn_secret, settings.turn_minutes, time.time(), caller.name)
         for server in servers:
             response.headers.append("Link", link_header(server))
+
+    def _shows(self, life: str, portrait: str) -> bool:
+        sessions = self.sessions.by_id.values()
+        return any(one.life == life and one.status().get("portrait") == portrait for one in sessions)
 
     def _live(self) -> int:
         return sum(s.live for s in self.sessions.by_id.values())

@@ -8,10 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from avatar_stream.identity.text import escaped
+
 PACKET_LOGGERS: Final = ("aioice", "aiortc", "asyncio", "libav", "avatar_stream.media")
 """Loggers that write about what arrives in packets."""
 
 LINE_PAUSE: Final = 1.0  # seconds between two of their lines from one place in the code
+
+LAYOUT: Final = "\n\t"  # of a traceback
 
 
 class JsonLines(logging.Formatter):
@@ -39,7 +43,8 @@ class TextLines(logging.Formatter):
         """One line, or several with an exception."""
         session = getattr(record, "session", None)
         line = f"{record.levelname} {record.name}{f' [{session}]' if session else ''}: {record.getMessage()}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = escaped(line)  # what somebody wrote makes no second line, and steers no terminal
+        return f"{line}\n{escaped(self.formatException(record.exc_info), keep=LAYOUT)}" if record.exc_info else line
 
 
 class RateLimit(logging.Filter):

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 
 from starlette.requests import Request
@@ -28,7 +28,16 @@ log = logging.getLogger(__name__)
 class People:
     """The handlers under ``/identities``."""
 
-    def __init__(self, settings: Settings, networks: Networks | None, library: Library, access: Access) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        networks: Networks | None,
+        library: Library,
+        access: Access,
+        shows: Callable[[str, str], bool],
+    ) -> None:
+        """``shows`` says whether the session of this life shows the portrait of an id."""
+        self._shows = shows
         self._settings, self._networks, self._library, self._access = settings, networks, library, access
         self._uploading = asyncio.Semaphore(settings.uploads_at_once)
         minute = settings.uploads_per_minute
@@ -64,16 +73,19 @@ class People:
                 key = await asyncio.to_thread(self._library.add, body, owner=_owner(caller))
                 return JSONResponse({"id": key}, 201, {"Location": f"/identities/{key}"})
             said = enrolment.parse_enrolment(body)
-            done = await asyncio.to_thread(self._library.enrol, owner=_owner(caller), networks=self._networks, **said)
+            done = await asyncio.to_thread(
+                self._library.enrol, owner=_owner(caller), networks=self._networks, sees=caller.sees, **said
+            )
         log.info("%s enrolled %s", caller.name, done.character.id)
         return JSONResponse(done.report(), 201, {"Location": f"/identities/{done.character.id}"})
 
     async def background(self, request: Request) -> Response:
         """Take in a picture to put behind portraits: the control channel takes its id as a background."""
-        require(self._caller(request), "publish")
+        caller = self._caller(request)
+        require(caller, "publish")
         async with self._turn(request):
             body = await read_body(request, self._settings.max_upload, "the picture", self._settings.body_timeout)
-            key = await asyncio.to_thread(self._library.add_background, body)
+            key = await asyncio.to_thread(self._library.add_background, body, _owner(caller))
         return JSONResponse({"id": key}, 201)
 
     async def change(self, request: Request) -> Response:
@@ -102,9 +114,18 @@ class People:
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
     async def picture(self, request: Request) -> Response:
-        """A portrait as a JPEG. Who knows the id of an upload or of a character may see it: images send no tokens."""
-        data = await asyncio.to_thread(self._library.picture, request.path_params["key"])
-        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+        """A portrait as a JPEG: a sample for everybody, others for their owner, and for who watches by a link to a
+        session that shows it.
+        """
+        key = request.path_params["key"]
+        headers = {"Cache-Control": "private, max-age=3600"}
+        sees: str | None = None
+        if not self._library.is_sample(key):
+            caller = self._caller(request)
+            shown = caller.session is not None and self._shows(caller.life, key)
+            sees, headers["Vary"] = None if shown else caller.sees, "Authorization"
+        data = await asyncio.to_thread(self._library.picture, key, sees)
+        return Response(data, media_type="image/jpeg", headers=headers)
 
     @contextlib.asynccontextmanager
     async def _turn(self, request: Request) -> AsyncIterator[None]:

@@ -65,9 +65,9 @@ class ServersLibrary:
         found: Portrait = self._ask("get", key, owner)
         return found
 
-    def background(self, key: str) -> npt.NDArray[np.uint8]:
+    def background(self, key: str, owner: str | None = None) -> npt.NDArray[np.uint8]:
         """See ``Library.background``."""
-        found: npt.NDArray[np.uint8] = self._ask("background", key)
+        found: npt.NDArray[np.uint8] = self._ask("background", key, owner)
         return found
 
     def character(self, key: str, owner: str | None) -> Character:

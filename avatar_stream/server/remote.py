@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from avatar_stream.errors import NotFound
 from avatar_stream.server.control import Command, Move
-from avatar_stream.server.session import SessionSpec
+from avatar_stream.server.session import SessionSpec, new_life
 from avatar_stream.server.signalling import Role
 from avatar_stream.server.trickle import Candidates
 from avatar_stream.server.worker import PeerSpec, State
@@ -57,7 +57,7 @@ class RemoteSession:
     """A session that lives in another process. See :class:`.session.Session`."""
 
     def __init__(self, spec: SessionSpec, publisher: RemotePeer, process: "WorkerProcess") -> None:
-        self.id, self.publisher = spec.id, publisher
+        self.id, self.life, self.publisher = spec.id, new_life(), publisher
         self.viewers: dict[str, RemotePeer] = {}
         self.began = time.monotonic()
         self.closed = asyncio.Event()

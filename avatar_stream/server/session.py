@@ -54,7 +54,8 @@ class SessionSpec:
 class Session:
     """Lives in :meth:`run`, which ends with the publisher and frees every task, thread and track.
 
-    ``id`` is its public name: viewers and logs use it. What may change the session goes by ``publisher.key``.
+    ``id`` is its public name: viewers and logs use it, and the next session may have the same. ``life`` is its alone.
+    What may change the session goes by ``publisher.key``.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Session:
         library: Portraits,
         metrics: Counting,
     ) -> None:
-        self.id = spec.id
+        self.id, self.life = spec.id, new_life()
         self.publisher = publisher
         self.viewers: dict[str, Peer] = {}
         self.listeners = 0  # who is sent its motion
@@ -323,3 +324,8 @@ class Session:
 def new_id() -> str:
     """A public name for a session nobody named."""
     return secrets.token_hex(6)
+
+
+def new_life() -> str:
+    """What tells a session from all others, those of the same name too."""
+    return secrets.token_hex(8)

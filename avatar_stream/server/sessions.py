@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
-from avatar_stream.errors import BadInput, NameTaken, NotFound, ServerFull, TooMany
+from avatar_stream.errors import BadInput, NameTaken, NotFound, ServerFull, TooMany, Unauthorized
 from avatar_stream.identity.library import Library
 from avatar_stream.portrait.background import OWN
-from avatar_stream.server.access import NAME, Caller
+from avatar_stream.server.access import NAME, Access, Caller, require_life
 from avatar_stream.server.capacity import cores
 from avatar_stream.server.home import AnyPeer, AnySession, Home
 from avatar_stream.server.session import SessionSpec, new_id
@@ -23,12 +25,12 @@ BUSY: Final = 2  # qualities below the best at which a machine has enough to do
 class Sessions:
     """Used on the event loop only."""
 
-    def __init__(self, settings: Settings, home: Home, library: Library) -> None:
+    def __init__(self, settings: Settings, home: Home, library: Library, access: Access) -> None:
         self.by_id: dict[str, AnySession] = {}
         self.draining = False
         self.measured: int | None = None
         """Sessions this machine holds, once that is known."""
-        self._settings, self._home, self._library = settings, home, library
+        self._settings, self._home, self._library, self._access = settings, home, library, access
         self._peers: dict[str, tuple[AnySession, AnyPeer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -75,8 +77,12 @@ class Sessions:
         return session, publisher, answer
 
     async def view(self, id: str, offer: str, *, address: str, caller: Caller) -> tuple[AnyPeer, str]:
-        """Let a viewer watch session ``id``; raises :class:`NotFound`, :class:`TooMany`, ``BadOffer``."""
+        """Let a viewer watch session ``id``; raises :class:`NotFound`, :class:`TooMany`, ``BadOffer``.
+
+        Who came by a link that has become void meanwhile does not stay: raises ``Unauthorized``.
+        """
         session = self.find(id)
+        require_life(caller, session.life)
         if self.draining:
             raise ServerFull("the server is stopping: try again in a moment")
         if len(session.viewers) >= self._settings.viewers:
@@ -87,8 +93,12 @@ class Sessions:
         self._admit_half_open(address)
         viewer = self._home.peer(Role.VIEW, address, caller.name)
         self._peers[viewer.key] = session, viewer
-        self._spawn(self._forget(viewer))
-        return viewer, await session.view(viewer, offer)
+        self._spawn(self._forget(viewer, caller.expires))
+        answer = await session.view(viewer, offer)
+        if fault := self._access.fault(caller, time.time()):
+            viewer.end(fault)
+            raise Unauthorized(f"{fault}: ask for a new one")
+        return viewer, answer
 
     def find(self, id: str) -> AnySession:
         """The session of a public id; raises :class:`NotFound`."""
@@ -148,12 +158,19 @@ class Sessions:
         try:
             await session.run()
         finally:
+            self._access.end(session.life)
             if self.by_id.get(session.id) is session:
                 del self.by_id[session.id]
             self._peers.pop(session.publisher.key, None)
 
-    async def _forget(self, peer: AnyPeer) -> None:
-        await peer.ended.wait()
+    async def _forget(self, peer: AnyPeer, expires: float) -> None:
+        """When it has ended, with the link it came by at the latest (``expires``, in seconds since 1970)."""
+        left = max(expires - time.time(), 0)
+        try:
+            async with asyncio.timeout(None if math.isinf(left) else left):
+                await peer.ended.wait()
+        except TimeoutError:
+            peer.end("its link is over")
         self._peers.pop(peer.key, None)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

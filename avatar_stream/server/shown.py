@@ -22,7 +22,7 @@ class Portraits(Protocol):
 
     def get(self, key: str, owner: str | None = None) -> Portrait: ...
 
-    def background(self, key: str) -> npt.NDArray[np.uint8]: ...
+    def background(self, key: str, owner: str | None = None) -> npt.NDArray[np.uint8]: ...
 
     def character(self, key: str, owner: str | None) -> Character: ...
 
@@ -91,4 +91,4 @@ class Shown:
     def _before(self, key: str, background: str) -> Portrait:
         portrait = self._library.get(key, self.owner)
         uploaded = background.startswith(UPLOADED)
-        return on_background(portrait, self._library.background(background) if uploaded else background)
+        return on_background(portrait, self._library.background(background, self.owner) if uploaded else background)

@@ -119,7 +119,9 @@ def allowed_candidate(line: str, private: bool) -> bool:
     checks tell its address.
     """
     words = line.strip().removeprefix("a=").removeprefix("candidate:").split()
-    if len(words) < 8 or words[2].lower() != "udp" or not words[5].isdecimal() or not 0 < int(words[5]) < 65536:
+    if len(words) < 8 or words[2].lower() != "udp" or not re.fullmatch(r"[0-9]{1,5}", words[5]):
+        return False
+    if not 0 < int(words[5]) < 65536:
         return False
     if words[4].endswith(".local"):
         return private

@@ -10,6 +10,7 @@ from avatar_stream.runtime import tensorrt_build
 from avatar_stream.runtime.choose import load
 from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.plans import PlanCache
+from avatar_stream.runtime.rollout import identity_of, roll
 
 log = logging.getLogger(__name__)
 TICKS = 100  # of the check a new engine must pass before it is used
@@ -43,7 +44,7 @@ def _to_tensorrt(networks: Networks) -> None:
     rolled = []
     for runtime in ("onnxruntime", "tensorrt"):
         reference, ticker = load(WEIGHTS, runtime=runtime)
-        rolled.append(parity.roll(ticker, parity.identity_of(reference, face), frames))
+        rolled.append(roll(ticker, identity_of(reference, face), frames))
     found = parity.compare("tensorrt", rolled[1], rolled[0])
     if not found.passed:
         raise AvatarError(f"the TensorRT engine failed its check ({found.psnr} dB): it is not used")

@@ -28,7 +28,9 @@ from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SILENT: Final = 10.0  # seconds without a report after which a process hangs, and watchdog's twice at least
+SILENT: Final = 10.0  # seconds without a report or an answer after which a process hangs; watchdog's twice at least
+STARTING: Final = 60.0  # the same for one that has not answered yet: it imports what it needs
+ENDING: Final = 15.0  # seconds that a process gets to end after its pipe
 STOPPED: Final = 3.0  # seconds between two looks after which the server itself was stopped: Ctrl+Z, a debugger
 
 
@@ -41,7 +43,10 @@ class WorkerProcess:
         self._starting: asyncio.Task[None] | None = None
         self._process: Any = None
         self._pipe: Pipe | None = None
-        self.heard = time.monotonic()
+        self._asking: asyncio.Task[None] | None = None
+        self.heard = self.answered = time.monotonic()
+        """When it last reported, and when it last answered through the pipe that requests use."""
+        self._speaks = False  # it has answered once
 
     @property
     def number(self) -> int | None:
@@ -77,7 +82,7 @@ class WorkerProcess:
         self._process = _CONTEXT.Process(target=worker.main, args=arguments, name="avatar-session", daemon=True)
         await asyncio.to_thread(self._process.start)
         theirs.close()
-        self.heard = time.monotonic()
+        self.heard = self.answered = time.monotonic()
         handlers: dict[str, Callable[..., Any]] = {
             "library": self._ask_library,
             "report": self._report,
@@ -89,12 +94,22 @@ class WorkerProcess:
         self._pipe = Pipe(ours, handlers, self._gone)
 
     def watch(self) -> None:
-        """End it if it has not reported for long: whoever is in it is told."""
-        if self._pipe is not None and not self.gone:
-            silent = time.monotonic() - self.heard
-            if silent > max(SILENT, 2 * self._settings.watchdog) and self.sessions:
-                log.error("a process of sessions has not answered for %.0f seconds: it is ended", silent)
-                self.kill()
+        """Ask it for a sign of life, and end it if it has not answered or not reported for long: whoever is in it is
+        told. What it reports by itself shows half of the pipe; requests need both.
+        """
+        if self._pipe is None or self.gone:
+            return
+        silent = time.monotonic() - min(self.heard, self.answered)
+        if silent > max(SILENT if self._speaks else STARTING, 2 * self._settings.watchdog):
+            log.error("a process of sessions has not answered for %.0f seconds: it is ended", silent)
+            self.kill()
+        elif self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(self._pipe))
+
+    async def _ask(self, pipe: Pipe) -> None:
+        with contextlib.suppress(ProcessGone):
+            await pipe.ping()
+            self._speaks, self.answered = True, time.monotonic()
 
     def switch(self, runtime: str) -> None:
         """Run on another runtime, if it runs; one that is started later finds the best by itself."""
@@ -103,13 +118,15 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it now."""
-        if self._process is not None:
+        if self._process is not None and self._process.is_alive():
             self._process.kill()
 
     async def close(self) -> None:
         """Let it end; blocks until it has."""
         if self._starting is None:
             return
+        if self._asking is not None:
+            self._asking.cancel()
         with contextlib.suppress(OSError, EOFError):
             await self._starting
             self.pipe.close()
@@ -154,6 +171,8 @@ class WorkerProcess:
             session.over()
 
     def _gone(self) -> None:
+        # It ends by itself, and lets its sessions go; where that is what hangs it is helped.
+        asyncio.get_running_loop().call_later(ENDING, self.kill)
         if self.sessions:
             log.error("a process of sessions ended, with %d of them", len(self.sessions))
         for session in list(self.sessions.values()):
@@ -200,7 +219,7 @@ class Workers:
         stopped, self._watched = now - self._watched > STOPPED, now
         for process in self._processes:
             if stopped:  # what they said meanwhile is still to be read
-                process.heard = now
+                process.heard = process.answered = now
             process.watch()
 
     def switch(self, runtime: str) -> None:

@@ -1,21 +1,17 @@
 """A real server process, and a real Chromium with a fake webcam."""
 
-import os
-import re
+import contextlib
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.browser.camera import driver_frames, write_camera
+from tests.serving import RunningServer
+from tests.waiting import PATIENCE
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -33,53 +29,12 @@ FAKE_CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-st
 QUICK = ("--processes", "0")
 
 
-class RunningServer:
-    """``avatar-stream serve`` on a free port."""
-
-    def __init__(self, *flags: str, marks: bool = True, **environment: str) -> None:
-        command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", *flags]
-        command += ["--frame-marks"] if marks else []
-        command += [] if "--library" in flags else ["--library", "none"]
-        began = time.monotonic()
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
-        )
-        self.errors: list[str] = []
-        threading.Thread(target=self._read_errors, daemon=True).start()
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        self.ready_after = time.monotonic() - began
-        found = re.search(r"http://localhost:(\d+)", line)
-        if not found:
-            self.stop()
-            raise AssertionError(f"the server did not start: {line} {''.join(self.errors)}")
-        self.port = int(found.group(1))
-        self.url = f"http://localhost:{self.port}/"
-
-    def memory_mb(self) -> float:
-        """Memory of the server and its processes; what they share counts once."""
-        server = psutil.Process(self.process.pid)
-        return sum(one.memory_full_info().pss for one in (server, *server.children(recursive=True))) / 1e6
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(1)
-        except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGINT)  # without waiting for sessions whose browser has gone
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-
-    def _read_errors(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.errors.append(line)
+# The page gives up what does not come in a while, too.
+PATIENT_PAGE = f"""
+const plain = window.setTimeout;
+window.setTimeout = (work, ms, ...more) => plain(work, ms >= 20000 ? {1000 * PATIENCE} : ms, ...more);
+"""
+_contexts: list[Any] = []
 
 
 @pytest.fixture(scope="session")
@@ -91,9 +46,8 @@ def camera_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    running = RunningServer("--sessions", "2")
-    yield running
-    running.stop()
+    with RunningServer("--sessions", "2", marks=True) as running:
+        yield running
     assert not [line for line in running.errors if "Traceback" in line], "".join(running.errors)
 
 
@@ -105,15 +59,53 @@ def playwright_driver() -> Iterator[Any]:
         yield driver
 
 
-def chromium(driver: Any, *flags: str) -> Any:
-    """Launch Debian's Chromium."""
+@contextlib.contextmanager
+def chromium(driver: Any, *flags: str) -> Iterator[Any]:
+    """The system's Chromium."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert path, "no Chromium found: apt-get install -y chromium"
-    return driver.chromium.launch(executable_path=path, args=[*CHROMIUM_FLAGS, *flags])
+    arguments = [*CHROMIUM_FLAGS, *flags]
+    running = driver.chromium.launch(executable_path=path, args=arguments, timeout=1000 * PATIENCE)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def new_context(browser: Any, **options: Any) -> Any:
+    """A browser context whose waits are patient and which ends with the test."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(1000 * PATIENCE)
+    context.add_init_script(PATIENT_PAGE)
+    _contexts.append(context)
+    return context
+
+
+@pytest.fixture(autouse=True)
+def _pages_end_with_their_test() -> Iterator[None]:
+    yield
+    for context in _contexts:
+        with contextlib.suppress(Exception):  # its browser has been closed
+            context.close()
+    _contexts.clear()
+
+
+def until_on(page: Any, condition: Callable[[], object], what: str) -> None:
+    """As ``wait_until``, while the page's events go on being heard."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"in {PATIENCE:.0f} s it did not happen that {what}")
+        page.wait_for_timeout(20)
+
+
+def until_true(page: Any, script: str, what: str) -> None:
+    """Until ``script`` is true in the page, whose policy does not let Playwright's own ``wait_for_function`` run."""
+    until_on(page, lambda: page.evaluate(script), what)
 
 
 @pytest.fixture(scope="module")
 def browser(playwright_driver: Any, camera_file: Path) -> Iterator[Any]:
-    running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
-    yield running
-    running.close()
+    video = f"--use-file-for-fake-video-capture={camera_file}"
+    with chromium(playwright_driver, *FAKE_CAMERA, video) as running:
+        yield running

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import FAKE_CAMERA, QUICK, RunningServer, chromium
+from tests.browser.conftest import FAKE_CAMERA, QUICK, chromium, new_context
 from tests.browser.test_loop import open_page, start
+from tests.serving import RunningServer
 
 pytestmark = pytest.mark.browser
 
@@ -14,82 +15,79 @@ pytestmark = pytest.mark.browser
 def test_a_page_learns_its_turn_servers(browser: Any) -> None:
     secret = "a-token-of-more-than-twenty-characters"
     turn = ("--turn", "turn:127.0.0.1:9?transport=udp", "--turn", "stun:127.0.0.1:9")
-    server = RunningServer(*turn, *QUICK, AVATAR_STREAM_TOKEN=secret, AVATAR_STREAM_TURN_SECRET="shared")
-    page = open_page(browser, server)
-    page.click("#start")
-    page.wait_for_selector("#token-form:not([hidden])")
-    page.fill("#token", secret)
-    page.click("#token-form button")
-    servers = page.evaluate("import('/api.js').then((api) => api.iceServers('session'))")
-    assert [one["urls"] for one in servers] == ["turn:127.0.0.1:9?transport=udp", "stun:127.0.0.1:9"]
-    assert servers[0]["credential"]
-    assert servers[0]["username"].endswith(":environment")
-    page.context.close()
-    server.stop()
+    secrets = {"AVATAR_STREAM_TOKEN": secret, "AVATAR_STREAM_TURN_SECRET": "shared"}
+    with RunningServer(*turn, *QUICK, environment=secrets) as server:
+        page = open_page(browser, server)
+        page.click("#start")
+        page.wait_for_selector("#token-form:not([hidden])")
+        page.fill("#token", secret)
+        page.click("#token-form button")
+        servers = page.evaluate("import('/api.js').then((api) => api.iceServers('session'))")
+        assert [one["urls"] for one in servers] == ["turn:127.0.0.1:9?transport=udp", "stun:127.0.0.1:9"]
+        assert servers[0]["credential"]
+        assert servers[0]["username"].endswith(":environment")
 
 
 def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
     secret = "a-token-of-more-than-twenty-characters"
-    guarded = RunningServer(*QUICK, AVATAR_STREAM_TOKEN=secret)
-    running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
-    page = open_page(running, guarded)
-    page.click("#start")
-    page.wait_for_selector("#token-form:not([hidden])")
-    assert "wants a token" in page.inner_text("#alert")
-    page.screenshot(path=str(tmp_path / "token.png"))
-    page.fill("#token", "not the one")
-    page.click("#token-form button")
-    page.click("#start")
-    page.wait_for_selector("#token-form:not([hidden])")
-    assert "not known" in page.inner_text("#alert")
-    page.fill("#token", secret)
-    page.click("#token-form button")
-    start(page)
-    page.click("#share")
-    page.wait_for_selector("#link:not([hidden])")
-    link = page.input_value("#link")
-    # Who has only the link may watch, and nothing else.
-    other = running.new_context()
-    viewer = other.new_page()
-    viewer.goto(link)
-    viewer.wait_for_selector("body[data-state=live]")
-    assert "#" not in viewer.url
-    stranger = running.new_context().new_page()
-    stranger.goto(link.split("#")[0])
-    stranger.wait_for_selector("body[data-state=refused]")
-    status = page.context.new_page()
-    status.goto(guarded.url + "status#" + secret)
-    status.wait_for_selector("#rows tr")
-    status.wait_for_timeout(2500)
-    assert "live" in status.inner_text("#rows")
-    status.set_viewport_size({"width": 1000, "height": 420})
-    status.screenshot(path=str(tmp_path / "status.png"))
-    # A link that is ended sends its viewers away; a new one works.
-    page.screenshot(path=str(tmp_path / "links.png"), full_page=True)
-    page.click("#revoke")
-    viewer.wait_for_selector("body[data-state=refused]")
-    page.wait_for_selector("#link", state="hidden")
-    assert page.is_hidden("#revoke")
-    page.click("#share")
-    page.wait_for_selector("#link:not([hidden])")
-    assert page.input_value("#link") != link
-    assert page.faults == []
-    running.close()
-    guarded.stop()
+    with (
+        RunningServer(*QUICK, environment={"AVATAR_STREAM_TOKEN": secret}) as guarded,
+        chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}") as running,
+    ):
+        page = open_page(running, guarded)
+        page.click("#start")
+        page.wait_for_selector("#token-form:not([hidden])")
+        assert "wants a token" in page.inner_text("#alert")
+        page.screenshot(path=str(tmp_path / "token.png"))
+        page.fill("#token", "not the one")
+        page.click("#token-form button")
+        page.click("#start")
+        page.wait_for_selector("#token-form:not([hidden])")
+        page.wait_for_selector("#alert:has-text('not known')")
+        page.fill("#token", secret)
+        page.click("#token-form button")
+        start(page)
+        page.click("#share")
+        page.wait_for_selector("#link:not([hidden])")
+        link = page.input_value("#link")
+        # Who has only the link may watch, and nothing else.
+        other = new_context(running)
+        viewer = other.new_page()
+        viewer.goto(link)
+        viewer.wait_for_selector("body[data-state=live]")
+        assert "#" not in viewer.url
+        stranger = new_context(running).new_page()
+        stranger.goto(link.split("#")[0])
+        stranger.wait_for_selector("body[data-state=refused]")
+        status = page.context.new_page()
+        status.goto(guarded.url + "status#" + secret)
+        status.wait_for_selector("#rows:has-text('live')")
+        status.set_viewport_size({"width": 1000, "height": 420})
+        status.screenshot(path=str(tmp_path / "status.png"))
+        # A link that is ended sends its viewers away; a new one works.
+        page.screenshot(path=str(tmp_path / "links.png"), full_page=True)
+        page.click("#revoke")
+        viewer.wait_for_selector("body[data-state=refused]")
+        page.wait_for_selector("#link", state="hidden")
+        assert page.is_hidden("#revoke")
+        page.click("#share")
+        page.wait_for_selector("#link:not([hidden])")
+        assert page.input_value("#link") != link
+        assert page.faults == []
     assert not [line for line in guarded.errors if secret in line or "Traceback" in line]
 
 
 def test_connection_lost_reconnects(playwright_driver: Any, camera_file: Path) -> None:
-    server = RunningServer(*QUICK)
-    running = chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}")
-    page = open_page(running, server)
-    start(page)
-    # End every session behind the page's back, as a crash of the server would.
-    server.process.kill()
-    page.wait_for_selector("body[data-state=reconnecting]")
-    assert "Reconnecting" in page.inner_text("#alert")
-    again = RunningServer("--port", str(server.port), *QUICK)
-    page.wait_for_selector("body[data-state=live][data-playing]", timeout=30_000)
-    assert page.is_hidden("#alert")
-    running.close()
-    again.stop()
+    with (
+        RunningServer(*QUICK) as server,
+        chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}") as running,
+    ):
+        page = open_page(running, server)
+        start(page)
+        # End every session behind the page's back, as a crash of the server would.
+        server.process.kill()
+        page.wait_for_selector("body[data-state=reconnecting]")
+        assert "Reconnecting" in page.inner_text("#alert")
+        with RunningServer("--port", str(server.port), *QUICK):
+            page.wait_for_selector("body[data-state=live][data-playing]")
+            page.wait_for_selector("#alert", state="hidden")

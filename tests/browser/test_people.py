@@ -10,16 +10,16 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from avatar_stream.identity.library import sample_pictures
-from tests.browser.conftest import RunningServer
+from tests.browser.conftest import until_true
 from tests.browser.test_loop import open_page, start
+from tests.serving import RunningServer
 
 
 @pytest.fixture
 def keeping(tmp_path: Path) -> Iterator[RunningServer]:
     """A server with a library of its own."""
-    running = RunningServer("--library", str(tmp_path / "library"), marks=False)
-    yield running
-    running.stop()
+    with RunningServer("--library", str(tmp_path / "library")) as running:
+        yield running
     assert not [line for line in running.errors if "Traceback" in line], "".join(running.errors)
 
 
@@ -46,7 +46,7 @@ def test_a_person_is_kept_shown_and_removed(browser: Any, keeping: RunningServer
     page.fill("#enrol-consent", "An average of two dozen people")
     page.select_option("#enrol-style", "oil")
     page.click("#enrol-send")
-    page.wait_for_selector("#enrol", state="hidden", timeout=20_000)
+    page.wait_for_selector("#enrol", state="hidden")
     assert page.inner_text(".face:first-child") == "Mateo's twin"
     assert page.is_checked(".face:first-child input")
 
@@ -56,7 +56,7 @@ def test_a_person_is_kept_shown_and_removed(browser: Any, keeping: RunningServer
     page.check("input[name=hold][value=serious]")
     page.click("#card-open")
     page.wait_for_selector("#card-picture")
-    page.wait_for_function("document.getElementById('card-picture').naturalWidth > 0")
+    until_true(page, "document.getElementById('card-picture').naturalWidth > 0", "the card had its picture")
     page.screenshot(path=str(tmp_path / "card.png"))
     page.click("#card-settings")
     page.wait_for_selector("#card-said:text('Saved')")
@@ -81,7 +81,7 @@ def test_who_was_kept_is_there_tomorrow(browser: Any, keeping: RunningServer, tm
     page.fill("#enrol-name", "Mateo")
     page.fill("#enrol-consent", "An average of two dozen people")
     page.click("#enrol-send")
-    page.wait_for_selector("#enrol", state="hidden", timeout=20_000)
+    page.wait_for_selector("#enrol", state="hidden")
     # The same name again is refused in the dialog, where it can be mended.
     page.set_input_files("#file", str(own_picture(tmp_path)))
     page.wait_for_selector("[data-own] input:checked", state="attached")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["avatar_stream.server", "avatar_stream.portrait.portrait"]):
+with atheris.instrument_imports(
+    include=[f"avatar_stream.{name}" for name in ("server", "identity", "portrait.portrait", "rigs", "face", "media")]
+):
     from tests.fuzz.targets import TARGETS, seeds
 
 

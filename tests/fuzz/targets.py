@@ -28,6 +28,7 @@ from avatar_stream.server.signalling import (
 )
 from avatar_stream.server.trickle import check_precondition, parse_fragment
 from avatar_stream.settings import Settings
+from tests.fuzz import library_targets, message_targets
 
 LIMITS = Settings()
 ACCESS = Access(parse_tokens(make_token("somebody", ["view"])[1]))
@@ -117,6 +118,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "headers": headers,
     "picture": picture,
     "http": http,
+    **library_targets.TARGETS,
+    **message_targets.TARGETS,
 }
 
 
@@ -150,6 +153,8 @@ def seeds() -> dict[str, list[bytes]]:
         "headers": [b"Bearer v.studio.9999999999.abcdefghijklmnopqrstuvwx", b"localhost:8080", b"https://a.example"],
         "picture": pictures,
         "http": [b"\x01\x00\x00\x00" + bytes(16) + sdp, b"\x02\x03\x01\x01" + b"key".ljust(16) + piece],
+        **library_targets.seeds(),
+        **message_targets.seeds(),
     }
 
 

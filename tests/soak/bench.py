@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 
 from avatar_stream.server.run import TOKEN_VARIABLE
+from tests.waiting import PATIENCE
 
 
 class ServerProcess:
@@ -40,10 +41,10 @@ class ServerProcess:
 
     def wait_ready(self) -> None:
         """Until it says so, and has measured the machine."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             status = self.status()
-            if httpx.get(self.url + "/readyz").status_code == 200 and status["measured"]:
+            if httpx.get(self.url + "/readyz", timeout=PATIENCE).status_code == 200 and status["measured"]:
                 return
             time.sleep(0.2)
         raise SystemExit("the server did not get ready")
@@ -51,7 +52,7 @@ class ServerProcess:
     def status(self) -> dict[str, Any]:
         """``/status``."""
         headers = {"Accept": "application/json"} | self._headers
-        said: dict[str, Any] = httpx.get(self.url + "/status", headers=headers).json()
+        said: dict[str, Any] = httpx.get(self.url + "/status", headers=headers, timeout=PATIENCE).json()
         return said
 
     def wait_empty(self) -> None:
@@ -117,7 +118,7 @@ class Client:
         threading.Thread(target=made._read, daemon=True).start()
         return made
 
-    def wait_answer(self, seconds: float = 60) -> int:
+    def wait_answer(self, seconds: float = PATIENCE) -> int:
         """The status its offer got."""
         until = time.monotonic() + seconds
         while not self.status and time.monotonic() < until and self.process.poll() is None:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from tests.soak.bench import table
 from tests.soak.stranger import datagrams, faults, feedback, imports, media, offers, people, pictures, sctp, talk, web
+from tests.soak.stranger.loss import Loss
 from tests.soak.stranger.registry import Attempt, chosen
 from tests.soak.stranger.world import Outcome, World
 
@@ -22,27 +24,39 @@ of the 25 that it gets before; a machine on which it gets fewer before is held t
 MEMORY: Final = 1.05  # of what it was before
 LOG_SPARE: Final = 3  # lines, besides one a second
 SECONDS, QUICK_SECONDS = 5.0, 2.5  # of an attempt that goes on
-SHARE: Final = 0.6  # of its own pictures that the bystander must get where the machine has other work
 
 
 def strangers(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All attempts, or those that ``--only`` names by how they begin; ``--quick`` is the short form."""
-    plan = chosen(arguments.only, arguments.quick)
+    """All attempts, or those that ``--only`` names by how they begin.
+
+    ``--quick`` takes those of the short form unless others are named, and watches for a shorter time.
+    """
+    plan = chosen(arguments.only, arguments.quick and not arguments.only)
     seconds = SECONDS
     if arguments.quick:
         plan, seconds = quick(plan), QUICK_SECONDS
-    return asyncio.run(attempts(plan, engine=arguments.engine, seconds=seconds, file=arguments.report))
+
+    async def run() -> dict[str, Any]:
+        # Told to stop, it ends what it has started.
+        task = asyncio.ensure_future(attempts(plan, engine=arguments.engine, seconds=seconds, file=arguments.report))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    return asyncio.run(run())
 
 
 def quick(plan: list[Attempt]) -> list[Attempt]:
-    """The same attempts on one server, and watched for a shorter time afterwards."""
-    return [replace(one, processes=1, after=QUICK_SECONDS) for one in plan]
+    """The same attempts on one server, as far as they go, and watched for a shorter time afterwards."""
+    return [
+        replace(one, processes=1 if one.loss is Loss.NOTHING else None, after=min(one.after, QUICK_SECONDS))
+        for one in plan
+    ]
 
 
 async def attempts(
     plan: list[Attempt], *, engine: str, seconds: float, strict: bool = True, file: Path | None = None
 ) -> dict[str, Any]:
-    """Run them; with ``strict`` false the bystander is compared with itself, as a machine with other work allows.
+    """Run them; with ``strict`` false the bystander's pictures must only go on, as on a machine with other work.
 
     The report so far is in ``file`` after each of them.
     """
@@ -56,7 +70,7 @@ async def attempts(
                 logs += await world.stop()
                 world = None
             if world is None:
-                world = World(engine, seconds, one.processes, small_disk=one.small_disk)
+                world = World(engine, seconds, one.processes, small_disk=one.small_disk, strict=strict)
                 await world.start()
             outcome = await world.watch(one)
             outcomes.append(outcome)
@@ -70,6 +84,8 @@ async def attempts(
             if one.alone or not world.healthy:
                 logs += await world.stop()
                 world = None
+    except asyncio.CancelledError:
+        failed.append(f"told to stop after {len(outcomes)} of {len(plan)} attempts")
     finally:
         if world is not None:
             logs += await world.stop()
@@ -115,12 +131,8 @@ def judged(one: Outcome, strict: bool) -> list[str]:
             found.append(f"{one.name}: the bystander had a second of {shown['during, worst']} pictures during it")
         if one.after and shown["mean "] < AFTER * quiet:
             found.append(f"{one.name}: the bystander had {shown['mean ']} pictures a second after it")
-    else:
-        for name, mean in (("during", shown["mean"]), ("after", shown["mean "])):
-            if (one.during if name == "during" else one.after) and mean < SHARE * one.before:
-                found.append(f"{one.name}: {mean} pictures a second {name} it, {one.before} before")
-    if strict and one.memory_after > MEMORY * one.memory_before:
-        found.append(f"{one.name}: {one.memory_before:.0f} MB became {one.memory_after:.0f}")
+        if one.memory_after > MEMORY * one.memory_before:
+            found.append(f"{one.name}: {one.memory_before:.0f} MB became {one.memory_after:.0f}")
     if one.tracebacks:
         found.append(f"{one.name}: {one.tracebacks} tracebacks in the log")
     if one.log_lines > one.seconds + LOG_SPARE:

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from avatar_stream.cli import main
 from avatar_stream.errors import BadInput, Forbidden, Unauthorized
-from avatar_stream.server.access import Access, allowed_origin, check_host, make_token, parse_tokens, require
+from avatar_stream.server.access import (
+    ANYBODY,
+    Access,
+    allowed_origin,
+    check_host,
+    make_token,
+    parse_tokens,
+    require,
+    require_life,
+)
 from avatar_stream.server.turn import ice_servers, link_header
 
 NOW = 1_800_000_000.0
@@ -48,26 +57,43 @@ def test_without_tokens_everybody_may() -> None:
 
 def test_a_revoked_link_is_over_and_a_new_one_is_not() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
-    links = [access.link(session, NOW + 60) for session in ("studio", "studio", "other")]
+    links = [access.link(session, f"{session}-1", NOW + 60) for session in ("studio", "studio", "other")]
     watching = access.who(f"Bearer {links[0]}", NOW)
-    assert access.stands(watching)
-    access.revoke("studio", NOW, 60)
-    assert not access.stands(watching)
+    assert not access.fault(watching, NOW)
+    access.revoke("studio-1")
+    assert "revoked" in access.fault(watching, NOW)
     for link in links[:2]:
         with pytest.raises(Unauthorized, match="revoked"):
             access.who(f"Bearer {link}", NOW)
     assert access.who(f"Bearer {links[2]}", NOW).session == "other"
-    assert access.who(f"Bearer {access.link('studio', NOW + 60)}", NOW).session == "studio"
-    # What is known of links that are over anyway is forgotten, and they stay over.
-    access.revoke("other", NOW + 61, 60)
-    assert list(access._revoked) == ["other"]
-    with pytest.raises(Unauthorized, match="over"):
-        access.who(f"Bearer {links[0]}", NOW + 61)
+    assert access.who(f"Bearer {access.link('studio', 'studio-1', NOW + 60)}", NOW).session == "studio"
+    access.revoke("nobody's")
+    assert not access.fault(access.who(f"Bearer {links[2]}", NOW), NOW)
+
+
+def test_a_link_ends_with_its_session_and_the_next_of_that_name_has_none() -> None:
+    access = Access(parse_tokens(make_token("a", ["admin"])[1]))
+    link = access.link("studio", "first", NOW + 60)
+    caller = access.who(f"Bearer {link}", NOW)
+    require_life(caller, "first")
+    with pytest.raises(Unauthorized, match="has ended"):
+        require_life(caller, "second")
+    access.end("first")
+    assert "has ended" in access.fault(caller, NOW)
+    access.link("studio", "second", NOW + 60)
+    access.revoke("first")  # too late to matter, and it brings nothing back
+    with pytest.raises(Unauthorized, match="has ended"):
+        access.who(f"Bearer {link}", NOW)
+    # Nothing of a session that has ended is kept; a token is for every session.
+    access.end("second")
+    assert not access._void
+    assert not access.fault(ANYBODY, NOW)
+    require_life(ANYBODY, "any")
 
 
 def test_links_are_for_one_session_and_end() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
-    link = access.link("studio", NOW + 60)
+    link = access.link("studio", "1a", NOW + 60)
     caller = access.who(f"Bearer {link}", NOW)
     require(caller, "view", "studio")
     with pytest.raises(Forbidden, match="another session"):
@@ -76,13 +102,16 @@ def test_links_are_for_one_session_and_end() -> None:
         require(caller, "publish", "studio")
     with pytest.raises(Unauthorized, match="over"):
         access.who(f"Bearer {link}", NOW + 61)
+    assert "over" in access.fault(caller, NOW + 61), "who watches by it is sent away, too"
     for bad in (
         link[:-1],
         link.replace("studio", "other"),
+        link.replace("1a", "2a"),
         link.replace("v.", "v.."),
         "v.",
         "v.a.b.c",
-        "v.studio.9.é",
+        "v.a.b.c.d",
+        "v.studio.1a.1.9.é",
     ):
         with pytest.raises(Unauthorized):
             access.who(f"Bearer {bad}", NOW)

@@ -15,6 +15,7 @@ from avatar_stream.media import aiortc_gaps, broadcast
 from avatar_stream.media.aiortc_gaps import keep_up, listen_to_feedback
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.media.encode import HIGHEST, LOWEST, OpusEncoder, VideoEncoder
+from tests.waiting import within
 
 
 def picture(level: int, side: int = 128) -> av.VideoFrame:
@@ -71,14 +72,14 @@ async def test_a_feed_that_falls_behind_goes_on_with_a_key_frame(monkeypatch: py
     quick, slow = sender.open("video", "VP8"), sender.open("video", "VP8")
     never = sender.open("video", "VP8")  # a peer that does not come: nothing is kept for it
     sending = asyncio.create_task(sender.send_pictures())
-    assert (await asyncio.wait_for(slow.recv(), 2)).is_keyframe
+    assert (await within(slow.recv())).is_keyframe
     for _ in range(30):
-        await asyncio.wait_for(quick.recv(), 2)
+        await within(quick.recv())
     assert slow.dropped > 5
     assert not never._packets
     assert not never.wants_key
     decoder = av.CodecContext.create("vp8", "r")
-    first = await asyncio.wait_for(slow.recv(), 2)
+    first = await within(slow.recv())
     assert decoder.decode(av.Packet(bytes(first)))
     sending.cancel()
     sender.leave(slow)
@@ -86,7 +87,7 @@ async def test_a_feed_that_falls_behind_goes_on_with_a_key_frame(monkeypatch: py
     while slow._packets:
         await slow.recv()
     with pytest.raises(MediaStreamError):
-        await asyncio.wait_for(slow.recv(), 1)
+        await within(slow.recv())
     sender.close()
 
 
@@ -118,7 +119,7 @@ async def test_sound_that_cannot_be_encoded_costs_itself(monkeypatch: pytest.Mon
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 960), np.int16), format="s16", layout="stereo")
         frame.sample_rate = 48_000
         sender.add_audio(frame)
-    await asyncio.wait_for(waiting, 3)
+    await within(waiting)
     sending.cancel()
     sender.close()
 
@@ -210,15 +211,15 @@ async def test_what_waits_behind_a_lost_packet_is_worked_off_at_once() -> None:
 
 
 async def test_lost_packets_are_asked_for_again_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aiortc_gaps, "ASK_AGAIN", 0.01)
-    monkeypatch.setattr(aiortc_gaps, "GIVE_UP", 0.1)
+    now = 0.0
+    monkeypatch.setattr(aiortc_gaps, "time", SimpleNamespace(monotonic=lambda: now))
     line = Line()
     await line.send(0, 1, 2, 3)
     await line.send(5)
-    await asyncio.sleep(0.02)
+    now += 1.5 * aiortc_gaps.ASK_AGAIN
     await line.send(6)
     assert line.asked[-1] == [4]
-    await asyncio.sleep(0.12)
+    now += 1.1 * aiortc_gaps.GIVE_UP
     await line.send(7, 8, 9)
     assert line.keys == 1
     assert line.out()[-1] >= 7

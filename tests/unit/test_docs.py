@@ -23,6 +23,8 @@ from avatar_stream.identity.travel import exported
 from avatar_stream.media.files import Clip
 from avatar_stream.media.recorder import Recorder
 from avatar_stream.rigs.files import MotionWriter
+from tests.serving import RunningServer
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -119,23 +121,11 @@ def with_ana(words: list[str], desk: Path, enrolled: Path) -> dict[str, str]:
 
 def run_for_a_moment(words: list[str], folder: Path, environment: dict[str, str]) -> str:
     """A server, started as documented, until it says where it is; what it said."""
-    process = subprocess.Popen(
-        [*AVATAR_STREAM, *words, "--port", "0", "--engine", "warp"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment | {"PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if re.search(r"https?://\S+:\d+", line):
-            break
-    process.terminate()
-    assert process.wait(20) in (0, 143, -signal.SIGTERM), said
-    return said
+    flags = [*words[1:], "--port", "0", "--engine", "warp"]
+    with RunningServer(*flags, folder=folder, library="", environment=environment) as server:
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) in (0, 143, -signal.SIGTERM), server.output
+    return server.output
 
 
 # One with --server needs the server that it names: tests/webrtc/test_client.py runs it against one.
@@ -168,7 +158,7 @@ def test_a_documented_command_runs(command: str, desk: Path, enrolled: Path) -> 
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

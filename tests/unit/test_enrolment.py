@@ -135,7 +135,7 @@ def test_pictures_of_two_people_are_refused(store: Store) -> None:
         ({"consent": ""}, "with what right"),
         ({"name": ""}, "a name has"),
         ({"style": "cubism"}, "no style"),
-        ({"tags": ["x" * 99]}, "a name has"),
+        ({"tags": ["x" * 99]}, "a tag has"),
     ],
 )
 def test_what_is_missing_is_said(store: Store, more: dict[str, Any], word: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz.targets import TARGETS, seeds
 
 SEEDS = seeds()
-CASES = {"picture": 150, "http": 150}
+CASES = {"picture": 150, "http": 150, "query": 100, "motion_file": 200}
 
 
 @st.composite

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avatar_stream.media.mailbox import Closed, Mailbox
+from tests.waiting import PATIENCE
 
 
 @given(st.lists(st.one_of(st.integers(0, 99), st.none()), max_size=60))
@@ -44,7 +45,7 @@ def test_close_wakes_a_waiting_taker() -> None:
     box.close()
     box.close()
     box.put(1)
-    thread.join(1)
+    thread.join(PATIENCE)
     assert seen == ["closed"]
 
 

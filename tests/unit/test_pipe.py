@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from avatar_stream.errors import AvatarError, NotFound, UnknownPortrait, WrongType
-from avatar_stream.server.pipe import Handler, Pipe, ProcessGone
+from avatar_stream.server.pipe import Handler, Pipe, ProcessGone, Unsendable
+from tests.waiting import within
 
 
 @contextlib.asynccontextmanager
@@ -22,21 +23,24 @@ async def two_ends(handlers: dict[str, Handler]) -> AsyncIterator[tuple[Pipe, as
         yield asking, gone
     finally:
         answering.close()
-        await asyncio.wait_for(gone.wait(), 5)
+        await within(gone.wait())
 
 
 async def test_calls_are_answered_by_their_number_whichever_ends_first() -> None:
-    async def wait(seconds: float, word: str) -> str:
-        await asyncio.sleep(seconds)
+    go_on = asyncio.Event()
+
+    async def wait(word: str) -> str:
+        await go_on.wait()
         return word
 
     told: list[int] = []
     async with two_ends({"wait": wait, "double": lambda x: 2 * x, "note": told.append}) as (pipe, _):
-        slow = asyncio.create_task(pipe.call("wait", 0.2, "slow"))
+        slow = asyncio.create_task(pipe.call("wait", "slow"))
         pipe.tell("note", 7)
         assert await pipe.call("double", 21) == 42
         assert await pipe.call("double", b"a" * 3_000_000) == b"a" * 6_000_000
         assert told == [7]
+        go_on.set()
         assert await slow == "slow"
 
 
@@ -77,9 +81,105 @@ async def test_whoever_waits_is_told_that_the_other_end_is_gone() -> None:
     await asyncio.sleep(0.1)
     there.close()
     with pytest.raises(ProcessGone, match="try again"):
-        await asyncio.wait_for(waiting, 5)
+        await within(waiting)
     assert gone.is_set()
     assert pipe.gone
     with pytest.raises(ProcessGone):
         await pipe.call("anything")
     pipe.tell("anything")  # nobody is there: no error either
+
+
+def nested(depth: int) -> Any:
+    """Too deep for pickle, which raises RecursionError."""
+    found: Any = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+class Poison:
+    """Can be sent, and cannot be read."""
+
+    def __reduce__(self) -> Any:
+        return _fail, ()
+
+
+def _fail() -> None:
+    raise LookupError("this cannot be made again")
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise OSError("this cannot be sent")
+
+
+@pytest.mark.parametrize("thing", [nested(100_000), Unpicklable(), lambda: None, Poison()], ids=type)
+async def test_what_cannot_be_sent_or_read_is_its_callers_error_alone(thing: Any) -> None:
+    """The pipe goes on: nobody else is harmed, whichever way it was to go."""
+    told: list[int] = []
+    handlers: dict[str, Handler] = {"give": lambda: thing, "take": lambda what: None, "note": told.append}
+    async with two_ends(handlers) as (pipe, gone):
+        for ask in (pipe.call("give"), pipe.call("take", thing)):
+            with pytest.raises(Unsendable, match="cannot be"):
+                await asyncio.wait_for(ask, 5)
+        if not isinstance(thing, Poison):
+            with pytest.raises(Unsendable):
+                pipe.tell("take", thing)
+        pipe.tell("note", 1)
+        await asyncio.wait_for(pipe.ping(), 5)
+        assert told == [1]
+        assert not pipe.gone
+        assert not gone.is_set()
+        assert pipe._answers == {}
+
+
+async def test_an_error_that_no_future_takes_is_told() -> None:
+    def fail() -> None:
+        raise StopIteration("over")
+
+    async with two_ends({"fail": fail}) as (pipe, _):
+        with pytest.raises(AvatarError, match="over"):
+            await asyncio.wait_for(pipe.call("fail"), 5)
+
+
+class Failing:
+    """A connection one of whose ways fails once ``broken`` is set."""
+
+    def __init__(self, connection: Any, way: str) -> None:
+        self.connection, self.way, self.broken = connection, way, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+    def send_bytes(self, data: bytes) -> None:
+        if self.broken and self.way == "write":
+            raise RecursionError("a fault of the writing thread")
+        self.connection.send_bytes(data)
+
+    def recv_bytes(self) -> bytes:
+        data: bytes = self.connection.recv_bytes()
+        if self.broken and self.way == "read":
+            raise MemoryError("a fault of the reading thread")
+        return data
+
+
+@pytest.mark.parametrize("way", ["write", "read"])
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+async def test_a_thread_that_fails_ends_both_ends(side: str, way: str, caplog: pytest.LogCaptureFixture) -> None:
+    here, there = multiprocessing.Pipe()
+    failing = Failing(here if side == "ours" else there, way)
+    ends = (failing, there) if side == "ours" else (here, failing)
+    events = [asyncio.Event(), asyncio.Event()]
+    asking, answering = (
+        Pipe(connection, {}, event.set)  # type: ignore[arg-type]
+        for connection, event in zip(ends, events, strict=True)
+    )
+    await asyncio.wait_for(asking.ping(), 5)
+    failing.broken = True
+    with pytest.raises(ProcessGone):
+        await asyncio.wait_for(asking.ping(), 5)
+    for event in events:
+        await asyncio.wait_for(event.wait(), 5)
+    assert asking.gone
+    assert answering.gone
+    assert any("a pipe between processes failed" in record.message for record in caplog.records)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from avatar_stream.identity.library import SAMPLES, sample_pictures
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,9 @@ os.write(2, b"and no newline at the end")
 
 
 def test_only_chatter_is_dropped() -> None:
-    run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
     for said in ("a native library has something to say\n", "an error of ours\n", "and no newline at the end"):
         assert said in run.stderr
     assert "W0000" not in run.stderr
@@ -36,9 +39,12 @@ def test_a_command_is_quiet_and_its_errors_are_not(tmp_path: object) -> None:
         [*command, driver, "-o", f"{tmp_path}/out.mp4", "--engine", "warp", "--size", "128"],
         capture_output=True,
         text=True,
+        timeout=PATIENCE,
         check=True,
     )
     assert run.stderr == ""
-    wrong = subprocess.run([*command, driver, "-o", "out.avi"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run(
+        [*command, driver, "-o", "out.avi"], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("avatar-stream: the output is an MP4 file")

@@ -23,6 +23,7 @@ from avatar_stream.rigs.listener import Decoder, RigListener
 from avatar_stream.rigs.phone import HELLO, parse_phone
 from avatar_stream.rigs.vmc import VmcDecoder, VmcSender, encode
 from tests.unit.faces import face
+from tests.waiting import PATIENCE
 
 # Frames as the makers of the two apps publish them for developers.
 IFACIALMOCAP = (
@@ -172,7 +173,7 @@ def test_a_recording_plays_as_it_was(tmp_path: Path) -> None:
         ("\x00\x01", "no recorded motion"),
         ('{"format": "avatar-stream-motion", "version": 9}\n', "newer"),
         ('{"format": "avatar-stream-motion", "version": 1, "rate": 0}\n', "rate"),
-        ('{"format": "avatar-stream-motion", "version": 1}\n{"time": 0}\nhello\n', "line 3: not JSON"),
+        ('{"format": "avatar-stream-motion", "version": 1}\n{"time": 0}\nhello\n', "line 3: a frame must be JSON"),
         ('{"format": "avatar-stream-motion", "version": 1}\n{"blendShapes": {}}\n', "line 2"),
         ('{"format": "avatar-stream-motion", "version": 1}\n{"time": 0, "blendShapes": {"x": 1}}\n', "line 2.*'x'"),
     ],
@@ -271,18 +272,19 @@ def test_no_message_breaks_the_decoder() -> None:
 
 
 def test_a_listener_takes_both_and_gives_the_newest() -> None:
-    listener = RigListener(0)
+    # Its clock stands still: no sender falls silent.
+    listener = RigListener(0, clock=lambda: 0.0)
     try:
         sender = VmcSender(port=listener.port)
         sender.send(ArkitFrame({"jawOpen": 0.5}), 0.0)
-        found = listener.take(5)
+        found = listener.take(PATIENCE)
         assert found is not None
         assert found.shapes["jawOpen"] == 0.5
         sender.close()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
             phone.sendto(b"nonsense", ("127.0.0.1", listener.port))
             phone.sendto(IFACIALMOCAP, ("127.0.0.1", listener.port))
-        found = listener.take(5)
+        found = listener.take(PATIENCE)
         assert found is not None
         assert found.shapes["jawOpen"] == 0.12
         assert listener.take(0.01) is None
@@ -295,14 +297,14 @@ def test_a_listener_takes_both_and_gives_the_newest() -> None:
 def test_a_phone_is_asked_until_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
         phone.bind(("127.0.0.1", 0))
-        phone.settimeout(5)
+        phone.settimeout(PATIENCE)
         monkeypatch.setattr("avatar_stream.rigs.listener.PHONE_PORT", phone.getsockname()[1])
         listener = RigListener(0, phone="127.0.0.1")
         try:
             greeting, back = phone.recvfrom(200)
             assert greeting == HELLO
             phone.sendto(IFACIALMOCAP, back)
-            assert listener.take(5) is not None
+            assert listener.take(PATIENCE) is not None
         finally:
             listener.close()
 

@@ -15,8 +15,9 @@ import torch
 from avatar_stream.errors import EngineUnavailable
 from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.window import WEIGHTS
+from avatar_stream.runtime import batcher as runtime_batcher
 from avatar_stream.runtime import tensorrt_build
-from avatar_stream.runtime.batcher import COMPANY, Batcher
+from avatar_stream.runtime.batcher import Batcher
 from avatar_stream.runtime.choose import load
 from avatar_stream.runtime.network import Arrays, HostStream, Job, Ticker, tick_path
 from avatar_stream.runtime.onnx_runtime import OnnxRuntimeTicker
@@ -27,6 +28,7 @@ from engines.export import export
 from engines.networks.config import TOY
 from engines.networks.model import Model
 from tests.unit.fake_gpu import FakeCuda, FakeTensorRt
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -159,43 +161,55 @@ class SlowTicker:
         return [np.full(1, value, np.float32) for value in values]
 
 
-def sessions(ticker: SlowTicker, count: int, ticks: int) -> list[list[float]]:
-    """Waits, in seconds, of sessions that tick as fast as they can."""
-    batcher = Batcher(ticker)
-    waits: list[list[float]] = [[] for _ in range(count)]
+def ticks(batcher: Batcher, count: int, stream: object) -> threading.Thread:
+    """A session that ticks so often, one after the other."""
 
-    def session(number: int) -> None:
-        stream = object()
-        for _ in range(ticks):
-            began = time.monotonic()
+    def session() -> None:
+        for number in range(count):
             assert batcher.run(stream, {"shown": np.array(number + 20)})[0] == number + 20
-            waits[number].append(time.monotonic() - began)
 
-    threads = [threading.Thread(target=session, args=(k,)) for k in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    batcher.close()
-    return waits
+    thread = threading.Thread(target=session, daemon=True)
+    thread.start()
+    return thread
 
 
-def test_ticks_that_are_due_together_run_together() -> None:
+def test_sessions_side_by_side_get_what_they_asked_for() -> None:
     ticker = SlowTicker((1, 2, 4))
-    sessions(ticker, 4, 30)
+    batcher = Batcher(ticker)
+    for thread in [ticks(batcher, 30, object()) for _ in range(4)]:
+        thread.join(PATIENCE)
+    batcher.close()
     assert sum(ticker.runs) == 120
-    assert np.mean(ticker.runs) > 1.5
 
 
-def test_alone_nobody_waits_for_company() -> None:
-    medians = []
-    for batches in ((1,), (1, 2, 4)):
-        ticker = SlowTicker(batches, seconds=COMPANY / 2)
-        (waits,) = sessions(ticker, 1, 30)
-        assert set(ticker.runs) == {1}
-        medians.append(np.median(waits))
-    # Waiting for company would make a tick three times as long.
-    assert medians[1] < 2 * medians[0]
+def test_ticks_that_are_due_together_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COMPANY", "RECENT"):
+        monkeypatch.setattr(runtime_batcher, name, PATIENCE)
+    ticker = SlowTicker((1, 2, 4))
+    batcher, one, other = Batcher(ticker), object(), object()
+    ticks(batcher, 1, one).join(PATIENCE)
+    waiting = ticks(batcher, 1, other)  # for the first, which has been ticking lately
+    ticks(batcher, 1, one).join(PATIENCE)
+    waiting.join(PATIENCE)
+    batcher.close()
+    assert ticker.runs == [1, 2]
+
+
+@pytest.mark.parametrize(("batches", "sessions"), [((1, 2, 4), 1), ((1,), 2)])
+def test_nobody_waits_for_company_that_cannot_come(
+    batches: tuple[int, ...], sessions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, or where the ticker serves one at a time: each wait would take longer than this test lets it."""
+    for name in ("COMPANY", "RECENT"):
+        monkeypatch.setattr(runtime_batcher, name, 10 * PATIENCE)
+    ticker = SlowTicker(batches)
+    batcher = Batcher(ticker)
+    threads = [ticks(batcher, 30, object()) for _ in range(sessions)]
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    batcher.close()
+    assert ticker.runs == [1] * 30 * sessions
 
 
 def test_first_come_first_served() -> None:
@@ -204,7 +218,7 @@ def test_first_come_first_served() -> None:
 
     def held(jobs: Sequence[Job]) -> list[Floats]:
         first.set()
-        go_on.wait(20)
+        go_on.wait(PATIENCE)
         return run(jobs)
 
     ticker.run = held  # type: ignore[method-assign]
@@ -214,12 +228,11 @@ def test_first_come_first_served() -> None:
         thread.start()
         threads.append(thread)
         # Each asks when the one before is running, or is known to wait.
-        assert first.wait(20)
-        while len(batcher._queue) < len(threads) - 1:
-            time.sleep(0.002)
+        assert first.wait(PATIENCE)
+        wait_until(lambda: len(batcher._queue) == len(threads) - 1, "it waited")
     go_on.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     batcher.close()
     assert ticker.order == [20, 21, 22, 23]
 

@@ -6,7 +6,6 @@ import json
 import logging
 import signal
 import ssl
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -26,6 +25,8 @@ from avatar_stream.server.logs import JsonLines, RateLimit, TextLines
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.run import DrainingServer
 from avatar_stream.server.sessions import Sessions
+from tests.serving import RunningServer
+from tests.waiting import PATIENCE, until, within
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -148,19 +149,12 @@ def test_https_with_a_certificate(tmp_path: Path) -> None:
     private.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
-    flags = ("--engine", "warp", "--port", "0", "--certificate", str(certificate), "--private-key", str(private))
-    command = [sys.executable, "-m", "avatar_stream.cli", "serve", *flags]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout
-        url = server.stdout.readline().split(" on ")[1].split(" ")[0]
-        assert url.startswith("https://localhost:")
+    flags = ("--engine", "warp", "--certificate", str(certificate), "--private-key", str(private))
+    with RunningServer(*flags) as server:
+        assert server.url.startswith("https://localhost:")
         trusted = ssl.create_default_context(cafile=str(certificate))
-        with urllib.request.urlopen(url + "/healthz", context=trusted) as response:
+        with urllib.request.urlopen(server.url + "healthz", context=trusted, timeout=PATIENCE) as response:
             assert response.status == 200
-    finally:
-        server.terminate()
-        server.wait(15)
 
 
 async def test_a_second_signal_is_raised_once() -> None:
@@ -177,12 +171,13 @@ async def test_a_second_signal_is_raised_once() -> None:
     server = DrainingServer(uvicorn.Config(app="none"), cast(Sessions, Leaving()), 10)
     server._loop = asyncio.get_running_loop()
     server.handle_exit(signal.SIGINT, None)
-    await asyncio.sleep(0.01)
+    await until(lambda: server._sessions.draining, "sessions were told to leave")
     assert not server.should_exit
     server.handle_exit(signal.SIGINT, None)
     assert server.should_exit
     gone.set()
-    await asyncio.sleep(0.01)
+    assert server._draining
+    await within(server._draining)
     assert server._captured_signals == [signal.SIGINT]
     assert not server.force_exit
     server.handle_exit(signal.SIGINT, None)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "avatar_stream"
 KNOWS = {
@@ -17,8 +19,19 @@ KNOWS = {
     "portrait": {"errors", "face", "runtime"},
     "identity": {"errors", "face", "portrait"},
     "voice": {"errors", "face", "media"},
-    "rigs": {"errors", "face", "media"},
-    "server": {"errors", "rates", "settings", "live", "face", "media", "runtime", "portrait", "identity"},
+    "rigs": {"errors", "strict_json", "face", "media"},
+    "server": {
+        "errors",
+        "rates",
+        "strict_json",
+        "settings",
+        "live",
+        "face",
+        "media",
+        "runtime",
+        "portrait",
+        "identity",
+    },
 }
 
 
@@ -65,5 +78,7 @@ def test_everything_that_runs_is_loaded_without_torch() -> None:
         if file.name != "__init__.py" and "tensorrt" not in file.name
     ]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -142,7 +142,11 @@ def trained(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 def all_stages(packs: Path, runs: Path) -> tuple[Path, dict[str, list[dict[str, float]]]]:
-    logs = {"motion": run("motion", runs / "motion", packs, 48, "--check-every", "16")}
+    # How many steps it takes depends on how a processor rounds: one that gains .12 in 48 steps, another gains .06.
+    for steps in (48, 96, 192, 384):
+        logs = {"motion": run("motion", runs / "motion", packs, steps, "--check-every", "16")}
+        if has_learnt(logs["motion"]):
+            break
     motion = str(runs / "motion" / "last.pt")
     logs["identity"] = run("identity", runs / "identity", packs, 30, "--check-every", "15", "--init", motion)
     identity = str(runs / "identity" / "last.pt")
@@ -154,12 +158,16 @@ def all_stages(packs: Path, runs: Path) -> tuple[Path, dict[str, list[dict[str, 
     return runs, logs
 
 
+def has_learnt(motion: list[dict[str, float]]) -> bool:
+    """On a face that is not trained on, what is drawn has come nearer to its light."""
+    first, last = (row["mouth/hole"] + row["lids/hole"] for row in (motion[0], motion[-1]))
+    return last > first + 0.1 and motion[-1]["mouth/hole"] > motion[0]["mouth/hole"] + 0.1
+
+
 def test_every_stage_learns(trained: tuple[Path, dict[str, list[dict[str, float]]]]) -> None:
     runs, logs = trained
     motion = logs["motion"]
-    # On a face that is not trained on: what is drawn comes nearer to its light.
-    first, last = (row["mouth/hole"] + row["lids/hole"] for row in (motion[0], motion[-1]))
-    assert last > first + 0.1
+    assert has_learnt(motion)
     recognition = logs["identity"]
     assert recognition[-1]["recognition"] < 0.7 * recognition[0]["recognition"]
     assert recognition[-1]["dev/auc"] > max(0.7, recognition[0]["dev/auc"])

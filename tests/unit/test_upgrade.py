@@ -20,6 +20,7 @@ from avatar_stream.runtime import choose, tensorrt_build
 from avatar_stream.runtime.plans import PlanKey
 from avatar_stream.server import upgrade as upgrading
 from avatar_stream.server.upgrade import upgrade
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,7 @@ def test_a_broken_engine_is_replaced_while_it_draws(portrait: Portrait, caplog: 
     opened[list(mesh.INNER_LIP_LOWER), 1] += 12
     talking = cycle((opened, portrait.landmarks))  # a face that does not change needs no network
     networks.tickers[1].run = broken  # type: ignore[method-assign]
-    failures, until = 0, time.monotonic() + 20
+    failures, until = 0, time.monotonic() + PATIENCE
     with caplog.at_level(logging.WARNING):
         while networks.name.startswith("openvino") and time.monotonic() < until:
             try:

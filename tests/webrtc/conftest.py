@@ -3,6 +3,7 @@
 from functools import partial
 
 import pytest
+from websockets.asyncio.client import connect
 
 from avatar_stream import client
 from tests.waiting import PATIENCE
@@ -12,4 +13,4 @@ from tests.waiting import PATIENCE
 def _a_client_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python client gives a server up after a while, which a busy machine must not reach."""
     monkeypatch.setattr(client, "PATIENCE", PATIENCE)
-    monkeypatch.setattr(client, "connect_websocket", partial(client.connect_websocket, open_timeout=PATIENCE))
+    monkeypatch.setattr(client, "connect_websocket", partial(connect, open_timeout=PATIENCE))

@@ -15,7 +15,7 @@ PLAN = quick(chosen([], short=True))
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
-    """What all of them came to, on one server: the bystander is compared with itself before."""
+    """What all of them came to, on one server. How fast it stays is for the soak: here pictures must go on."""
     return asyncio.run(attempts(PLAN, engine="warp", seconds=QUICK_SECONDS, strict=False))
 
 

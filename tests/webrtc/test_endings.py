@@ -215,7 +215,8 @@ async def test_a_bad_line_is_worked_off() -> None:
             )
         await peer.pc.setRemoteDescription(RTCSessionDescription(await relay.lead(answer.text), "answer"))
         await numbers_move(peer)
-        session, newest = only(server), []
+        session = only(server)
+        newest: list[int] = []
         async with asyncio.timeout(PATIENCE):
             while relay.lost < 50 or len(newest) < 100:
                 await peer.pictures(1)

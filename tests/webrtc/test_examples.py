@@ -114,6 +114,7 @@ def test_the_steps_that_add_a_control_command_still_do(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
+        timeout=5 * PATIENCE,  # many tests, each of which waits
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

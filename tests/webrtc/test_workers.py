@@ -118,6 +118,66 @@ async def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) ->
             await one.close()
 
 
+async def test_a_process_whose_pipe_fails_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    """A thread of a pipe that fails: nothing that was asked would ever be answered."""
+
+    class Failing:
+        def __init__(self, connection: Any) -> None:
+            self.connection = connection
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.connection, name)
+
+        def send_bytes(self, data: bytes) -> None:
+            raise RecursionError("a fault of the writing thread")
+
+    async with running(**OWN | {"processes": 1}) as (url, server):
+        peer = Peer(url)
+        await peer.connect()
+        await peer.pictures(3)
+        session, (process,) = only(server), processes_of(server)
+        session._process.pipe._connection = Failing(session._process.pipe._connection)
+        async with asyncio.timeout(15):
+            await session.closed.wait()
+        again = Peer(url)
+        assert (await again.connect()).status_code == 201
+        await again.pictures(3)
+        await asyncio.to_thread(process.join, 20)
+        assert not process.is_alive()
+        assert any("a pipe between processes failed" in record.message for record in caplog.records)
+        await server.sessions.close()
+        for one in (peer, again):
+            await one.close()
+
+
+async def test_a_process_that_reports_and_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "SILENT", 2.0)
+    async with running(**OWN | {"processes": 1, "watchdog": 0.5}) as (url, server):
+        peer = Peer(url)
+        await peer.connect()
+        await peer.pictures(3)
+        session, (process,) = only(server), processes_of(server)
+        heard, asked = session._process.heard, asyncio.Event()
+
+        async def unanswered() -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        session._process.pipe.ping = unanswered
+        async with asyncio.timeout(20):
+            await session.closed.wait()
+        assert asked.is_set()
+        assert session._process.heard > heard  # it went on reporting by itself
+        await asyncio.to_thread(process.join, 5)
+        assert not process.is_alive()
+        again = Peer(url)
+        assert (await again.connect()).status_code == 201
+        await again.pictures(3)
+        await server.sessions.close()
+        for one in (peer, again):
+            await one.close()
+
+
 async def test_a_process_that_does_not_start_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(**OWN) as (url, server):
         await server.warm.wait()

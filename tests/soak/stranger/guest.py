@@ -13,6 +13,7 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 
 from tests.soak.client import EncodedCamera, kept_clip, ports
 from tests.soak.stranger.send import at_rate
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from tests.soak.stranger.world import World
@@ -65,9 +66,8 @@ class Guest:
                 self._count(receiver)
             await self.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
             if wait:
-                for _ in range(200):
-                    if self.pc.connectionState == "connected":
-                        break
+                until = asyncio.get_running_loop().time() + PATIENCE
+                while self.pc.connectionState in ("new", "connecting") and asyncio.get_running_loop().time() < until:
                     await asyncio.sleep(0.05)
                 assert self.pc.connectionState == "connected", f"the guest is {self.pc.connectionState}"
         return response
@@ -83,10 +83,9 @@ class Guest:
             await self.leave()
 
     async def pictures(self, count: int) -> None:
-        """Wait for so many that were sent here, twenty seconds at most."""
-        for _ in range(400):
-            if self.seen >= count:
-                return
+        """Wait for so many that were sent here."""
+        until = asyncio.get_running_loop().time() + PATIENCE
+        while self.seen < count and self.live and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.05)
 
     @property

@@ -69,6 +69,8 @@ async def said(world: World, messages: Iterable[str | bytes], pause: float = PAU
         listening.cancel()
         if answers and heard["error"] + heard["done"] < sent:
             world.broke(f"{sent} messages got {heard['error'] + heard['done']} answers")
+        if socket.close_code in (1006, 1011):
+            world.broke(f"the server dropped the channel after {sent} messages")
         if not guest.live:
             world.broke("the session ended with its control channel")
         return f"{sent} sent: {', '.join(f'{count} {kind}' for kind, count in sorted(heard.items()))}"
@@ -180,6 +182,8 @@ async def nobody(world: World) -> str:
                 async for _ in socket:
                     pass
                 codes[str(socket.close_code)] += 1
+        except ConnectionClosed as error:
+            codes[str(error.rcvd.code if error.rcvd else None)] += 1
         except (OSError, WebSocketException) as error:
             codes[type(error).__name__] += 1
 

@@ -77,7 +77,7 @@ async def raw(world: World, data: bytes, wait: float = 3.0) -> str:
 
 @attempt("web.tokens", "wrong tokens, eight at once")
 async def tokens(world: World) -> str:
-    kinds = ["", "Bearer", "Bearer ", "Bearer " + "x" * 5000, "Basic YTpi", "Bearer v.bystander.1.99999999999.x"]
+    kinds = ["", "Bearer", "Bearer " + "x" * 5000, "Basic YTpi", "Bearer v.bystander.1.99999999999.x"]
 
     async def one(client: httpx.AsyncClient) -> httpx.Response:
         said = secrets.choice([*kinds, f"Bearer {secrets.token_urlsafe(24)}"])

@@ -1,0 +1,246 @@
+"""The connection to a library's database: on a full disk, on one that can only be read, and when somebody deletes or
+replaces the file meanwhile.
+"""
+
+import contextlib
+import errno
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from avatar_stream.errors import LibraryFault, LibraryFull
+from avatar_stream.identity.schema import MIGRATIONS
+
+BUSY: Final = 20.0  # seconds that another process may hold the lock
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+class Database:
+    """One connection for all threads: sessions come and go with theirs. Everything raises :class:`LibraryFault`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "library.db"
+        self.read_only = False
+        self._lock = threading.RLock()
+        self._depth = 0  # of reading(), in the thread that holds the lock
+        self._connection: sqlite3.Connection | None = None
+        self._alone = False  # the connection keeps everybody else out: see _opened_alone
+        self._stamp: tuple[int, ...] | None = None  # of the file that is open
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._let_go()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one thread at a time; faults of disk and database as one sentence."""
+        with self.explained(), self._lock:
+            self._depth += 1
+            try:
+                yield self._current()
+            finally:
+                self._depth -= 1
+                if self._alone and not self._depth:
+                    self._let_go()
+
+    @contextlib.contextmanager
+    def changing(self, undo: Callable[[], None] = lambda: None) -> Iterator[sqlite3.Connection]:
+        """The write lock; where something fails ``undo`` is called and what was done in the database is undone."""
+        with self.reading() as connection:
+            if self.read_only:
+                raise LibraryFault(f"the library in {self.folder} can only be read: make it writable to change it")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                undo()
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            if not self._check_place():
+                raise LibraryFault(f"{self.path} was replaced while it was changed: try again")
+
+    # Underneath
+
+    def _current(self) -> sqlite3.Connection:
+        if self._connection is not None and self._connection.in_transaction:
+            return self._connection
+        same = self._stamp is None or self._check_place()
+        if self._connection is not None and same:
+            return self._connection
+        self._let_go()
+        self._connection = self._opened()
+        self._stamp = self._found()
+        return self._connection
+
+    def _check_place(self) -> bool:
+        """The file that is open is still the library's; raises :class:`LibraryFault` where there is none any more."""
+        found = self._found()
+        if found is None:
+            raise LibraryFault(
+                f"{self.path} was deleted while it was in use: put it back, or start again with an empty library"
+            )
+        return found == self._stamp
+
+    def _found(self) -> tuple[int, ...] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        place = found.st_dev, found.st_ino
+        # What is only read, without a lock, is read anew when it was changed.
+        return (*place, found.st_size, found.st_mtime_ns) if self.read_only else place
+
+    def _let_go(self) -> None:
+        connection, self._connection, self._alone = self._connection, None, False
+        if connection is None:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            if self._stamp != self._found():
+                # Another file has taken its place: the log of changes that lies beside it is not that one's.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        there = self.path.exists()
+        self.read_only = there and not (os.access(self.folder, os.W_OK) and os.access(self.path, os.W_OK))
+        if self.read_only:
+            return self._opened_to_read()
+        try:
+            connection = _connected(str(self.path))
+            try:
+                _log_ahead(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.OperationalError as error:
+            if not there or error.sqlite_errorcode not in _NO_ROOM:
+                raise
+            connection = self._opened_alone()
+        try:
+            for pragma in ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            self._migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _opened_alone(self) -> sqlite3.Connection:
+        """On a full disk there is no room for the file that processes share; one alone needs none. It is closed after
+        each use, so that nobody is kept out for long, and so that all is as usual once there is room.
+        """
+        connection = _connected(str(self.path))
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        self._alone = True
+        return connection
+
+    def _opened_to_read(self) -> sqlite3.Connection:
+        address = self.path.absolute().as_uri()
+        try:
+            # Where another account writes to it this one sees what it writes.
+            connection = _connected(f"{address}?mode=ro")
+            version = _version(connection)
+        except sqlite3.OperationalError:
+            log = self.path.with_name(f"{self.path.name}-wal")
+            if log.exists() and log.stat().st_size:
+                raise LibraryFault(
+                    f"the library in {self.folder} was not closed and cannot be written: open it once where it can be"
+                ) from None
+            connection = _connected(f"{address}?immutable=1")
+            version = _version(connection)
+        if version < len(MIGRATIONS):
+            raise LibraryFault(
+                f"the library in {self.folder} was written by an older version, and cannot be written: "
+                "open it once where it can be"
+            )
+        self._refuse_newer(version)
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        version = _version(connection)
+        self._refuse_newer(version)
+        if version == len(MIGRATIONS):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = _version(connection)
+            if 0 < version < len(MIGRATIONS):
+                # A connection of its own: this one is in the middle of a change.
+                before = sqlite3.connect(self.path)
+                backup = sqlite3.connect(self.folder / f"before-{len(MIGRATIONS)}.db")
+                with contextlib.closing(before), contextlib.closing(backup):
+                    before.backup(backup)
+            for number in range(version, len(MIGRATIONS)):
+                for statement in MIGRATIONS[number].split(";"):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _refuse_newer(self, version: int) -> None:
+        if version > len(MIGRATIONS):
+            raise LibraryFault(
+                f"the library in {self.folder} was written by a newer version: update avatar-stream to open it"
+            )
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Faults of disk and database as one sentence."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _FULL:
+                raise self._full() from error
+            raise LibraryFault(f"the library in {self.folder} failed: {error.strerror or error}") from error
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) in _NO_ROOM:
+                raise self._full() from error
+            raise LibraryFault(f"the library in {self.folder} failed: {error}") from error
+
+    def _full(self) -> LibraryFull:
+        return LibraryFull(
+            f"No space left on the disk of the library in {self.folder}: make room, "
+            "for example with avatar-stream identity remove"
+        )
+
+
+def _connected(name: str) -> sqlite3.Connection:
+    found = sqlite3.connect(
+        name, timeout=BUSY, isolation_level=None, check_same_thread=False, uri=name.startswith("file:")
+    )
+    found.text_factory = _as_text
+    return found
+
+
+def _as_text(data: bytes) -> str:
+    """Text that is no UTF-8 is shown as it is, and breaks no listing of others."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    until = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # Two who open a new library at once: SQLite does not wait here, whatever the timeout.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

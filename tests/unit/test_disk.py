@@ -1,0 +1,277 @@
+"""A library on a disk that is full, read-only, or changed behind its back; killed exports; clocks that jump."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avatar_stream.cli import main
+from avatar_stream.errors import BadInput, LibraryFault, LibraryFull
+from avatar_stream.identity.named import portrait_named
+from avatar_stream.identity.store import Store
+from tests.unit.test_store import PICTURES, files, person, png
+
+
+@contextlib.contextmanager
+def mounted(place: Path, *options: str) -> Iterator[Path]:
+    """A small disk of memory at ``place``; skips where this account may not mount one."""
+    place.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", *options, "tmpfs", str(place)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount a disk of memory")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path) -> None:
+    """Leave no byte on the disk."""
+    for size in (65536, 4096, 1):
+        with contextlib.suppress(OSError), open(place / f"filler {size}", "wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * size)
+
+
+def command(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """As a user runs it: a process of its own that opens the library anew."""
+    code = [sys.executable, "-m", "avatar_stream.cli", "identity", *words, "--library", str(folder)]
+    return subprocess.run(code, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["closed", "open elsewhere"])
+def test_a_full_disk_lists_and_makes_room(tmp_path: Path, served: bool) -> None:
+    with mounted(tmp_path / "disk", "-o", "size=1m") as disk:
+        folder = disk / "library"
+        store = Store(folder)
+        ana = store.add(person("Ana"), {"source 0": png(3, b"x" * 100_000)})
+        store.add(person("Bo"), PICTURES)
+        if not served:
+            store.close()
+        fill(disk)
+        assert os.statvfs(disk).f_bavail == 0
+        said = command(folder, "list")
+        assert said.returncode == 0, said.stderr
+        assert "Ana" in said.stdout
+        assert "Bo" in said.stdout
+        refused = command(folder, "rename", "Bo", "Bob")
+        if refused.returncode:
+            assert "make room" in refused.stderr
+            assert refused.stderr.count("\n") == 1
+        said = command(folder, "remove", "Ana")
+        assert said.returncode == 0, said.stderr
+        store = store if served else Store(folder)
+        assert "Ana" not in [one.name for one in store.characters()]
+        assert not any(line.detail for line in store.uses() if line.character == ana.id)
+        assert store.problems() == []
+        # There is room for another one, and nothing is kept out that was kept out for want of it.
+        store.add(person("Cy"), PICTURES)
+        other = Store(folder)
+        assert len(other.characters()) == 2
+        other.close()
+        store.close()
+
+
+def test_a_full_disk_refuses_a_new_one_and_keeps_the_rest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with mounted(tmp_path / "disk", "-o", "size=1m") as disk:
+        store = Store(disk / "library")
+        ana = store.add(person("Ana"), PICTURES)
+        fill(disk)
+        with pytest.raises(LibraryFull, match="make room"):
+            store.add(person("Bo"), {"source 0": png(9, b"x" * 200_000)})
+        assert [one.name for one in store.characters()] == ["Ana"]
+        assert len(files(store)) == 2
+        for _ in range(200):  # the log of changes has no more room for these in the end: no session fails for that
+            store.use(ana.id, "me", "session " + "x" * 200)
+        assert "not kept that me did use" in caplog.text
+        assert store.get(ana.id).name == "Ana"
+        store.close()
+
+
+def test_shared_pictures_stay_when_room_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What :func:`mounted` shows where it may, shown everywhere: the first try finds the disk full."""
+    store = Store(tmp_path)
+    ana, bo = store.add(person("Ana"), PICTURES), store.add(person("Bo"), {"source 0": PICTURES["source 0"]})
+    store.attach(bo.id, "portrait 384 square", b"made anew when needed")
+    delete, tries = Store._delete, []
+
+    def full_once(self: Store, key: str, who: str) -> None:
+        tries.append({place.name for place in files(self)})
+        if len(tries) == 1:
+            raise LibraryFull("No space left")
+        delete(self, key, who)
+
+    monkeypatch.setattr(Store, "_delete", full_once)
+    store.remove(ana.id, who="me")
+    shared = store.get(bo.id).file("source 0")
+    assert [len(names) for names in tries] == [3, 1]  # its own other picture and the prepared portrait went first
+    assert tries[1] == {shared}
+    assert store.read(str(shared)) == PICTURES["source 0"]
+    store.close()
+
+
+def test_a_library_that_can_only_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with mounted(tmp_path / "disk", "-o", "size=8m") as disk:
+        store = Store(disk / "library")
+        ana = store.add(person("Ana"), PICTURES)
+        store.close()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        store = Store(disk / "library")
+        assert [one.name for one in store.characters()] == ["Ana"]
+        assert store.read(str(ana.file("source 0"))) == PICTURES["source 0"]
+        store.use(ana.id, "me", "render")  # shown, and logged in place of the audit
+        assert "not kept that me did use" in caplog.text
+        for change in (
+            lambda: store.add(person("Bo"), PICTURES),
+            lambda: store.rename(ana.id, "Bo", who="me"),
+            lambda: store.remove(ana.id, who="me"),
+        ):
+            with pytest.raises(LibraryFault, match="only be read"):
+                change()
+        assert store.problems() == []
+        store.close()
+        for words, code in ((("list",), 0), (("show", "Ana"), 0), (("audit",), 0), (("remove", "Ana"), 1)):
+            said = command(disk / "library", *words)
+            assert said.returncode == code, said.stderr
+            assert "Traceback" not in said.stderr
+        # Where it can be written again it is, without being asked.
+        store = Store(disk / "library")
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        with contextlib.closing(Store(disk / "library")) as other:
+            other.add(person("Bo"), PICTURES)
+        assert len(store.characters()) == 2
+        store.rename(ana.id, "Anna", who="me")
+        store.close()
+
+
+def test_there_is_nothing_to_read(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "-o", "size=1m,ro") as disk, pytest.raises(LibraryFault, match="Read-only"):
+        Store(disk / "library")
+
+
+def test_a_database_that_was_deleted_takes_no_more(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    ana = store.add(person("Ana"), PICTURES)
+    before = {place.name for place in files(store)}
+    kept = tmp_path / "kept.db"
+    (tmp_path / "library.db").rename(kept)
+    for work in (
+        lambda: store.add(person("Bo"), {"source 0": png(7)}),
+        lambda: store.get(ana.id),
+        lambda: store.use(ana.id, "me", "session"),
+        store.characters,
+    ):
+        with pytest.raises(LibraryFault, match="deleted while it was in use"):
+            work()
+    assert not (tmp_path / "library.db").exists()
+    assert {place.name for place in files(store)} == before
+    kept.rename(tmp_path / "library.db")
+    assert store.get(ana.id).name == "Ana"
+    store.add(person("Bo"), PICTURES)
+    store.close()
+
+
+def test_a_database_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path / "library")
+    store.add(person("Ana"), PICTURES)
+    backup = tmp_path / "backup.db"
+    with sqlite3.connect(store.folder / "library.db") as old, sqlite3.connect(backup) as new:
+        old.backup(new)
+    old.close()
+    new.close()
+    store.add(person("Bo"), PICTURES)  # in the log of changes, which lies beside the database
+    os.replace(backup, store.folder / "library.db")
+    assert [one.name for one in store.characters()] == ["Ana"]
+    added = store.add(person("Cy"), PICTURES)
+    store.close()
+    again = Store(tmp_path / "library")
+    assert [one.name for one in again.characters()] == ["Ana", "Cy"]
+    assert again.get(added.id).name == "Cy"
+    assert again.problems() == []
+    again.close()
+
+
+def test_a_database_that_goes_in_the_middle_of_a_change(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(LibraryFault, match="deleted"), store._change():
+        (tmp_path / "library.db").unlink()
+    store.close()
+
+
+def test_a_lost_folder_of_files_is_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    ana = store.add(person("Ana"), PICTURES)
+    shutil.rmtree(tmp_path / "files")
+    with pytest.raises(LibraryFault, match="gone"):
+        store.read(str(ana.file("source 0")))
+    assert len(store.problems()) == 2
+    with pytest.raises(LibraryFault):
+        store.add(person("Bo"), PICTURES)
+    assert [one.name for one in store.characters()] == ["Ana"]
+    with pytest.raises(LibraryFault, match="picture of Ana cannot be read"):
+        portrait_named("Ana", 128, library=tmp_path, use="render")
+    store.close()
+
+
+def test_an_export_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "library")
+    store.add(person("Ana"), PICTURES)
+    store.close()
+    goal = tmp_path / "ana.character"
+    goal.write_bytes(b"what was there before")
+
+    def killed(fd: int) -> None:
+        raise KeyboardInterrupt
+
+    words = ["identity", "export", "Ana", "-o", str(goal), "--library", str(tmp_path / "library")]
+    Store(tmp_path / "library").close()
+    assert main([*words[:-2], "--library", str(tmp_path / "library")]) == 0  # makes the key, which is flushed, too
+    goal.write_bytes(b"what was there before")
+    fsync = os.fsync
+    monkeypatch.setattr("avatar_stream.identity_commands.os.fsync", killed)
+    assert main(words) == 130
+    monkeypatch.setattr("avatar_stream.identity_commands.os.fsync", fsync)
+    assert goal.read_bytes() == b"what was there before"
+    assert not list(tmp_path.glob(".ana*"))
+    assert main(words) == 0
+    assert goal.read_bytes().startswith(b"PK")
+
+
+@pytest.mark.parametrize("wrong", [-5.0, 0.0, 4e9, 1e300], ids=["before 1970", "1970", "2096", "never"])
+def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float) -> None:
+    store = Store(tmp_path)
+    ana = store.add(person("Ana"), PICTURES)
+    monkeypatch.setattr("avatar_stream.identity.store.time.time", lambda: wrong)
+    store.use(ana.id, "me", "while it was wrong")
+    monkeypatch.undo()
+    store.use(ana.id, "me", "after")
+    assert [line.detail for line in store.uses()][:2] == ["after", "while it was wrong"]
+    assert abs(store.get(ana.id).used - time.time()) < 3600
+    assert main(["identity", "audit", "--library", str(tmp_path)]) == 0
+    assert main(["identity", "show", "Ana", "--library", str(tmp_path)]) == 0
+    store.close()
+
+
+def test_two_stores_on_one_library(tmp_path: Path) -> None:
+    one, other = Store(tmp_path), Store(tmp_path)
+    ana = one.add(person("Ana"), PICTURES)
+    other.rename(ana.id, "Anna", who="other")
+    assert one.get(ana.id).name == "Anna"
+    with pytest.raises(BadInput, match="already"):
+        one.add(person("anna"), PICTURES)
+    one.remove(ana.id, who="one")
+    with pytest.raises(BadInput, match="no such character"):
+        other.use(ana.id, "other", "session") if other.get(ana.id) else None
+    assert files(other) == []
+    one.close()
+    assert other.characters() == []
+    other.close()

@@ -1,0 +1,187 @@
+"""Numbers, nesting and text from outside that no later step could hold: one error each, nothing of them is kept."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avatar_stream.errors import BadInput
+from avatar_stream.face.animator import Animator
+from avatar_stream.face.arkit import MAX_NUMBER, ArkitFrame, Rest, to_motion
+from avatar_stream.face.motion import Driver
+from avatar_stream.face.packet import unpack
+from avatar_stream.rigs.listener import Decoder
+from avatar_stream.server.access import Access, make_token, parse_tokens
+from avatar_stream.server.control import KINDS, parse_command, parse_token
+from avatar_stream.server.enrolment import parse_changes
+from avatar_stream.server.signalling import allowed_candidate
+from avatar_stream.strict_json import MAX_DEPTH, read_json
+from tests.fuzz.message_targets import seeds
+
+LONGEST = 1 << 20
+NUMBERS = ["9" * 3000, "-" + "9" * 3000, "9" * 5000, "1e308", "-1e308", "1e999", "NaN", "Infinity", "-Infinity"]
+OTHERS = ['"\\ud800"', '{"\\udfff": 1}', "[" * 900 + "1" + "]" * 900, '{"a":' * 900 + "1" + "}" * 900, "[" * 100_000]
+MESSAGES = [
+    '{"type": "gain", "value": %s}',
+    '{"type": "keep", "value": %s}',
+    '{"type": "mirror", "value": %s}',
+    '{"type": "portrait", "id": %s}',
+    '{"type": "background", "value": %s}',
+    '{"type": "expression", "value": %s}',
+    '{"type": "expression", "value": {"gains": {"head": %s}}}',
+    '{"type": "expression", "value": {"limits": {"jawOpen": [0, %s]}}}',
+    '{"type": "motion", "blendShapes": {"jawOpen": %s}}',
+    '{"type": "motion", "blendShapes": {}, "head": {"rotation": [0, 0, 0, %s]}}',
+    '{"type": "motion", "blendShapes": {}, "head": {"position": [0, %s, 0]}}',
+    '{"type": %s}',
+    "%s",
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+@pytest.mark.parametrize("value", [*NUMBERS, *OTHERS], ids=lambda value: value[:12])
+def test_each_is_one_sentence_on_the_control_channel(message: str, value: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse_command(message % value, LONGEST)
+    assert 0 < len(str(caught.value)) < 300
+    str(caught.value).encode()
+    with pytest.raises(BadInput):
+        parse_token(message % value, LONGEST)
+    if "keep" in message:
+        with pytest.raises(BadInput):
+            parse_changes((message % value).encode())
+
+
+def test_a_token_with_half_of_a_character_is_refused() -> None:
+    access = Access(parse_tokens(make_token("a", ["admin"])[1]))
+    for token in ("\ud800", "v.a.b.1.2.\ud800", "v.\ud800.b.1.2.x", "é"):
+        with pytest.raises(Exception, match="token") as caught:
+            access.who(f"Bearer {token}", 0.0)
+        assert type(caught.value).__name__ == "Unauthorized"
+    with pytest.raises(BadInput, match="surrogate"):
+        parse_token('{"type": "token", "value": "\\ud800"}', LONGEST)
+
+
+WHOLE = st.characters(exclude_categories=["Cs"])  # no half of a character
+sound_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**298), 10**298) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(WHOLE),
+    lambda inside: st.lists(inside, max_size=4) | st.dictionaries(st.text(WHOLE, max_size=4), inside, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(sound_json)
+def test_what_is_sound_is_read_as_it_was_written(value: Any) -> None:
+    def depth(one: Any) -> int:
+        inside = list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else []
+        return 1 + max(map(depth, inside), default=0)
+
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        if depth(value) <= MAX_DEPTH:
+            assert read_json(text, "it") == value
+
+
+@given(st.integers(1, 3 * MAX_DEPTH), st.booleans())
+def test_nesting_has_an_end(depth: int, lists: bool) -> None:
+    text = "[" * depth + "]" * depth if lists else '{"a":' * depth + "0" + "}" * depth
+    if depth > MAX_DEPTH + 1:
+        with pytest.raises(BadInput, match="deep"):
+            read_json(text, "it")
+    elif depth <= MAX_DEPTH:
+        read_json(text, "it")
+
+
+@given(st.floats() | st.integers(-(10**400), 10**400), st.integers(0, 2))
+def test_no_number_of_a_frame_comes_through_unsound(number: float, where: int) -> None:
+    rotation: list[float] = [0.0, 0.0, 0.0, number if where == 1 else 1.0]
+    position: list[float] = [0.0, number if where == 2 else 0.0, 0.0]
+    shapes = {"jawOpen": number if where == 0 else 0.5}
+    try:
+        frame = ArkitFrame.from_json({"blendShapes": shapes, "head": {"rotation": rotation, "position": position}})
+    except BadInput:
+        assert where == 1 or not abs(number) <= MAX_NUMBER
+        return
+    motion = to_motion(Rest()(frame))
+    for value in (motion.turn, motion.shift, motion.coefficients, motion.lids, np.array(motion.scale)):
+        assert np.isfinite(value).all()
+
+
+def test_a_rig_that_sends_no_numbers_leaves_the_last_ones() -> None:
+    decode = Decoder()
+    for datagram in seeds()["rig"][0].split(b"\xff--\xff"):
+        frame = decode(datagram) or None
+    assert frame is not None
+    for datagram in seeds()["rig"][2:]:
+        after = decode(datagram)
+        assert after is not None
+        assert after.shapes == frame.shapes
+        assert after.rotation == frame.rotation
+    phone = "jawOpen-50|=head#{},0,0,0,0,0|"
+    for number in ("nan", "inf", "1e308", "9" * 3000):
+        assert decode(phone.format(number).encode()) is None
+
+
+HEAD = b"\x01\x00" + b"\0" * 6 + (9000).to_bytes(2, "little") + b"\x00\x10\x00\x10"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(min_size=12, max_size=12), st.binary(min_size=64, max_size=64), st.booleans())
+def test_no_packet_of_a_face_makes_a_driver_unsound(head: bytes, numbers: bytes, extreme: bool) -> None:
+    """Whatever the bytes say: what is learnt of the driver stays finite, and so is the next face's motion."""
+    driver = Driver()
+    usual = unpack(HEAD + bytes(64)).landmarks
+    numbers = bytes(0x80 if byte & 1 else 0x7F for byte in numbers) if extreme else numbers
+    try:
+        odd = unpack(b"\x01\x00" + head + numbers).landmarks
+    except BadInput:
+        return  # a size of 0
+    assert usual is not None
+    assert odd is not None
+    for landmarks in (odd, usual, odd, usual):
+        motion = driver(landmarks)
+        for name in motion.__slots__:
+            assert np.isfinite(getattr(motion, name)).all(), name
+
+
+def test_landmarks_that_are_no_numbers_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[Any] = []
+    animator = Animator.__new__(Animator)
+    monkeypatch.setattr(Animator, "move", lambda self, motion, time: moved.append(motion))
+    for bad in (math.nan, math.inf):
+        landmarks = np.zeros((478, 3), np.float32)
+        landmarks[7, 1] = bad
+        animator(landmarks, 0.0)
+    assert moved == [None, None]
+
+
+def test_a_candidates_port_of_many_digits_is_dropped() -> None:
+    line = "candidate:1 1 udp 1 192.0.2.1 {} typ host"
+    assert allowed_candidate(line.format(5000), private=True)
+    for port in ("9" * 5000, "0", "65536", "٣", "-1", "1e3"):
+        assert not allowed_candidate(line.format(port), private=True)
+
+
+def test_every_kind_of_message_was_tried() -> None:
+    assert {kind for kind in KINDS if KINDS[kind].field or kind == "motion"} <= {
+        json.loads(message % "0").get("type") for message in MESSAGES[:-1]
+    }
+
+
+def test_a_bundle_whose_element_goes_back_is_none() -> None:
+    """python-osc reads an element of size -4 for ever."""
+    from avatar_stream.rigs.osc import messages
+
+    for size in (-4, 0, 3, 8, 2**31 - 1, -(2**31)):
+        with pytest.raises(ValueError, match="size"):
+            messages(b"#bundle\x00" + bytes(8) + size.to_bytes(4, "big", signed=True) + b"/a\x00\x00")
+    nested = b"/a\x00\x00,\x00\x00\x00"
+    assert messages(nested) == [("/a", [])]
+    for _ in range(20):
+        nested = b"#bundle\x00" + bytes(8) + len(nested).to_bytes(4, "big") + nested
+    with pytest.raises(ValueError, match="deep"):
+        messages(nested)
