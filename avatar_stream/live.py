@@ -23,10 +23,10 @@ import numpy.typing as npt
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.packet import TrackedFace
 from avatar_stream.identity.guard import Guard, GuardThread
-from avatar_stream.media.files import upright
 from avatar_stream.media.mailbox import Closed, Mailbox
 from avatar_stream.media.marking import Marker
 from avatar_stream.media.marks import draw_mark, read_mark
+from avatar_stream.media.upright import upright
 from avatar_stream.portrait.avatar import Avatar, Warped
 from avatar_stream.portrait.ladder import Ladder
 from avatar_stream.voice.speaker import VoiceMotion

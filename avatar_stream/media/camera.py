@@ -12,6 +12,7 @@ from typing import Any, Final
 import av
 
 from avatar_stream.errors import BadInput
+from avatar_stream.media.upright import keep_pixel_shape
 
 BACKENDS: Final = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 AGAIN: Final = 1.0  # seconds between attempts at a camera that was pulled out
@@ -116,7 +117,7 @@ class Camera:
             if self._is_file and frame.time is not None:
                 first = frame.time if first is None else first
                 self._stopped.wait(max(0.0, began + frame.time - first - time.monotonic()))
-            self._see(frame)
+            self._see(keep_pixel_shape(frame, container.streams.video[0]))
 
     def _reopened(self) -> Any:
         while not self._stopped.is_set():

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any, Protocol
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 
 from avatar_stream.errors import BadClip
 from avatar_stream.media.marking import Label, Marker
+from avatar_stream.media.upright import keep_pixel_shape, upright
 
 COPIED_AUDIO = ("aac", "mp3", "opus", "ac3", "alac")  # MP4 carries these as they are
 
@@ -78,34 +77,11 @@ class Clip:
                 now = frame.time if frame.time is not None else count / float(self.rate)
                 first = now if first is None else first
                 count += 1
-                yield now - first, upright(frame)
+                yield now - first, upright(keep_pixel_shape(frame, self._video))
 
     def close(self) -> None:
         """Close the file."""
         self._container.close()
-
-
-class _Scaler(threading.local):
-    """A thread's own: one that a frame makes for itself takes longer to set up than to run."""
-
-    def __init__(self) -> None:
-        self.reformatter = VideoReformatter()
-
-
-_SCALER = _Scaler()
-
-
-def upright(frame: Any, longest: int | None = None) -> npt.NDArray[np.uint8]:
-    """RGB of a decoded frame, its sides at most ``longest`` pixels, turned as its rotation flag says (phones film
-    sideways and say so).
-    """
-    width, height = frame.width, frame.height
-    if longest is not None and max(width, height) > longest:
-        scale = longest / max(width, height)
-        width, height = max(round(width * scale / 2) * 2, 2), max(round(height * scale / 2) * 2, 2)
-    image = np.asarray(_SCALER.reformatter.reformat(frame, width, height, "rgb24").to_ndarray(), np.uint8)
-    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 class Recorder:

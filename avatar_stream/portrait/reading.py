@@ -1,4 +1,4 @@
-"""Picture files to upright RGB as they are meant to look: colour profiles applied, deep pixels scaled, alpha laid on grey."""
+"""Picture files become upright sRGB: colour profiles applied, 16-bit grey scaled, transparency laid on grey."""
 
 import contextlib
 import io
@@ -103,12 +103,14 @@ def _eight_bits(picture: Pictures.Image) -> Pictures.Image:
 
 
 def _in_srgb(picture: Pictures.Image, profile: bytes) -> Pictures.Image:
-    """The colours that an ICC ``profile`` says are meant, in sRGB; as they are where it is broken or of other pixels."""
+    """The colours that an ICC ``profile`` says are meant, in sRGB.
+
+    They are left as they are where it is broken, or describes other pixels than these.
+    """
     with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = _SPACES.get(source.profile.xcolor_space.strip())
-        # Grey pixels may have a profile of colours, whose greys are then meant.
-        if mode is not None and (mode == picture.mode or (mode == "RGB" and picture.mode != "CMYK") or _grey(picture, mode)):
+        if mode is not None and _described(picture, mode):
             converted = ImageCms.profileToProfile(
                 picture.convert(mode),
                 source,
@@ -122,5 +124,7 @@ def _in_srgb(picture: Pictures.Image, profile: bytes) -> Pictures.Image:
     return picture.convert("RGB")
 
 
-def _grey(picture: Pictures.Image, mode: str) -> bool:
-    return mode == "L" and picture.mode in ("1", "LA", "La")
+def _described(picture: Pictures.Image, mode: str) -> bool:
+    """Whether a profile of ``mode`` can be meant for these pixels; one of colours for grey ones, too."""
+    grey = picture.mode in ("1", "L", "LA", "La")
+    return {"RGB": picture.mode != "CMYK", "L": grey, "CMYK": picture.mode == "CMYK"}[mode]
