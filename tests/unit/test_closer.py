@@ -116,8 +116,13 @@ def test_a_head_that_is_too_small_is_said(head: tuple[Image, Floats]) -> None:
 
 def test_a_face_that_is_found_costs_no_search_and_none_costs_one_detection(head: tuple[Image, Floats]) -> None:
     tracker = FaceTracker()
-    calls = []
-    with mock.patch.object(CloserLook, "_detect", lambda self, image: calls.append(image.shape) or []):
+    calls: list[Image] = []
+
+    def nobody(look: CloserLook, image: Image) -> list[closer.Box]:
+        calls.append(image)
+        return []
+
+    with mock.patch.object(CloserLook, "_detect", nobody):
         try:
             detail = mock.Mock(return_value=head[0])
             for step in range(5):

@@ -3,9 +3,11 @@
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image as Pictures
 from PIL import ImageCms
@@ -23,7 +25,7 @@ def sample() -> Image:
     return read_picture(next(iter(sample_pictures().values())))
 
 
-def encoded(image: Image, kind: str = "JPEG", **options: object) -> bytes:
+def encoded(image: npt.NDArray[np.unsignedinteger[Any]], kind: str = "JPEG", **options: object) -> bytes:
     out = io.BytesIO()
     Pictures.fromarray(image).save(out, kind, **options)
     return out.getvalue()
@@ -247,6 +249,6 @@ def test_grey_with_a_profile_of_colours_stays_grey(sample: Image) -> None:
 
 def test_sixteen_bits_of_grey_are_seen(sample: Image) -> None:
     grey = np.asarray(Pictures.fromarray(sample).convert("L"))
-    read = read_picture(encoded(grey.astype(np.uint16) * 257, "PNG"))
+    read = read_picture(encoded(np.asarray(grey.astype(np.uint16) * 257, np.uint16), "PNG"))
     assert np.abs(read.astype(int) - grey[..., None]).max() <= 1
     prepare(read, 384)

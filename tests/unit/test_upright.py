@@ -45,7 +45,7 @@ def film(*, matrix: tuple[int, int, int, int] | None = None, shape: Fraction | N
 
 
 def shown(data: bytes, longest: int | None = None) -> Image:
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.video[0]
         return upright(keep_pixel_shape(next(container.decode(stream)), stream), longest)
 
