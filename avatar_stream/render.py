@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from avatar_stream.errors import BadClip
-from avatar_stream.face.closer import MIN_FACE_PIXELS
+from avatar_stream.face.closer import no_face_in
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.face.tracker import FaceState
 from avatar_stream.media import provenance
@@ -86,13 +86,8 @@ def render(
         recorder.close()
         if frames == 0:
             raise BadClip(f"{driving} has no readable frames")
-        if seen == 0 and avatar.too_small:
-            raise BadClip(
-                f"the face in {driving} is too small, {avatar.too_small} pixels wide: film it closer, "
-                f"so that it is at least {MIN_FACE_PIXELS} wide"
-            )
         if seen == 0:
-            raise BadClip(f"no face found in {driving}: the driving clip must show one, facing the camera")
+            raise BadClip(no_face_in(driving, avatar.too_small))
         if credentials:
             provenance.sign(unfinished, signed, output.name, *credentials)
             signed.replace(unfinished)

@@ -165,6 +165,16 @@ def tiles(height: int, width: int) -> Iterator[tuple[int, int, int]]:
         side = max(side // 2, MIN_TILE_PIXELS) if side > 1.25 * MIN_TILE_PIXELS else 0
 
 
+def no_face_in(source: object, too_small: int) -> str:
+    """A sentence on a file in which no face was followed; ``too_small`` is the width of one that was seen, or 0."""
+    if too_small:
+        return (
+            f"the face in {source} is too small, {too_small} pixels wide: "
+            f"film it closer, so that it is at least {MIN_FACE_PIXELS} wide"
+        )
+    return f"no face found in {source}: the driving clip must show one, facing the camera"
+
+
 def _along(length: int, side: int) -> list[int]:
     count = int(np.ceil((length - side) / (TILE_STEP * side))) + 1
     return [round(at) for at in np.linspace(0, length - side, count)]

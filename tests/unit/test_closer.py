@@ -151,3 +151,10 @@ def test_the_window_is_dropped_where_the_face_fills_the_picture(head: tuple[Imag
     assert look.keep(near, image)
     assert not look.active
     assert look.part(image, None).image is image
+
+
+def test_what_is_said_of_a_file_without_a_face() -> None:
+    assert closer.no_face_in("far.mp4", 0).startswith("no face found in far.mp4: ")
+    said = closer.no_face_in("far.mp4", 31)
+    assert "31 pixels wide" in said
+    assert f"at least {MIN_FACE_PIXELS} wide" in said
