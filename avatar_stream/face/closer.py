@@ -89,6 +89,7 @@ class CloserLook:
     def keep(self, landmarks: Floats, image: Image) -> bool:
         """Keep the window around ``landmarks (478, 3)`` of ``image``. True where it moved."""
         self._rounds = self.too_small = 0
+        self.close()  # others may have the detector
         if self._window is None:
             return False
         height, width = image.shape[:2]
@@ -141,7 +142,10 @@ class CloserLook:
 
     def _detect(self, image: Image) -> list[Box]:
         if self._detector is None:
-            self._detector = _IDLE.pop() if _IDLE else detector(far=True)
+            try:
+                self._detector = _IDLE.pop()
+            except IndexError:
+                self._detector = detector(far=True)
         return boxes(self._detector, image)
 
 
