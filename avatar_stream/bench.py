@@ -15,8 +15,9 @@ from aiortc.jitterbuffer import JitterFrame
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import SAMPLES, SPEAKS, sample_pictures
 from avatar_stream.media.encode import VideoEncoder
-from avatar_stream.media.files import Clip, upright
+from avatar_stream.media.files import Clip
 from avatar_stream.media.marking import Marker
+from avatar_stream.media.upright import upright
 from avatar_stream.parity import recorded_ticks
 from avatar_stream.portrait.ahead import ahead
 from avatar_stream.portrait.avatar import Avatar, Warped

@@ -19,12 +19,13 @@ import numpy.typing as npt
 from avatar_stream.client import ClientSession, connect, portraits, upload
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.face.closer import Detail
 from avatar_stream.face.packet import TrackedFace
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.face.tracker import FaceState, FaceTracker
 from avatar_stream.identity.named import portrait_named
 from avatar_stream.identity.records import default_library
-from avatar_stream.live import RECENT, LiveLoop, camera_image
+from avatar_stream.live import RECENT, LiveLoop, camera_detail, camera_image
 from avatar_stream.media.marking import Marker
 from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.background import OWN, on_background
@@ -174,10 +175,11 @@ class FaceFinder:
     def __init__(self) -> None:
         self._tracker = FaceTracker(smooth=False, hold=0)
 
-    def __call__(self, image: Image) -> TrackedFace:
-        """The face, and what its mouth shows."""
-        landmarks = self._tracker.update(image, 0.0).landmarks
-        view = None if landmarks is None else read_mouth(image, landmarks)
+    def __call__(self, image: Image, detail: Detail = None) -> TrackedFace:
+        """The face, and what its mouth shows; ``detail`` makes the frame with more pixels (see ``FaceTracker``)."""
+        found = self._tracker.update(image, 0.0, detail)
+        landmarks, part = found.landmarks, found.part
+        view = None if landmarks is None or part is None else read_mouth(part.image, part.inside(landmarks))
         return TrackedFace(landmarks, view, image.shape[0])
 
     def close(self) -> None:
@@ -208,7 +210,8 @@ class RemoteCamera:
             if isinstance(frame, ArkitFrame):
                 asyncio.run_coroutine_threadsafe(session.move(frame), loop)
             elif self._find is not None:
-                asyncio.run_coroutine_threadsafe(session.move(self._find(camera_image(frame))), loop)
+                found = self._find(camera_image(frame), camera_detail(frame))
+                asyncio.run_coroutine_threadsafe(session.move(found), loop)
             else:
                 loop.call_soon_threadsafe(session.send, camera_image(frame))
 

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import av
@@ -21,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.face.closer import Detail
 from avatar_stream.face.packet import TrackedFace
 from avatar_stream.identity.guard import Guard, GuardThread
-from avatar_stream.media.files import upright
 from avatar_stream.media.mailbox import Closed, Mailbox
 from avatar_stream.media.marking import Marker
 from avatar_stream.media.marks import draw_mark, read_mark
+from avatar_stream.media.upright import upright
 from avatar_stream.portrait.avatar import Avatar, Warped
 from avatar_stream.portrait.ladder import Ladder
 from avatar_stream.voice.speaker import VoiceMotion
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 Motion = ArkitFrame | TrackedFace
 
 CAMERA_SIDE: Final = 640  # larger camera pictures are scaled down before tracking
+DETAIL_SIDE: Final = 1920  # the same where a face is too small to be found in that, or is followed so
 CAMERA_SILENT: Final = 0.5  # seconds without a frame after which nobody is taken to be there
 VOICE_SILENT: Final = 1.0  # seconds without sound after which nobody is taken to speak
 # Seconds that a mouth is later than its sound: 0.05 as measured on synthetic speech, half a packet, half a period.
@@ -194,12 +197,15 @@ class LiveLoop:
         period, silent = 1 / self._fps, CAMERA_SILENT
         while True:
             image: npt.NDArray[np.uint8] | Motion | None = None
-            mark, arrived = None, time.monotonic()
+            mark, arrived, detail = None, time.monotonic(), None
             try:
                 frame, arrived = self._camera.take(silent)
                 self._listener.queue_waited("camera", time.monotonic() - arrived)
                 silent = CAMERA_SILENT
-                image = camera_image(frame) if isinstance(frame, av.VideoFrame) else frame
+                if isinstance(frame, av.VideoFrame):
+                    image, detail = camera_image(frame), camera_detail(frame)
+                else:
+                    image = frame
                 if self._marks and isinstance(image, np.ndarray):
                     mark = self.newest_mark = read_mark(image)
             except TimeoutError:
@@ -213,7 +219,7 @@ class LiveLoop:
                 while True:
                     self.commands.get_nowait()(avatar)
             began = time.monotonic()
-            moved = avatar.follow(image, arrived, Tag(arrived, mark))
+            moved = avatar.follow(image, arrived, Tag(arrived, mark), detail)
             if self._ladder:
                 moved.engine.quality = self._ladder.quality
             # Posed here, because the thread that draws has to wait for the network, which sessions share.
@@ -268,3 +274,8 @@ class LiveLoop:
 def camera_image(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
     """RGB of a camera's frame, upright, no larger than tracking needs."""
     return upright(frame, CAMERA_SIDE)
+
+
+def camera_detail(frame: av.VideoFrame) -> Detail:
+    """What makes the same picture with more pixels, for a face that is small in it; None where it has no more."""
+    return partial(upright, frame, DETAIL_SIDE) if max(frame.width, frame.height) > CAMERA_SIDE else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from avatar_stream.errors import BadClip
+from avatar_stream.face.closer import no_face_in
 from avatar_stream.face.retarget import KEEP
 from avatar_stream.face.tracker import FaceState
 from avatar_stream.media import provenance
@@ -74,7 +75,7 @@ def render(
             if done.frames == 0:
                 raise BadClip(f"{driving} has no readable frames")
             if done.seen == 0:
-                raise BadClip(f"no face found in {driving}: the driving clip must show one, facing the camera")
+                raise BadClip(no_face_in(driving, avatar.too_small))
             if credentials:
                 signed = unfinished.with_suffix(".signed.mp4")
                 try:

@@ -5,6 +5,7 @@ Sound has a click at each full second of its own clock, and pictures brighten fo
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 64  # pixels
-MAKERS: dict[str, Callable[[Path], None]] = {}
+MAKERS: dict[str, Callable[[Path], object]] = {}
 """By file name: what makes it."""
 
 
-def maker(name: str) -> Callable[[Callable[[Path], None]], Callable[[Path], None]]:
+def maker(name: str) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
     """Enter a maker under a file's name."""
 
-    def enter(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    def enter(make: Callable[[Path], object]) -> Callable[[Path], object]:
         MAKERS[name] = make
         return make
 
@@ -107,18 +108,15 @@ maker("uneven.mkv")(lambda path: write(path, sorted(t + 0.013 * (k % 3) for k, t
 maker("silent.mp4")(lambda path: write(path, steady(25, 1), sound=""))
 maker("squeezed.mp4")(lambda path: write(path, steady(25, 1), aspect=Fraction(4, 3)))
 for _rate in (4_000, 37_800, 176_400, 192_000):
-    maker(f"sound-{_rate}.mov")(lambda path, rate=_rate: write(path, steady(25, 2), sound="pcm_s16le", rate=rate))
+    maker(f"sound-{_rate}.mov")(partial(write, times=steady(25, 2), sound="pcm_s16le", rate=_rate))
 maker("speech.mp2")(lambda path: write_sound(path, "mp2", 48_000, [(0, 3)], format="mp2"))
 maker("speech.mp3")(lambda path: write_sound(path, "libmp3lame", 44_100, [(0, 3)]))
 maker("speech.wav")(lambda path: write_sound(path, "pcm_s16le", 8_000, [(0, 3)]))
 maker("gap.mka")(lambda path: write_sound(path, "libopus", 48_000, [(0, 1.5), (3.5, 1.5)]))
-maker("take:2.mp4")(
-    lambda path: write(path.with_name("t.mp4"), steady(25, 1)) or path.with_name("t.mp4").rename(path)
-)
 maker("Ü 影.mp4")(lambda path: write(path, steady(25, 1)))
-maker("empty.mp4")(lambda path: path.write_bytes(b"") and None)
-maker("text.mp4")(lambda path: path.write_text("this is no film") and None)
-maker("noise.mp4")(lambda path: path.write_bytes(np.random.default_rng(1).bytes(20_000)) and None)
+maker("empty.mp4")(lambda path: path.write_bytes(b""))
+maker("text.mp4")(lambda path: path.write_text("this is no film"))
+maker("noise.mp4")(lambda path: path.write_bytes(np.random.default_rng(1).bytes(20_000)))
 maker("folder.mp4")(lambda path: path.mkdir())
 
 

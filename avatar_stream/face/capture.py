@@ -22,6 +22,11 @@ class FaceCapture:
             return None
         return to_arkit(self._driver(mirrored(landmarks) if self.mirror else landmarks))
 
+    @property
+    def too_small(self) -> int:
+        """Width in pixels of a face that is too small to be followed; 0 where there is none."""
+        return self._tracker.too_small
+
     def recalibrate(self) -> None:
         """Take the next frames for the face at rest."""
         self._driver.recalibrate()

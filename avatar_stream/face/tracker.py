@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import geometry
+from avatar_stream.face.closer import CloserLook, Detail, Part
+from avatar_stream.face.closer import boxes as _boxes
+from avatar_stream.face.closer import detector as _face_detector
 from avatar_stream.face.filters import OneEuro
 from avatar_stream.face.mesh import Floats
 
@@ -36,6 +39,7 @@ class Tracking:
     state: FaceState
     landmarks: Floats | None
     fresh: bool  # landmarks were seen in this very frame
+    part: Part | None = None  # what of the picture they were seen in
 
 
 class LandmarkFilter:
@@ -72,7 +76,8 @@ class FaceTracker:
     """Follows the largest face of a stream; not thread-safe, one per session.
 
     ``hold`` seconds of misses are bridged with the last landmarks. Several faces: the largest is chosen when
-    tracking starts, and again when another one becomes ``SWITCH`` times larger.
+    tracking starts, and again when another one becomes ``SWITCH`` times larger. Where there is none, a small one is
+    looked for part by part (see ``avatar_stream.face.closer``).
     """
 
     CHECK_EVERY = 30  # frames between looks for a larger face
@@ -86,10 +91,21 @@ class FaceTracker:
         self._last: Floats | None = None
         self._last_seen = 0.0
         self._frames = 0
+        self._closer = CloserLook()
 
-    def update(self, image: Image, time: float) -> Tracking:
-        """Track an RGB frame taken at ``time`` seconds; sizes may change between frames."""
-        raw = self._find(image)
+    @property
+    def too_small(self) -> int:
+        """Width in pixels of a face that was seen lately and is too small to be followed; 0 where there is none."""
+        return self._closer.too_small
+
+    def update(self, image: Image, time: float, detail: Detail = None) -> Tracking:
+        """Track an RGB frame taken at ``time`` seconds; sizes may change between frames.
+
+        ``detail`` makes the same frame with more pixels, where ``image`` was scaled down: a small face is looked for
+        there. Landmarks are in pixels of ``image``.
+        """
+        part = self._closer.part(image, detail)
+        raw = self._find(part.image)
         if raw is None:
             if self._last is not None and time - self._last_seen <= self.hold:
                 self.state = FaceState.HELD
@@ -99,15 +115,23 @@ class FaceTracker:
             self._last = None
             if self._filter:
                 self._filter.reset()
+            if self._closer.active:
+                self._closer.lose()
+            else:
+                self._closer.search(image, detail)
             return Tracking(self.state, None, False)
+        raw = part.outside(raw)
+        if self._closer.keep(raw, image):
+            self._face_mesh.reset()  # it looks where the face was in the last window
         if self._filter:
             raw = self._filter(raw, time)
         self._last, self._last_seen, self.state = raw, time, FaceState.FOUND
-        return Tracking(self.state, raw, True)
+        return Tracking(self.state, raw, True, part)
 
     def close(self) -> None:
         """Hand the networks on."""
         _give_back(self._face_mesh, self._detector)
+        self._closer.close()
 
     def _find(self, image: Image) -> Floats | None:
         self._frames += 1
@@ -189,9 +213,7 @@ def _face_mesh(*, static: bool) -> Any:
 
 
 def _detector(far: bool) -> Any:
-    from mediapipe.python.solutions.face_detection import FaceDetection
-
-    return FaceDetection(model_selection=int(far), min_detection_confidence=0.5)
+    return _face_detector(far=far)
 
 
 def _landmarks(face_mesh: Any, image: Image) -> Floats | None:
@@ -201,12 +223,3 @@ def _landmarks(face_mesh: Any, image: Image) -> Floats | None:
     height, width = image.shape[:2]
     points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32)
     return points * np.array([width, height, width], np.float32)
-
-
-def _boxes(detector: Any, image: Image) -> list[tuple[float, float, float, float]]:
-    height, width = image.shape[:2]
-    boxes = []
-    for found in detector.process(image).detections or []:
-        box = found.location_data.relative_bounding_box
-        boxes.append((box.xmin * width, box.ymin * height, box.width * width, box.height * height))
-    return sorted(boxes, key=lambda box: -box[2])

@@ -13,6 +13,7 @@ import av
 
 from avatar_stream.errors import BadInput
 from avatar_stream.media.opening import decoded, moving, opened
+from avatar_stream.media.upright import keep_pixel_shape
 
 BACKENDS: Final = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 AGAIN: Final = 1.0  # seconds between attempts at a camera that was pulled out
@@ -116,13 +117,14 @@ class Camera:
 
     def _read(self, container: Any) -> None:
         began, first = time.monotonic(), None
-        for frame in decoded(container, moving(container) or container.streams.video[0]):
+        stream = moving(container) or container.streams.video[0]
+        for frame in decoded(container, stream):
             if self._stopped.is_set():
                 return
             if self._is_file and frame.time is not None:
                 first = frame.time if first is None else first
                 self._stopped.wait(max(0.0, began + frame.time - first - time.monotonic()))
-            self._see(frame)
+            self._see(keep_pixel_shape(frame, stream))
 
     def _reopened(self) -> Any:
         while not self._stopped.is_set():

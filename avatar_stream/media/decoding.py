@@ -17,6 +17,7 @@ from aiortc.codecs import get_decoder
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from avatar_stream.media.picture_size import Size, h264_size, h264_starts, vp8_size
+from avatar_stream.media.upright import keep_pixel_shape
 from avatar_stream.rates import Bucket
 
 MAX_PIXELS: Final = 1920 * 1920
@@ -88,6 +89,8 @@ class StreamDecoder:
                     failed.set()
                     frames = []
                 for frame in frames:
+                    if self._kind == "video":
+                        keep_pixel_shape(frame, getattr(decoders[codec.name], "codec", None))
                     loop.call_soon_threadsafe(self._deliver, output, frame)
                 self._wait_for_share(time.thread_time() - began)
             loop.call_soon_threadsafe(output.put_nowait, None)  # the track ends

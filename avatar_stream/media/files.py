@@ -1,20 +1,19 @@
 """Driving clips in."""
 
 import os
-import threading
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 
 from avatar_stream.errors import BadClip
 from avatar_stream.media.clock import PresentationClock, first_time, may_jump
 from avatar_stream.media.opening import audible, decoded, moving, opened
+from avatar_stream.media.upright import keep_pixel_shape, upright
 
 MAX_RATE: Final = 240  # frames a second that a file may claim
 
@@ -52,7 +51,7 @@ class Clip:
         for frame in decoded(self._container, self._video):
             time = clock(frame.time)
             self._times.append(time)
-            yield time, upright(frame)
+            yield time, upright(keep_pixel_shape(frame, self._video))
 
     def next_time(self) -> float | None:
         """The time of the first frame that :meth:`frames` gave and nobody has asked for; for a recorder."""
@@ -61,26 +60,3 @@ class Clip:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
-
-
-class _Scaler(threading.local):
-    """A thread's own: one that a frame makes for itself takes longer to set up than to run."""
-
-    def __init__(self) -> None:
-        self.reformatter = VideoReformatter()
-
-
-_SCALER = _Scaler()
-
-
-def upright(frame: Any, longest: int | None = None) -> npt.NDArray[np.uint8]:
-    """RGB of a decoded frame, its sides at most ``longest`` pixels, turned as its rotation flag says (phones film
-    sideways and say so).
-    """
-    width, height = frame.width, frame.height
-    if longest is not None and max(width, height) > longest:
-        scale = longest / max(width, height)
-        width, height = max(round(width * scale / 2) * 2, 2), max(round(height * scale / 2) * 2, 2)
-    image = np.asarray(_SCALER.reformatter.reformat(frame, width, height, "rgb24").to_ndarray(), np.uint8)
-    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

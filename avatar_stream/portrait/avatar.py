@@ -16,6 +16,7 @@ import numpy.typing as npt
 from avatar_stream.face.animator import Animator
 from avatar_stream.face.arkit import ArkitFrame, Rest, mirrored_frame, to_arkit, to_motion
 from avatar_stream.face.body import Torso, TorsoTracker
+from avatar_stream.face.closer import Detail
 from avatar_stream.face.expression import Expression
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.packet import TrackedFace
@@ -163,15 +164,21 @@ class Avatar:
         return self._animator.driver.calibrated or self._rest.calibrated
 
     @property
+    def too_small(self) -> int:
+        """Width in pixels of a driver's face that is too small to be followed; 0 where there is none."""
+        return self._tracker.too_small
+
+    @property
     def motion(self) -> ArkitFrame:
         """What the driver did last, in ARKit's terms."""
         return to_arkit(self._animator.motion)
 
-    def follow(self, image: Driven, time: float, tag: Any = None) -> Moved:
+    def follow(self, image: Driven, time: float, tag: Any = None, detail: Detail = None) -> Moved:
         """Track an RGB frame taken at ``time`` seconds and say where it moves the portrait's landmarks.
 
         ``image`` may be motion, or a face that was found elsewhere; None stands for a camera that sends nothing:
-        nobody is there.
+        nobody is there. ``detail`` makes the frame with more pixels, where ``image`` was scaled down and its face
+        may be small.
         """
         if image is not None:
             kind = ArkitFrame if isinstance(image, ArkitFrame) else TrackedFace
@@ -182,16 +189,16 @@ class Avatar:
             return self._act(image, time, tag)
         if isinstance(image, TrackedFace):
             return self._take(image, time, tag)
-        landmarks = None
+        landmarks = part = None
         if image is None:
             self.face = FaceState.LOST
         else:
-            found = self.times.measure("track", self._tracker.update, image, time)
-            self.face, landmarks = found.state, found.landmarks
+            found = self.times.measure("track", self._tracker.update, image, time, detail)
+            self.face, landmarks, part = found.state, found.landmarks, found.part
         target = self.times.measure("retarget", self._animator, landmarks, time)
         # A face that is only taken to be there still shows what it showed last, also on its way to rest.
-        if image is not None and landmarks is not None and self.face is FaceState.FOUND:
-            self._see(self.times.measure("track", read_mouth, image, landmarks), time)
+        if landmarks is not None and part is not None:
+            self._see(self.times.measure("track", read_mouth, part.image, part.inside(landmarks)), time)
         return self._moved(target, tag, image)
 
     def _take(self, face: TrackedFace, time: float, tag: Any) -> Moved:

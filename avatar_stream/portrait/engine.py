@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import cv2
@@ -24,6 +24,7 @@ from avatar_stream.portrait.compositor import add_residual, paste_back
 from avatar_stream.portrait.interior import Interior
 from avatar_stream.portrait.ladder import QUALITIES, Quality
 from avatar_stream.portrait.lip_edges import lips_meeting
+from avatar_stream.portrait.palette import Palette
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.turned import TurnedTexture
 from avatar_stream.portrait.warp import PortraitWarp
@@ -80,10 +81,11 @@ class PortraitEngine:
     """
 
     def __init__(self, portrait: Portrait, networks: Networks | None) -> None:
-        self.portrait = portrait
+        self._palette = Palette(portrait.crop, portrait.landmarks)
+        self.portrait = _toned(portrait, self._palette)
         self.times = StageTimes()
         self._networks = networks
-        self._views: dict[float, _View] = {1: _View.of(portrait, 1, networks is not None)}
+        self._views: dict[float, _View] = {1: _View.of(self.portrait, 1, networks is not None)}
         self.rest_face: Image = self._views[1].rest.image
         """The portrait's own aligned face, RGB ``(192, 192, 3)``."""
         self._identity = networks.refer(self.rest_face) if networks else None
@@ -192,6 +194,7 @@ class PortraitEngine:
 
     def _compose(self, frame: Posed, residual: Floats) -> Frame:
         assert frame.seen is not None
+        residual = self._palette.toned_change(residual, frame.seen.shown)
         crop = add_residual(frame.crop, frame.seen, residual)
         self._finished = crop, frame.seen
         return Frame(self._paste(crop), frame.tag)
@@ -201,6 +204,22 @@ class PortraitEngine:
         if crop.shape[:2] != (height, width):
             crop = np.asarray(cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
         return np.ascontiguousarray(paste_back(self.portrait, crop))
+
+
+def _toned(portrait: Portrait, palette: Palette) -> Portrait:
+    """The portrait, what it borrows from other pictures of the person in its own hues."""
+    if palette.colourful == 1:
+        return portrait
+
+    def toned(other: tuple[Image, Floats]) -> tuple[Image, Floats]:
+        return palette.toned_picture(other[0]), other[1]
+
+    return replace(
+        portrait,
+        teeth=portrait.teeth and toned(portrait.teeth),
+        asleep=portrait.asleep and toned(portrait.asleep),
+        turned=tuple(toned(other) for other in portrait.turned),
+    )
 
 
 @dataclass(frozen=True, slots=True)

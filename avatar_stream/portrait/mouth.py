@@ -17,6 +17,7 @@ from avatar_stream.face.model import INDEX
 from avatar_stream.portrait.arch import Placed
 from avatar_stream.portrait.mouth_view import light_as
 from avatar_stream.portrait.opening import Hole, hole_between
+from avatar_stream.portrait.palette import Palette
 from avatar_stream.portrait.teeth import Teeth
 from avatar_stream.portrait.tone import skin_tone, softness
 
@@ -59,6 +60,7 @@ class Mouth:
         teeth: tuple[Image, Floats] | None = None,
     ) -> None:
         self.skin = skin_tone(picture, landmarks)
+        self._palette = Palette(picture, landmarks)
         self._gaps = geometry.lip_gaps(landmarks)
         self._shows_teeth = bool(self._gaps.max() > SHOWN)
         # A pixel shows the mean of what it covers: finer detail would come out as specks.
@@ -101,6 +103,7 @@ class Mouth:
         self._teeth.draw(inside, arches, self._light(hole, fit), (left, top), sure)
         if view is not None:
             light_as(inside, view, target, hole.box, self._teeth.tooth)
+        inside = self._palette.toned(inside)
         region = picture[top:bottom, left:right]
         region[:] = np.clip(region + (hole.alpha * np.float32(share))[..., None] * (inside - region) + 0.5, 0, 255)
         return hole

@@ -1,32 +1,25 @@
 """A picture becomes a portrait: read safely, checked for one usable face, cut out of its background once."""
 
-import io
 import math
 import os
-import warnings
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as Pictures
-from PIL import ImageOps, features
 
 from avatar_stream.errors import BadPicture
 from avatar_stream.face import geometry, mesh, tracker
 from avatar_stream.face.body import find_shoulders
 from avatar_stream.face.mesh import Floats
+from avatar_stream.portrait.reading import formats as formats
+from avatar_stream.portrait.reading import read_picture as read_picture
 
 Image = npt.NDArray[np.uint8]
 
-MAX_PIXELS = 64_000_000
-MOST_PACKED = 1000  # pixels in a byte: the smallest files of photographs have 400
-MIN_SIDE = 96
 MIN_FACE = 44  # face width in pixels below which nothing is left to animate
 MAX_YAW = 38.0  # degrees; beyond it half of the face is invented
-_NAMES = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "AVIF": "AVIF", "HEIF": "HEIC"}
 LEAST_SHOULDERS = 1.2  # face widths between shoulders that face the camera
 LEAST_BODY = 0.06  # of the region's height that must be below them
 HEAD_CROP = 3.2  # side of the moved region in face heights
@@ -75,62 +68,6 @@ class Portrait:
             return prepare(read_picture(source), size, square=square)
         path = Path(source)
         return prepare(read_picture(path), size, name=path.name, square=square)
-
-
-@cache
-def formats() -> tuple[str, ...]:
-    """Pillow's names of the pictures that are taken: those of phones where a library can read them.
-
-    AVIF comes with Pillow, HEIC with pillow-heif (``pip install "avatar-stream[heic]"``).
-    """
-    known = ["JPEG", "PNG", "WEBP"]
-    if features.check("avif"):
-        known.append("AVIF")
-    try:
-        import pillow_heif
-    except ImportError:
-        pass
-    else:
-        pillow_heif.register_heif_opener()
-        known.append("HEIF")
-    return tuple(known)
-
-
-def read_picture(source: Path | bytes) -> Image:
-    """Decode a picture (see :func:`formats`) to upright RGB; raises :class:`BadPicture` with the reason."""
-    name = source.name if isinstance(source, Path) else "the picture"
-    try:
-        data = source.read_bytes() if isinstance(source, Path) else source
-    except OSError as error:
-        raise BadPicture(f"cannot read {name}: {error.strerror or error}") from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
-            opened = Pictures.open(io.BytesIO(data), formats=formats())
-    except Pictures.DecompressionBombError:
-        raise BadPicture(f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels: scale it down") from None
-    except Exception:
-        *first, last = (_NAMES[one] for one in formats())
-        raise BadPicture(f"{name} is not a {', '.join(first)} or {last} picture: save it as one of these") from None
-    with opened:
-        width, height = opened.size
-        if width * height > MAX_PIXELS:
-            raise BadPicture(f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels: scale it down")
-        if width * height > MOST_PACKED * len(data):
-            # Nothing is decoded, so nothing is allocated for pixels that a header only claims.
-            raise BadPicture(f"{name} is damaged or cut short: {len(data)} bytes cannot hold {width}x{height} pixels")
-        if min(width, height) < MIN_SIDE:
-            raise BadPicture(f"{name} is only {width}x{height} pixels: use one of at least {MIN_SIDE} on each side")
-        try:
-            opened.draft("RGB", (2048, 2048))
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                upright = upright.convert("RGBA")
-                ground = Pictures.new("RGBA", upright.size, (200, 200, 200, 255))
-                upright = Pictures.alpha_composite(ground, upright)
-            return np.asarray(upright.convert("RGB"), np.uint8)
-        except Exception:
-            raise BadPicture(f"{name} is damaged or cut short: send the whole file again") from None
 
 
 def prepare(picture: Image, size: int, *, name: str = "the picture", square: bool = False) -> Portrait:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from avatar_stream.errors import BadClip
 from avatar_stream.face.capture import FaceCapture
+from avatar_stream.face.closer import no_face_in
 from avatar_stream.media.files import Clip
 from avatar_stream.media.output import whole_file
 from avatar_stream.rigs.files import MotionWriter
@@ -38,7 +39,7 @@ def record_motion(driving: Path, output: Path, progress: Callable[[int, int], No
             finally:
                 writer.close()
             if seen == 0:
-                raise BadClip(f"no face found in {driving}: the clip must show one, facing the camera")
+                raise BadClip(no_face_in(driving, capture.too_small))
     finally:
         clip.close()
         capture.close()

@@ -50,7 +50,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def played(path: Path) -> tuple[list[tuple[float, float]], list[float]]:
     """(seconds, brightness) of a file's pictures and when its clicks are heard, by the stamps that players honour."""
-    pictures, clicks = [], []
+    clicks: list[float] = []
     with av.open(f"file:{path}") as container:
         pictures = [
             (float(frame.time or 0), float(frame.to_ndarray(format="gray").mean()))

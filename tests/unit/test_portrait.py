@@ -1,12 +1,16 @@
 """What people will really drop on the page."""
 
 import io
+import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image as Pictures
+from PIL import ImageCms
 
 from avatar_stream.errors import BadPicture
 from avatar_stream.face import geometry
@@ -21,7 +25,7 @@ def sample() -> Image:
     return read_picture(next(iter(sample_pictures().values())))
 
 
-def encoded(image: Image, kind: str = "JPEG", **options: object) -> bytes:
+def encoded(image: npt.NDArray[np.unsignedinteger[Any]], kind: str = "JPEG", **options: object) -> bytes:
     out = io.BytesIO()
     Pictures.fromarray(image).save(out, kind, **options)
     return out.getvalue()
@@ -167,3 +171,84 @@ def test_a_phones_own_pictures_are_taken(kind: str, tmp_path: Path) -> None:
     whole = path.read_bytes()
     with pytest.raises(BadPicture, match=r"damaged|not a"):
         read_picture(whole[: len(whole) // 2])
+
+
+# Primaries (x, y of red, green, blue) and gamma of colour spaces that cameras and editors write: IEC 61966-2-5,
+# SMPTE EG 432-1 (with the white of Display P3), ISO 22028-2.
+WIDE = {
+    "Adobe RGB": ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), 2.2),
+    "Display P3": ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06), 2.2),
+    "ProPhoto": ((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001), 1.8),
+}
+D50 = np.array([0.9642, 1.0, 0.8249])
+
+
+def matrix_profile(name: str) -> bytes:
+    """An ICC profile (ICC.1:2001, version 2) of three primaries under D50 and one gamma."""
+    *places, gamma = WIDE[name]
+    columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in places]).T
+    columns = columns * np.linalg.solve(columns, D50)
+
+    def fixed(*numbers: float) -> bytes:
+        return b"".join(struct.pack(">i", round(number * 65536)) for number in numbers)
+
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    tags = {b"wtpt": b"XYZ " + bytes(4) + fixed(*D50)}
+    for letter, column in zip("rgb", columns.T, strict=True):
+        tags[f"{letter}XYZ".encode()] = b"XYZ " + bytes(4) + fixed(*column)
+        tags[f"{letter}TRC".encode()] = curve
+    text = name.encode() + b"\0"
+    tags[b"desc"] = (b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(78)).ljust(112, b"\0")
+    tags[b"cprt"] = b"text" + bytes(4) + b"none" + bytes(4)
+    table, data = struct.pack(">I", len(tags)), b""
+    for tag, content in tags.items():
+        table += tag + struct.pack(">II", 128 + 4 + 12 * len(tags) + len(data), len(content))
+        data += content
+    head = struct.pack(">I4sI4s4s4s", 128 + len(table) + len(data), bytes(4), 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    head += bytes(12) + b"acsp" + bytes(28) + fixed(*D50)
+    return head.ljust(128, b"\0") + table + data
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_a_colour_profile_is_applied(sample: Image, name: str) -> None:
+    profile = matrix_profile(name)
+    wide = ImageCms.profileToProfile(
+        Pictures.fromarray(sample),
+        ImageCms.createProfile("sRGB"),
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )
+    assert wide is not None
+    stored = np.asarray(wide, np.uint8)
+    assert np.abs(stored.astype(int) - sample).mean() > 3  # the profile says something
+    read = read_picture(encoded(stored, "PNG", icc_profile=profile))
+    assert np.percentile(np.abs(read.astype(int) - sample), 99) <= 2
+    clear = np.dstack([stored, np.full(stored.shape[:2], 255, np.uint8)])
+    assert np.array_equal(read_picture(encoded(clear, "PNG", icc_profile=profile)), read)
+
+
+@pytest.mark.parametrize("profile", [b"", b"nonsense", bytes(4096), "cut", "other pixels"])
+def test_a_profile_that_cannot_be_used_is_left_out(sample: Image, profile: bytes | str) -> None:
+    picture = sample
+    if profile == "cut":
+        profile = matrix_profile("Adobe RGB")[:300]
+    if profile == "other pixels":
+        grey = matrix_profile("Adobe RGB").replace(b"RGB XYZ", b"CMYKXYZ", 1)
+        profile = grey
+    assert isinstance(profile, bytes)
+    assert np.array_equal(read_picture(encoded(picture, "PNG", icc_profile=profile)), picture)
+
+
+def test_grey_with_a_profile_of_colours_stays_grey(sample: Image) -> None:
+    grey = np.asarray(Pictures.fromarray(sample).convert("L"))
+    read = read_picture(encoded(grey, "PNG", icc_profile=matrix_profile("ProPhoto")))
+    assert (np.ptp(read.astype(int), axis=2)).max() <= 1
+    # Its gamma of 1.8 is lighter than that of sRGB.
+    assert read[..., 0].mean() > grey.mean() + 5
+
+
+def test_sixteen_bits_of_grey_are_seen(sample: Image) -> None:
+    grey = np.asarray(Pictures.fromarray(sample).convert("L"))
+    read = read_picture(encoded(np.asarray(grey.astype(np.uint16) * 257, np.uint16), "PNG"))
+    assert np.abs(read.astype(int) - grey[..., None]).max() <= 1
+    prepare(read, 384)

@@ -160,8 +160,8 @@ def test_a_loop_without_a_camera_follows_the_voice() -> None:
     avatar = Avatar(portrait, None)
     follow = avatar.follow
 
-    def watched(image: object, at: float, tag: object = None) -> object:
-        moved = follow(image, at, tag)  # type: ignore[arg-type]
+    def watched(image: object, at: float, *more: object) -> object:
+        moved = follow(image, at, *more)  # type: ignore[arg-type]
         openings.append(geometry.mouth_opening(moved.target))
         return moved
 

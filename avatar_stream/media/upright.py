@@ -1,0 +1,91 @@
+"""Decoded video frames as they are meant to be seen: square pixels, turned and mirrored as the file says."""
+
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from av.sidedata.sidedata import Type
+from av.video.reformatter import VideoReformatter
+
+Image = npt.NDArray[np.uint8]
+
+MAX_PIXEL_SHAPE: Final = 4  # width over height of a pixel, or height over width, beyond which it is a damaged header
+MATRIX_BYTES: Final = 36  # of a display matrix: nine numbers of 32 bits
+
+
+class _Scaler(threading.local):
+    """A thread's own: one that a frame makes for itself takes longer to set up than to run."""
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+
+
+_SCALER = _Scaler()
+
+
+def keep_pixel_shape(frame: Any, stream: Any) -> Any:
+    """The ``frame`` knowing the shape of its pixels, which only its ``stream`` or codec context says.
+
+    It is kept in ``frame.opaque``, so that it goes where the frame goes.
+    """
+    shape = getattr(stream, "sample_aspect_ratio", None)
+    if shape:
+        frame.opaque = Fraction(shape)
+    return frame
+
+
+def upright(frame: Any, longest: int | None = None) -> Image:
+    """RGB ``(h, w, 3)`` of a decoded frame, its sides at most ``longest`` pixels.
+
+    Its pixels are made square (see :func:`keep_pixel_shape`) by enlarging their shorter side; it is turned and
+    mirrored as its display matrix says, to the nearest of the eight ways a picture can lie.
+    """
+    width, height = _square(frame)
+    if longest is not None and max(width, height) > longest:
+        scale = longest / max(width, height)
+        width, height = width * scale, height * scale
+    if (round(width), round(height)) == (frame.width, frame.height):
+        size = (frame.width, frame.height)
+    else:
+        size = (max(round(width / 2) * 2, 2), max(round(height / 2) * 2, 2))
+    image = np.asarray(_SCALER.reformatter.reformat(frame, *size, "rgb24").to_ndarray(), np.uint8)
+    matrix = _display_matrix(frame)
+    return image if matrix is None else np.ascontiguousarray(orientation(matrix)(image))
+
+
+def orientation(matrix: bytes) -> Callable[[Image], Image]:
+    """What turns a picture as a display matrix says, or as nearly as quarter turns and mirrors can.
+
+    The matrix takes a pixel ``(p, q)`` to ``(a p + c q + x, b p + d q + y)`` (ISO/IEC 14496-12 section 6.2.2 and
+    FFmpeg's ``libavutil/display.h``): it begins ``a b u c d v``, 32 bits each. The shift
+    (``x``, ``y``) does not matter for one picture.
+    """
+    a, b, _, c, d, *_ = (int(number) for number in np.frombuffer(matrix, "=i4", 9))
+    # The orientation that is nearest has the largest inner product with the matrix.
+    swapped = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down = (c, b) if swapped else (a, d)
+
+    def turned(image: Image) -> Image:
+        if swapped:
+            image = image.swapaxes(0, 1)
+        return image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+
+    return turned
+
+
+def _display_matrix(frame: Any) -> bytes | None:
+    side_data = getattr(frame, "side_data", None)
+    found = side_data.get(Type.DISPLAYMATRIX) if side_data is not None else None
+    data = bytes(found) if found is not None else b""
+    return data if len(data) == MATRIX_BYTES else None
+
+
+def _square(frame: Any) -> tuple[float, float]:
+    """Width and height of a frame with its pixels square."""
+    shape = getattr(frame, "opaque", None)
+    if not isinstance(shape, Fraction) or not 1 / MAX_PIXEL_SHAPE <= shape <= MAX_PIXEL_SHAPE:
+        return frame.width, frame.height
+    return frame.width * float(max(shape, Fraction(1))), frame.height * float(max(1 / shape, Fraction(1)))

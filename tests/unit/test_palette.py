@@ -1,0 +1,147 @@
+"""What is drawn into a portrait takes its hue from it, and none where it has none."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from avatar_stream.face import mesh
+from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.model import coefficients
+from avatar_stream.face.motion import Motion
+from avatar_stream.face.retarget import Retargeter
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.portrait.interior import Interior
+from avatar_stream.portrait.palette import LUMA, Palette
+from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
+from avatar_stream.portrait.window import Networks
+
+# The usual sepia filter, as editors have it.
+SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
+PHOTOGRAPHS = ("felix", "mateo", "noor", "robin", "samuel", "walter")
+
+
+def grey(picture: Image) -> Image:
+    return np.repeat((picture @ LUMA + 0.5).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def sepia(picture: Image) -> Image:
+    return np.asarray(np.clip(picture @ SEPIA.T, 0, 255), np.uint8)
+
+
+def blue(picture: Image) -> Image:
+    return np.asarray(grey(picture) * [0.6, 0.8, 1.0], np.uint8)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    return prepare(read_picture(sample_pictures()["noor"]), 384)
+
+
+def in_colours(portrait: Portrait, of: object) -> Portrait:
+    """The portrait with the colours of its pictures changed by ``of``."""
+    assert callable(of)
+    return replace(portrait, picture=of(portrait.picture), plate=of(portrait.plate))
+
+
+def opened(portrait: Portrait) -> Floats:
+    gap = np.zeros((11, 3), np.float32)
+    gap[:, 1] = 0.3 * np.sin(np.linspace(0, np.pi, 11))
+    named = coefficients(jawOpen=0.6, mouthSmile=0.4)
+    return Retargeter(portrait.landmarks)(replace(Motion.neutral(), gap=gap, coefficients=named))
+
+
+def drawn(portrait: Portrait) -> tuple[Image, Image]:
+    """The portrait's crop with an open mouth drawn in, and where it was: RGB, and a mask."""
+    target, shown = opened(portrait), portrait.crop.copy()
+    Interior(portrait.crop, portrait.landmarks).draw(shown, target)
+    ring = np.round(target[list(mesh.MOUTH_RING), :2]).astype(np.int32)
+    inside = cv2.fillPoly(np.zeros(shown.shape[:2], np.uint8), [ring], 1)
+    return shown, cv2.erode(inside, np.ones((3, 3), np.uint8)) > 0
+
+
+def chroma(pixels: Image) -> int:
+    """Of the pixels with most colour but one in a thousand: largest less smallest of red, green and blue."""
+    return int(np.percentile(pixels.max(-1).astype(int) - pixels.min(-1), 99.9))
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_photographs_keep_every_colour(name: str) -> None:
+    portrait = prepare(read_picture(sample_pictures()[name]), 384)
+    palette = Palette(portrait.crop, portrait.landmarks)
+    assert palette.colourful == 1
+    colours = np.random.default_rng(0).uniform(0, 255, (5, 5, 3)).astype(np.float32)
+    assert palette.toned(colours) is colours
+    assert palette.toned_change(colours, portrait.crop) is colours
+
+
+def test_a_grey_portrait_has_a_grey_mouth(portrait: Portrait) -> None:
+    coloured, inside = drawn(portrait)
+    shown, _ = drawn(in_colours(portrait, grey))
+    assert chroma(coloured[inside]) > 40
+    assert chroma(shown) == 0
+    # It is no less of a mouth: dark and teeth are as far apart as in colours.
+    spread = [float(np.ptp(np.percentile(one[inside] @ LUMA, [5, 95]))) for one in (coloured, shown)]
+    assert 0.7 < spread[1] / spread[0] < 1.4
+
+
+@pytest.mark.parametrize("tint", [sepia, blue])
+def test_a_tinted_portrait_has_a_mouth_in_its_tint(portrait: Portrait, tint: object) -> None:
+    shown, inside = drawn(in_colours(portrait, tint))
+    assert callable(tint)
+    # The same brightness in the tint itself.
+    pixels = shown[inside].astype(np.float32)
+    plain = tint(np.repeat((pixels @ LUMA)[None, :, None], 3, 2).astype(np.uint8))[0].astype(np.float32)
+    right = plain * ((pixels @ LUMA) / np.maximum(plain @ LUMA, 1))[:, None]
+    assert np.percentile(np.abs(pixels - right), 99) < 10
+
+
+def test_a_faded_portrait_is_between(portrait: Portrait) -> None:
+    found = [
+        Palette(np.asarray(share * portrait.crop + (1 - share) * grey(portrait.crop), np.uint8), portrait.landmarks)
+        for share in (0.0, 0.3, 0.45, 0.6, 1.0)
+    ]
+    many = [one.colourful for one in found]
+    assert many == sorted(many)
+    assert (many[0], many[-1]) == (0, 1)
+    assert 0 < many[2] < 1
+
+
+def test_what_other_pictures_lend_comes_in_the_portraits_hues(portrait: Portrait) -> None:
+    """Teeth, shut lids and a turned cheek from pictures in colours, for a portrait without any."""
+    lent = (portrait.crop, portrait.landmarks)
+    shown = in_colours(portrait, grey)
+    avatar = Avatar(replace(shown, teeth=lent, asleep=lent, turned=(lent,)), None)
+    try:
+        made = avatar.engine.portrait
+        assert made.teeth is not None
+        assert made.asleep is not None
+        assert max(chroma(picture) for picture in (made.teeth[0], made.asleep[0], made.turned[0][0])) == 0
+    finally:
+        avatar.close()
+
+
+def test_what_the_network_paints_has_no_hue_in_a_grey_portrait(portrait: Portrait) -> None:
+    poses = ({"jawOpen": 0.7}, {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9, "jawOpen": 0.3}, {"eyeBlinkLeft": 1.0})
+    networks = Networks.shared()
+    tints = []
+    for one in (portrait, in_colours(portrait, grey)):
+        with Avatar(one, networks) as avatar:
+            pictures = [
+                avatar(ArkitFrame(pose), start + k / 25) for start, pose in enumerate(poses) for k in range(6)
+            ]
+        tints.append(max(chroma(picture) for picture in pictures))
+    assert tints[0] > 40
+    assert tints[1] <= 2
+
+
+def test_a_change_keeps_its_brightness(portrait: Portrait) -> None:
+    palette = Palette(sepia(portrait.crop), portrait.landmarks)
+    change = np.random.default_rng(1).uniform(-30, 30, portrait.crop.shape).astype(np.float32)
+    shown = np.full_like(portrait.crop, 120)
+    toned = palette.toned_change(change, shown)
+    assert np.abs(toned @ LUMA - change @ LUMA).max() < 1
+    assert toned[change @ LUMA > 10].min() > 0

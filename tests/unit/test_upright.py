@@ -1,0 +1,124 @@
+"""Video as it was meant: square pixels, and the right way up whatever the display matrix says."""
+
+import io
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from avatar_stream.media.camera import Camera
+from avatar_stream.media.upright import Image, keep_pixel_shape, orientation, upright
+from tests.waiting import wait_until
+
+ONE = 0x10000  # 1 in a display matrix
+SIZE = (48, 32)  # width and height of the test film
+
+
+def corners() -> Image:
+    """A picture with another colour in each quarter, so that every way it can lie looks different."""
+    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    height, width = SIZE[1] // 2, SIZE[0] // 2
+    picture[:height, :width], picture[:height, width:] = (220, 30, 30), (30, 200, 30)
+    picture[height:, :width], picture[height:, width:] = (30, 30, 220), (210, 210, 210)
+    return picture
+
+
+def film(*, matrix: tuple[int, int, int, int] | None = None, shape: Fraction | None = None) -> bytes:
+    """An MP4 of :func:`corners` that says how it is to be shown."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv444p"
+        if shape is not None:
+            stream.codec_context.sample_aspect_ratio = shape
+        if matrix is not None:
+            a, b, c, d = matrix
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 0x40000000])
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(corners(), format="rgb24")))
+        container.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def shown(data: bytes, longest: int | None = None) -> Image:
+    with av.open(io.BytesIO(data), "r") as container:
+        stream = container.streams.video[0]
+        return upright(keep_pixel_shape(next(container.decode(stream)), stream), longest)
+
+
+def likeness(a: Image, b: Image) -> float:
+    return float(np.abs(a.astype(int) - b).mean())
+
+
+# What FFmpeg's display.h says of each: (p, q) goes to (a p + c q, b p + d q).
+WAYS: dict[str, tuple[tuple[int, int, int, int], Callable[[Image], Image]]] = {
+    "as it is": ((ONE, 0, 0, ONE), lambda picture: picture),
+    "a quarter clockwise": ((0, ONE, -ONE, 0), lambda picture: np.rot90(picture, -1)),
+    "half": ((-ONE, 0, 0, -ONE), lambda picture: np.rot90(picture, 2)),
+    "a quarter anticlockwise": ((0, -ONE, ONE, 0), lambda picture: np.rot90(picture)),
+    "mirrored": ((-ONE, 0, 0, ONE), lambda picture: picture[:, ::-1]),
+    "upside down": ((ONE, 0, 0, -ONE), lambda picture: picture[::-1]),
+    "transposed": ((0, ONE, ONE, 0), lambda picture: picture.swapaxes(0, 1)),
+    "transposed the other way": ((0, -ONE, -ONE, 0), lambda picture: np.rot90(picture, 2).swapaxes(0, 1)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_a_picture_can_lie(way: str) -> None:
+    matrix, right = WAYS[way]
+    assert likeness(shown(film(matrix=matrix)), right(corners())) < 4
+
+
+def test_a_matrix_between_two_orientations_is_taken_for_the_nearer() -> None:
+    def turned(degrees: float) -> Image:
+        c, s = (round(float(f(np.radians(degrees))) * ONE) for f in (np.cos, np.sin))
+        matrix = np.array([c, s, 0, -s, c, 0, 5, 7, 1 << 30], np.int32).tobytes()
+        return orientation(matrix)(corners())
+
+    assert likeness(turned(20), corners()) == 0
+    assert likeness(turned(100), np.rot90(corners(), -1)) == 0
+    assert likeness(turned(-170), np.rot90(corners(), 2)) == 0
+    assert likeness(orientation(bytes(36))(corners()), corners()) == 0  # says nothing
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        (Fraction(4, 3), (64, 32)),  # HDV
+        (Fraction(16, 11), (70, 32)),  # wide PAL
+        (Fraction(8, 9), (48, 36)),  # NTSC
+        (Fraction(3, 4), (48, 42)),
+        (Fraction(1), SIZE),
+        (Fraction(1000), SIZE),  # a damaged header
+    ],
+)
+def test_pixels_become_square(shape: Fraction, size: tuple[int, int]) -> None:
+    picture = shown(film(shape=shape))
+    assert picture.shape == (size[1], size[0], 3)
+    # Only the size changes: each quarter is still where it was.
+    y, x = size[1] // 4, size[0] // 4
+    for row, column in ((y, x), (y, -x), (-y, x), (-y, -x)):
+        old = corners()[8 if row > 0 else -8, 12 if column > 0 else -12]
+        assert np.abs(picture[row, column].astype(int) - old).max() < 12
+
+
+def test_shape_turn_and_size_go_together() -> None:
+    picture = shown(film(matrix=WAYS["a quarter clockwise"][0], shape=Fraction(4, 3)), longest=32)
+    assert picture.shape == (32, 16, 3)
+    assert np.abs(picture[4, -4].astype(int) - corners()[4, 4]).max() < 12
+
+
+def test_a_file_as_camera_keeps_the_shape_of_its_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "hdv.mp4"
+    path.write_bytes(film(shape=Fraction(4, 3)))
+    seen: list[Image] = []
+    camera = Camera(str(path), lambda frame: seen.append(upright(frame)))
+    try:
+        wait_until(lambda: seen, "the camera showed a picture")
+    finally:
+        camera.close()
+    assert seen[0].shape == (32, 64, 3)
