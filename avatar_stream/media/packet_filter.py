@@ -81,7 +81,7 @@ def read_stun(data: bytes) -> stun.Message | None:
         return None
     needed = {
         stun.Class.REQUEST: ("USERNAME", "MESSAGE-INTEGRITY", "PRIORITY"),
-        stun.Class.RESPONSE: ("XOR-MAPPED-ADDRESS", "MESSAGE-INTEGRITY"),
+        stun.Class.RESPONSE: ("MESSAGE-INTEGRITY",),
         stun.Class.ERROR: ("ERROR-CODE",),
     }.get(message.message_class)
     return message if needed and all(name in message.attributes for name in needed) else None

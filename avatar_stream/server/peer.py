@@ -16,6 +16,7 @@ from avatar_stream.errors import BadInput, BadOffer
 from avatar_stream.media.aiortc_gaps import decode_apart, keep_up, listen_to_feedback, survive_packets
 from avatar_stream.media.broadcast import Broadcast, Feed
 from avatar_stream.media.decoding import MAX_MACROBLOCKS, MAX_PIXELS, StreamDecoder
+from avatar_stream.media.dtls import accept_certificates
 from avatar_stream.media.packet_filter import PacketFilter, filter_packets
 from avatar_stream.server.signalling import (
     Role,
@@ -93,6 +94,7 @@ class Peer:
                 listen_to_feedback(sender, sender.track)
         for receiver in pc.getReceivers():
             keep_up(receiver)
+        accept_certificates(pc)
         self._filters = filter_packets(pc, self._on_datagram)
         survive_packets(pc, self._filters)
         if self.role is not Role.VIEW:
