@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver
+from aiortc.codecs.h264 import H264Encoder
 from aiortc.rtp import (
     RTCP_PSFB_APP,
     RTCP_PSFB_FIR,
@@ -70,6 +71,19 @@ def listen_to_feedback(sender: RTCRtpSender, listener: Listener) -> None:
         await handle(packet)
 
     sender._handle_rtcp_packet = listen  # type: ignore[method-assign]
+
+
+class _SingleUnits(H264Encoder):
+    """Packs H.264 in packetization mode 0: a unit is a packet (RFC 6184 section 6.2)."""
+
+    @classmethod
+    def _packetize(cls, packages: Iterable[bytes]) -> list[bytes]:
+        return list(packages)
+
+
+def send_single_units(sender: RTCRtpSender) -> None:
+    """Send H.264 in packetization mode 0, which aiortc does not have; the encoder keeps its units short."""
+    sender._RTCRtpSender__encoder = _SingleUnits()  # type: ignore[attr-defined]
 
 
 def keep_up(receiver: RTCRtpReceiver) -> None:
