@@ -1,9 +1,9 @@
 """H.264 offers of any profile (RFC 6184 section 8). Pure functions, no I/O.
 
-aiortc answers constrained baseline and baseline in packetization mode 1. What is sent to us is decoded by FFmpeg, which
-knows every profile and both modes, and what we send is constrained baseline, which every decoder knows: so any offer
-can be answered. aiortc is shown the offer in its own terms, and the peer gets the answer in those that it offered,
-because both must name the same profile and mode (section 8.2.2).
+aiortc answers constrained baseline and baseline in packetization mode 1. What is sent to us is decoded by FFmpeg,
+which knows every profile and both modes, and what we send is constrained baseline, which every decoder knows: so any
+offer can be answered. aiortc is shown the offer in its own terms, and the peer gets the answer in those that it
+offered, because both must name the same profile and mode (section 8.2.2).
 """
 
 import re
@@ -63,7 +63,7 @@ def as_aiortc_knows_it(offer: str, chosen: H264) -> str:
 
 
 def as_it_was_offered(answer: str, chosen: H264) -> str:
-    """``answer`` with the chosen payload in the peer's terms; one without any gets constrained baseline, level 3.1."""
+    """``answer`` with the chosen payload in the peer's terms; without any it is constrained baseline, level 3.1."""
     profile = _parameters(chosen.parameters).get("profile-level-id", BASELINE)
     parameters = f"level-asymmetry-allowed=1;packetization-mode={chosen.mode};profile-level-id={profile}"
     return _with_parameters(answer, chosen.payload, parameters)

@@ -40,7 +40,7 @@ FMTP = {
     "capitals": "PROFILE-LEVEL-ID=42E01F;PACKETIZATION-MODE=1",
     "blanks": "profile-level-id=640028; packetization-mode=1; level-asymmetry-allowed=1",
     "a semicolon too many": "packetization-mode=1;profile-level-id=4d401f;",
-    "parameter sets": "packetization-mode=1;profile-level-id=64001f;sprop-parameter-sets=Z2QAH6zZQFAFuwEQAAADABAAAAMDwPGDGWA=,aOvjyyLA",
+    "parameter sets": "packetization-mode=1;profile-level-id=64001f;sprop-parameter-sets=Z2QAH6zZQFAFuwEQ,aOvjyyLA",
     "an odd parameter": "useadaptivelayering_v2=1;packetization-mode=1;x",
     "empty": "",
 }
@@ -152,12 +152,14 @@ def test_what_cannot_be_is_named(sdp: str, named: str) -> None:
 @given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])))
 def test_any_parameters_are_used_or_named(text: str) -> None:
     sdp = offer({"96": text})
+    said = ""
     try:
         chosen = choose_h264(sdp[sdp.index("m=video") :])
     except Unacceptable as error:
-        assert "H264 with" in str(error)
+        chosen, said = None, str(error)
+    if chosen is None:
+        assert "H264 with" in said
     else:
-        assert chosen
         assert set(parameters(as_it_was_offered(sdp, chosen))) == {
             "level-asymmetry-allowed",
             "packetization-mode",
