@@ -5,9 +5,12 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -62,6 +65,21 @@ def program(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
         process.communicate()
 
 
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """The line of the program's output in which ``words`` are."""
+    said, timer = [], threading.Timer(PATIENCE, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if words in line:
+                return line
+    finally:
+        timer.cancel()
+    raise AssertionError(f"it ended without {words!r}: {''.join(said)}")
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     """Close the program's input, which asks it to end, and return all that it has said."""
     said, _ = process.communicate(timeout=PATIENCE)
@@ -101,3 +119,9 @@ async def gone(server: RunningServer, session: str) -> None:
     async with http(server.url) as client:
         while session in {row["id"] for row in (await client.get("/status", headers=JSON)).json()["sessions"]}:
             await asyncio.sleep(0.2)
+
+
+def apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine where Playwright's own event loop runs already."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
