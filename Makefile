@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check test together lint types unit webrtc browser docs extras lock bench coverage
+.PHONY: demo check test together lint types unit webrtc browser clients docs extras lock bench coverage
 .PHONY: install install-test test-system wheel clean
 
 demo: install
@@ -14,7 +14,7 @@ demo: install
 check: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit -m "not slow" $(PARALLEL) --quiet
 
-test: install-test test-system together unit browser
+test: install-test test-system together unit browser clients
 
 # The WebRTC tests wait for one another, mostly: what needs no machine to itself takes what they leave of it.
 # Output in one piece for each, where make can.
@@ -41,6 +41,10 @@ webrtc:
 browser:
 	$(BIN)/pytest tests/browser -m measures -s
 	$(BIN)/pytest tests/browser -m "not measures" --numprocesses 2 --dist loadfile
+
+# Encoders and browsers that others wrote, against a real server: FFmpeg, GStreamer, npm's clients, Firefox.
+clients:
+	$(BIN)/pytest tests/clients --numprocesses 2 --dist loadfile
 
 # The documents as a site in build/site.
 docs:
@@ -83,6 +87,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 test-system:
 	scripts/setup.sh chromium
 	scripts/setup.sh turn
+	scripts/setup.sh clients
 
 clean:
 	rm -rf build dist *.egg-info

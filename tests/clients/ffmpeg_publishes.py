@@ -19,7 +19,12 @@ RATE = 25
 def main(url: str, profile: str, sound: bool) -> None:
     """Publish to ``url`` in an H.264 profile: Baseline, Main or High."""
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     frames = driver_frames()
     output = av.open(url, "w", format="whip")
     options = {"preset": "ultrafast", "tune": "zerolatency", "bf": "0"} | (

@@ -64,8 +64,30 @@ CAMERA = """() => {
 }"""
 
 
+PATIENT: dict[str, Any] = {"max_size": None, "open_timeout": PATIENCE, "ping_interval": None}
+
+
+class Screen:
+    """An X server that shows nothing, under a name of its own."""
+
+    def __init__(self) -> None:
+        path = shutil.which("Xvfb")
+        assert path, "no Xvfb found: scripts/setup.sh clients"
+        command = [path, "-displayfd", "1", "-screen", "0", "1280x1024x24", "-nolisten", "tcp"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        )
+        assert self.process.stdout is not None
+        self.name = ":" + self.process.stdout.readline().strip()
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+
+
 class Firefox:
-    """A headless Firefox for a ``with``; a context is a tab's name."""
+    """A Firefox that nobody sees, for a ``with``; a context is a tab's name."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` is an empty one for its profile."""
@@ -73,8 +95,10 @@ class Firefox:
         assert path, "no Firefox found: scripts/setup.sh clients"
         lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in PREFERENCES.items())
         (folder / "user.js").write_text("\n".join(lines))
-        command = [path, "--headless", "--no-remote", "--profile", str(folder), "--remote-debugging-port", "0"]
-        environment = os.environ | {"HOME": str(folder), "MOZ_HEADLESS_WIDTH": "1200", "MOZ_HEADLESS_HEIGHT": "860"}
+        command = [path, "--no-remote", "--profile", str(folder), "--remote-debugging-port", "0"]
+        # Its headless mode has no WebGL, which the page's face finder needs: a screen in memory has.
+        self._screen = Screen()
+        environment = os.environ | {"HOME": str(folder), "DISPLAY": self._screen.name, "LIBGL_ALWAYS_SOFTWARE": "1"}
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -85,9 +109,7 @@ class Firefox:
         )
         self._last = 0
         try:
-            self._socket = connect(
-                f"{self._address()}/session", max_size=None, open_timeout=PATIENCE, ping_interval=None
-            )
+            self._socket = connect(f"{self._address()}/session", legacy=True, **PATIENT)
             self.command("session.new", capabilities={})
         except BaseException:
             self.stop()
@@ -106,6 +128,7 @@ class Firefox:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self._screen.stop()
 
     def command(self, method: str, **parameters: Any) -> Any:
         """Send a command; its result, or ``AssertionError`` with Firefox's own words."""

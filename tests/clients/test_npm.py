@@ -139,3 +139,44 @@ def test_clients_from_npm_publish_and_watch(browser: Any, site: str, open_server
         raise
     finally:
         context.close()
+
+
+ONLY_H264 = """async ([url]) => {
+  const kinds = RTCRtpReceiver.getCapabilities('video').codecs.filter(({ mimeType }) => mimeType === 'video/H264');
+  const seen = {};
+  for (const kind of kinds) {
+    const pc = new RTCPeerConnection();
+    const transceiver = pc.addTransceiver('video', { direction: 'recvonly' });
+    transceiver.setCodecPreferences([kind]);
+    const client = new clients.WHEPClient();
+    await client.view(pc, url);
+    for (let k = 0; k < 1200 && !(seen[kind.sdpFmtpLine] >= 3); k += 1) {
+      await new Promise((done) => setTimeout(done, 50));
+      for (const report of (await pc.getStats()).values()) {
+        if (report.type === 'inbound-rtp') seen[kind.sdpFmtpLine] = report.framesDecoded;
+      }
+    }
+    await client.stop();
+  }
+  return seen;
+}"""
+
+
+def test_chromium_plays_every_h264_that_it_offers(browser: Any, site: str, open_server: RunningServer) -> None:
+    """Each profile and packetization mode by itself, as a viewer that knows no other would offer it."""
+    context = browser.new_context()
+    context.set_default_timeout(MS)
+    try:
+        publisher, viewer = context.new_page(), context.new_page()
+        publisher.goto(site)
+        viewer.goto(site)
+        publisher.evaluate(PUBLISH["whip-whep"], [f"{open_server.url}whip?session=npm-h264"])
+        seen = viewer.evaluate(ONLY_H264, [f"{open_server.url}whep/npm-h264"])
+        assert len(seen) >= 4, seen
+        assert {line[line.index("packetization-mode") :][:20] for line in seen} == {
+            "packetization-mode=0",
+            "packetization-mode=1",
+        }
+        assert all(decoded >= 3 for decoded in seen.values()), seen
+    finally:
+        context.close()

@@ -6,6 +6,8 @@ Publishes the pictures of a folder, over and over, or watches and counts what it
 
 import sys
 import threading
+import urllib.error
+import urllib.parse
 import urllib.request
 
 import gi
@@ -26,7 +28,7 @@ OPUS = "application/x-rtp,media=audio,encoding-name=OPUS,payload=97,clock-rate=4
 class Client:
     """One webrtcbin and its HTTP resource."""
 
-    def __init__(self, role: str, url: str, codec: str, folder: str) -> None:
+    def __init__(self, role: str, url: str, codec: str, folder: str = "") -> None:
         self.role, self.url, self.codec = role, url, codec
         self.location = ""
         self.loop = GLib.MainLoop()
@@ -97,7 +99,7 @@ class Client:
         request = urllib.request.Request(self.url, text.encode(), {"Content-Type": "application/sdp"}, method="POST")
         try:
             with urllib.request.urlopen(request) as response:
-                self.location = urllib.request.urljoin(self.url, response.headers["Location"])
+                self.location = urllib.parse.urljoin(self.url, response.headers["Location"])
                 answer = response.read()
         except urllib.error.HTTPError as error:
             self.fail(f"{error} {error.read().decode()} for {text}")
@@ -138,6 +140,6 @@ class Client:
 
 
 Gst.init(None)
-client = Client(*sys.argv[1:4], folder=sys.argv[4] if len(sys.argv) > 4 else "")
+client = Client(*sys.argv[1:])
 client.run()
 sys.exit(client.failed)

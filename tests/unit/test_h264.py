@@ -176,7 +176,7 @@ def test_in_mode_0_every_unit_fits_into_a_packet() -> None:
             units, _ = sender.pack(packet)
             sizes += [len(unit) for unit in units]
             assert all(1 <= unit[0] & 0x1F <= 23 for unit in units)  # no STAP-A, no FU-A
-            decoded += len(decoder.decode(av.Packet(b"".join(b"\0\0\0\1" + unit for unit in units))))  # type: ignore[attr-defined]
+            decoded += len(decoder.decode(av.Packet(b"".join(b"\0\0\0\1" + unit for unit in units))))
     assert decoded >= 5
     assert len(sizes) > 30
     assert max(sizes) <= MAX_UNIT
