@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
-from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver
+from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver, rtp
 from aiortc.codecs.h264 import H264Encoder
 from aiortc.rtp import (
     RTCP_PSFB_APP,
@@ -201,6 +201,10 @@ def _decode(loop: Any, frames: Any, output: Any, failed: Any) -> None:
     else:
         _decoder_worker(loop, frames, output, failed)
 
+
+# Chromium numbers from 35 on what does not fit into 96 to 127, its last H.264 profiles among it: aiortc would answer
+# with numbers of its own.
+rtp.DYNAMIC_PAYLOAD_TYPES = (*range(35, 64), *range(96, 128))  # type: ignore[assignment]
 
 _decoder_worker = rtcrtpreceiver.decoder_worker
 rtcrtpreceiver.decoder_worker = _decode  # type: ignore[assignment]

@@ -111,6 +111,14 @@ async def test_no_fmtp_at_all() -> None:
         assert (said["profile-level-id"], said["packetization-mode"]) == ("42e01f", "0")
 
 
+@pytest.mark.parametrize("payload", ["35", "39", "63", "96", "127"])
+async def test_every_dynamic_number_is_kept(payload: str) -> None:
+    """Chromium's last profiles are below 64."""
+    answer, _ = await answered(offer({payload: FMTP["high (FFmpeg)"]}, "recvonly"), Role.VIEW)
+    assert re.search(rf"^m=video \d+ \S+ {payload}\r$", answer, re.MULTILINE)
+    assert parameters(answer, payload)["profile-level-id"] == "64001f"
+
+
 @pytest.mark.parametrize(
     ("fmtp", "chosen"),
     [
