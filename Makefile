@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check test lint types unit webrtc browser docs extras lock bench coverage
+.PHONY: demo check test lint types unit webrtc browser clients docs extras lock bench coverage
 .PHONY: install install-test test-system test-avx2 wheel clean
 
 demo: install
@@ -15,7 +15,7 @@ check: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit -m "not slow" $(PARALLEL) --quiet
 
 # Every stage, one after the other, whatever fails: tests/stages.py says at the end which did.
-STAGES := lint types docs wheel extras unit webrtc browser
+STAGES := lint types docs wheel extras unit webrtc browser clients
 test: install-test test-system
 	@$(BIN)/python -m tests.stages $(STAGES)
 
@@ -47,6 +47,10 @@ webrtc:
 browser:
 	failed=0; $(BIN)/pytest tests/browser -m measures -s || failed=1; \
 	$(BIN)/pytest tests/browser -m "not measures" --numprocesses 2 --dist loadfile || failed=1; exit $$failed
+
+# Encoders and browsers that others wrote, against a real server: FFmpeg, GStreamer, npm's clients, Firefox.
+clients:
+	$(BIN)/pytest tests/clients --numprocesses 2 --dist loadfile
 
 # The documents as a site in build/site.
 docs:
@@ -89,6 +93,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 test-system:
 	scripts/setup.sh chromium
 	scripts/setup.sh turn
+	scripts/setup.sh clients
 
 clean:
 	rm -rf build dist *.egg-info

@@ -21,12 +21,19 @@ function problem(error) {
   }
 }
 
+// What finds the face wants WebGL, which a browser may not have: Firefox without a screen, or one where it is off.
+function hasGraphics() {
+  const canvas = document.createElement('canvas');
+  return Boolean(canvas.getContext('webgl2') ?? canvas.getContext('webgl'));
+}
+
 // Finds the face in a camera's pictures and says it in bytes (see face/mesh.js).
 export class FaceFinder {
   #frame; #stop = () => {}; #ended = false; #sizes = [];
 
   // `say` hears the bytes of every face, `failed` the error that ends it.
   async start(camera, say, failed) {
+    if (!hasGraphics()) throw new Error(t('noGraphics'));
     const frame = this.#frame = document.createElement('iframe');
     Object.assign(frame, { src: 'face/mesh.html', hidden: true, title: 'Finds your face' });
     const ready = new Promise((resolve, reject) => {

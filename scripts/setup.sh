@@ -1,6 +1,7 @@
 #!/bin/sh
-# What pip cannot bring: system libraries, a virtual environment, Chromium and coturn for the tests.
-#   setup.sh libraries | venv FOLDER | chromium | turn
+# What pip cannot bring: system libraries, a virtual environment, and for the tests Chromium, coturn and other people's
+# clients (Firefox ESR, GStreamer, npm).
+#   setup.sh libraries | venv FOLDER | chromium | turn | clients
 # As root on Debian or Ubuntu it installs what is missing; anyone else is told the one line that does.
 set -eu
 
@@ -51,8 +52,28 @@ chromium)
 turn)
     command -v turnserver >/dev/null || need coturn
     ;;
+clients)
+    missing=""
+    command -v firefox-esr >/dev/null || command -v firefox >/dev/null || missing="$missing firefox-esr"
+    command -v Xvfb >/dev/null || missing="$missing xvfb libgl1-mesa-dri libegl1"
+    command -v npm >/dev/null || missing="$missing nodejs npm"
+    # The system's own Python has GStreamer's bindings, whatever Python the tests run with.
+    gstreamer="python3-gi gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice"
+    for plugins in base good bad; do gstreamer="$gstreamer gstreamer1.0-plugins-$plugins"; done
+    /usr/bin/python3 2>/dev/null <<'END' || missing="$missing $gstreamer"
+import gi
+for name in ("Gst", "GstWebRTC", "GstSdp"):
+    gi.require_version(name, "1.0")
+from gi.repository import Gst
+Gst.init(None)
+needed = ("webrtcbin", "nicesrc", "dtlsdec", "vp8enc", "openh264enc", "h264parse", "rtph264pay", "jpegdec", "opusenc", "srtpenc")
+raise SystemExit(not all(map(Gst.ElementFactory.find, needed)))
+END
+    # shellcheck disable=SC2086
+    [ -z "$missing" ] || need $missing
+    ;;
 *)
-    echo "setup.sh libraries | venv FOLDER | chromium | turn" >&2
+    echo "setup.sh libraries | venv FOLDER | chromium | turn | clients" >&2
     exit 2
     ;;
 esac

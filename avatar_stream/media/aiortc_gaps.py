@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
-from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver
+from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver, rtp
+from aiortc.codecs.h264 import H264Encoder
 from aiortc.rtp import (
     RTCP_PSFB_APP,
     RTCP_PSFB_FIR,
@@ -70,6 +71,19 @@ def listen_to_feedback(sender: RTCRtpSender, listener: Listener) -> None:
         await handle(packet)
 
     sender._handle_rtcp_packet = listen  # type: ignore[method-assign]
+
+
+class _SingleUnits(H264Encoder):
+    """Packs H.264 in packetization mode 0: a unit is a packet (RFC 6184 section 6.2)."""
+
+    @classmethod
+    def _packetize(cls, packages: Iterable[bytes]) -> list[bytes]:
+        return list(packages)
+
+
+def send_single_units(sender: RTCRtpSender) -> None:
+    """Send H.264 in packetization mode 0, which aiortc does not have; the encoder keeps its units short."""
+    sender._RTCRtpSender__encoder = _SingleUnits()  # type: ignore[attr-defined]
 
 
 def keep_up(receiver: RTCRtpReceiver) -> None:
@@ -187,6 +201,10 @@ def _decode(loop: Any, frames: Any, output: Any, failed: Any) -> None:
     else:
         _decoder_worker(loop, frames, output, failed)
 
+
+# Chromium numbers from 35 on what does not fit into 96 to 127, its last H.264 profiles among it: aiortc would answer
+# with numbers of its own.
+rtp.DYNAMIC_PAYLOAD_TYPES = (*range(35, 64), *range(96, 128))  # type: ignore[assignment]
 
 _decoder_worker = rtcrtpreceiver.decoder_worker
 rtcrtpreceiver.decoder_worker = _decode  # type: ignore[assignment]

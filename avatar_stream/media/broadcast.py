@@ -27,7 +27,7 @@ class Feed(MediaStreamTrack):
     """What one peer is sent: packets, encoded elsewhere. aiortc only packs them."""
 
     def __init__(self, kind: str, codec: str) -> None:
-        """``codec`` is ``VP8``, ``H264`` or ``opus``."""
+        """``codec`` is ``VP8``, ``H264``, ``H264/0`` or ``opus``."""
         super().__init__()
         self.kind = kind
         self.codec = codec

@@ -19,8 +19,15 @@ Packet = Any
 LOWEST, HIGHEST = 250_000, 1_500_000  # bit/s of the picture
 
 
+H264_CODEC, H264_SINGLE = "H264", "H264/0"
+"""H.264 in packetization mode 1, and in mode 0: each of its units fits into a packet (RFC 6184 section 6.2)."""
+
+MAX_UNIT: Final = 1100
+"""Bytes of a unit in mode 0: with RTP, SRTP and UDP it stays below any path's 1,280."""
+
+
 class VideoEncoder:
-    """One codec, ``VP8`` or ``H264``, at one size. Not thread-safe."""
+    """One codec, ``VP8``, ``H264`` or ``H264/0``, at one size. Not thread-safe."""
 
     def __init__(self, codec: str, fps: int) -> None:
         self._codec, self._fps = codec, fps
@@ -80,6 +87,8 @@ class VideoEncoder:
                 "bufsize": rate,
                 "level": "31",
             }
+            if self._codec == H264_SINGLE:
+                made.options |= {"slice-max-size": str(MAX_UNIT)}
             made.profile = "Baseline"
         return made
 

@@ -36,6 +36,9 @@ STUN_RATE: Final = 40, 120
 MAX_SOURCES: Final = 24
 """Synchronisation sources (SSRC) of one connection. libsrtp, aiortc's statistics and its reports grow with each."""
 
+PRIORITY: Final = 110 << 24 | 65535 << 8 | 255
+"""Of a peer that names none in its checks, as FFmpeg 8.0 does: peer-reflexive (RFC 8445 section 5.1.2.1)."""
+
 MAX_PAIRS: Final = 100
 """Candidate pairs of one connection: each new address that checks with the right password makes one."""
 
@@ -80,8 +83,8 @@ def read_stun(data: bytes) -> stun.Message | None:
     if message.message_method is not stun.Method.BINDING:
         return None
     needed = {
-        stun.Class.REQUEST: ("USERNAME", "MESSAGE-INTEGRITY", "PRIORITY"),
-        stun.Class.RESPONSE: ("XOR-MAPPED-ADDRESS", "MESSAGE-INTEGRITY"),
+        stun.Class.REQUEST: ("USERNAME", "MESSAGE-INTEGRITY"),
+        stun.Class.RESPONSE: ("MESSAGE-INTEGRITY",),
         stun.Class.ERROR: ("ERROR-CODE",),
     }.get(message.message_class)
     return message if needed and all(name in message.attributes for name in needed) else None
@@ -130,8 +133,8 @@ class PacketFilter:
             if kind is None:
                 self.dropped["malformed"] += 1
             elif kind is Kind.STUN:
-                if self._admits_check(data, protocol, known):
-                    handle(data, addr)
+                if (check := self._admitted_check(data, protocol, known)) is not None:
+                    handle(check, addr)
             elif not known:
                 # aioice hands every datagram that is no STUN to DTLS, whoever sent it and before anybody is let in:
                 # a stranger's ClientHello would take the peer's place (the race of OWASP ASVS 17.2.6).
@@ -146,8 +149,8 @@ class PacketFilter:
 
         protocol.datagram_received = listen
 
-    def _admits_check(self, data: bytes, protocol: Any, known: bool) -> bool:
-        """Whether aioice may see a STUN message: only what this peer can have sent, and not too many.
+    def _admitted_check(self, data: bytes, protocol: Any, known: bool) -> bytes | None:
+        """The STUN message that aioice may see: only what this peer can have sent, and not too many.
 
         A request without this connection's name is not answered (RFC 8489 section 9.1.3 wants a 401): whoever asks
         does not know the session, and an answer to a forged address hits somebody else. The cheap looks come first.
@@ -155,26 +158,30 @@ class PacketFilter:
         if data[0] & 0x01:  # a response or an error
             if data[8:20] not in protocol.transactions:
                 self.dropped["foreign"] += 1
-                return False
+                return None
         elif self._username not in data:
             self.dropped["foreign"] += 1
-            return False
+            return None
         if not (self._buckets[Kind.STUN] if known else self._foreign).take(time.monotonic()):
             self.dropped["too many"] += 1
-            return False
+            return None
         message = read_stun(data)
         if message is None:
             self.dropped["malformed"] += 1
-            return False
+            return None
         if message.message_class is stun.Class.REQUEST:
             mine = str(message.attributes["USERNAME"]).encode().startswith(self._username)
             if not (mine and message.check_message_integrity(self._password)):
                 self.dropped["foreign"] += 1
-                return False
+                return None
             if not known and len(self.connection._check_list) >= MAX_PAIRS:
                 self.dropped["too many addresses"] += 1
-                return False
-        return True
+                return None
+            if "PRIORITY" not in message.attributes:  # aioice reads it
+                message.attributes["PRIORITY"] = PRIORITY
+                message.add_message_integrity(self._password)
+                return bytes(message)
+        return data
 
     def _known(self, host: str, port: int) -> bool:
         pairs = (*self.connection._nominated.values(), *self.connection._check_list)

@@ -13,10 +13,19 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import candidate_from_sdp
 
 from avatar_stream.errors import BadInput, BadOffer
-from avatar_stream.media.aiortc_gaps import decode_apart, keep_up, listen_to_feedback, survive_packets
+from avatar_stream.media.aiortc_gaps import (
+    decode_apart,
+    keep_up,
+    listen_to_feedback,
+    send_single_units,
+    survive_packets,
+)
 from avatar_stream.media.broadcast import Broadcast, Feed
 from avatar_stream.media.decoding import MAX_MACROBLOCKS, MAX_PIXELS, StreamDecoder
+from avatar_stream.media.dtls import accept_certificates
+from avatar_stream.media.encode import H264_CODEC, H264_SINGLE
 from avatar_stream.media.packet_filter import PacketFilter, filter_packets
+from avatar_stream.server.h264 import SINGLE_UNITS, as_aiortc_knows_it, as_it_was_offered, choose_h264
 from avatar_stream.server.signalling import (
     Role,
     agreed_codec,
@@ -24,6 +33,7 @@ from avatar_stream.server.signalling import (
     ice_user,
     limit_pictures,
     mark_generated,
+    video_section,
     without_refused_candidates,
 )
 from avatar_stream.server.trickle import Candidates
@@ -76,6 +86,9 @@ class Peer:
         offer = without_refused_candidates(offer, self._settings.private_allowed)
         self.user = ice_user(offer)
         self._candidates = offer.count("a=candidate:")
+        chosen = choose_h264(video_section(offer))
+        if chosen is not None:
+            offer = as_aiortc_knows_it(offer, chosen)
         try:
             await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             self._add_feeds(broadcast)
@@ -84,6 +97,8 @@ class Peer:
             answer = pc.localDescription.sdp
             for feed in self.feeds:
                 feed.codec = agreed_codec(answer, feed.kind) or feed.codec
+                if feed.codec == H264_CODEC and chosen is not None and chosen.mode == SINGLE_UNITS:
+                    feed.codec = H264_SINGLE
         except Exception as error:
             # Whatever aiortc makes of a broken offer, it is the offer's fault.
             log.info("offer refused: %s", error)
@@ -91,10 +106,15 @@ class Peer:
         for sender in pc.getSenders():
             if isinstance(sender.track, Feed):
                 listen_to_feedback(sender, sender.track)
+                if sender.track.codec == H264_SINGLE:
+                    send_single_units(sender)
         for receiver in pc.getReceivers():
             keep_up(receiver)
+        accept_certificates(pc)
         self._filters = filter_packets(pc, self._on_datagram)
         survive_packets(pc, self._filters)
+        if chosen is not None:
+            answer = as_it_was_offered(answer, chosen)
         if self.role is not Role.VIEW:
             answer = limit_pictures(hint_bitrate(answer), MAX_MACROBLOCKS)
         return mark_generated(answer)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from avatar_stream.errors import BadOffer, Unacceptable
+from avatar_stream.server.h264 import choose_h264
 from avatar_stream.settings import Settings
 
 
@@ -77,8 +78,7 @@ def check_offer(sdp: str, role: Role, limits: Settings) -> None:
 def _check_video(section: str, role: Role) -> None:
     if direction(section, section) not in DIRECTIONS[role]:
         raise Unacceptable(f"the video section must be {' or '.join(DIRECTIONS[role])}: {WHY[role]}")
-    if not re.search(r"^a=rtpmap:\d+ (VP8|H264)/90000", section, re.MULTILINE | re.IGNORECASE):
-        raise Unacceptable("the offer has neither VP8 nor H264: one of them is needed")
+    choose_h264(section)
 
 
 def direction(section: str, sdp: str) -> str:
@@ -93,6 +93,11 @@ def direction(section: str, sdp: str) -> str:
 def media_sections(sdp: str) -> list[str]:
     """The media sections of an SDP, each from its ``m=`` line on."""
     return re.split(r"^(?=m=)", sdp, flags=re.MULTILINE)[1:]
+
+
+def video_section(sdp: str) -> str:
+    """The video section of an offer that :func:`check_offer` let through."""
+    return next((section for section in media_sections(sdp) if section.startswith("m=video")), "")
 
 
 def agreed_codec(answer: str, kind: str) -> str:

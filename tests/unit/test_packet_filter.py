@@ -100,6 +100,24 @@ def test_checks_of_this_peer_pass_and_no_others() -> None:
     assert len(port.checks) == 2
 
 
+def test_checks_as_ffmpeg_makes_them() -> None:
+    """Its answers say no address, and before 8.1 its requests no priority: aioice reads the one and not the other."""
+    port = Port()
+    answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE)
+    answer.add_message_integrity(PASSWORD.encode())
+    port.transactions[answer.transaction_id] = object()
+    port.datagram_received(bytes(answer), PEER)
+    assert port.checks == [bytes(answer)]
+    bare = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, attributes={"USERNAME": "abcd:efgh"})
+    bare.add_message_integrity(PASSWORD.encode())
+    port.datagram_received(bytes(bare), PEER)
+    seen = read_stun(port.checks[1])
+    assert seen
+    assert seen.attributes["PRIORITY"] == 0x6EFFFFFF
+    assert seen.check_message_integrity(PASSWORD.encode())
+    assert not port.filter.dropped
+
+
 def test_strangers_reach_no_dtls_and_no_media() -> None:
     port = Port()
     for _ in range(5):

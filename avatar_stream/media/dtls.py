@@ -1,0 +1,124 @@
+"""DTLS with every peer that authenticates itself as WebRTC asks (RFC 8827 section 6.5), whatever its certificate.
+
+aiortc 1.16 offers cipher suites for ECDSA certificates only, and OpenSSL refuses a certificate on a curve that it did
+not offer. GStreamer's certificates are RSA; FFmpeg's, made by GnuTLS, are ECDSA on P-224. Both ended in a fatal alert
+where we are the DTLS client, as for every offer that says ``passive`` or ``actpass``.
+
+A certificate is checked against the fingerprint in the offer, nothing else; the keys of the media are agreed on
+afresh (ECDHE) in every suite.
+"""
+
+from typing import Any, Final
+
+from aiortc import RTCPeerConnection
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from avatar_stream.media.dtls_client import CERTIFICATE, HANDSHAKE, DtlsClient, certificate_in
+from avatar_stream.media.dtls_records import Assembler, Message, split
+from avatar_stream.media.packet_filter import transports
+
+CIPHERS: Final = ("AES128-GCM-SHA256", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")
+CIPHER_LIST: Final = ":".join(f"ECDHE-{kind}-{cipher}" for kind in ("ECDSA", "RSA") for cipher in CIPHERS)
+"""OpenSSL's names: aiortc's, for both kinds of certificate."""
+
+OFFERED_CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
+LEAST_BITS: Final = 224
+"""Of a certificate's curve: 112 bits of security, as RSA with 2048 has."""
+
+CLIENT_HELLO, HELLO_VERIFY_REQUEST = 1, 3
+
+
+def accept_certificates(pc: RTCPeerConnection) -> None:
+    """Let peers with RSA certificates and with certificates on any usual curve in; call before ICE has connected."""
+    for dtls in transports(pc):
+        certificate = dtls._RTCDtlsTransport__local_certificate
+        certificate._create_ssl_context = _with_rsa(certificate._create_ssl_context)
+        dtls._do_handshake = _on_any_curve(dtls, certificate)
+
+
+def _with_rsa(create: Any) -> Any:
+    def context(*args: Any, **kwargs: Any) -> Any:
+        made = create(*args, **kwargs)
+        made.set_cipher_list(CIPHER_LIST.encode())
+        return made
+
+    return context
+
+
+def _on_any_curve(dtls: Any, certificate: Any) -> Any:
+    handshake = dtls._do_handshake
+
+    async def shake() -> None:
+        if dtls._role == "client":
+            dtls._ssl = AnyCurve(dtls._ssl, certificate._key, certificate._cert)
+        await handshake()
+
+    return shake
+
+
+class AnyCurve:
+    """A DTLS client's pyOpenSSL ``Connection``, until the server shows a certificate on a curve that OpenSSL refuses.
+
+    From there on it is a :class:`DtlsClient`: OpenSSL does not see that certificate.
+    """
+
+    def __init__(self, connection: Any, key: Any, certificate: Any) -> None:
+        self._connection = connection
+        self._key, self._certificate = key, certificate
+        self._hello: Message | None = None
+        self._server = Assembler()
+        self._earlier: list[Message] = []
+        self._decided = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def bio_read(self, size: int) -> bytes:
+        """What is to be sent; remembers the ClientHello."""
+        data = bytes(self._connection.bio_read(size))
+        if not self._decided:
+            self._remember(data)
+        return data
+
+    def bio_write(self, data: bytes) -> int:
+        """Take in a datagram; looks for the server's certificate."""
+        if not self._decided:
+            self._look(data)
+        self._connection.bio_write(data)
+        return len(data)
+
+    def _remember(self, data: bytes) -> None:
+        for one in split(data):
+            hello = Assembler(one.content[5]) if one.kind == HANDSHAKE and len(one.content) > 5 else None
+            if hello is None:
+                continue
+            hello.add(one.content)
+            message = hello.next()
+            if message is not None and message.kind == CLIENT_HELLO:
+                self._hello = message
+
+    def _look(self, data: bytes) -> None:
+        for one in split(data):
+            if one.kind != HANDSHAKE or one.epoch:
+                continue
+            self._server.add(one.content)
+            while not self._decided and (message := self._server.next()) is not None:
+                if message.kind != HELLO_VERIFY_REQUEST:
+                    self._earlier.append(message)
+                if message.kind == CERTIFICATE:
+                    self._decided = True
+                    if self._hello is not None and _refused(message.body):
+                        client = DtlsClient(self._hello, self._server, self._key, self._certificate)
+                        client.begin(self._earlier)
+                        self._connection = client
+
+
+def _refused(body: bytes) -> bool:
+    """Whether OpenSSL refuses a Certificate message that is good enough."""
+    try:
+        public = certificate_in(body).public_key()
+    except Exception:  # OpenSSL says what is wrong with it
+        return False
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        return False
+    return public.curve.name not in OFFERED_CURVES and public.key_size >= LEAST_BITS
