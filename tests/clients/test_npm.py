@@ -111,10 +111,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     path = tmp_path_factory.mktemp("camera") / "driver.mjpeg"
     write_camera(path, driver_frames())
-    with sync_playwright() as driver:
-        running = chromium(driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={path}")
+    flags = (*FAKE_CAMERA, f"--use-file-for-fake-video-capture={path}")
+    with sync_playwright() as driver, chromium(driver, *flags) as running:
         yield running
-        running.close()
 
 
 @pytest.mark.parametrize("kind", PUBLISH)
