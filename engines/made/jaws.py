@@ -1,0 +1,105 @@
+"""Teeth, gums and tongue of one person: no two mouths alike, and placed behind the lips as people's are."""
+
+from typing import Final
+
+import numpy as np
+
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.model import INDEX
+from engines.made.head import GUMS, LOWER_TEETH, UPPER_TEETH, HeadModel
+
+# A lower lip covers its teeth but for their edge (eye distances), unless it is drawn down or wide: measured on 500
+# opened mouths (see ``avatar_stream.portrait.teeth``).
+SHOWN, DRAWN_DOWN, DRAWN_WIDE = 0.014, 0.14, 0.05
+LOWER_EDGE: Final = 0.01  # of the lower front teeth's heights, from the top, that counts as their edge
+INNER_LIPS: Final = (14, 13)  # landmarks: the middle of the lower and of the upper one
+
+
+class Jaws:
+    """How a mouth differs from the model's, drawn from ``random``."""
+
+    def __init__(self, head: HeadModel, random: np.random.Generator) -> None:
+        self.head = head
+        self._offset = np.zeros_like(head.neutral)
+        unit = head.unit
+        crowded = float(random.gamma(1.2, 0.5))  # about 0.6; some people's teeth stand every which way
+        narrow = float(random.uniform(1.02, 1.12) if random.random() < 0.85 else random.uniform(0.92, 1.0))
+        for which in (UPPER_TEETH, LOWER_TEETH):
+            lower = which is LOWER_TEETH
+            taller, wider = random.uniform(0.82, 1.22), random.uniform(0.92, 1.08)
+            gums = np.arange(GUMS.start, GUMS.stop)
+            gums = gums[head.lower_jaw[gums] == lower]
+            teeth = np.arange(which.start, which.stop)
+            # Teeth grow from the gum: its line stays.
+            line = np.percentile(head.neutral[teeth, 1], 70 if lower else 30)
+            own = head.neutral[teeth]
+            self._offset[teeth, 1] += (own[:, 1] - line) * (taller - 1)
+            self._offset[teeth, 0] += own[:, 0] * (wider - 1)
+            self._offset[gums, 0] += head.neutral[gums, 0] * (wider - 1)
+            for tooth in head.teeth:
+                if (tooth[0] >= LOWER_TEETH.start) != lower:
+                    continue
+                self._offset[tooth] += self._alone(head.neutral[tooth], random, crowded, narrow, unit, lower)
+            # Where this person's arch stands, in centimetres down.
+            down = random.normal(0.16, 0.13) if not lower else random.normal(-0.30, 0.12)
+            back = random.normal(0.05 if lower else 0.0, 0.06)
+            both = np.concatenate([teeth, gums])
+            self._offset[both] += np.array([0, down, back]) / unit
+        self._shown = SHOWN + float(np.clip(random.normal(0, 0.012), -0.014, 0.03))
+        self._most_upper = float(random.uniform(0.55, 1.0))
+        self._front = self._front_edge(head)
+
+    def _alone(
+        self, tooth: Floats, random: np.random.Generator, crowded: float, narrow: float, unit: float, lower: bool
+    ) -> Floats:
+        """One tooth's own turn, size and place."""
+        middle = tooth.mean(0)
+        angle = random.normal(0, 0.10) * crowded
+        cos, sin = np.cos(angle), np.sin(angle)
+        local = tooth - middle
+        size = np.array([narrow * random.normal(1, 0.03), random.normal(1, 0.05 * (0.6 + crowded)), 1.0])
+        turned = (local * size) @ np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+        tilt = random.normal(0, 0.04) * crowded
+        turned[:, 0] += tilt * turned[:, 1]
+        step = random.normal(0, [0.02, 0.03, 0.05]) * crowded / unit
+        # Longer at the free end only.
+        step[1] = abs(step[1]) * (1 if lower else -1) * 0.5
+        return np.asarray(turned + step - local, np.float32)
+
+    def _front_edge(self, head: HeadModel) -> tuple[Floats, Floats]:
+        """Vertices at the free edges of the lower and the upper front teeth."""
+        out = []
+        for span, sign in ((LOWER_TEETH, 1), (UPPER_TEETH, -1)):
+            at = np.arange(span.start, span.stop)
+            front = at[np.abs(head.raw[at, 0]) < 0.8]
+            height = sign * head.raw[front, 1]
+            out.append(front[height > np.quantile(height, 0.92)])
+        return out[0], out[1]
+
+    def place(self, shape: Floats, w: Floats, tongue: tuple[float, float]) -> None:
+        """Put the insides of the mouth into a head that does ``w (45,)`` (in place); ``tongue`` raised, put out."""
+        head = self.head
+        shape += self._offset
+        lip = shape[head.landmarks[INNER_LIPS[0]]]
+        edge = shape[self._front[0], 1].mean()
+        allowed = self._shown
+        allowed += DRAWN_DOWN * float(w[[INDEX["mouthLowerDownLeft"], INDEX["mouthLowerDownRight"]]].mean())
+        allowed += DRAWN_WIDE * float(w[[INDEX["mouthStretchLeft"], INDEX["mouthStretchRight"]]].mean())
+        over = max(float(lip[1] - edge) - allowed, 0.0)
+        lower = head.lower_jaw
+        shape[lower, 1] += over
+        # Upper and lower teeth do not pass through each other: the lower ones close behind the upper ones.
+        up = shape[self._front[1], 1].mean()
+        low = shape[self._front[0], 1].mean()
+        if low < up - 0.02:
+            shape[lower, 1] += up - 0.02 - low
+        raised, out = tongue
+        share = head.tongue[:, None]
+        tip = np.clip((head.raw[:, 2] - 5.0) / 4.5, 0, 1)[:, None]
+        shape += share * raised * (0.4 + 0.6 * tip) * np.array([0, -1.0, -0.2], np.float32) / head.unit
+        if out > 0:
+            # Over the lower teeth, then down over the lip.
+            forward = 2.6 * out * tip**1.5
+            beyond = np.maximum(head.raw[:, 2:3] + forward - 10.6, 0)
+            moved = np.hstack([np.zeros_like(tip), -1.0 * out * tip + 0.8 * beyond, -forward])
+            shape += (share * moved / head.unit).astype(np.float32)
