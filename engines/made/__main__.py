@@ -1,6 +1,6 @@
 """``python -m engines.made --out FOLDER``: made faces for training, as packs that ``engines.train`` mixes in.
 
-Needs ``pip install .[made]``, the packs of ``engines.data.packs`` and the data folder (``ict-facekit`` and ``pairs``).
+Needs ``pip install .[made]``, the packs of ``engines.data.packs``, and the data's ``ict-facekit`` and ``pairs``.
 """
 
 import argparse
@@ -14,7 +14,9 @@ def main(given: list[str] | None = None) -> None:
     """Make faces until there are enough."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--packs", type=Path, default=Path("runs/packs"), help="of engines.data.packs (default %(default)s)")
+    parser.add_argument(
+        "--packs", type=Path, default=Path("runs/packs"), help="of engines.data.packs (default %(default)s)"
+    )
     parser.add_argument("--data", type=Path, default=Path("data"), help="the data folder (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--people", type=int, default=1_000_000)

@@ -47,7 +47,9 @@ class Recorded:
                 looks += [found[k][1] for k in chosen]
             cache.parent.mkdir(parents=True, exist_ok=True)
             partial = cache.with_suffix(".part.npz")
-            np.savez(partial, coefficients=np.stack(rows).astype(np.float32), looks=np.stack(looks).astype(np.float32))
+            np.savez(
+                partial, coefficients=np.stack(rows).astype(np.float32), looks=np.stack(looks).astype(np.float32)
+            )
             partial.rename(cache)
         with np.load(cache) as stored:
             return Recorded(stored["coefficients"], stored["looks"])
@@ -113,10 +115,10 @@ def looks_of(own: Floats, recorded: Recorded, random: np.random.Generator) -> li
     pout = some(0.45, 1.0)
     out += [
         replace(
-            with_("o", jawOpen=some(0.15, 0.55), mouthFunnel=some(0.5, 1.0), mouthPucker=some(0, 0.4)),
+            with_("o", jawOpen=some(0.22, 0.6), mouthFunnel=some(0.55, 1.0), mouthPucker=some(0, 0.5)),
             tongue=(some(-0.4, 0.5), 0.0),
         ),
-        with_("oo", mouthPucker=pout, jawOpen=some(0.02, 0.15), mouthFunnel=some(0, 0.3)),
+        with_("oo", mouthPucker=pout, jawOpen=some(0.0, 0.12), mouthFunnel=some(0, 0.3)),
         with_(
             "clench", mouthStretch=some(0.2, 0.8), mouthUpperUp=some(0.3, 0.8), mouthLowerDown=some(0.3, 0.9),
             noseSneer=some(0, 0.5), browDown=some(0, 0.6), mouthSmile=some(0, 0.5),
@@ -124,7 +126,9 @@ def looks_of(own: Floats, recorded: Recorded, random: np.random.Generator) -> li
     ]  # fmt: skip
     if random.random() < 0.35:
         jaw = some(0.35, 0.7)
-        out.append(replace(with_("tongueOut", jawOpen=jaw, mouthLowerDown=some(0, 0.3)), tongue=(0.2, some(0.6, 1.0))))
+        out.append(
+            replace(with_("tongueOut", jawOpen=jaw, mouthLowerDown=some(0, 0.3)), tongue=(0.2, some(0.6, 1.0)))
+        )
     for name, low, high in (("half", 0.3, 0.7), ("shut", 0.9, 1.0), ("shut", 0.95, 1.0)):
         blink = some(low, high)
         look = with_(name, upper=_over(own, recorded.draw(random)[0]), eyeBlink=blink, eyeSquint=some(0, 0.5))

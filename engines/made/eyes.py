@@ -71,11 +71,13 @@ def _drawn(radius: float, random: np.random.Generator) -> tuple[Floats, npt.NDAr
     count = np.arange(1, 40)
     size = random.normal(0, 1, 39) / np.sqrt(count)
     phase = random.uniform(0, 6.28, 39)
-    rays = sum(s * np.cos((k + 3) * angle + p + 2 * np.sin(5 * r + k)) for k, s, p in zip(count, size, phase, strict=True))
+    rays = sum(
+        s * np.cos((k + 3) * angle + p + 2 * np.sin(5 * r + k)) for k, s, p in zip(count, size, phase, strict=True)
+    )
     rays = rays / np.abs(rays).max()
     pupil_size = random.uniform(0.3, 0.42)
     iris = 1 / (1 + np.exp((r - 1) / 0.04))
-    pupil = 1 / (1 + np.exp((r - pupil_size) / 0.03))
+    pupil = 1 / (1 + np.exp(np.clip((r - pupil_size) / 0.03, -50, 50)))
     rim = 1 / (1 + np.exp((r - 0.88) / 0.05))
     texture = (1 + 0.35 * rays) * (0.55 + 0.45 * rim)
     shade = 1 - 0.12 * np.clip(r - 1.2, 0, 2)
@@ -84,7 +86,7 @@ def _drawn(radius: float, random: np.random.Generator) -> tuple[Floats, npt.NDAr
 
 
 def lash_picture(head: HeadModel) -> Image:
-    """Strands of hair on the model's cards of lashes, ``(1024, 1024)``: which side is the root comes from geometry."""
+    """Strands on the model's cards of lashes, ``(1024, 1024)``: which side is the root comes from geometry."""
     side, random = 1024, np.random.default_rng(3)
     out = np.zeros((side, side), np.float32)
     mine = head.corner_kind == KINDS["lash"]

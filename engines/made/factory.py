@@ -63,9 +63,9 @@ class Factory:
         """Person ``number``: footage whose first frame is the photograph, and what each frame shows."""
         random = np.random.default_rng([self.job.seed, number])
         sitter = self.sitters.draw(random)
-        matte = segment_person(sitter.picture)
-        person = Person(self.head, self.canvas, sitter.picture, sitter.landmarks, random)
-        studio = Studio(self.canvas, person, matte)
+        matte = sitter.matte
+        person = Person(self.head, self.canvas, sitter.picture, sitter.landmarks, matte, random)
+        studio = Studio(self.canvas, person)
         names, pictures = ["photograph"], [sitter.picture]
         for look in looks_of(person.own, self.recorded, random):
             names.append(look.name)

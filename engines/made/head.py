@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face import mesh
@@ -32,6 +33,7 @@ UNUSED: Final = slice(24591, 25351)
 LASHES: Final = slice(25351, 26719)
 KINDS: Final = {"skin": 0, "socket": 1, "gum": 2, "tooth": 3, "eye": 4, "lash": 6}
 GUM_SPLIT: Final = -2.2  # height in ICT's centimetres above which gums belong to the upper jaw
+ARCH_CENTRE: Final = 6.2  # depth in ICT's centimetres of the middle of the front teeth's curve
 LOOKS: Final = ("eyeLookDown", "eyeLookUp", "eyeLookIn", "eyeLookOut")
 
 
@@ -132,11 +134,24 @@ class HeadModel:
         """How much a vertex belongs to the tongue, ``(n,)``, 0 to 1."""
         out = np.zeros(len(self.raw), np.float32)
         x, y, z = self.raw[GUMS].T
+        to_teeth, _ = cKDTree(self.raw[LOWER_TEETH]).query(self.raw[GUMS])
         out[GUMS] = (
-            np.clip((1.8 - np.abs(x)) / 0.35, 0, 1)
+            np.clip((1.9 - np.abs(x)) / 0.35, 0, 1)
             * np.clip((-2.85 - y) / 0.2, 0, 1)
             * np.clip((9.95 - z) / 0.3, 0, 1)
+            * np.where((np.abs(x) > 0.9) | (y < -4.12), np.clip((to_teeth - 0.25) / 0.15, 0, 1), 1)
+            * (y > -4.75)
         )
+        return out
+
+    @cached_property
+    def gaps(self) -> Floats:
+        """How near a tooth's vertex is to the next tooth, ``(n,)``, 0 in the middle and 1 between them."""
+        out = np.zeros(len(self.raw), np.float32)
+        for tooth in self.teeth:
+            along = np.arctan2(self.raw[tooth, 0], self.raw[tooth, 2] - ARCH_CENTRE)
+            middle, half = (along.max() + along.min()) / 2, max(float(np.ptp(along)) / 2, 1e-3)
+            out[tooth] = np.abs(along - middle) / half
         return out
 
     @cached_property

@@ -23,7 +23,7 @@ class Jaws:
         self._offset = np.zeros_like(head.neutral)
         unit = head.unit
         crowded = float(random.gamma(1.2, 0.5))  # about 0.6; some people's teeth stand every which way
-        narrow = float(random.uniform(1.02, 1.12) if random.random() < 0.85 else random.uniform(0.92, 1.0))
+        narrow = float(random.uniform(1.02, 1.12) if random.random() < 0.9 else random.uniform(0.95, 1.0))
         for which in (UPPER_TEETH, LOWER_TEETH):
             lower = which is LOWER_TEETH
             taller, wider = random.uniform(0.82, 1.22), random.uniform(0.92, 1.08)
@@ -99,7 +99,7 @@ class Jaws:
         shape += share * raised * (0.4 + 0.6 * tip) * np.array([0, -1.0, -0.2], np.float32) / head.unit
         if out > 0:
             # Over the lower teeth, then down over the lip.
-            forward = 2.6 * out * tip**1.5
-            beyond = np.maximum(head.raw[:, 2:3] + forward - 10.6, 0)
-            moved = np.hstack([np.zeros_like(tip), -1.0 * out * tip + 0.8 * beyond, -forward])
+            forward = 3.4 * out * tip**1.5
+            beyond = np.maximum(head.raw[:, 2:3] + forward - 11.5, 0)
+            moved = np.hstack([np.zeros_like(tip), -1.0 * out * tip + 1.3 * beyond, -forward])
             shape += (share * moved / head.unit).astype(np.float32)

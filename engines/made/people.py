@@ -13,6 +13,8 @@ from avatar_stream.face import geometry
 from avatar_stream.face.fit import fit_still
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.tracker import landmarks_of_still
+from avatar_stream.identity.attributes import attributes_of
+from avatar_stream.portrait.portrait import prepare_tracked, segment_person
 from engines.data.packs import load_packs, read_still
 from engines.data.pairs import plain_warp
 
@@ -21,18 +23,21 @@ Image = npt.NDArray[np.uint8]
 PAIR_SIZE: Final = 384  # pixels of a pairs' picture
 PAIRS: Final = 0.45  # share of the people from the pairs: sharper, but a tenth as many
 MOST_TURNED: Final = 15.0  # degrees of the photograph, to either side or down
-MOST_OPEN: Final = 0.12  # mouth opening of the photograph in eye distances: wider, and lips hide nothing to learn from
+MOST_OPEN: Final = (
+    0.12  # mouth opening of the photograph in eye distances: wider, and lips hide nothing to learn from
+)
 LEAST_FACE: Final = 70.0  # eye distance in pixels
 RESHAPED: Final = 0.35  # deviation of identity coefficients that a person is changed by
 
 
 @dataclass(frozen=True, slots=True)
 class Sitter:
-    """A photograph, RGB, with its landmarks; ``name`` says whose."""
+    """A photograph, RGB, with its landmarks and its person's matte; ``name`` says whose."""
 
     name: str
     picture: Image
     landmarks: Floats
+    matte: Image
 
 
 class Sitters:
@@ -82,7 +87,12 @@ class Sitters:
                 return None
         gain = np.exp(random.normal(0, 0.10) + random.normal(0, 0.035, 3))
         picture = np.clip(255 * (picture / 255.0) ** np.exp(random.normal(0, 0.12)) * gain, 0, 255)
-        return Sitter(name, picture.astype(np.uint8), landmarks)
+        picture = picture.astype(np.uint8)
+        matte = segment_person(picture)
+        # Lids and eyes cannot be redrawn behind glasses.
+        if attributes_of(prepare_tracked(picture, landmarks, max(picture.shape), matte))["glasses"]:
+            return None
+        return Sitter(name, picture, landmarks, matte)
 
 
 def reshaped(picture: Image, landmarks: Floats, random: np.random.Generator) -> Image:

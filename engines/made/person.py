@@ -69,12 +69,18 @@ class Posed:
 
 
 class Person:
-    """RGB ``picture`` with ``landmarks (478, 3)``, and the insides that ``random`` gives them."""
+    """RGB ``picture`` with ``landmarks (478, 3)`` and ``matte (h, w)``; ``random`` gives them what it hides."""
 
     def __init__(
-        self, head: HeadModel, canvas: Canvas, picture: Image, landmarks: Floats, random: np.random.Generator
+        self,
+        head: HeadModel,
+        canvas: Canvas,
+        picture: Image,
+        landmarks: Floats,
+        matte: Image,
+        random: np.random.Generator,
     ) -> None:
-        self.head, self.picture, self.landmarks = head, picture, landmarks
+        self.head, self.picture, self.landmarks, self.matte = head, picture, landmarks, matte
         self.fit, fitter = fit_still(landmarks)
         self._identity = head.neutral + np.tensordot(fitter.identity, head.identities, 1)
         self.jaws = Jaws(head, random)
@@ -226,7 +232,7 @@ class Person:
         seen, lidded = self._skin_pictures(canvas, points, normals, random)
         skin = (self.skin / 255) ** 2.2
         # Whose mouth it is: nobody's teeth have the colour or the light of another's.
-        shade = random.uniform(0.72, 1.06) * np.array([1, random.uniform(0.93, 1.0), random.uniform(0.78, 0.98)])
+        shade = random.uniform(0.78, 1.15) * np.array([1, random.uniform(0.90, 0.98), random.uniform(0.75, 0.98)])
         red = random.uniform(0.85, 1.15)
         towards = self._light[1:4] / max(float(np.linalg.norm(self._light[1:4])), 1e-6)
         pale = float(np.clip(skin.mean(), 0.06, 0.5)) ** 0.5 * 0.45
@@ -241,7 +247,7 @@ class Person:
             np.asarray((tooth_tone(self.skin) / 255) ** 2.2, np.float32),
             np.asarray(towards, np.float32),
             float(random.uniform(0.2, 1.3)),
-            float(random.uniform(1.4, 3.2)),
+            float(random.uniform(4.0, 8.0)),
         )
 
     def _skin_pictures(
@@ -250,8 +256,8 @@ class Person:
         """The photograph laid out as skin, and the same with lids in place of eyes."""
         height, width = self.picture.shape[:2]
         laid = canvas.skin_map(np.column_stack([points, -normals[:, 2]]))
-        x, y, z, facing = np.moveaxis(laid, -1, 0)
-        covered = np.isfinite(x)
+        z, facing = laid[..., 2], laid[..., 3]
+        covered = np.isfinite(z)
         at = np.where(np.isfinite(laid[..., :2]), laid[..., :2], 0).astype(np.float32)
         colours = cv2.remap(self.picture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         front = canvas.depth(points, (width, height))
@@ -260,7 +266,9 @@ class Person:
         sure = np.clip((np.nan_to_num(facing) - low) / (high - low), 0, 1)
         sure *= covered & (np.nan_to_num(z) - foremost < HIDDEN_BY * self.fit.pose.scale)
         inside = (at[..., 0] > 1) & (at[..., 1] > 1) & (at[..., 0] < width - 2) & (at[..., 1] < height - 2)
-        sure = (sure * inside).astype(np.float32)
+        # What is not the person is not their cheek, wherever the mesh ends.
+        own = cv2.remap(cv2.erode(self.matte, np.ones((5, 5), np.uint8)), at, None, cv2.INTER_LINEAR)
+        sure = (sure * inside * np.clip((own - 150.0) / 90, 0, 1)).astype(np.float32)
         regions = _regions(canvas)
         plain = sure * (1 - np.clip(1.5 * regions[0], 0, 1)) * (1 - 0.98 * np.clip(1.5 * regions[2], 0, 1))
         lid = sure * (1 - np.clip(1.5 * regions[0], 0, 1)) * (1 - np.clip(1.3 * regions[1], 0, 1))
@@ -347,9 +355,7 @@ def _towards(right: float, down: float) -> Floats:
     )
 
 
-def _light_of(
-    picture: Image, points: Floats, normals: Floats, head: HeadModel, skin: Floats
-) -> tuple[Floats, float]:
+def _light_of(picture: Image, points: Floats, normals: Floats, head: HeadModel, skin: Floats) -> tuple[Floats, float]:
     """The light on the face: harmonics that explain how bright its skin is, and its usual brightness."""
     chosen = np.flatnonzero(head.face & (normals[:, 2] < -0.4))[::3]
     at = points[chosen, :2].astype(np.float32)

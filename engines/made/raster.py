@@ -15,6 +15,7 @@ from engines.made.head import HeadModel
 Image = npt.NDArray[np.uint8]
 SKIN_TEXTURE = 1024
 EYE_TEXTURE = (256, 512)  # rows, columns: the right eye, then the left one
+SLIT = 0.09  # eye distances between the lips from which a mouth's front is fully lit
 FINER = 2  # samples a pixel along each axis
 
 _LAY_OUT = (
@@ -35,11 +36,11 @@ void main(){ o = z; }""",
 )
 _FACE = (
     """#version 330
-in vec3 p; in vec3 n; in float ratio; in float light_here; in float shut; in vec2 uv; in float kind; in float tongue;
+in vec3 p; in vec3 n; in float ratio; in float light_here; in float shut; in vec2 uv; in float kind; in float part;
 uniform vec4 view;
 out vec3 P; out vec3 N; out vec2 U; flat out float K; out float ratio_; out float here; out float shut_; out float T;
 void main(){
-  P = p; N = n; U = uv; K = kind; ratio_ = ratio; here = light_here; shut_ = shut; T = tongue;
+  P = p; N = n; U = uv; K = kind; ratio_ = ratio; here = light_here; shut_ = shut; T = part;
   gl_Position = vec4((p.xy - view.xy) / view.zw * 2. - 1., p.z / 4000., 1.);
 }""",
     """#version 330
@@ -47,8 +48,8 @@ in vec3 P; in vec3 N; in vec2 U; flat in float K; in float ratio_; in float here
 out vec4 o;
 uniform sampler2D skin; uniform sampler2D lidded; uniform sampler2D eyes; uniform sampler2D lash;
 uniform sampler2D depth; uniform vec4 view; uniform float scale; uniform float lip_depth; uniform int lashes;
-uniform vec3 tooth; uniform vec3 gum; uniform vec3 tongue_tone; uniform vec3 deep; uniform vec3 lamp; uniform vec3 white;
-uniform float gloss; uniform float fall; uniform float pout;
+uniform vec3 tooth; uniform vec3 gum; uniform vec3 tongue_tone; uniform vec3 deep; uniform vec3 lamp;
+uniform vec3 white; uniform float gloss; uniform float fall; uniform float aperture;
 float hash(vec2 q){ return fract(sin(dot(q, vec2(12.9898, 78.233))) * 43758.5453); }
 float open_sky(){
   // Of a dozen places around, how many do not stand in front: ambient occlusion in screen space.
@@ -77,14 +78,19 @@ void main(){
     float ao = open_sky();
     c = pow(texture(eyes, U).rgb, vec3(2.2)) * mix(.75, 1., ao);
   } else {
-    float ao = open_sky(), far = max(P.z - lip_depth, 0.) / scale, dark = exp(-far * fall);
+    float ao = open_sky(), far = max((P.z - lip_depth) / scale - .08, 0.), dark = exp(-far * fall);
     vec3 h = normalize(lamp + vec3(0., 0., -1.));
     float shine = max(dot(n, h), 0.), facing = clamp(-n.z, 0., 1.);
+    float glint = gloss * dark * pow(shine, k == 2 ? 40. : 90.);
     if (k == 1) c = deep * ao * dark;
-    else if (k == 2) c = mix(gum, tongue_tone * (.9 + .1 * hash(floor(P.xy * 1.5))), T) * mix(.35, 1., facing) * ao * dark
-      + white * gloss * .10 * pow(shine, 40.) * dark;
-    else c = tooth * mix(.62, 1., facing) * mix(ao, 1., .6) * dark + white * gloss * .22 * pow(shine, 90.) * dark;
-    c *= mix(1., here, .5);
+    else if (k == 2) {
+      vec3 rough = tongue_tone * (.9 + .1 * hash(floor(P.xy * 1.5)));
+      c = mix(gum, rough, T) * mix(.35, 1., facing) * ao * dark + white * .10 * glint;
+    } else {
+      float between = 1. - .55 * smoothstep(.72, 1., T);
+      c = tooth * mix(.7, 1., facing) * mix(ao, 1., .6) * between * dark + white * .22 * glint;
+    }
+    c *= mix(1., here, .5) * mix(.35, 1., aperture);
   }
   o = vec4(pow(max(c, 0.), vec3(1. / 2.2)), 1.);
 }""",
@@ -120,7 +126,9 @@ class Canvas:
         self._lay = ctx.program(*_LAY_OUT)
         vertex = head.corner_vertex
         self._moving = ctx.buffer(reserve=len(vertex) * 36, dynamic=True)
-        fixed = np.column_stack([head.corner_uv, head.corner_kind, head.tongue[vertex]]).astype("f4")
+        fixed = np.column_stack([head.corner_uv, head.corner_kind, head.tongue[vertex] + head.gaps[vertex]]).astype(
+            "f4"
+        )
         self._fixed = ctx.buffer(fixed.tobytes())
         self._value = ctx.buffer(reserve=len(vertex) * 16, dynamic=True)
         skin = head.triangles["skin"]
@@ -144,7 +152,7 @@ class Canvas:
         self.context.release()
 
     def skin_map(self, values: Floats) -> Floats:
-        """Any four numbers a vertex, ``(n, 4)``, laid out over the skin's texture: ``(1024, 1024, 4)``, NaN outside."""
+        """Any four numbers a vertex, ``(n, 4)``, over the skin's texture: ``(1024, 1024, 4)``, NaN outside."""
         return self._map_of(self._skin, self._map_frame, (SKIN_TEXTURE, SKIN_TEXTURE), values)
 
     def eye_map(self, values: Floats) -> Floats:
@@ -166,12 +174,20 @@ class Canvas:
         self._set("fall", paint.fall)
 
     def draw(
-        self, points: Floats, normals: Floats, lights: Floats, box: tuple[int, int, int, int], scale: float, lip: float
+        self,
+        points: Floats,
+        normals: Floats,
+        lights: Floats,
+        box: tuple[int, int, int, int],
+        scale: float,
+        lip: float,
+        gap: float,
     ) -> npt.NDArray[np.float32]:
         """RGBA ``(height, width, 4)`` of ``box`` (left, top, right, bottom).
 
-        ``points`` and ``normals (n, 3)`` in pixels; ``lights (n, 3)`` a vertex's light over the photograph's, its light
-        itself, and how far its lid is shut; ``scale`` pixels an eye distance, ``lip`` the lips' depth.
+        ``points`` and ``normals (n, 3)`` in pixels; ``lights (n, 3)`` a vertex's light over the photograph's, the
+        light itself, and how far its lid is shut; ``scale`` pixels an eye distance, ``lip`` the lips' depth and
+        ``gap`` how far they are apart in eye distances: little light comes through a slit.
         """
         left, top, right, bottom = box
         width, height = right - left, bottom - top
@@ -190,6 +206,7 @@ class Canvas:
         self._set("view", view)
         self._set("scale", scale)
         self._set("lip_depth", lip)
+        self._set("aperture", min(max(gap / SLIT, 0.0), 1.0))
         ctx = self.context
         ctx.enable(moderngl.DEPTH_TEST)
         self._set("lashes", 0)
@@ -256,7 +273,7 @@ class Canvas:
 
     def _drawing(self, triangles: Ints) -> moderngl.VertexArray:
         moving = (self._moving, "3f 3f 1f 1f 1f", "p", "n", "ratio", "light_here", "shut")
-        fixed = (self._fixed, "2f 1f 1f", "uv", "kind", "tongue")
+        fixed = (self._fixed, "2f 1f 1f", "uv", "kind", "part")
         return self.context.vertex_array(self._face, [moving, fixed], self._index(triangles))
 
     def _laid_out(self, triangles: Ints) -> moderngl.VertexArray:

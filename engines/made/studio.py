@@ -1,4 +1,4 @@
-"""A photographed person doing something else: the photograph moved by the live path's warp, the head drawn over it."""
+"""A photographed person doing something else: the photograph moved by the live path's warp, the head drawn on it."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.face import mesh
+from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX
 from avatar_stream.portrait.portrait import inpaint_background
@@ -25,12 +25,10 @@ LIDS: Final = ((mesh.RIGHT_LID_UPPER, "eyeBlinkRight"), (mesh.LEFT_LID_UPPER, "e
 class Studio:
     """One person before the camera."""
 
-    def __init__(self, canvas: Canvas, person: Person, matte: Image) -> None:
-        """``matte (h, w)`` is the person in the photograph."""
+    def __init__(self, canvas: Canvas, person: Person) -> None:
         self.canvas, self.person = canvas, person
-        picture = person.picture
-        plate = inpaint_background(picture, matte)
-        self._warp = PortraitWarp(picture, plate, matte, person.landmarks)
+        plate = inpaint_background(person.picture, person.matte)
+        self._warp = PortraitWarp(person.picture, plate, person.matte, person.landmarks)
 
     def shot(self, look: Look) -> Image:
         """RGB of the photograph's size."""
@@ -38,7 +36,8 @@ class Studio:
         behind = self._warp(posed.landmarks).image.astype(np.float32)
         left, top, right, bottom = box = _box(posed, self.canvas.head, behind.shape)
         self.canvas.use(self.person.paint)
-        drawn = self.canvas.draw(posed.points, posed.normals, posed.lights, box, posed.scale, posed.lip_depth)
+        gap = float(geometry.lip_gaps(posed.landmarks).max())
+        drawn = self.canvas.draw(posed.points, posed.normals, posed.lights, box, posed.scale, posed.lip_depth, gap)
         alpha = (drawn[..., 3] > 0).astype(np.float32)
         reach = max(3, round(FEATHER * posed.scale * FINER)) | 1
         soft = cv2.GaussianBlur(cv2.erode(alpha, np.ones((reach, reach))), (0, 0), reach / 2.5)
