@@ -22,7 +22,7 @@ class Jaws:
         self.head = head
         self._offset = np.zeros_like(head.neutral)
         unit = head.unit
-        crowded = float(random.gamma(1.2, 0.5))  # about 0.6; some people's teeth stand every which way
+        crowded = float(min(random.gamma(1.2, 0.35), 1.3))  # about 0.4; some people's teeth stand every which way
         narrow = float(random.uniform(1.02, 1.12) if random.random() < 0.9 else random.uniform(0.95, 1.0))
         for which in (UPPER_TEETH, LOWER_TEETH):
             lower = which is LOWER_TEETH
@@ -57,7 +57,7 @@ class Jaws:
         angle = random.normal(0, 0.10) * crowded
         cos, sin = np.cos(angle), np.sin(angle)
         local = tooth - middle
-        size = np.array([narrow * random.normal(1, 0.03), random.normal(1, 0.05 * (0.6 + crowded)), 1.0])
+        size = np.array([narrow * random.normal(1, 0.03), random.normal(1, 0.035 * (0.6 + crowded)), 1.0])
         turned = (local * size) @ np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
         tilt = random.normal(0, 0.04) * crowded
         turned[:, 0] += tilt * turned[:, 1]

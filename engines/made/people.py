@@ -85,7 +85,7 @@ class Sitters:
             landmarks = landmarks_of_still(picture)
             if landmarks is None or not _usable(landmarks):
                 return None
-        gain = np.exp(random.normal(0, 0.10) + random.normal(0, 0.035, 3))
+        gain = np.exp(random.normal(0, 0.07) + random.normal(0, 0.025, 3))
         picture = np.clip(255 * (picture / 255.0) ** np.exp(random.normal(0, 0.12)) * gain, 0, 255)
         picture = picture.astype(np.uint8)
         matte = segment_person(picture)

@@ -235,15 +235,15 @@ class Person:
         shade = random.uniform(0.78, 1.15) * np.array([1, random.uniform(0.90, 0.98), random.uniform(0.75, 0.98)])
         red = random.uniform(0.85, 1.15)
         towards = self._light[1:4] / max(float(np.linalg.norm(self._light[1:4])), 1e-6)
-        pale = float(np.clip(skin.mean(), 0.06, 0.5)) ** 0.5 * 0.45
+        pale = float(np.clip(skin.mean(), 0.06, 0.5)) ** 0.5 * 0.45 * np.sqrt(skin / skin.mean())
         return Paint(
             seen,
             lidded,
             eye_picture(canvas, self, shape, random),
             np.asarray((tooth_tone(self.skin) / 255) ** 2.2 * shade, np.float32),
-            np.asarray(pale * np.array([1.05, 0.40, 0.38]) * [red, 1, 1], np.float32),
-            np.asarray(pale * np.array([0.95, 0.29, 0.27]) * [red, 1, 1], np.float32),
-            np.asarray(pale * np.array([0.30, 0.055, 0.045]), np.float32),
+            np.asarray(pale * np.array([0.90, 0.42, 0.44]) * [red, 1, 1], np.float32),
+            np.asarray(pale * np.array([0.80, 0.31, 0.32]) * [red, 1, 1], np.float32),
+            np.asarray(pale * np.array([0.25, 0.06, 0.055]), np.float32),
             np.asarray((tooth_tone(self.skin) / 255) ** 2.2, np.float32),
             np.asarray(towards, np.float32),
             float(random.uniform(0.2, 1.3)),
@@ -274,7 +274,7 @@ class Person:
         lid = sure * (1 - np.clip(1.5 * regions[0], 0, 1)) * (1 - np.clip(1.3 * regions[1], 0, 1))
         filled = [push_pull(colours.astype(np.float32), weight) for weight in (plain, lid)]
         # Skin that is made has a grain as well.
-        grain = cv2.GaussianBlur(random.normal(0, 1, lid.shape).astype(np.float32), (0, 0), 2.2)
+        grain = cv2.GaussianBlur(random.normal(0, 1, lid.shape).astype(np.float32), (0, 0), 1.6)
         filled[1] += (regions[1] * grain / grain.std() * 0.02 * self.skin.mean())[..., None]
         return tuple(np.clip(one, 0, 255).astype(np.uint8) for one in filled)  # type: ignore[return-value]
 
@@ -389,11 +389,11 @@ def _regions(canvas: Canvas) -> Floats:
             out = cv2.dilate(out, np.ones((grow, grow), np.uint8))
             return np.asarray(cv2.GaussianBlur(out.astype(np.float32) / 255, (0, 0), blur), np.float32)
 
-        eyes = np.maximum(polygon(RINGS[0], 5, 1.5), polygon(RINGS[1], 5, 1.5))
-        wide = np.maximum(polygon(RINGS[0], 13, 2), polygon(RINGS[1], 13, 2))
+        eyes = np.maximum(polygon(RINGS[0], 3, 1.2), polygon(RINGS[1], 3, 1.2))
+        wide = np.maximum(polygon(RINGS[0], 9, 1.5), polygon(RINGS[1], 9, 1.5))
         low, high = LID_MOVES
         lids = np.maximum(np.clip((laid - low) / (high - low), 0, 1), wide)
-        found = np.stack([polygon(mesh.MOUTH_RING, 7, 2), lids, eyes]).astype(np.float32)
+        found = np.stack([polygon(mesh.MOUTH_RING, 5, 1.5), lids, eyes]).astype(np.float32)
         object.__setattr__(head, "_skin_regions", found)
     return found
 

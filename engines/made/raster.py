@@ -13,7 +13,7 @@ from avatar_stream.face.mesh import Floats, Ints
 from engines.made.head import HeadModel
 
 Image = npt.NDArray[np.uint8]
-SKIN_TEXTURE = 1024
+SKIN_TEXTURE = 768
 EYE_TEXTURE = (256, 512)  # rows, columns: the right eye, then the left one
 SLIT = 0.09  # eye distances between the lips from which a mouth's front is fully lit
 FINER = 2  # samples a pixel along each axis
@@ -67,7 +67,6 @@ void main(){
   vec3 n = normalize(N), c = vec3(0.);
   if (lashes == 1) {
     float a = texture(lash, U).r * .85;
-    if (a < .05) discard;
     o = vec4(vec3(.02) * a, a);
     return;
   }
@@ -87,7 +86,7 @@ void main(){
       vec3 rough = tongue_tone * (.9 + .1 * hash(floor(P.xy * 1.5)));
       c = mix(gum, rough, T) * mix(.35, 1., facing) * ao * dark + white * .10 * glint;
     } else {
-      float between = 1. - .55 * smoothstep(.72, 1., T);
+      float between = 1. - .45 * smoothstep(.72, 1., T);
       c = tooth * mix(.7, 1., facing) * mix(ao, 1., .6) * between * dark + white * .22 * glint;
     }
     c *= mix(1., here, .5) * mix(.35, 1., aperture);
@@ -101,7 +100,7 @@ void main(){
 class Paint:
     """What one person is drawn with: textures, and colours of what is inside the mouth (linear RGB)."""
 
-    skin: Image  # (1024, 1024, 3)
+    skin: Image  # (768, 768, 3)
     lidded: Image  # the same with skin over where the photograph shows eyes
     eyes: Image  # (256, 512, 3)
     tooth: Floats
@@ -145,6 +144,7 @@ class Canvas:
         self._eye_frame = ctx.framebuffer([self._eye_map])
         self._frames: dict[tuple[int, int, int], tuple[moderngl.Texture, moderngl.Framebuffer]] = {}
         self._textures: dict[str, moderngl.Texture] = {}
+        self._used: Paint | None = None
         self._texture("lash", lash)
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class Canvas:
         self.context.release()
 
     def skin_map(self, values: Floats) -> Floats:
-        """Any four numbers a vertex, ``(n, 4)``, over the skin's texture: ``(1024, 1024, 4)``, NaN outside."""
+        """Any four numbers a vertex, ``(n, 4)``, over the skin's texture: ``(768, 768, 4)``, NaN outside."""
         return self._map_of(self._skin, self._map_frame, (SKIN_TEXTURE, SKIN_TEXTURE), values)
 
     def eye_map(self, values: Floats) -> Floats:
@@ -162,10 +162,14 @@ class Canvas:
     def depth(self, points: Floats, size: tuple[int, int]) -> Floats:
         """Depth of what is foremost, ``(height, width)``, of vertices in pixels; 1e4 where nothing is."""
         self._write(points, np.zeros_like(points), np.zeros((len(points), 3), np.float32))
-        return self._cast_depth((0.0, 0.0, float(size[0]), float(size[1])), size).copy()
+        texture = self._cast_depth((0.0, 0.0, float(size[0]), float(size[1])), size)
+        return np.frombuffer(texture.read(), np.float32).reshape(size[1], size[0])
 
     def use(self, paint: Paint) -> None:
         """Draw this person from now on."""
+        if paint is self._used:
+            return
+        self._used = paint
         for name in ("skin", "lidded", "eyes"):
             self._texture(name, getattr(paint, name))
         for name in ("tooth", "gum", "tongue_tone", "deep", "white", "lamp"):
@@ -193,15 +197,14 @@ class Canvas:
         width, height = right - left, bottom - top
         view = (float(left), float(top), float(width), float(height))
         self._write(points, normals, lights)
-        self._cast_depth(view, (width, height))
+        depth = self._cast_depth(view, (width, height))
         texture, frame = self._frame((FINER * width, FINER * height, 4))
-        depth_texture, _ = self._frame((width, height, 1))
         frame.use()
         frame.clear()
         for unit, name in enumerate(("skin", "lidded", "eyes", "lash")):
             self._textures[name].use(unit)
             self._set(name, unit)
-        depth_texture.use(4)
+        depth.use(4)
         self._set("depth", 4)
         self._set("view", view)
         self._set("scale", scale)
@@ -214,7 +217,10 @@ class Canvas:
         ctx.enable(moderngl.BLEND)
         ctx.blend_func = moderngl.ONE, moderngl.ONE_MINUS_SRC_ALPHA
         self._set("lashes", 1)
+        # Strands are blended; a shader that could discard would cost every hidden pixel its shading.
+        frame.depth_mask = False
         self._lashes.render()
+        frame.depth_mask = True
         ctx.disable(moderngl.BLEND)
         found = np.frombuffer(texture.read(), np.uint8).reshape(FINER * height, FINER * width, 4)
         return np.asarray(found, np.float32)
@@ -224,14 +230,14 @@ class Canvas:
         rows = np.hstack([points[vertex], normals[vertex], lights[vertex]])
         self._moving.write(np.ascontiguousarray(rows, "f4").tobytes())
 
-    def _cast_depth(self, view: tuple[float, float, float, float], size: tuple[int, int]) -> Floats:
+    def _cast_depth(self, view: tuple[float, float, float, float], size: tuple[int, int]) -> moderngl.Texture:
         texture, frame = self._frame((*size, 1))
         frame.use()
         frame.clear(1e4, 1e4, 1e4, 1e4)
         self._depth["view"] = view
         self.context.enable(moderngl.DEPTH_TEST)
         self._cast.render()
-        return np.frombuffer(texture.read(), np.float32).reshape(size[1], size[0])
+        return texture
 
     def _map_of(
         self, array: moderngl.VertexArray, frame: moderngl.Framebuffer, size: tuple[int, int], values: Floats
