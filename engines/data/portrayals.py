@@ -18,11 +18,12 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import MOUTH, Driver, Motion
 from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.portrait.portrait import segment_person
-from engines.data.packs import Footage, encoded, load_packs, read_still, write_pack
+from engines.data.packs import Footage, encoded, in_fold, load_packs, read_still, write_pack
 from engines.data.pairs import CONTEXT, LIVE, ClipWindows, Window, agree, make_window, plain_warp
 
 PAIR_SIZE: Final = 512  # pixels, as a session's portrait
 CANDIDATES: Final = 3
+ALSO_DEV: Final = "1/7"  # the fold of people that ten of ``pairs.csv`` are joined by, so that twenty are measured
 CALM_FRAMES: Final = 12  # of the person's calmest picture, which a driver sees before another one
 BACK: Final = 0.12  # share of the way back to the portrait that a frame before may be
 
@@ -107,10 +108,16 @@ def portrayals(folder: Path, first_person: int) -> list[list[PortrayalWindows]]:
     return [[PortrayalWindows(f, people[f.identity]) for f in footage if f.kind == kind] for kind in kinds]
 
 
+def pair_rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of ``pairs.csv``; more people than there are for ``dev``, always the same ones."""
+    with open(folder / "pairs.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    return [row | {"split": "dev" if in_fold(row["person"], ALSO_DEV) else row["split"]} for row in rows]
+
+
 def pair_footage(folder: Path, split: str) -> list[Footage]:
     """Everybody of a split of ``pairs.csv`` who has a neutral and a smiling picture, in this order."""
-    with open(folder / "pairs.csv") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["split"] == split]
+    rows = [row for row in pair_rows(folder) if row["split"] == split]
     files = {(row["person"], row["expression"]): row["file"] for row in rows}
     out = []
     for person in sorted({row["person"] for row in rows}):

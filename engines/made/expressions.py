@@ -6,9 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import COEFFICIENTS, INDEX, coefficients, indices
+from avatar_stream.face.model import COEFFICIENTS, INDEX, indices
 from avatar_stream.face.motion import RELATIVE, Driver
 from engines.data.packs import load_packs
 from engines.made.person import Look
@@ -97,7 +96,7 @@ def looks_of(own: Floats, recorded: Recorded, random: np.random.Generator) -> li
         "browInnerUp": some(0, 0.5),
     }
     tongue = (some(-0.6, 1.2), 0.0)
-    opened = with_("open", **opening)
+    opened = with_("open", None, **opening)
     out = [
         with_("neutral", mouthPress=some(0, 0.15)),
         with_(
@@ -181,6 +180,3 @@ def _sway(turn: tuple[float, float, float], random: np.random.Generator) -> tupl
     """Nobody holds their head still."""
     small = random.normal(0, [0.02, 0.03, 0.02])
     return (float(turn[0] + small[0]), float(turn[1] + small[1]), float(turn[2] + small[2]))
-
-
-__all__ = ["Recorded", "coefficients", "geometry", "looks_of"]

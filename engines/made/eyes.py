@@ -1,35 +1,55 @@
 """The picture of a person's eyes: the photograph's own iris and white, completed where lids cover them."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from avatar_stream.face import mesh
+from avatar_stream.face.geometry import Pose, from_rotation_vector
 from avatar_stream.face.mesh import Floats
 from engines.made.head import EYE_SPAN, KINDS, LASHES, LEFT_EYE, RIGHT_EYE, HeadModel
 from engines.made.raster import EYE_TEXTURE, Canvas
 
-if TYPE_CHECKING:
-    from engines.made.person import Person
-
 Image = npt.NDArray[np.uint8]
 SIDE = EYE_TEXTURE[0]
+EYES: Final = (RIGHT_EYE, LEFT_EYE)
+IRISES: Final = (mesh.RIGHT_IRIS, mesh.LEFT_IRIS)
+RINGS: Final = (mesh.RIGHT_EYE_RING, mesh.LEFT_EYE_RING)
 CARD = 114  # vertices of a card of lashes
 
 
-def eye_picture(canvas: Canvas, person: "Person", shape: Floats, random: np.random.Generator) -> Image:
-    """``(256, 512, 3)``, the right eye first."""
-    from engines.made.person import IRISES, RINGS, _towards
+@dataclass(frozen=True, slots=True)
+class SeenEyes:
+    """The eyes of a photograph: its landmarks ``(478, 3)``, the ``pose`` of its head, the head's vertices ``shape (n,
+    3)``, where each eye is moved to ``moved (2, 2)`` in pixels and where it looks, ``gaze (2, 2)`` radians; the right
+    one first.
+    """
 
-    head, pose, picture, landmarks = person.head, person.fit.pose, person.picture, person.landmarks
+    picture: Image
+    landmarks: Floats
+    pose: Pose
+    shape: Floats
+    moved: Floats
+    gaze: Floats
+
+
+def turned_by(right: float, down: float) -> Floats:
+    """The rotation that turns an eye (looking to -z) by so many radians."""
+    return np.asarray(from_rotation_vector([0, -right, 0]) @ from_rotation_vector([down, 0, 0]), np.float32)
+
+
+def eye_picture(canvas: Canvas, eyes: SeenEyes, skin: Floats, random: np.random.Generator) -> Image:
+    """``(256, 512, 3)``, the right eye first; ``skin (3,)`` is the skin's tone."""
+    head, pose, picture, landmarks = canvas.head, eyes.pose, eyes.picture, eyes.landmarks
     points = np.zeros((len(head.raw), 4), np.float32)
-    for side, eye in enumerate((RIGHT_EYE, LEFT_EYE)):
-        ball = shape[eye]
+    for side, eye in enumerate(EYES):
+        ball = eyes.shape[eye]
         centre = (ball.min(0) + ball.max(0)) / 2
-        turned = (ball - centre) @ _towards(*person._own_gaze[side]).T + centre
-        points[eye, :3] = pose.apply(turned)
-        points[eye, :2] += person._kept[eye]
+        points[eye, :3] = pose.apply((ball - centre) @ turned_by(*eyes.gaze[side]).T + centre)
+        points[eye, :2] += eyes.moved[side]
         points[eye, 3] = 1
     laid = canvas.eye_map(points)
     known = np.isfinite(laid[..., 0])
@@ -49,14 +69,14 @@ def eye_picture(canvas: Canvas, person: "Person", shape: Floats, random: np.rand
         iris = landmarks[list(IRISES[side])]
         radius = float(np.linalg.norm(iris[1:, :2] - iris[0, :2], axis=1).mean())
         radius *= head.unit / pose.scale / EYE_SPAN * SIDE  # in pixels of the eye's picture
-        drawn, ring, white = _drawn(radius, random)
+        drawn, middle, white = _drawn(radius, random)
         own = colours[part]
         sure = cv2.erode(seen[part], np.ones((3, 3), np.uint8))
         whites = (sure > 0.9) & white
-        irises = (sure > 0.9) & ring
+        irises = (sure > 0.9) & middle
         # Shadow and liner are no white: its brighter part, and never more coloured than an eye is.
-        light = np.percentile(own[whites], 80, axis=0) if whites.sum() > 60 else person.skin
-        light = np.maximum(light, 0.8 * light.mean() + 0.1 * person.skin.mean())
+        light = np.percentile(own[whites], 80, axis=0) if whites.sum() > 60 else skin
+        light = np.maximum(light, 0.8 * light.mean() + 0.1 * skin.mean())
         tone = np.median(own[irises], axis=0) if irises.sum() > 60 else np.array([70, 50, 40], np.float32)
         made = drawn[0][..., None] * light + drawn[1][..., None] * tone + drawn[2][..., None] * 8
         share = cv2.GaussianBlur(sure, (0, 0), 2.5)[..., None] * sure[..., None]

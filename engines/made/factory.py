@@ -26,6 +26,7 @@ from engines.made.head import HeadModel
 from engines.made.people import Sitters
 from engines.made.person import Person
 from engines.made.raster import Canvas
+from engines.made.skin import SkinLayout
 from engines.made.studio import Studio
 
 Image = npt.NDArray[np.uint8]
@@ -56,6 +57,7 @@ class Factory:
         self.job = job
         self.head = HeadModel.load(job.data / "ict-facekit")
         self.canvas = Canvas(self.head, lash_picture(self.head))
+        self.layout = SkinLayout(self.canvas)
         self.sitters = Sitters(job.packs, job.data / "pairs")
         self.recorded = Recorded.read(job.packs, job.out / "recorded.npz")
 
@@ -63,8 +65,7 @@ class Factory:
         """Person ``number``: footage whose first frame is the photograph, and what each frame shows."""
         random = np.random.default_rng([self.job.seed, number])
         sitter = self.sitters.draw(random)
-        matte = sitter.matte
-        person = Person(self.head, self.canvas, sitter.picture, sitter.landmarks, matte, random)
+        person = Person(self.layout, sitter, random)
         studio = Studio(self.canvas, person)
         names, pictures = ["photograph"], [sitter.picture]
         for look in looks_of(person.own, self.recorded, random):
@@ -74,7 +75,7 @@ class Factory:
         frames = [encoded(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options) for picture in pictures]
         faces = [tracked(frame) for frame in frames]
         portraits = {
-            k: encoded(".png", matte if k == 0 else segment_person(pictures[k]), [])
+            k: encoded(".png", sitter.matte if k == 0 else segment_person(pictures[k]), [])
             for k in range(PORTRAITS)
             if np.isfinite(faces[k]).all()
         }

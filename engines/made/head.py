@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from avatar_stream.errors import BadInput
 from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats, Ints
-from avatar_stream.face.model import COEFFICIENTS
+from avatar_stream.face.model import COEFFICIENTS, INDEX
 from engines.data.face_model import AXES, IDENTITIES, ict_name
 
 SKIN: Final = slice(0, 9409)
@@ -153,6 +153,24 @@ class HeadModel:
             middle, half = (along.max() + along.min()) / 2, max(float(np.ptp(along)) / 2, 1e-3)
             out[tooth] = np.abs(along - middle) / half
         return out
+
+    @cached_property
+    def lash_roots(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """The vertices of lashes, and of the lids nearest to them."""
+        lash, skin = np.arange(LASHES.start, LASHES.stop), np.flatnonzero(self.face)
+        return lash, skin[cKDTree(self.raw[skin]).query(self.raw[lash])[1]]
+
+    @cached_property
+    def around_lips(self) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
+        """Skin around the mouth, how much it goes with the line of the lips, and how much of it is below, 0 to 1."""
+        skin = np.flatnonzero(self.face & (np.abs(self.raw[:, 0]) < 3.5))
+        line = self.raw[self.landmarks[[*mesh.INNER_LIP_UPPER, *mesh.INNER_LIP_LOWER]]]
+        away = np.abs(self.raw[skin, None, 1] - line[None, :, 1]).min(1)
+        weight = np.exp(-((away / 0.9) ** 2)).astype(np.float32)
+        near, weight = skin[weight > 0.01], weight[weight > 0.01]
+        jaw = self.expressions[INDEX["jawOpen"]][:, 1]
+        upper, lower = (self.landmarks[k] for k in (13, 14))
+        return near, weight, np.clip((jaw[near] - jaw[upper]) / (jaw[lower] - jaw[upper]), 0, 1)
 
     @cached_property
     def face(self) -> npt.NDArray[np.bool_]:

@@ -1,9 +1,10 @@
-"""Teeth, gums and tongue of one person: no two mouths alike, and placed behind the lips as people's are."""
+"""Teeth, gums and tongue of one person, no two mouths alike, placed behind lips that open as people's do."""
 
 from typing import Final
 
 import numpy as np
 
+from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX
 from engines.made.head import GUMS, LOWER_TEETH, UPPER_TEETH, HeadModel
@@ -11,7 +12,7 @@ from engines.made.head import GUMS, LOWER_TEETH, UPPER_TEETH, HeadModel
 # A lower lip covers its teeth but for their edge (eye distances), unless it is drawn down or wide: measured on 500
 # opened mouths (see ``avatar_stream.portrait.teeth``).
 SHOWN, DRAWN_DOWN, DRAWN_WIDE = 0.014, 0.14, 0.05
-LOWER_EDGE: Final = 0.01  # of the lower front teeth's heights, from the top, that counts as their edge
+ROUND: Final = (0.05, 0.15)  # eye distances between the lips, from which and up to which a mouth is made round
 INNER_LIPS: Final = (14, 13)  # landmarks: the middle of the lower and of the upper one
 
 
@@ -46,7 +47,6 @@ class Jaws:
             both = np.concatenate([teeth, gums])
             self._offset[both] += np.array([0, down, back]) / unit
         self._shown = SHOWN + float(np.clip(random.normal(0, 0.012), -0.014, 0.03))
-        self._most_upper = float(random.uniform(0.55, 1.0))
         self._front = self._front_edge(head)
 
     def _alone(
@@ -103,3 +103,22 @@ class Jaws:
             beyond = np.maximum(head.raw[:, 2:3] + forward - 11.5, 0)
             moved = np.hstack([np.zeros_like(tip), -1.0 * out * tip + 1.3 * beyond, -forward])
             shape += (share * moved / head.unit).astype(np.float32)
+
+
+def round_mouth(head: HeadModel, shape: Floats) -> None:
+    """Make a wide open mouth of ``shape (n, 3)`` as round as mouths are (in place): the model's is a lozenge."""
+    upper, lower = (head.landmarks[list(ring)] for ring in (mesh.INNER_LIP_UPPER, mesh.INNER_LIP_LOWER))
+    gap = shape[lower, 1] - shape[upper, 1]
+    most = float(gap.max())
+    if most < ROUND[0]:
+        return
+    middle = (shape[upper, 0] + shape[lower, 0]) / 2
+    half = max(float(middle[-1] - middle[0]) / 2, 1e-3)
+    across = np.clip((middle - middle[0] - half) / half, -1, 1)
+    wanted = most * np.sqrt(np.maximum(1 - np.abs(across) ** 2.2, 0))
+    missing = np.maximum(wanted - gap, 0) * 0.85 * geometry.step(*ROUND, most)
+    near, weight, below = head.around_lips
+    place = (head.raw[near, 0] - head.raw[upper[0], 0]) / (head.raw[upper[-1], 0] - head.raw[upper[0], 0])
+    columns = (head.raw[upper, 0] - head.raw[upper[0], 0]) / (head.raw[upper[-1], 0] - head.raw[upper[0], 0])
+    step = np.interp(place, columns, missing, left=0, right=0)
+    shape[near, 1] += weight * step * (below - 0.3)

@@ -1,7 +1,5 @@
 """Whose skin made people have: training stills and the pairs' photographs, their shape and colour changed."""
 
-import csv
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +15,8 @@ from avatar_stream.identity.attributes import attributes_of
 from avatar_stream.portrait.portrait import prepare_tracked, segment_person
 from engines.data.packs import load_packs, read_still
 from engines.data.pairs import plain_warp
+from engines.data.portrayals import pair_rows
+from engines.made.person import Sitter
 
 Image = npt.NDArray[np.uint8]
 
@@ -28,16 +28,6 @@ MOST_OPEN: Final = (
 )
 LEAST_FACE: Final = 70.0  # eye distance in pixels
 RESHAPED: Final = 0.35  # deviation of identity coefficients that a person is changed by
-
-
-@dataclass(frozen=True, slots=True)
-class Sitter:
-    """A photograph, RGB, with its landmarks and its person's matte; ``name`` says whose."""
-
-    name: str
-    picture: Image
-    landmarks: Floats
-    matte: Image
 
 
 class Sitters:
@@ -52,8 +42,7 @@ class Sitters:
         ]
         self._pairs: list[Path] = []
         if pairs is not None and (pairs / "pairs.csv").exists():
-            with open(pairs / "pairs.csv") as stream:
-                self._pairs = [pairs / row["file"] for row in csv.DictReader(stream) if row["split"] == "train"]
+            self._pairs = [pairs / row["file"] for row in pair_rows(pairs) if row["split"] == "train"]
 
     def __len__(self) -> int:
         return len(self._stills) + len(self._pairs)

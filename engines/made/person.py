@@ -7,34 +7,27 @@ the inside of lips, what is behind the lips, and what lids cover of the eyes.
 from dataclasses import dataclass
 from typing import Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import RBFInterpolator
 
 from avatar_stream.face import geometry, mesh
-from avatar_stream.face.fit import Fit, fit_still
+from avatar_stream.face.fit import fit_still
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX
 from avatar_stream.portrait.tone import skin_tone, tooth_tone
-from engines.made.eyes import eye_picture
-from engines.made.head import HEAD, LEFT_EYE, RIGHT_EYE, SKIN, HeadModel
-from engines.made.jaws import Jaws
-from engines.made.raster import SKIN_TEXTURE, Canvas, Paint
+from engines.made.eyes import EYES, IRISES, SeenEyes, eye_picture, turned_by
+from engines.made.head import HEAD, LASHES
+from engines.made.jaws import Jaws, round_mouth
+from engines.made.raster import Paint
+from engines.made.skin import SkinLayout, harmonics, light_of
 
 Image = npt.NDArray[np.uint8]
 
 SMOOTHING: Final = 30.0  # of the thin-plate spline between mesh and landmarks, in pixels
 DEPTH_SHARE: Final = 0.7  # of depth in the spline's distances
-SEEN_FROM: Final = (0.25, 0.5)  # cosine to the viewer: below, skin is unseen; above, well seen
-HIDDEN_BY: Final = 0.035  # eye distances that skin may lie behind what is foremost
-LID_MOVES: Final = (0.14, 0.28)  # share of the most that a blink moves: from there skin is lid
 LIGHTER, DARKER = 1.6, 0.6  # of the photograph's light that another expression may have
-ROUND: Final = (0.05, 0.15)  # eye distances between the lips, from which and up to which a mouth is made round
 EYE_CORNERS: Final = ((33, 133), (263, 362))
-IRISES: Final = (mesh.RIGHT_IRIS, mesh.LEFT_IRIS)
-EYES: Final = (RIGHT_EYE, LEFT_EYE)
-RINGS: Final = (mesh.RIGHT_EYE_RING, mesh.LEFT_EYE_RING)
 UPPER_ANCHOR: Final = (2, 97, 326, 164)  # landmarks that the upper jaw stays with
 LOWER_ANCHOR: Final = (152, 175, 199)  # and the lower one
 
@@ -68,19 +61,23 @@ class Posed:
     lip_depth: float
 
 
-class Person:
-    """RGB ``picture`` with ``landmarks (478, 3)`` and ``matte (h, w)``; ``random`` gives them what it hides."""
+@dataclass(frozen=True, slots=True)
+class Sitter:
+    """A photograph, RGB, with its landmarks ``(478, 3)`` and its person's matte ``(h, w)``; ``name`` says whose."""
 
-    def __init__(
-        self,
-        head: HeadModel,
-        canvas: Canvas,
-        picture: Image,
-        landmarks: Floats,
-        matte: Image,
-        random: np.random.Generator,
-    ) -> None:
-        self.head, self.picture, self.landmarks, self.matte = head, picture, landmarks, matte
+    name: str
+    picture: Image
+    landmarks: Floats
+    matte: Image
+
+
+class Person:
+    """A sitter on the head model; ``random`` gives them what the photograph hides."""
+
+    def __init__(self, layout: SkinLayout, sitter: Sitter, random: np.random.Generator) -> None:
+        head = layout.canvas.head
+        picture, landmarks = sitter.picture, sitter.landmarks
+        self.head, self.sitter = head, sitter
         self.fit, fitter = fit_still(landmarks)
         self._identity = head.neutral + np.tensordot(fitter.identity, head.identities, 1)
         self.jaws = Jaws(head, random)
@@ -100,25 +97,30 @@ class Person:
             self._own_gaze[side] = self._gaze(shape, side)
         points = flat.copy()
         points[:, :2] += self._seen
-        normals = self._image_normals(shape, self.fit)
+        normals = np.asarray(head.normals(shape) @ self.fit.pose.rotation.T, np.float32)
         self.skin = skin_tone(picture, landmarks)
-        self._light, self._usual = _light_of(picture, points, normals, head, self.skin)
+        self._light, self._usual = light_of(picture, points, normals, head)
         self._shade = self._shaded(normals)
-        self.paint = self._painted(canvas, points, normals, shape, random)
+        moved = np.stack([self._kept[eye.start] for eye in EYES])
+        eyes = SeenEyes(picture, landmarks, self.fit.pose, shape, moved, self._own_gaze)
+        seen, lidded = layout.pictures(picture, sitter.matte, points, normals, self.fit.pose.scale, random)
+        self.paint = self._paint(seen, lidded, eye_picture(layout.canvas, eyes, self.skin, random), random)
 
     def posed(self, look: Look) -> Posed:
         """The face doing something else."""
         head, w = self.head, look.coefficients
         shape = self._identity + np.tensordot(w, head.expressions, 1)
         gaze = np.asarray(look.gaze, np.float32)
-        shape[SKIN.start : HEAD.stop] += self._lids_follow(gaze)[SKIN.start : HEAD.stop]
+        follow = self._lids_follow(gaze)
+        for part in (HEAD, LASHES):
+            shape[part] += follow[part]
         round_mouth(head, shape)
         self.jaws.place(shape, w, look.tongue)
         for side, eye in enumerate(EYES):
             ball = shape[eye]
             centre = (ball.min(0) + ball.max(0)) / 2
             angles = np.clip(self._own_gaze[side] + gaze, -0.75, 0.75)
-            shape[eye] = (ball - centre) @ _towards(*angles).T + centre
+            shape[eye] = (ball - centre) @ turned_by(*angles).T + centre
         rotation = geometry.from_rotation_vector(look.turn) @ self.fit.pose.rotation
         middle = self.fit.face[list(mesh.STABLE)].mean(0)
         where = self.fit.pose.apply(middle[None])[0]
@@ -169,30 +171,16 @@ class Person:
         fade = np.exp(-np.maximum(0, behind[near]) / self.fit.pose.scale * 3)
         out[near] = spline(points[near] * [1, 1, DEPTH_SHARE]) * fade[:, None]
         # Lashes go with the lids nearest to them.
-        lash = self._lash_roots
+        lash = self.head.lash_roots
         out[lash[0]] = out[lash[1]]
         return out
-
-    @property
-    def _lash_roots(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        found = getattr(self.head, "_lash_roots", None)
-        if found is None:
-            from scipy.spatial import cKDTree
-
-            from engines.made.head import LASHES
-
-            lash = np.arange(LASHES.start, LASHES.stop)
-            skin = np.flatnonzero(self.head.face)
-            found = (lash, skin[cKDTree(self.head.raw[skin]).query(self.head.raw[lash])[1]])
-            object.__setattr__(self.head, "_lash_roots", found)
-        return found
 
     def _gaze(self, shape: Floats, side: int) -> Floats:
         """Where the photograph's eye looks: radians from ahead, right and down in the head's axes."""
         ball = shape[EYES[side]]
         centre = (ball.min(0) + ball.max(0)) / 2
         at = self.fit.pose.apply(centre[None])[0] + [*self._kept[EYES[side].start], 0]
-        to = (self.landmarks[IRISES[side][0]] - at) * [1, 1, 0] @ self.fit.pose.rotation / self.fit.pose.scale
+        to = (self.sitter.landmarks[IRISES[side][0]] - at) * [1, 1, 0] @ self.fit.pose.rotation / self.fit.pose.scale
         radius = float(np.ptp(ball[:, 1])) / 2
         return np.asarray(np.arcsin(np.clip(to[:2] / radius, -0.5, 0.5)), np.float32)
 
@@ -220,18 +208,12 @@ class Person:
             out[chosen] = geometry.step(0.12, 0.5, change)
         return out
 
-    def _image_normals(self, shape: Floats, fit: Fit) -> Floats:
-        return np.asarray(self.head.normals(shape) @ fit.pose.rotation.T, np.float32)
-
     def _shaded(self, normals: Floats) -> Floats:
         return np.clip(harmonics(normals) @ self._light / self._usual, 0.35, 3.0).astype(np.float32)
 
-    def _painted(
-        self, canvas: Canvas, points: Floats, normals: Floats, shape: Floats, random: np.random.Generator
-    ) -> Paint:
-        seen, lidded = self._skin_pictures(canvas, points, normals, random)
+    def _paint(self, seen: Image, lidded: Image, eyes: Image, random: np.random.Generator) -> Paint:
+        """Whose mouth it is: nobody's teeth have the colour or the light of another's."""
         skin = (self.skin / 255) ** 2.2
-        # Whose mouth it is: nobody's teeth have the colour or the light of another's.
         shade = random.uniform(0.78, 1.15) * np.array([1, random.uniform(0.90, 0.98), random.uniform(0.75, 0.98)])
         red = random.uniform(0.85, 1.15)
         towards = self._light[1:4] / max(float(np.linalg.norm(self._light[1:4])), 1e-6)
@@ -239,7 +221,7 @@ class Person:
         return Paint(
             seen,
             lidded,
-            eye_picture(canvas, self, shape, random),
+            eyes,
             np.asarray((tooth_tone(self.skin) / 255) ** 2.2 * shade, np.float32),
             np.asarray(pale * np.array([0.90, 0.42, 0.44]) * [red, 1, 1], np.float32),
             np.asarray(pale * np.array([0.80, 0.31, 0.32]) * [red, 1, 1], np.float32),
@@ -249,92 +231,6 @@ class Person:
             float(random.uniform(0.2, 1.3)),
             float(random.uniform(4.0, 8.0)),
         )
-
-    def _skin_pictures(
-        self, canvas: Canvas, points: Floats, normals: Floats, random: np.random.Generator
-    ) -> tuple[Image, Image]:
-        """The photograph laid out as skin, and the same with lids in place of eyes."""
-        height, width = self.picture.shape[:2]
-        laid = canvas.skin_map(np.column_stack([points, -normals[:, 2]]))
-        z, facing = laid[..., 2], laid[..., 3]
-        covered = np.isfinite(z)
-        at = np.where(np.isfinite(laid[..., :2]), laid[..., :2], 0).astype(np.float32)
-        colours = cv2.remap(self.picture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        front = canvas.depth(points, (width, height))
-        foremost = cv2.remap(front, at, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-        low, high = SEEN_FROM
-        sure = np.clip((np.nan_to_num(facing) - low) / (high - low), 0, 1)
-        sure *= covered & (np.nan_to_num(z) - foremost < HIDDEN_BY * self.fit.pose.scale)
-        inside = (at[..., 0] > 1) & (at[..., 1] > 1) & (at[..., 0] < width - 2) & (at[..., 1] < height - 2)
-        # What is not the person is not their cheek, wherever the mesh ends.
-        own = cv2.remap(cv2.erode(self.matte, np.ones((5, 5), np.uint8)), at, None, cv2.INTER_LINEAR)
-        sure = (sure * inside * np.clip((own - 150.0) / 90, 0, 1)).astype(np.float32)
-        regions = _regions(canvas)
-        plain = sure * (1 - np.clip(1.5 * regions[0], 0, 1)) * (1 - 0.98 * np.clip(1.5 * regions[2], 0, 1))
-        lid = sure * (1 - np.clip(1.5 * regions[0], 0, 1)) * (1 - np.clip(1.3 * regions[1], 0, 1))
-        filled = [push_pull(colours.astype(np.float32), weight) for weight in (plain, lid)]
-        # Skin that is made has a grain as well.
-        grain = cv2.GaussianBlur(random.normal(0, 1, lid.shape).astype(np.float32), (0, 0), 1.6)
-        filled[1] += (regions[1] * grain / grain.std() * 0.02 * self.skin.mean())[..., None]
-        return tuple(np.clip(one, 0, 255).astype(np.uint8) for one in filled)  # type: ignore[return-value]
-
-
-def round_mouth(head: HeadModel, shape: Floats) -> None:
-    """Make a wide open mouth of ``shape (n, 3)`` as round as mouths are (in place): the model's is a lozenge."""
-    upper, lower = (head.landmarks[list(ring)] for ring in (mesh.INNER_LIP_UPPER, mesh.INNER_LIP_LOWER))
-    gap = shape[lower, 1] - shape[upper, 1]
-    most = float(gap.max())
-    if most < ROUND[0]:
-        return
-    middle = (shape[upper, 0] + shape[lower, 0]) / 2
-    half = max(float(middle[-1] - middle[0]) / 2, 1e-3)
-    across = np.clip((middle - middle[0] - half) / half, -1, 1)
-    wanted = most * np.sqrt(np.maximum(1 - np.abs(across) ** 2.2, 0))
-    missing = np.maximum(wanted - gap, 0) * 0.85 * geometry.step(*ROUND, most)
-    near, weight, below = _lips(head)
-    place = (head.raw[near, 0] - head.raw[upper[0], 0]) / (head.raw[upper[-1], 0] - head.raw[upper[0], 0])
-    columns = (head.raw[upper, 0] - head.raw[upper[0], 0]) / (head.raw[upper[-1], 0] - head.raw[upper[0], 0])
-    step = np.interp(place, columns, missing, left=0, right=0)
-    shape[near, 1] += weight * step * (below - 0.3)
-
-
-def _lips(head: HeadModel) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
-    """Skin around the mouth, how much it goes with the line of the lips, and how much of it is below, 0 to 1."""
-    found = getattr(head, "_around_lips", None)
-    if found is None:
-        skin = np.flatnonzero(head.face)
-        line = head.raw[head.landmarks[[*mesh.INNER_LIP_UPPER, *mesh.INNER_LIP_LOWER]]]
-        away = np.abs(head.raw[skin, None, 1] - line[None, :, 1]).min(1)
-        weight = np.exp(-((away / 0.9) ** 2)).astype(np.float32)
-        jaw = head.expressions[INDEX["jawOpen"]][:, 1]
-        near = skin[(weight > 0.01) & (np.abs(head.raw[skin, 0]) < 3.5)]
-        weight = weight[(weight > 0.01) & (np.abs(head.raw[skin, 0]) < 3.5)]
-        upper, lower = (head.landmarks[k] for k in (13, 14))
-        below = np.clip((jaw[near] - jaw[upper]) / (jaw[lower] - jaw[upper]), 0, 1)
-        found = near, weight, below
-        object.__setattr__(head, "_around_lips", found)
-    return found
-
-
-def harmonics(n: Floats) -> Floats:
-    """Real spherical harmonics up to order 2, not normalised, ``(..., 9)``."""
-    x, y, z = n[..., 0], n[..., 1], n[..., 2]
-    return np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], -1)
-
-
-def push_pull(picture: Floats, weight: Floats) -> Floats:
-    """Fill ``picture (h, w, 3)`` where ``weight (h, w)`` is 0 from what is around, smoothly."""
-    levels = [(picture * weight[..., None], weight)]
-    while min(levels[-1][1].shape) > 2:
-        size = (levels[-1][1].shape[1] // 2, levels[-1][1].shape[0] // 2)
-        levels.append(tuple(cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in levels[-1]))
-    colour, sure = levels[-1]
-    now = colour / np.maximum(sure, 1e-6)[..., None]
-    for colour, sure in levels[-2::-1]:
-        wide = cv2.resize(now, sure.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        share = np.clip(sure, 0, 1)[..., None]
-        now = colour / np.maximum(sure, 1e-6)[..., None] * share + wide * (1 - share)
-    return np.asarray(now, np.float32)
 
 
 def _common(miss: Floats) -> Floats:
@@ -346,63 +242,3 @@ def _common(miss: Floats) -> Floats:
         out[outer[1:-1]] += (middle - miss[inner])[1:-1]
         out[inner] = middle
     return out
-
-
-def _towards(right: float, down: float) -> Floats:
-    """The rotation that turns an eye (looking to -z) by so many radians."""
-    return np.asarray(
-        geometry.from_rotation_vector([0, -right, 0]) @ geometry.from_rotation_vector([down, 0, 0]), np.float32
-    )
-
-
-def _light_of(picture: Image, points: Floats, normals: Floats, head: HeadModel, skin: Floats) -> tuple[Floats, float]:
-    """The light on the face: harmonics that explain how bright its skin is, and its usual brightness."""
-    chosen = np.flatnonzero(head.face & (normals[:, 2] < -0.4))[::3]
-    at = points[chosen, :2].astype(np.float32)
-    bright = cv2.remap(picture, at[None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
-    bright = ((bright / 255.0) ** 2.2).mean(1)
-    usual = float(np.median(bright))
-    ok = (bright > 0.45 * usual) & (bright < 1.8 * usual)
-    basis = harmonics(normals[chosen][ok])
-    prior = np.diag([0] + [0.003 * ok.sum()] * 8)
-    return np.linalg.solve(basis.T @ basis + prior, basis.T @ bright[ok]).astype(np.float32), usual
-
-
-def _regions(canvas: Canvas) -> Floats:
-    """Of the skin's picture, ``(3, s, s)``: between and just inside the lips, lids with eyes, and eyes alone."""
-    head = canvas.head
-    found = getattr(head, "_skin_regions", None)
-    if found is None:
-        blink = np.linalg.norm(head.expressions[[INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]]], axis=-1).sum(0)
-        values = np.zeros((len(head.raw), 4), np.float32)
-        values[:, 0] = blink / blink[SKIN].max()
-        laid = np.nan_to_num(canvas.skin_map(values)[..., 0])
-        places = np.full((len(head.raw), 2), np.nan, np.float32)
-        own = (head.corner_kind == 0) & head.face[head.corner_vertex] & (head.corner_uv[:, 0] <= 1)
-        places[head.corner_vertex[own]] = head.corner_uv[own] * SKIN_TEXTURE
-        places = _nearest(places, head)
-
-        def polygon(ring: tuple[int, ...], grow: int, blur: float) -> Floats:
-            out = np.zeros((SKIN_TEXTURE, SKIN_TEXTURE), np.uint8)
-            corners = np.round(places[head.landmarks[list(ring)]]).astype(np.int32)
-            cv2.fillConvexPoly(out, cv2.convexHull(corners), 255)
-            out = cv2.dilate(out, np.ones((grow, grow), np.uint8))
-            return np.asarray(cv2.GaussianBlur(out.astype(np.float32) / 255, (0, 0), blur), np.float32)
-
-        eyes = np.maximum(polygon(RINGS[0], 3, 1.2), polygon(RINGS[1], 3, 1.2))
-        wide = np.maximum(polygon(RINGS[0], 9, 1.5), polygon(RINGS[1], 9, 1.5))
-        low, high = LID_MOVES
-        lids = np.maximum(np.clip((laid - low) / (high - low), 0, 1), wide)
-        found = np.stack([polygon(mesh.MOUTH_RING, 5, 1.5), lids, eyes]).astype(np.float32)
-        object.__setattr__(head, "_skin_regions", found)
-    return found
-
-
-def _nearest(places: Floats, head: HeadModel) -> Floats:
-    """Some landmarks lie inside the mouth, where there is no skin: theirs is the nearest."""
-    from scipy.spatial import cKDTree
-
-    known = np.flatnonzero(np.isfinite(places[:, 0]) & head.face)
-    missing = np.flatnonzero(~np.isfinite(places[:, 0]))
-    places[missing] = places[known[cKDTree(head.raw[known]).query(head.raw[missing])[1]]]
-    return places

@@ -27,8 +27,9 @@ class Studio:
 
     def __init__(self, canvas: Canvas, person: Person) -> None:
         self.canvas, self.person = canvas, person
-        plate = inpaint_background(person.picture, person.matte)
-        self._warp = PortraitWarp(person.picture, plate, person.matte, person.landmarks)
+        sitter = person.sitter
+        plate = inpaint_background(sitter.picture, sitter.matte)
+        self._warp = PortraitWarp(sitter.picture, plate, sitter.matte, sitter.landmarks)
 
     def shot(self, look: Look) -> Image:
         """RGB of the photograph's size."""
