@@ -31,7 +31,7 @@ from engines.made.studio import Studio
 
 Image = npt.NDArray[np.uint8]
 
-PEOPLE_A_SHARD: Final = 20
+PEOPLE_A_SHARD: Final = 10
 FRAMES_A_SHEET: Final = 1000
 PORTRAITS: Final = 4  # of a person: the photograph, neutral, a smile, a slight one
 QUALITY: Final = (80, 96)  # of the JPEG

@@ -86,7 +86,7 @@ void main(){
       vec3 rough = tongue_tone * (.9 + .1 * hash(floor(P.xy * 1.5)));
       c = mix(gum, rough, T) * mix(.35, 1., facing) * ao * dark + white * .10 * glint;
     } else {
-      float between = 1. - .45 * smoothstep(.72, 1., T);
+      float between = 1. - .4 * smoothstep(.82, 1., T);
       c = tooth * mix(.7, 1., facing) * mix(ao, 1., .6) * between * dark + white * .22 * glint;
     }
     c *= mix(1., here, .5) * mix(.35, 1., aperture);
