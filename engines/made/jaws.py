@@ -73,7 +73,7 @@ class Jaws:
             at = np.arange(span.start, span.stop)
             front = at[np.abs(head.raw[at, 0]) < 0.8]
             height = sign * head.raw[front, 1]
-            out.append(front[height > np.quantile(height, 0.92)])
+            out.append(front[height >= np.quantile(height, 0.92)])
         return out[0], out[1]
 
     def place(self, shape: Floats, w: Floats, tongue: tuple[float, float]) -> None:
