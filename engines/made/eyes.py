@@ -75,7 +75,7 @@ def eye_picture(canvas: Canvas, eyes: SeenEyes, skin: Floats, random: np.random.
         whites = (sure > 0.9) & white
         irises = (sure > 0.9) & middle
         # Shadow and liner are no white: its brighter part, and never more coloured than an eye is.
-        light = np.percentile(own[whites], 80, axis=0) if whites.sum() > 60 else skin
+        light = np.percentile(own[whites], 70, axis=0) if whites.sum() > 60 else skin
         light = np.maximum(light, 0.8 * light.mean() + 0.1 * skin.mean())
         tone = np.median(own[irises], axis=0) if irises.sum() > 60 else np.array([70, 50, 40], np.float32)
         made = drawn[0][..., None] * light + drawn[1][..., None] * tone + drawn[2][..., None] * 8

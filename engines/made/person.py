@@ -229,6 +229,7 @@ class Person:
             np.asarray((tooth_tone(self.skin) / 255) ** 2.2, np.float32),
             np.asarray(towards, np.float32),
             float(random.uniform(0.2, 1.3)),
+            float(random.uniform(0.15, 0.95)),
             float(random.uniform(4.0, 8.0)),
         )
 

@@ -49,7 +49,7 @@ out vec4 o;
 uniform sampler2D skin; uniform sampler2D lidded; uniform sampler2D eyes; uniform sampler2D lash;
 uniform sampler2D depth; uniform vec4 view; uniform float scale; uniform float lip_depth; uniform int lashes;
 uniform vec3 tooth; uniform vec3 gum; uniform vec3 tongue_tone; uniform vec3 deep; uniform vec3 lamp;
-uniform vec3 white; uniform float gloss; uniform float fall; uniform float aperture;
+uniform vec3 white; uniform float gloss; uniform float fall; uniform float aperture; uniform float hairs;
 float hash(vec2 q){ return fract(sin(dot(q, vec2(12.9898, 78.233))) * 43758.5453); }
 float open_sky(){
   // Of a dozen places around, how many do not stand in front: ambient occlusion in screen space.
@@ -66,8 +66,9 @@ void main(){
   int k = int(K + .5);
   vec3 n = normalize(N), c = vec3(0.);
   if (lashes == 1) {
-    float a = texture(lash, U).r * .85;
-    o = vec4(vec3(.02) * a, a);
+    // Open eyes have their own lashes in the photograph already.
+    float a = texture(lash, U).r * hairs * mix(.3, 1., shut_);
+    o = vec4(vec3(.09) * a, a);
     return;
   }
   if (k == 0) {
@@ -75,7 +76,7 @@ void main(){
     c = pow(seen, vec3(2.2)) * ratio_;
   } else if (k == 4) {
     float ao = open_sky();
-    c = pow(texture(eyes, U).rgb, vec3(2.2)) * mix(.75, 1., ao);
+    c = pow(texture(eyes, U).rgb, vec3(2.2)) * mix(.6, 1., ao);
   } else {
     float ao = open_sky(), far = max((P.z - lip_depth) / scale - .08, 0.), dark = exp(-far * fall);
     vec3 h = normalize(lamp + vec3(0., 0., -1.));
@@ -110,6 +111,7 @@ class Paint:
     white: Floats  # a highlight
     lamp: Floats  # (3,) towards the light
     gloss: float
+    lashes: float  # how dense and dark, 0 to 1
     fall: float  # how fast it gets dark behind the lips, per eye distance
 
 
@@ -176,6 +178,7 @@ class Canvas:
             self._set(name, tuple(float(v) for v in getattr(paint, name)))
         self._set("gloss", paint.gloss)
         self._set("fall", paint.fall)
+        self._set("hairs", paint.lashes)
 
     def draw(
         self,

@@ -63,7 +63,7 @@ class Studio:
             width = max(1, round(LASH_LINE * posed.scale))
             cv2.polylines(line, [points[1:]], False, 255, width, cv2.LINE_AA, 4)
             alpha = cv2.GaussianBlur(line, (0, 0), 0.5 + 0.004 * posed.scale).astype(np.float32)[..., None] / 255
-            alpha *= 0.75 * min((change - 0.25) / 0.4, 1)
+            alpha *= (0.35 + 0.4 * self.person.paint.lashes) * min((change - 0.25) / 0.4, 1)
             picture += alpha * (0.22 * self.person.skin - picture)
 
 
