@@ -5,9 +5,14 @@ Needs ``pip install .[made]``, the packs of ``engines.data.packs``, and the data
 
 import argparse
 import os
+import resource
+import sys
 from pathlib import Path
+from typing import Final
 
 from avatar_stream.errors import AvatarError, BadInput
+
+MOST_MEMORY: Final = 3_000_000_000  # bytes
 
 
 def main(given: list[str] | None = None) -> None:
@@ -36,7 +41,10 @@ def main(given: list[str] | None = None) -> None:
         cv2.setNumThreads(arguments.workers)
         job = Job(arguments.out, arguments.packs, arguments.data, arguments.seed, arguments.people, arguments.frames)
         for _ in Factory(job).run():
-            pass
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            if pages * resource.getpagesize() > MOST_MEMORY:
+                # MediaPipe keeps a little of every graph. A run goes on where it was, so it may begin anew.
+                os.execv(sys.executable, [sys.executable, "-m", "engines.made", *(given or sys.argv[1:])])
     except AvatarError as error:
         raise SystemExit(f"engines.made: {error}") from None
 

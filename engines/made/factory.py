@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from avatar_stream.face import geometry
 from avatar_stream.face.mesh import LANDMARKS, Floats
-from avatar_stream.face.tracker import landmarks_of_still
+from avatar_stream.face.tracker import StillTracker
 from avatar_stream.portrait.portrait import segment_person
 from engines.data.packs import Footage, encoded, write_pack
 from engines.made.expressions import Recorded, looks_of
@@ -58,7 +58,9 @@ class Factory:
         self.head = HeadModel.load(job.data / "ict-facekit")
         self.canvas = Canvas(self.head, lash_picture(self.head))
         self.layout = SkinLayout(self.canvas)
-        self.sitters = Sitters(job.packs, job.data / "pairs")
+        # MediaPipe does not give back all of a graph it closes: one does for all pictures.
+        self.track = StillTracker()
+        self.sitters = Sitters(job.packs, job.data / "pairs", self.track)
         self.recorded = Recorded.read(job.packs, job.out / "recorded.npz")
 
     def person(self, number: int) -> tuple[Footage, list[str]]:
@@ -73,7 +75,7 @@ class Factory:
             pictures.append(studio.shot(look))
         options = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(*QUALITY))]
         frames = [encoded(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options) for picture in pictures]
-        faces = [tracked(frame) for frame in frames]
+        faces = [tracked(frame, self.track) for frame in frames]
         portraits = {
             k: encoded(".png", sitter.matte if k == 0 else segment_person(pictures[k]), [])
             for k in range(PORTRAITS)
@@ -97,7 +99,11 @@ class Factory:
             people = []
             last = min((shard + 1) * PEOPLE_A_SHARD, job.people)
             for number in range(shard * PEOPLE_A_SHARD, last):
-                footage, names = self.person(number)
+                try:
+                    footage, names = self.person(number)
+                except (np.linalg.LinAlgError, cv2.error, ValueError) as error:
+                    print(f"person {number} is left out: {error}", flush=True)
+                    continue
                 people.append((footage, names))
                 sheet_rows.append(strip(footage, names))
                 total, made = total + len(footage), made + len(footage)
@@ -128,13 +134,13 @@ class Factory:
         cv2.imwrite(str(self.job.out / name), np.vstack(chosen), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
-def tracked(frame: bytes) -> Floats:
+def tracked(frame: bytes, track: StillTracker) -> Floats:
     """Landmarks of a picture as it is stored; NaN where there is no face.
 
     A made face is learnt with the landmarks that a tracker finds in it, never with those that made it.
     """
     picture = cv2.cvtColor(cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    found = landmarks_of_still(np.asarray(picture, np.uint8))
+    found = track(np.asarray(picture, np.uint8))
     return np.full((LANDMARKS, 3), np.nan, np.float32) if found is None else found
 
 

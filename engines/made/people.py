@@ -10,7 +10,7 @@ import numpy.typing as npt
 from avatar_stream.face import geometry
 from avatar_stream.face.fit import fit_still
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.tracker import landmarks_of_still
+from avatar_stream.face.tracker import StillTracker
 from avatar_stream.identity.attributes import attributes_of
 from avatar_stream.portrait.portrait import prepare_tracked, segment_person
 from engines.data.packs import load_packs, read_still
@@ -33,8 +33,9 @@ RESHAPED: Final = 0.35  # deviation of identity coefficients that a person is ch
 class Sitters:
     """Every photograph of the training split, loaded when it is asked for."""
 
-    def __init__(self, packs: Path, pairs: Path | None) -> None:
+    def __init__(self, packs: Path, pairs: Path | None, track: StillTracker) -> None:
         """``pairs`` is the folder of neutral and smiling pictures, if there is one."""
+        self._track = track
         self._stills = [
             still
             for still in load_packs(packs, "train", "still")
@@ -66,12 +67,12 @@ class Sitters:
     def _changed(self, name: str, picture: Image, random: np.random.Generator) -> Sitter | None:
         if random.random() < 0.5:
             picture = np.ascontiguousarray(picture[:, ::-1])
-        landmarks = landmarks_of_still(picture)
+        landmarks = self._track(picture)
         if landmarks is None or not _usable(landmarks):
             return None
         if random.random() < 0.7:
             picture = reshaped(picture, landmarks, random)
-            landmarks = landmarks_of_still(picture)
+            landmarks = self._track(picture)
             if landmarks is None or not _usable(landmarks):
                 return None
         gain = np.exp(random.normal(0, 0.07) + random.normal(0, 0.025, 3))
