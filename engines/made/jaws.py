@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from avatar_stream.face import geometry, mesh
+from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX
 from engines.made.head import GUMS, LOWER_TEETH, UPPER_TEETH, HeadModel
@@ -13,6 +13,7 @@ from engines.made.head import GUMS, LOWER_TEETH, UPPER_TEETH, HeadModel
 # opened mouths (see ``avatar_stream.portrait.teeth``).
 SHOWN, DRAWN_DOWN, DRAWN_WIDE = 0.014, 0.14, 0.05
 ROUND: Final = (0.05, 0.15)  # eye distances between the lips, from which and up to which a mouth is made round
+COLUMNS: Final = 15  # across the mouth, in which its lips' edges are looked for
 INNER_LIPS: Final = (14, 13)  # landmarks: the middle of the lower and of the upper one
 
 
@@ -107,18 +108,24 @@ class Jaws:
 
 def round_mouth(head: HeadModel, shape: Floats) -> None:
     """Make a wide open mouth of ``shape (n, 3)`` as round as mouths are (in place): the model's is a lozenge."""
-    upper, lower = (head.landmarks[list(ring)] for ring in (mesh.INNER_LIP_UPPER, mesh.INNER_LIP_LOWER))
-    gap = shape[lower, 1] - shape[upper, 1]
+    near, weight, below = head.around_lips
+    right, left = shape[head.landmarks[[78, 308]], 0]
+    # The edges that are seen: the lowest of the upper lip and the highest of the lower one, column by column.
+    column = np.floor((shape[near, 0] - right) / max(left - right, 1e-6) * COLUMNS).astype(int)
+    within = (column >= 0) & (column < COLUMNS)
+    up, down = (np.full(COLUMNS, sign * np.inf) for sign in (-1, 1))
+    upper, lower = within & (below < 0.4), within & (below > 0.6)
+    np.maximum.at(up, column[upper], shape[near[upper], 1])
+    np.minimum.at(down, column[lower], shape[near[lower], 1])
+    gap = np.maximum(np.nan_to_num(down - up, nan=0.0, posinf=0.0, neginf=0.0), 0)
     most = float(gap.max())
     if most < ROUND[0]:
         return
-    middle = (shape[upper, 0] + shape[lower, 0]) / 2
-    half = max(float(middle[-1] - middle[0]) / 2, 1e-3)
-    across = np.clip((middle - middle[0] - half) / half, -1, 1)
-    wanted = most * np.sqrt(np.maximum(1 - np.abs(across) ** 2.2, 0))
-    missing = np.maximum(wanted - gap, 0) * 0.85 * geometry.step(*ROUND, most)
-    near, weight, below = head.around_lips
-    place = (head.raw[near, 0] - head.raw[upper[0], 0]) / (head.raw[upper[-1], 0] - head.raw[upper[0], 0])
-    columns = (head.raw[upper, 0] - head.raw[upper[0], 0]) / (head.raw[upper[-1], 0] - head.raw[upper[0], 0])
-    step = np.interp(place, columns, missing, left=0, right=0)
-    shape[near, 1] += weight * step * (below - 0.3)
+    across = (np.arange(COLUMNS) + 0.5) / COLUMNS * 2 - 1
+    wanted = most * np.sqrt(1 - np.abs(across) ** 2.3)
+    missing = np.maximum(wanted - gap, 0) * 0.9 * geometry.step(*ROUND, most)
+    missing = np.convolve(np.pad(missing, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
+    place = (shape[near, 0] - right) / max(left - right, 1e-6) * COLUMNS - 0.5
+    places = np.concatenate([[-1.0], np.arange(COLUMNS), [float(COLUMNS)]])
+    step = np.interp(place, places, np.concatenate([[0], missing, [0]]), left=0, right=0)
+    shape[near, 1] += weight * step * (below - 0.35)

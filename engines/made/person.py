@@ -200,12 +200,14 @@ class Person:
         return out
 
     def _shut(self, w: Floats) -> Floats:
-        """How far the lid at a vertex is shut beyond the photograph's, 0 to 1."""
+        """How far the lid at a vertex is shut beyond the photograph's, or the lips pout, 0 to 1."""
         out = np.zeros(len(self.head.raw), np.float32)
         left = self.head.raw[:, 0] > 0
         for name, chosen in (("eyeBlinkLeft", left), ("eyeBlinkRight", ~left)):
             change = float(w[INDEX[name]] - self.own[INDEX[name]])
             out[chosen] = geometry.step(0.12, 0.5, change)
+        pout = float(w[INDEX["mouthPucker"]] + 0.5 * w[INDEX["mouthFunnel"]])
+        out[self.head.around_lips[0]] = geometry.step(0.25, 1.0, pout)
         return out
 
     def _shaded(self, normals: Floats) -> Floats:

@@ -102,7 +102,7 @@ class Paint:
     """What one person is drawn with: textures, and colours of what is inside the mouth (linear RGB)."""
 
     skin: Image  # (768, 768, 3)
-    lidded: Image  # the same with skin over where the photograph shows eyes
+    lidded: Image  # the same with skin over where the photograph shows eyes, and creased lips
     eyes: Image  # (256, 512, 3)
     tooth: Floats
     gum: Floats

@@ -18,6 +18,8 @@ Image = npt.NDArray[np.uint8]
 SEEN_FROM: Final = (0.25, 0.5)  # cosine to the viewer: below, skin is unseen; above, well seen
 HIDDEN_BY: Final = 0.035  # eye distances that skin may lie behind what is foremost
 LID_MOVES: Final = (0.14, 0.28)  # share of the most that a blink moves: from there skin is lid
+WET: Final = np.array([0.10, 0.26, 0.24], np.float32)  # share of its light that the inside of lips loses
+CREASED: Final = 0.06  # share of its light that a pout's crease loses
 GRAIN: Final = 0.02  # of the skin's brightness, on skin that is made
 
 
@@ -26,12 +28,15 @@ class SkinLayout:
 
     def __init__(self, canvas: Canvas) -> None:
         self.canvas = canvas
-        self._mouth, self._lids, self._eyes = _regions(canvas)
+        self._mouth, self._lids, self._eyes, self._lips = _regions(canvas)
+        y, x = np.nonzero(self._lips > 0.5)
+        down, right = np.mgrid[0:SKIN_TEXTURE, 0:SKIN_TEXTURE].astype(np.float32)
+        self._angle = np.arctan2((down - y.mean()) / max(np.ptp(y), 1), (right - x.mean()) / max(np.ptp(x), 1))
 
     def pictures(
         self, picture: Image, matte: Image, points: Floats, normals: Floats, scale: float, random: np.random.Generator
     ) -> tuple[Image, Image]:
-        """RGB ``picture`` laid out as skin, and the same with lids in place of eyes.
+        """RGB ``picture`` laid out as skin, and the same with lids in place of eyes and creases in its lips.
 
         ``points`` and ``normals (n, 3)`` of the vertices in the picture, ``scale`` pixels an eye distance.
         """
@@ -53,11 +58,22 @@ class SkinLayout:
         plain = sure * (1 - np.clip(1.5 * self._mouth, 0, 1)) * (1 - 0.98 * np.clip(1.5 * self._eyes, 0, 1))
         lid = sure * (1 - np.clip(1.5 * self._mouth, 0, 1)) * (1 - np.clip(1.3 * self._lids, 0, 1))
         filled = [push_pull(colours.astype(np.float32), weight) for weight in (plain, lid)]
+        # The inside of lips is wet and red, whatever colour they have outside.
+        wet = 1 - np.clip(1.2 * self._mouth, 0, 1)[..., None] * WET
+        filled = [one * wet for one in filled]
         # Skin that is made has a grain as well.
         grain = cv2.GaussianBlur(random.normal(0, 1, lid.shape).astype(np.float32), (0, 0), 1.6)
         filled[1] += (self._lids * grain / grain.std() * GRAIN * colours[sure > 0.9].mean())[..., None]
+        filled[1] *= 1 - self._creases(random)[..., None]
         seen, lidded = (np.clip(one, 0, 255).astype(np.uint8) for one in filled)
         return seen, lidded
+
+    def _creases(self, random: np.random.Generator) -> Floats:
+        """How much darker the creases of a pout are, ``(s, s)``: they run out from the mouth."""
+        waves = range(16, 64, 2)
+        size, phase = random.normal(0, 1, len(waves)), random.uniform(0, 6.28, len(waves))
+        lines = sum(s * np.cos(k * self._angle + p) for k, s, p in zip(waves, size, phase, strict=True))
+        return np.asarray(CREASED * self._lips * np.clip(lines / lines.std(), 0, 2), np.float32)
 
 
 def light_of(picture: Image, points: Floats, normals: Floats, head: HeadModel) -> tuple[Floats, float]:
@@ -95,7 +111,7 @@ def push_pull(picture: Floats, weight: Floats) -> Floats:
 
 
 def _regions(canvas: Canvas) -> Floats:
-    """Of the skin's picture, ``(3, s, s)``: between and just inside the lips, lids with eyes, and eyes alone."""
+    """Of the skin's picture, ``(4, s, s)``: between and just inside the lips, lids with eyes, eyes alone, lips."""
     head = canvas.head
     blink = np.linalg.norm(head.expressions[[INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]]], axis=-1).sum(0)
     values = np.zeros((len(head.raw), 4), np.float32)
@@ -119,7 +135,8 @@ def _regions(canvas: Canvas) -> Floats:
     wide = np.maximum(polygon(rings[0], 9, 1.5), polygon(rings[1], 9, 1.5))
     low, high = LID_MOVES
     lids = np.maximum(np.clip((laid - low) / (high - low), 0, 1), wide)
-    return np.stack([polygon(mesh.MOUTH_RING, 5, 1.5), lids, eyes]).astype(np.float32)
+    mouth = polygon(mesh.MOUTH_RING, 5, 1.5)
+    return np.stack([mouth, lids, eyes, polygon(mesh.LIPS_RING, 3, 4.0)]).astype(np.float32)
 
 
 def _nearest(places: Floats, head: HeadModel) -> Floats:
