@@ -14,8 +14,7 @@ import numpy as np
 
 from avatar_stream.face import geometry
 from avatar_stream.face.geometry import Pose
-from avatar_stream.face.mesh import Floats
-from avatar_stream.face.motion import MOUTH, Driver, Motion
+from avatar_stream.face.motion import Driver, Motion
 from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.portrait.portrait import segment_person
 from engines.data.packs import Footage, encoded, in_fold, load_packs, read_still, write_pack
@@ -43,7 +42,12 @@ class PortrayalWindows(ClipWindows):
         others = [int(j) for j in clip.good.nonzero()[0] if j != i]
         drawn = [others[int(k)] for k in random.integers(len(others), size=CANDIDATES)]
         chosen = max(drawn, key=lambda j: self._difference(i, j) + float(random.uniform(0, 0.5)))
-        return self.between(i, chosen, n, live=bool(random.random() < LIVE), random=random)
+        window = self.between(i, chosen, n, live=bool(random.random() < LIVE), random=random)
+        # There are thousands of people, and the next window is somebody else's.
+        self._prepared.clear()
+        self._moved.clear()
+        self._driver = None
+        return window
 
     def between(
         self, i: int, j: int, n: int, *, live: bool = False, random: np.random.Generator | None = None
@@ -65,14 +69,21 @@ class PortrayalWindows(ClipWindows):
         truths = [np.asarray(truth + moved - target, np.float32) for moved in targets[CONTEXT:]]
         last = plain_warp(picture, truth) if n > 1 else None
         pictures = [picture if k == n - 1 or last is None else last(truths[k]).image for k in range(n)]
-        return make_window(painter, targets, pictures, self.person, truths, random)
+        return make_window(painter, targets, pictures, self.person, None if target is truth else truths, random)
+
+    def _width(self, k: int) -> float:
+        face = self.clip.landmarks[k]
+        return float(np.linalg.norm(face[61] - face[291]) / geometry.eye_distance(face))
+
+    def _mood(self, k: int) -> float:
+        """Least for a mouth that is closed and does not smile."""
+        return 4 * float(self.clip.mouth[k]) + self._width(k)
 
     def _difference(self, i: int, j: int) -> float:
         clip = self.clip
-        widths = [np.linalg.norm(x[61] - x[291]) / geometry.eye_distance(x) for x in clip.landmarks[[i, j]]]
         return float(
             8 * abs(clip.mouth[j] - clip.mouth[i])
-            + 3 * abs(widths[0] - widths[1])
+            + 3 * abs(self._width(i) - self._width(j))
             + 2 * abs(clip.eyes[j] - clip.eyes[i])
             + 2.5 * np.linalg.norm(clip.gaze[j] - clip.gaze[i])
         )
@@ -81,23 +92,15 @@ class PortrayalWindows(ClipWindows):
         """Picture j as the live path reads it from a driver whose calm face it has seen."""
         if self._driver is None:
             self._driver = Driver()
-            good = self.clip.good.nonzero()[0]
-            calm = [float(_mouth_moves(self.clip.landmarks[k])) for k in good]
+            calm = self.clip.landmarks[min(self.portraits, key=self._mood)]
             for _ in range(CALM_FRAMES):
-                self._driver(self.clip.landmarks[good[int(np.argmin(calm))]])
+                self._driver(calm)
         if j not in self._moved:
             driver = copy.deepcopy(self._driver)
             motion = driver(self.clip.landmarks[j])
             assert driver.fit is not None
             self._moved[j] = (motion, driver.fit.pose)
         return self._moved[j]
-
-
-def _mouth_moves(landmarks: Floats) -> Floats:
-    driver = Driver()
-    driver(landmarks)
-    assert driver.fit is not None
-    return np.asarray(driver.fit.coefficients[MOUTH].sum(), np.float32)
 
 
 def portrayals(folder: Path, first_person: int) -> list[list[PortrayalWindows]]:
