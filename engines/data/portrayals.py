@@ -21,7 +21,7 @@ from engines.data.packs import Footage, encoded, in_fold, load_packs, read_still
 from engines.data.pairs import CONTEXT, LIVE, ClipWindows, Window, agree, make_window, plain_warp
 
 PAIR_SIZE: Final = 512  # pixels, as a session's portrait
-CANDIDATES: Final = 3
+CANDIDATES: Final = 2
 ALSO_DEV: Final = "1/7"  # the fold of people that ten of ``pairs.csv`` are joined by, so that twenty are measured
 CALM_FRAMES: Final = 12  # of the person's calmest picture, which a driver sees before another one
 BACK: Final = 0.12  # share of the way back to the portrait that a frame before may be
@@ -82,7 +82,7 @@ class PortrayalWindows(ClipWindows):
     def _difference(self, i: int, j: int) -> float:
         clip = self.clip
         return float(
-            8 * abs(clip.mouth[j] - clip.mouth[i])
+            5 * abs(clip.mouth[j] - clip.mouth[i])
             + 3 * abs(self._width(i) - self._width(j))
             + 2 * abs(clip.eyes[j] - clip.eyes[i])
             + 2.5 * np.linalg.norm(clip.gaze[j] - clip.gaze[i])
