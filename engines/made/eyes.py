@@ -87,7 +87,7 @@ def eye_picture(canvas: Canvas, eyes: SeenEyes, skin: Floats, random: np.random.
 def _drawn(radius: float, random: np.random.Generator) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Shares of white, iris and pupil, ``(3, s, s)``, and where the middle of the iris and plain white are."""
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5 - SIDE / 2
-    r, angle = np.minimum(np.hypot(x, y) / radius, 6), np.arctan2(y, x)
+    r, angle = np.minimum(np.hypot(x, y) / radius, 3), np.arctan2(y, x)
     count = np.arange(1, 40)
     size = random.normal(0, 1, 39) / np.sqrt(count)
     phase = random.uniform(0, 6.28, 39)
