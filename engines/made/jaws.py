@@ -14,7 +14,11 @@ from engines.made.head import GUMS, LOWER_TEETH, UPPER_TEETH, HeadModel
 SHOWN, DRAWN_DOWN, DRAWN_WIDE = 0.014, 0.14, 0.05
 ROUND: Final = (0.05, 0.15)  # eye distances between the lips, from which and up to which a mouth is made round
 COLUMNS: Final = 15  # across the mouth, in which its lips' edges are looked for
-INNER_LIPS: Final = (14, 13)  # landmarks: the middle of the lower and of the upper one
+SEALED: Final = (0.012, 0.03)  # up to which lips are shut, and from which they are left apart
+OVERLAP: Final = 0.01  # of lips that are shut
+# How much of the upper teeth is bared, beside a person's own habit: by an open jaw, a raised lip, a smile.
+UPPER_OPEN, UPPER_RAISED, UPPER_SMILED = 0.05, 0.16, 0.1
+MOST_RAISED: Final = 0.1  # eye distances that the upper arch is raised for it
 
 
 class Jaws:
@@ -47,6 +51,9 @@ class Jaws:
             back = random.normal(0.05 if lower else 0.0, 0.06)
             both = np.concatenate([teeth, gums])
             self._offset[both] += np.array([0, down, back]) / unit
+        self._upper = np.flatnonzero(~head.lower_jaw)
+        self._upper = self._upper[(self._upper >= GUMS.start) & (self._upper < UPPER_TEETH.stop)]
+        self._bared = float(np.clip(random.normal(0.03, 0.02), 0, 0.08))
         self._shown = SHOWN + float(np.clip(random.normal(0, 0.012), -0.014, 0.03))
         self._front = self._front_edge(head)
 
@@ -81,12 +88,19 @@ class Jaws:
         """Put the insides of the mouth into a head that does ``w (45,)`` (in place); ``tongue`` raised, put out."""
         head = self.head
         shape += self._offset
-        lip = shape[head.landmarks[INNER_LIPS[0]]]
+        above, below = (float(edge[COLUMNS // 2]) for edge in lip_edges(head, shape))
+        # Upper teeth are bared by a smile or a raised lip, and hidden by a pout.
+        bared = self._bared + UPPER_OPEN * float(w[INDEX["jawOpen"]])
+        for name, share in (("mouthUpperUp", UPPER_RAISED), ("mouthSmile", UPPER_SMILED)):
+            bared += share * float(w[[INDEX[f"{name}Left"], INDEX[f"{name}Right"]]].mean())
+        bared *= 1 - 0.8 * min(float(w[INDEX["mouthFunnel"]] + w[INDEX["mouthPucker"]]), 1.0)
+        seen = float(shape[self._front[1], 1].mean()) - above
+        shape[self._upper, 1] -= float(np.clip(seen - bared, 0, MOST_RAISED))
         edge = shape[self._front[0], 1].mean()
         allowed = self._shown
         allowed += DRAWN_DOWN * float(w[[INDEX["mouthLowerDownLeft"], INDEX["mouthLowerDownRight"]]].mean())
         allowed += DRAWN_WIDE * float(w[[INDEX["mouthStretchLeft"], INDEX["mouthStretchRight"]]].mean())
-        over = max(float(lip[1] - edge) - allowed, 0.0)
+        over = max(below - float(edge) - allowed, 0.0)
         lower = head.lower_jaw
         shape[lower, 1] += over
         # Upper and lower teeth do not pass through each other: the lower ones close behind the upper ones.
@@ -106,25 +120,37 @@ class Jaws:
             shape += (share * moved / head.unit).astype(np.float32)
 
 
-def round_mouth(head: HeadModel, shape: Floats) -> None:
-    """Make a wide open mouth of ``shape (n, 3)`` as round as mouths are (in place): the model's is a lozenge."""
-    near, weight, below = head.around_lips
+def lip_edges(head: HeadModel, shape: Floats) -> tuple[Floats, Floats]:
+    """Where the lips of ``shape (n, 3)`` are seen to end: the upper one's lowest and the lower one's highest point,
+    ``(COLUMNS,)`` each from corner to corner; infinite where a column has none.
+    """
+    near, _, below = head.around_lips
     right, left = shape[head.landmarks[[78, 308]], 0]
-    # The edges that are seen: the lowest of the upper lip and the highest of the lower one, column by column.
     column = np.floor((shape[near, 0] - right) / max(left - right, 1e-6) * COLUMNS).astype(int)
     within = (column >= 0) & (column < COLUMNS)
     up, down = (np.full(COLUMNS, sign * np.inf) for sign in (-1, 1))
     upper, lower = within & (below < 0.4), within & (below > 0.6)
     np.maximum.at(up, column[upper], shape[near[upper], 1])
     np.minimum.at(down, column[lower], shape[near[lower], 1])
-    gap = np.maximum(np.nan_to_num(down - up, nan=0.0, posinf=0.0, neginf=0.0), 0)
+    return up, down
+
+
+def round_mouth(head: HeadModel, shape: Floats) -> None:
+    """Make a wide open mouth of ``shape (n, 3)`` as round as mouths are, and shut one that is all but shut (in
+    place): the model's open mouth is a lozenge, and its lips do not meet on everybody.
+    """
+    up, down = lip_edges(head, shape)
+    gap = np.nan_to_num(down - up, nan=0.0, posinf=0.0, neginf=0.0)
     most = float(gap.max())
-    if most < ROUND[0]:
-        return
     across = (np.arange(COLUMNS) + 0.5) / COLUMNS * 2 - 1
-    wanted = most * np.sqrt(1 - np.abs(across) ** 2.3)
-    missing = np.maximum(wanted - gap, 0) * 0.9 * geometry.step(*ROUND, most)
-    missing = np.convolve(np.pad(missing, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
+    if most > ROUND[0]:
+        wanted = most * np.sqrt(1 - np.abs(across) ** 2.3)
+        missing = np.maximum(wanted - np.maximum(gap, 0), 0) * 0.9 * geometry.step(*ROUND, most)
+    else:
+        missing = -np.maximum(gap + OVERLAP, 0) * (1 - geometry.step(*SEALED, most))
+    missing = np.convolve(np.pad(missing, 2, mode="edge"), [0.12, 0.23, 0.3, 0.23, 0.12], "valid")
+    near, weight, below = head.around_lips
+    right, left = shape[head.landmarks[[78, 308]], 0]
     place = (shape[near, 0] - right) / max(left - right, 1e-6) * COLUMNS - 0.5
     places = np.concatenate([[-1.0], np.arange(COLUMNS), [float(COLUMNS)]])
     step = np.interp(place, places, np.concatenate([[0], missing, [0]]), left=0, right=0)

@@ -135,7 +135,7 @@ def _regions(canvas: Canvas) -> Floats:
     wide = np.maximum(polygon(rings[0], 9, 1.5), polygon(rings[1], 9, 1.5))
     low, high = LID_MOVES
     lids = np.maximum(np.clip((laid - low) / (high - low), 0, 1), wide)
-    mouth = polygon(mesh.MOUTH_RING, 5, 1.5)
+    mouth = polygon(mesh.MOUTH_RING, 9, 2.0)
     return np.stack([mouth, lids, eyes, polygon(mesh.LIPS_RING, 3, 4.0)]).astype(np.float32)
 
 
