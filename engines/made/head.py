@@ -32,7 +32,6 @@ CORNEA, BALL = 770, 1570  # an eye's vertices: first those of the cornea, then t
 UNUSED: Final = slice(24591, 25351)
 LASHES: Final = slice(25351, 26719)
 KINDS: Final = {"skin": 0, "socket": 1, "gum": 2, "tooth": 3, "eye": 4, "lash": 6}
-GUM_SPLIT: Final = -2.2  # height in ICT's centimetres above which gums belong to the upper jaw
 ARCH_CENTRE: Final = 6.2  # depth in ICT's centimetres of the middle of the front teeth's curve
 LOOKS: Final = ("eyeLookDown", "eyeLookUp", "eyeLookIn", "eyeLookOut")
 
@@ -126,7 +125,8 @@ class HeadModel:
         """Which of the vertices inside the mouth go with the lower jaw."""
         out = np.zeros(len(self.raw), bool)
         out[LOWER_TEETH] = True
-        out[GUMS] = self.raw[GUMS, 1] < GUM_SPLIT
+        down = self.expressions[INDEX["jawOpen"]][:, 1]
+        out[GUMS] = down[GUMS] > 0.5 * down[LOWER_TEETH].mean()
         return out
 
     @cached_property

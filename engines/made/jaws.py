@@ -88,19 +88,19 @@ class Jaws:
         """Put the insides of the mouth into a head that does ``w (45,)`` (in place); ``tongue`` raised, put out."""
         head = self.head
         shape += self._offset
-        above, below = (float(edge[COLUMNS // 2]) for edge in lip_edges(head, shape))
+        above, below = (float(line[COLUMNS // 2]) for line in lip_edges(head, shape))
         # Upper teeth are bared by a smile or a raised lip, and hidden by a pout.
         bared = self._bared + UPPER_OPEN * float(w[INDEX["jawOpen"]])
-        for name, share in (("mouthUpperUp", UPPER_RAISED), ("mouthSmile", UPPER_SMILED)):
-            bared += share * float(w[[INDEX[f"{name}Left"], INDEX[f"{name}Right"]]].mean())
+        for name, per in (("mouthUpperUp", UPPER_RAISED), ("mouthSmile", UPPER_SMILED)):
+            bared += per * float(w[[INDEX[f"{name}Left"], INDEX[f"{name}Right"]]].mean())
         bared *= 1 - 0.8 * min(float(w[INDEX["mouthFunnel"]] + w[INDEX["mouthPucker"]]), 1.0)
         seen = float(shape[self._front[1], 1].mean()) - above
         shape[self._upper, 1] -= float(np.clip(seen - bared, 0, MOST_RAISED))
-        edge = shape[self._front[0], 1].mean()
+        edge = float(shape[self._front[0], 1].mean())
         allowed = self._shown
         allowed += DRAWN_DOWN * float(w[[INDEX["mouthLowerDownLeft"], INDEX["mouthLowerDownRight"]]].mean())
         allowed += DRAWN_WIDE * float(w[[INDEX["mouthStretchLeft"], INDEX["mouthStretchRight"]]].mean())
-        over = max(below - float(edge) - allowed, 0.0)
+        over = max(below - edge - allowed, 0.0)
         lower = head.lower_jaw
         shape[lower, 1] += over
         # Upper and lower teeth do not pass through each other: the lower ones close behind the upper ones.
@@ -154,4 +154,5 @@ def round_mouth(head: HeadModel, shape: Floats) -> None:
     place = (shape[near, 0] - right) / max(left - right, 1e-6) * COLUMNS - 0.5
     places = np.concatenate([[-1.0], np.arange(COLUMNS), [float(COLUMNS)]])
     step = np.interp(place, places, np.concatenate([[0], missing, [0]]), left=0, right=0)
-    shape[near, 1] += weight * step * (below - 0.35)
+    # Half of it each, whatever share of the jaw's motion a lip has towards its corners.
+    shape[near, 1] += weight * step * 0.5 * np.clip((below - 0.5) / 0.15, -1, 1)
