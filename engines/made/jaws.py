@@ -14,6 +14,7 @@ from engines.made.head import GUMS, LOWER_TEETH, UPPER_TEETH, HeadModel
 SHOWN, DRAWN_DOWN, DRAWN_WIDE = 0.014, 0.14, 0.05
 ROUND: Final = (0.05, 0.15)  # eye distances between the lips, from which and up to which a mouth is made round
 COLUMNS: Final = 15  # across the mouth, in which its lips' edges are looked for
+ON_LIP: Final = 0.6  # least weight of a vertex that may be an edge: six millimetres from the line of the lips
 SEALED: Final = (0.012, 0.03)  # up to which lips are shut, and from which they are left apart
 OVERLAP: Final = 0.01  # of lips that are shut
 # How much of the upper teeth is bared, beside a person's own habit: by an open jaw, a raised lip, a smile.
@@ -122,17 +123,19 @@ class Jaws:
 
 def lip_edges(head: HeadModel, shape: Floats) -> tuple[Floats, Floats]:
     """Where the lips of ``shape (n, 3)`` are seen to end: the upper one's lowest and the lower one's highest point,
-    ``(COLUMNS,)`` each from corner to corner; infinite where a column has none.
+    ``(COLUMNS,)`` each from corner to corner.
     """
-    near, _, below = head.around_lips
+    near, weight, below = head.around_lips
     right, left = shape[head.landmarks[[78, 308]], 0]
     column = np.floor((shape[near, 0] - right) / max(left - right, 1e-6) * COLUMNS).astype(int)
-    within = (column >= 0) & (column < COLUMNS)
+    within = (column >= 0) & (column < COLUMNS) & (weight > ON_LIP)
     up, down = (np.full(COLUMNS, sign * np.inf) for sign in (-1, 1))
     upper, lower = within & (below < 0.4), within & (below > 0.6)
     np.maximum.at(up, column[upper], shape[near[upper], 1])
     np.minimum.at(down, column[lower], shape[near[lower], 1])
-    return up, down
+    places = np.arange(COLUMNS)
+    filled = [np.interp(places, places[np.isfinite(line)], line[np.isfinite(line)]) for line in (up, down)]
+    return filled[0], filled[1]
 
 
 def round_mouth(head: HeadModel, shape: Floats) -> None:
@@ -140,7 +143,7 @@ def round_mouth(head: HeadModel, shape: Floats) -> None:
     place): the model's open mouth is a lozenge, and its lips do not meet on everybody.
     """
     up, down = lip_edges(head, shape)
-    gap = np.nan_to_num(down - up, nan=0.0, posinf=0.0, neginf=0.0)
+    gap = down - up
     most = float(gap.max())
     across = (np.arange(COLUMNS) + 0.5) / COLUMNS * 2 - 1
     if most > ROUND[0]:
