@@ -57,6 +57,8 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--stills", type=float, default=0.15, help="share of reopened stills; the rest are clips")
     parser.add_argument("--leave-out", metavar="K/N", help="people to train without, for engines.live --fold K/N")
     parser.add_argument("--pool", type=int, default=3000)
+    parser.add_argument("--faces", type=Path, help="packs of engines.made, mixed in")
+    parser.add_argument("--faces-share", type=float, default=0.25, help="of the windows that come from there")
     parser.add_argument("--fresh", type=int, default=4, help="new windows a step")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -74,6 +76,8 @@ def helpers_for(arguments: argparse.Namespace, model: Model, device: torch.devic
     )
     helpers = Helpers(self_rolled=self_rolled, adversarial=arguments.adversarial)
     if arguments.stage == "identity":
+        if arguments.faces:
+            raise BadInput("identity learns real people only: leave --faces out")
         helpers.recognition = Recognition(people_in(arguments.packs), model.tier.identity).to(device)
     if arguments.stage == "distil":
         if arguments.teacher is None:
@@ -122,7 +126,16 @@ def train(arguments: argparse.Namespace) -> None:
         print(f"resumed at step {step}, {samples} samples", flush=True)
     model = model.to(memory_format=torch.channels_last)
     frames = arguments.frames or FRAMES[arguments.stage]
-    mix = Mix(arguments.packs, frames, arguments.made, arguments.stills, step, arguments.leave_out)
+    mix = Mix(
+        arguments.packs,
+        frames,
+        arguments.made,
+        arguments.stills,
+        step,
+        arguments.leave_out,
+        arguments.faces,
+        arguments.faces_share,
+    )
     pool = Pool(mix, capacity=arguments.pool, fresh=arguments.fresh, workers=arguments.workers)
     cases = dev_cases(arguments.packs, arguments.dev_pairs) if arguments.dev_pairs else []
     seen: list[dict[str, float]] = []

@@ -72,6 +72,21 @@ def landmarks_of_still(image: Image) -> Floats | None:
         return _landmarks(face_mesh, image)
 
 
+class StillTracker:
+    """Landmarks of still after still, as :func:`landmarks_of_still`, with one network for all of them."""
+
+    def __init__(self) -> None:
+        self._face_mesh = _face_mesh(static=True)
+
+    def __call__(self, image: Image) -> Floats | None:
+        """Landmarks ``(478, 3)`` of the one face of an RGB image, or None."""
+        return _landmarks(self._face_mesh, image)
+
+    def close(self) -> None:
+        """Free the network."""
+        self._face_mesh.close()
+
+
 class FaceTracker:
     """Follows the largest face of a stream; not thread-safe, one per session.
 

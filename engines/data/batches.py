@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from engines.data.made import MadeWindows, Motions
 from engines.data.packs import load_packs
 from engines.data.pairs import ClipWindows, StillWindows, Window
+from engines.data.portrayals import portrayals
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Mix:
     stills: float = 0.15
     seed: int = 0
     without: str | None = None  # a fold of people who are left out
+    faces: Path | None = None  # packs of made faces and of pairs of the same person
+    faces_share: float = 0.25  # of all windows that come from there
 
 
 @dataclass
@@ -78,7 +81,12 @@ class Windows(IterableDataset[Window]):
         share_made, share_stills = (mix.made if made else 0, mix.stills if stills else 0)
         if not clips:
             share_stills = 1 - share_made
+        faces = portrayals(mix.faces, len(people)) if mix.faces else []
         while True:
+            if faces and random.random() < mix.faces_share:
+                group = faces[int(random.integers(len(faces)))]
+                yield group[int(random.integers(len(group)))].draw(mix.frames, random)
+                continue
             kind = random.random()
             sources = made if kind < share_made else stills if kind < share_made + share_stills else clips
             yield sources[int(random.integers(len(sources)))].draw(mix.frames, random)

@@ -132,13 +132,13 @@ def write_packs(data: Path, out: Path, piece: int = PIECE) -> list[Path]:
             cost = sum(map(len, footage.frames)) + sum(map(len, footage.portraits.values()))
             cost += 2 * footage.landmarks.size
             if waiting and size + cost > piece:
-                written.append(_write(out / f"{split}-{number:02}.npz", waiting))
+                written.append(write_pack(out / f"{split}-{number:02}.npz", waiting))
                 waiting, size, number = [], 0, number + 1
             waiting.append(footage)
             size += cost
             if done % 100 == 0:
                 print(f"{split}: {done} of {len(chosen)}", flush=True)
-        written.append(_write(out / f"{split}-{number:02}.npz", waiting))
+        written.append(write_pack(out / f"{split}-{number:02}.npz", waiting))
     return written
 
 
@@ -173,8 +173,8 @@ def track(data: Path, row: dict[str, str]) -> Footage:
             cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
             cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
         ]
-        kept = [_encoded(".jpg", cv2.cvtColor(p, cv2.COLOR_RGB2BGR), quality) for p in pictures]
-        portraits = {k: _encoded(".png", segment_person(pictures[k]), []) for k in portrait_frames(np.stack(found))}
+        kept = [encoded(".jpg", cv2.cvtColor(p, cv2.COLOR_RGB2BGR), quality) for p in pictures]
+        portraits = {k: encoded(".png", segment_person(pictures[k]), []) for k in portrait_frames(np.stack(found))}
     return Footage(row["file"], row["identity"], row["kind"], row.get("tier", ""), kept, np.stack(found), portraits)
 
 
@@ -209,7 +209,8 @@ def read_still(path: Path) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8)
 
 
-def _encoded(extension: str, image: Image, options: list[int]) -> bytes:
+def encoded(extension: str, image: Image, options: list[int]) -> bytes:
+    """A picture (BGR, or grey) as a file of that kind; ``options`` are OpenCV's."""
     ok, data = cv2.imencode(extension, image, options)
     assert ok
     return data.tobytes()
@@ -219,7 +220,8 @@ def _decoded(data: bytes) -> Image:
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
 
 
-def _write(path: Path, footage: list[Footage]) -> Path:
+def write_pack(path: Path, footage: list[Footage]) -> Path:
+    """Write one pack, which ``load_packs`` reads."""
     index = [
         {
             "name": f.name,

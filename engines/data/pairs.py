@@ -93,6 +93,18 @@ class ClipWindows:
         self._prepared: dict[int, tuple[Painter, Retargeter, tuple[int, int, int, int]]] = {}
         self._motions: list[tuple[Motion, Pose] | None] | None = None
 
+    def prepared(self, i: int) -> tuple[Painter, Retargeter, tuple[int, int, int, int]]:
+        """Frame i as a portrait, and its box (left, top, width, height) in the frame."""
+        if i not in self._prepared:
+            clip = self.clip
+            matte = clip.matte(i) if i in clip.portraits else None
+            portrait = prepare_tracked(clip.picture(i), clip.landmarks[i], 512, matte)
+            meeting = lips_meeting(portrait.crop, portrait.landmarks)
+            warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, meeting=meeting)
+            painter = Painter.of(warp, portrait.crop, portrait.landmarks)
+            self._prepared[i] = (painter, Retargeter(portrait.landmarks), portrait.box)
+        return self._prepared[i]
+
     def window(
         self, i: int, j: int, n: int, *, live: bool = False, random: np.random.Generator | None = None
     ) -> Window:
@@ -102,14 +114,7 @@ class ClipWindows:
         wherever that comes near the truth; only the head's pose is the frame's own.
         """
         clip = self.clip
-        if i not in self._prepared:
-            matte = clip.matte(i) if i in clip.portraits else None
-            portrait = prepare_tracked(clip.picture(i), clip.landmarks[i], 512, matte)
-            meeting = lips_meeting(portrait.crop, portrait.landmarks)
-            warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, meeting=meeting)
-            painter = Painter.of(warp, portrait.crop, portrait.landmarks)
-            self._prepared[i] = (painter, Retargeter(portrait.landmarks), portrait.box)
-        painter, retarget, (left, top, width, height) = self._prepared[i]
+        painter, retarget, (left, top, width, height) = self.prepared(i)
         frames = [min(max(k, 0), len(clip) - 1) for k in range(j - CONTEXT, j + n)]
         frames = [k if clip.good[k] else j for k in frames]
         offset = np.array([left, top, 0], np.float32)

@@ -1,0 +1,163 @@
+"""The factory: person after person, drawn, tracked again, packed, and a sheet to look at every thousand frames.
+
+Person ``k`` of seed ``s`` is always the same. A shard is written whole and then renamed, so a killed run goes on with
+the first shard that is missing.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.face import geometry
+from avatar_stream.face.mesh import LANDMARKS, Floats
+from avatar_stream.face.tracker import StillTracker
+from avatar_stream.portrait.portrait import segment_person
+from engines.data.packs import Footage, encoded, write_pack
+from engines.made.expressions import Recorded, looks_of
+from engines.made.eyes import lash_picture
+from engines.made.head import HeadModel
+from engines.made.people import Sitters
+from engines.made.person import Person
+from engines.made.raster import Canvas
+from engines.made.skin import SkinLayout
+from engines.made.studio import Studio
+
+Image = npt.NDArray[np.uint8]
+
+PEOPLE_A_SHARD: Final = 10
+FRAMES_A_SHEET: Final = 1000
+PORTRAITS: Final = 4  # of a person: the photograph, neutral, a smile, a slight one
+QUALITY: Final = (80, 96)  # of the JPEG
+SHEET_COLUMNS: Final = 22
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to make: ``people`` in all, or until there are ``frames``."""
+
+    out: Path
+    packs: Path
+    data: Path
+    seed: int = 0
+    people: int = 1_000_000
+    frames: int = 1_000_000
+
+
+class Factory:
+    """Makes people; owns a drawing context, so one per process."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.head = HeadModel.load(job.data / "ict-facekit")
+        self.canvas = Canvas(self.head, lash_picture(self.head))
+        self.layout = SkinLayout(self.canvas)
+        # MediaPipe does not give back all of a graph it closes: one does for all pictures.
+        self.track = StillTracker()
+        self.sitters = Sitters(job.packs, job.data / "pairs", self.track)
+        self.recorded = Recorded.read(job.packs, job.out / "recorded.npz")
+
+    def person(self, number: int) -> tuple[Footage, list[str]]:
+        """Person ``number``: footage whose first frame is the photograph, and what each frame shows."""
+        random = np.random.default_rng([self.job.seed, number])
+        sitter = self.sitters.draw(random)
+        person = Person(self.layout, sitter, random)
+        studio = Studio(self.canvas, person)
+        names, pictures = ["photograph"], [sitter.picture]
+        for look in looks_of(person.own, self.recorded, random):
+            names.append(look.name)
+            pictures.append(studio.shot(look))
+        options = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(*QUALITY))]
+        frames = [encoded(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options) for picture in pictures]
+        faces = [tracked(frame, self.track) for frame in frames]
+        portraits = {
+            k: encoded(".png", sitter.matte if k == 0 else segment_person(pictures[k]), [])
+            for k in range(PORTRAITS)
+            if np.isfinite(faces[k]).all()
+        }
+        name = f"made/{self.job.seed}-{number:06}"
+        return Footage(name, f"made-{sitter.name}", "made", "made", frames, np.stack(faces), portraits), names
+
+    def run(self) -> Iterator[Path]:
+        """Write shard after shard."""
+        job, began, made = self.job, time.monotonic(), 0
+        job.out.mkdir(parents=True, exist_ok=True)
+        total, sheet_rows = 0, []
+        for shard in range((job.people + PEOPLE_A_SHARD - 1) // PEOPLE_A_SHARD):
+            path = job.out / f"train-{shard:05}.npz"
+            if path.exists():
+                total += json.loads(path.with_suffix(".json").read_text())["frames"]
+                continue
+            if total >= job.frames:
+                break
+            people = []
+            last = min((shard + 1) * PEOPLE_A_SHARD, job.people)
+            for number in range(shard * PEOPLE_A_SHARD, last):
+                try:
+                    footage, names = self.person(number)
+                except (np.linalg.LinAlgError, cv2.error, ValueError) as error:
+                    print(f"person {number} is left out: {error}", flush=True)
+                    continue
+                people.append((footage, names))
+                sheet_rows.append(strip(footage, names))
+                total, made = total + len(footage), made + len(footage)
+                if total // FRAMES_A_SHEET > (total - len(footage)) // FRAMES_A_SHEET:
+                    self._sheet(f"sheet-{total // FRAMES_A_SHEET * FRAMES_A_SHEET:07}.jpg", sheet_rows)
+                    sheet_rows = []
+            yield self._shard(path, people, made, time.monotonic() - began, total)
+        if sheet_rows:
+            self._sheet("sheet-last.jpg", sheet_rows)
+
+    def _shard(
+        self, path: Path, people: list[tuple[Footage, list[str]]], made: int, seconds: float, total: int
+    ) -> Path:
+        """Write beside and rename: the list first, so that a pack never lacks it."""
+        frames = sum(len(footage) for footage, _ in people)
+        seen = sum(int(footage.good.sum()) for footage, _ in people)
+        listed = {"frames": frames, "tracked": seen, "people": {f.name: names for f, names in people}}
+        partial = path.with_suffix(".json.part")
+        partial.write_text(json.dumps(listed) + "\n")
+        partial.rename(path.with_suffix(".json"))
+        write_pack(path.with_name(f"part-{path.name}"), [footage for footage, _ in people]).rename(path)
+        pace = made / max(seconds, 1e-3) * 3600
+        print(f"{path.name}: {total} frames, face found in {seen} of {frames}, {pace:.0f} frames an hour", flush=True)
+        return path
+
+    def _sheet(self, name: str, rows: list[Image]) -> None:
+        chosen = rows[:: max(1, len(rows) // 16)][:16]
+        cv2.imwrite(str(self.job.out / name), np.vstack(chosen), [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def tracked(frame: bytes, track: StillTracker) -> Floats:
+    """Landmarks of a picture as it is stored; NaN where there is no face.
+
+    A made face is learnt with the landmarks that a tracker finds in it, never with those that made it.
+    """
+    picture = cv2.cvtColor(cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    found = track(np.asarray(picture, np.uint8))
+    return np.full((LANDMARKS, 3), np.nan, np.float32) if found is None else found
+
+
+def strip(footage: Footage, names: list[str], side: int = 120) -> Image:
+    """One person's frames in a row, BGR, cut to the photograph's face, with what they show."""
+    face = footage.landmarks[np.flatnonzero(footage.good)[0]] if footage.good.any() else None
+    cells = []
+    for k, name in enumerate(names[:SHEET_COLUMNS]):
+        picture = cv2.cvtColor(footage.picture(k), cv2.COLOR_RGB2BGR)
+        if face is not None:
+            half = 1.05 * geometry.eye_distance(face)
+            x, y = face[:468, :2].mean(0)
+            top, left = max(int(y - half), 0), max(int(x - half), 0)
+            picture = picture[top : int(y + half), left : int(x + half)]
+        cell = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+        colour = (255, 255, 255) if footage.good[k] else (0, 0, 255)
+        cells.append(cv2.putText(cell, name, (3, side - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, 1, cv2.LINE_AA))
+    while len(cells) < SHEET_COLUMNS:
+        cells.append(np.zeros((side, side, 3), np.uint8))
+    return np.hstack(cells).astype(np.uint8)

@@ -1,0 +1,247 @@
+"""One photographed person on the head model: where every vertex is in the picture, and the skin and eyes to draw.
+
+The photograph is laid on the fitted mesh as it is, its light included. Only what it hides is made: the skin of lids,
+the inside of lips, what is behind the lips, and what lids cover of the eyes.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import RBFInterpolator
+
+from avatar_stream.face import geometry, mesh
+from avatar_stream.face.fit import fit_still
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.model import INDEX
+from avatar_stream.portrait.tone import skin_tone, tooth_tone
+from engines.made.eyes import EYES, IRISES, SeenEyes, eye_picture, turned_by
+from engines.made.head import HEAD, LASHES
+from engines.made.jaws import Jaws, round_mouth
+from engines.made.raster import Paint
+from engines.made.skin import SkinLayout, harmonics, light_of
+
+Image = npt.NDArray[np.uint8]
+
+SMOOTHING: Final = 30.0  # of the thin-plate spline between mesh and landmarks, in pixels
+DEPTH_SHARE: Final = 0.7  # of depth in the spline's distances
+LIGHTER, DARKER = 1.6, 0.6  # of the photograph's light that another expression may have
+EYE_CORNERS: Final = ((33, 133), (263, 362))
+UPPER_ANCHOR: Final = (2, 97, 326, 164)  # landmarks that the upper jaw stays with
+LOWER_ANCHOR: Final = (152, 175, 199)  # and the lower one
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a face does.
+
+    ``coefficients (45,)``; ``gaze (2,)`` radians to the image's right and down from where the photograph looks;
+    ``turn (3,)`` rotation vector from its pose; ``tongue`` how far it is raised and put out, 0 to 1.
+    """
+
+    coefficients: Floats
+    gaze: tuple[float, float] = (0.0, 0.0)
+    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    tongue: tuple[float, float] = (0.0, 0.0)
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Posed:
+    """A face that does something: vertices in pixels with their normals and lights (see ``Canvas.draw``), and the
+    landmarks ``(478, 3)`` that its model has there.
+    """
+
+    points: Floats
+    normals: Floats
+    lights: Floats
+    landmarks: Floats
+    scale: float
+    lip_depth: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sitter:
+    """A photograph, RGB, with its landmarks ``(478, 3)`` and its person's matte ``(h, w)``; ``name`` says whose."""
+
+    name: str
+    picture: Image
+    landmarks: Floats
+    matte: Image
+
+
+class Person:
+    """A sitter on the head model; ``random`` gives them what the photograph hides."""
+
+    def __init__(self, layout: SkinLayout, sitter: Sitter, random: np.random.Generator) -> None:
+        head = layout.canvas.head
+        picture, landmarks = sitter.picture, sitter.landmarks
+        self.head, self.sitter = head, sitter
+        self.fit, fitter = fit_still(landmarks)
+        self._identity = head.neutral + np.tensordot(fitter.identity, head.identities, 1)
+        self.jaws = Jaws(head, random)
+        self.own = self.fit.coefficients
+        shape = self._identity + np.tensordot(self.own, head.expressions, 1)
+        flat = self.fit.pose.apply(shape)
+        miss = landmarks[:468, :2] - flat[head.landmarks, :2]
+        self._seen = self._spread(flat, miss)
+        self._kept = self._spread(flat, _common(miss))
+        for part, anchor in ((~head.lower_jaw, UPPER_ANCHOR), (head.lower_jaw, LOWER_ANCHOR)):
+            chosen = part.copy()
+            chosen[HEAD] = False
+            self._kept[chosen] = miss[list(anchor)].mean(0)
+        self._own_gaze = np.zeros((2, 2), np.float32)
+        for side, eye in enumerate(EYES):
+            self._kept[eye] = miss[list(EYE_CORNERS[side])].mean(0)
+            self._own_gaze[side] = self._gaze(shape, side)
+        points = flat.copy()
+        points[:, :2] += self._seen
+        normals = np.asarray(head.normals(shape) @ self.fit.pose.rotation.T, np.float32)
+        self.skin = skin_tone(picture, landmarks)
+        self._light, self._usual = light_of(picture, points, normals, head)
+        self._shade = self._shaded(normals)
+        moved = np.stack([self._kept[eye.start] for eye in EYES])
+        eyes = SeenEyes(picture, landmarks, self.fit.pose, shape, moved, self._own_gaze)
+        seen, lidded = layout.pictures(picture, sitter.matte, points, normals, self.fit.pose.scale, random)
+        self.paint = self._paint(seen, lidded, eye_picture(layout.canvas, eyes, self.skin, random), random)
+
+    def posed(self, look: Look) -> Posed:
+        """The face doing something else."""
+        head, w = self.head, look.coefficients
+        shape = self._identity + np.tensordot(w, head.expressions, 1)
+        gaze = np.asarray(look.gaze, np.float32)
+        follow = self._lids_follow(gaze)
+        for part in (HEAD, LASHES):
+            shape[part] += follow[part]
+        round_mouth(head, shape)
+        self.jaws.place(shape, w, look.tongue)
+        for side, eye in enumerate(EYES):
+            ball = shape[eye]
+            centre = (ball.min(0) + ball.max(0)) / 2
+            angles = np.clip(self._own_gaze[side] + gaze, -0.75, 0.75)
+            shape[eye] = (ball - centre) @ turned_by(*angles).T + centre
+        rotation = geometry.from_rotation_vector(look.turn) @ self.fit.pose.rotation
+        middle = self.fit.face[list(mesh.STABLE)].mean(0)
+        where = self.fit.pose.apply(middle[None])[0]
+        scale = self.fit.pose.scale
+        pose = geometry.Pose(scale, rotation.astype(np.float32), where - scale * rotation @ middle)
+        kept = np.column_stack([self._kept, np.zeros(len(self._kept))]).astype(np.float32)
+        kept = kept @ self.fit.pose.rotation @ rotation.T
+        points = np.asarray(pose.apply(shape) + kept, np.float32)
+        normals = head.normals(shape) @ rotation.T
+        here = self._shaded(normals)
+        shut = self._shut(w)
+        lights = np.column_stack([np.clip(here / self._shade, DARKER, LIGHTER), here, shut])
+        lips = points[head.landmarks[[13, 14]], 2].mean()
+        return Posed(
+            points,
+            np.asarray(normals, np.float32),
+            lights.astype(np.float32),
+            self._landmarks(points, pose, look),
+            scale,
+            float(lips),
+        )
+
+    def _landmarks(self, points: Floats, pose: geometry.Pose, look: Look) -> Floats:
+        """Where the photograph's landmarks go with the mesh."""
+        own = self.fit.pose.apply(
+            (self._identity + np.tensordot(self.own, self.head.expressions, 1))[self.head.landmarks]
+        )
+        own[:, :2] += self._seen[self.head.landmarks]
+        # In the head's axes: what the expression moves; then the head is turned.
+        moved = pose.undo(points[self.head.landmarks]) - self.fit.pose.undo(own)
+        face = self.fit.face.copy()
+        face[:468] += moved
+        for side, ring in enumerate(IRISES):
+            corners = list(EYE_CORNERS[side])
+            face[list(ring)] += moved[corners].mean(0)
+            step = 0.17 * (np.sin(self._own_gaze[side] + look.gaze) - np.sin(self._own_gaze[side]))
+            face[list(ring), :2] += step
+        return pose.apply(face)
+
+    def _spread(self, points: Floats, miss: Floats) -> Floats:
+        """By how many pixels the mesh misses the landmarks, from these to every vertex ``(n, 2)``."""
+        at = points[self.head.landmarks] * [1, 1, DEPTH_SHARE]
+        _, once = np.unique(np.round(at, 2), axis=0, return_index=True)
+        spline = RBFInterpolator(at[once], miss[once], kernel="thin_plate_spline", smoothing=SMOOTHING)
+        out = np.zeros((len(points), 2), np.float32)
+        behind = points[:, 2] - np.percentile(points[self.head.landmarks, 2], 90)
+        near = np.flatnonzero(self.head.face)
+        fade = np.exp(-np.maximum(0, behind[near]) / self.fit.pose.scale * 3)
+        out[near] = spline(points[near] * [1, 1, DEPTH_SHARE]) * fade[:, None]
+        # Lashes go with the lids nearest to them.
+        lash = self.head.lash_roots
+        out[lash[0]] = out[lash[1]]
+        return out
+
+    def _gaze(self, shape: Floats, side: int) -> Floats:
+        """Where the photograph's eye looks: radians from ahead, right and down in the head's axes."""
+        ball = shape[EYES[side]]
+        centre = (ball.min(0) + ball.max(0)) / 2
+        at = self.fit.pose.apply(centre[None])[0] + [*self._kept[EYES[side].start], 0]
+        to = (self.sitter.landmarks[IRISES[side][0]] - at) * [1, 1, 0] @ self.fit.pose.rotation / self.fit.pose.scale
+        radius = float(np.ptp(ball[:, 1])) / 2
+        return np.asarray(np.arcsin(np.clip(to[:2] / radius, -0.5, 0.5)), np.float32)
+
+    def _lids_follow(self, gaze: Floats) -> Floats:
+        """How lids move with the eyes: ICT's shapes are for about thirty degrees."""
+        right, down = gaze / 0.52
+        looks = self.head.looks
+        out = np.zeros_like(self.head.neutral)
+        # The image's right is the subject's left: out for the left eye, in for the right one.
+        for name, side, share in (
+            ("eyeLookOut", "L", right), ("eyeLookIn", "R", right), ("eyeLookIn", "L", -right),
+            ("eyeLookOut", "R", -right), ("eyeLookDown", "L", down), ("eyeLookDown", "R", down),
+            ("eyeLookUp", "L", -down), ("eyeLookUp", "R", -down),
+        ):  # fmt: skip
+            if share > 0:
+                out += min(share, 1.0) * looks[f"{name}_{side}"]
+        return out
+
+    def _shut(self, w: Floats) -> Floats:
+        """How far the lid at a vertex is shut beyond the photograph's, or the lips pout, 0 to 1."""
+        out = np.zeros(len(self.head.raw), np.float32)
+        left = self.head.raw[:, 0] > 0
+        for name, chosen in (("eyeBlinkLeft", left), ("eyeBlinkRight", ~left)):
+            change = float(w[INDEX[name]] - self.own[INDEX[name]])
+            out[chosen] = geometry.step(0.12, 0.5, change)
+        pout = float(w[INDEX["mouthPucker"]] + 0.5 * w[INDEX["mouthFunnel"]])
+        out[self.head.around_lips[0]] = geometry.step(0.25, 1.0, pout)
+        return out
+
+    def _shaded(self, normals: Floats) -> Floats:
+        return np.clip(harmonics(normals) @ self._light / self._usual, 0.35, 3.0).astype(np.float32)
+
+    def _paint(self, seen: Image, lidded: Image, eyes: Image, random: np.random.Generator) -> Paint:
+        """Whose mouth it is: nobody's teeth have the colour or the light of another's."""
+        skin = (self.skin / 255) ** 2.2
+        shade = random.uniform(0.78, 1.15) * np.array([1, random.uniform(0.90, 0.98), random.uniform(0.75, 0.98)])
+        red = random.uniform(0.85, 1.15)
+        towards = self._light[1:4] / max(float(np.linalg.norm(self._light[1:4])), 1e-6)
+        pale = float(np.clip(skin.mean(), 0.06, 0.5)) ** 0.5 * 0.45 * np.sqrt(skin / skin.mean())
+        return Paint(
+            seen,
+            lidded,
+            eyes,
+            np.asarray((tooth_tone(self.skin) / 255) ** 2.2 * shade, np.float32),
+            np.asarray(pale * np.array([0.90, 0.42, 0.44]) * [red, 1, 1], np.float32),
+            np.asarray(pale * np.array([0.80, 0.31, 0.32]) * [red, 1, 1], np.float32),
+            np.asarray(pale * np.array([0.25, 0.06, 0.055]), np.float32),
+            np.asarray((tooth_tone(self.skin) / 255) ** 2.2, np.float32),
+            np.asarray(towards, np.float32),
+            float(random.uniform(0.2, 1.3)),
+            float(random.uniform(0.15, 0.95)),
+            float(random.uniform(4.0, 8.0)),
+        )
+
+
+def _common(miss: Floats) -> Floats:
+    """Both lips moved alike, or a photograph's smile would stand open when it is shut."""
+    out = miss.copy()
+    upper, lower = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
+    middle = (miss[upper] + miss[lower]) / 2
+    for inner, outer in ((upper, list(mesh.OUTER_LIP_UPPER)), (lower, list(mesh.OUTER_LIP_LOWER))):
+        out[outer[1:-1]] += (middle - miss[inner])[1:-1]
+        out[inner] = middle
+    return out

@@ -1,0 +1,127 @@
+"""Made faces from the shipped samples: photographs do what they never did, are tracked again and learnt from."""
+
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from avatar_stream.face import geometry
+from avatar_stream.face.mesh import MOUTH_RING
+from avatar_stream.face.model import COEFFICIENTS, coefficients
+from avatar_stream.face.tracker import landmarks_of_still
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.portrait import segment_person
+from engines.data.batches import Mix, Windows
+from engines.data.packs import Footage, encoded, load_packs, write_pack
+from engines.data.portrayals import PortrayalWindows
+from tests.unit.made_head import write_head
+
+moderngl = pytest.importorskip("moderngl", reason="made faces need pip install .[made]")
+pytestmark = pytest.mark.slow
+
+from engines.made import factory  # noqa: E402
+from engines.made.person import Look, Person, Sitter  # noqa: E402
+from engines.made.studio import Studio  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with packs of two stills; skips where nothing can be drawn."""
+    try:
+        moderngl.create_context(standalone=True, backend="egl").release()
+    except Exception as error:
+        pytest.skip(f"no EGL here: {error}")
+    folder = tmp_path_factory.mktemp("made")
+    write_head(folder / "ict-facekit")
+    stills = []
+    for name in ("felix", "noor"):
+        picture = cv2.resize(cv2.imread(str(sample_pictures()[name])), (320, 320), interpolation=cv2.INTER_AREA)
+        face = landmarks_of_still(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8))
+        assert face is not None
+        stills.append(Footage(name, name, "still", "A", [encoded(".png", picture.astype(np.uint8), [])], face[None]))
+    (folder / "packs").mkdir()
+    write_pack(folder / "packs" / "train-00.npz", stills)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def job(data: Path, tmp_path_factory: pytest.TempPathFactory) -> factory.Job:
+    """What the factory is to make: two people from the stills, with a little recorded motion."""
+    out = tmp_path_factory.mktemp("faces")
+    random = np.random.default_rng(0)
+    motion = random.uniform(0, 0.5, (20, len(COEFFICIENTS))).astype(np.float32)
+    np.savez(out / "recorded.npz", coefficients=motion, looks=np.zeros((20, 2), np.float32))
+    return factory.Job(out, data / "packs", data, seed=3, people=2)
+
+
+@pytest.fixture(scope="module")
+def made(job: factory.Job) -> factory.Job:
+    """The job done, a person a shard."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factory, "PEOPLE_A_SHARD", 1)
+        assert [path.name for path in factory.Factory(job).run()] == ["train-00000.npz", "train-00001.npz"]
+    return job
+
+
+def test_a_closed_mouth_opens_and_eyes_shut(made: factory.Job) -> None:
+    line = factory.Factory(made)
+    still = line.sitters._stills[0]
+    picture, landmarks = still.picture(0), still.landmarks[0]
+    person = Person(line.layout, Sitter("x", picture, landmarks, segment_person(picture)), np.random.default_rng(1))
+    studio = Studio(line.canvas, person)
+    same, opened = studio.shot(Look(person.own)), studio.shot(Look(coefficients(jawOpen=0.8)))
+    shut = studio.shot(Look(coefficients(eyeBlink=1)))
+    # Doing what the photograph does leaves it what it is.
+    assert np.abs(same.astype(int) - picture).mean() < 4
+    faces = [landmarks_of_still(shot) for shot in (same, opened, shut)]
+    assert all(face is not None for face in faces)
+    calm, wide, blind = (face for face in faces if face is not None)
+    assert geometry.mouth_opening(wide) > geometry.mouth_opening(calm) + 0.1
+    # The lids of this head are two dozen points.
+    assert np.mean(geometry.eye_openings(blind)) < 0.9 * np.mean(geometry.eye_openings(calm))
+    inside = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillPoly(inside, [np.round(wide[list(MOUTH_RING), :2]).astype(np.int32)], 1)
+    grey = cv2.cvtColor(opened, cv2.COLOR_RGB2GRAY)[cv2.erode(inside, np.ones((3, 3), np.uint8)) > 0]
+    assert grey.max() > 2 * grey.min(), "teeth, and the dark behind them"
+
+
+def test_people_are_packed_with_what_a_tracker_sees(made: factory.Job) -> None:
+    people = load_packs(made.out, "train", "made")
+    assert len(people) == 2
+    for person in people:
+        assert person.good.mean() > 0.8
+        assert 0 in person.portraits, "the photograph itself"
+        assert person.mouth[person.good].max() > person.mouth[0] + 0.08
+        seen = landmarks_of_still(person.picture(3))
+        assert seen is not None
+        np.testing.assert_allclose(person.landmarks[3], seen, atol=0.05)
+    assert list(made.out.glob("sheet-*.jpg"))
+
+
+def test_a_killed_run_goes_on_and_a_seed_is_a_promise(made: factory.Job) -> None:
+    first, second = (made.out / f"train-0000{k}.npz" for k in (0, 1))
+    before, kept = first.stat().st_mtime_ns, load_packs(made.out, "train")
+    second.unlink()
+    (made.out / "part-train-00001.npz").write_bytes(b"killed here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factory, "PEOPLE_A_SHARD", 1)
+        assert [path.name for path in factory.Factory(made).run()] == [second.name]
+    assert first.stat().st_mtime_ns == before
+    again = load_packs(made.out, "train")
+    assert [one.frames for one in again] == [one.frames for one in kept]
+
+
+def test_windows_come_from_made_people(made: factory.Job) -> None:
+    person = load_packs(made.out, "train", "made")[0]
+    windows = PortrayalWindows(person)
+    opened = int(np.nanargmax(np.where(person.good, person.mouth, np.nan)))
+    window = windows.between(0, opened, 2)
+    assert window.shown.shape == window.target.shape == (2, 192, 192, 3)
+    assert window.raster.shape == (4, 7, 96, 96)
+    assert window.gate[-1].max() == 255, "an opened mouth is to be painted"
+    stream = iter(Windows(Mix(made.packs, made=0, stills=1, faces=made.out, faces_share=0.5)))
+    kinds = {window.person for window in itertools.islice(stream, 12)}
+    assert kinds & {0, 1}
+    assert max(kinds) > 1, "made people have numbers of their own"
