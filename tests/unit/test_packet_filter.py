@@ -1,7 +1,9 @@
 """What reaches aioice and aiortc of what arrives on a port."""
 
+import asyncio
 import os
 import random
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +11,8 @@ import pytest
 from aioice import stun
 
 from avatar_stream.media.aiortc_gaps import MAX_DROPOUT, SequenceGuard
-from avatar_stream.media.packet_filter import MAX_SOURCES, Kind, PacketFilter, kind_of, read_stun
+from avatar_stream.media.packet_filter import MAX_SOURCES, RTP_RATE, Kind, PacketFilter, kind_of, read_stun
+from tests.waiting import until
 
 PEER, STRANGER = ("192.0.2.1", 5000), ("192.0.2.9", 6000)
 PASSWORD = "a" * 22
@@ -164,3 +167,39 @@ def test_a_jump_is_believed_when_the_next_packet_agrees() -> None:
     assert guard.admits(30_001 + MAX_DROPOUT - 1)
     chance = random.Random(1)
     assert sum(guard.admits(chance.randrange(65536)) for _ in range(10_000)) < 300
+
+
+async def test_a_flood_is_left_to_the_system_and_reading_goes_on_after_it() -> None:
+    """Most of it never reaches Python, and a port whose reading paused is read again."""
+    port = Port()
+
+    class Protocol(asyncio.DatagramProtocol):
+        local_candidate, transactions = port.local_candidate, port.transactions
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(Protocol, local_addr=("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.connect(transport.get_extra_info("sockname"))
+        port._nominated = {1: SimpleNamespace(remote_addr=peer.getsockname())}
+        port._protocols = [protocol]  # type: ignore[list-item]
+        filter = PacketFilter(port, lambda: None)
+        sent = 0
+        while not filter.dropped["too many"] or sent < 10_000:
+            for _ in range(200):
+                peer.send(rtp())
+            sent += 200
+            await asyncio.sleep(0)
+        assert len(port.data) >= RTP_RATE[1]
+        assert len(port.data) + filter.dropped["too many"] < sent
+        last = rtp(77)
+
+        def comes() -> bool:
+            peer.send(last)
+            return last in port.data
+
+        await until(comes, "what is sent after the flood is read")
+    transport.close()
