@@ -12,10 +12,11 @@ import numpy.typing as npt
 from avatar_stream.face import geometry
 from avatar_stream.face.filters import OneEuro
 from avatar_stream.face.mesh import Floats
+from avatar_stream.quiet import NOTHING, quiet_graph
 
 Image = npt.NDArray[np.uint8]
 
-# MediaPipe logs graph details on stderr from C++; nothing in them helps a user.
+# Of MediaPipe's own details; the warnings that come before it reads these are left to ``quiet_graph``.
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -142,7 +143,6 @@ class FaceTracker:
 # to the next.
 _IDLE: deque[tuple[Any, Any]] = deque()
 _MOST_IDLE = 8
-_NOTHING = np.zeros((120, 160, 3), np.uint8)
 
 
 def _borrow() -> tuple[Any, Any]:
@@ -157,7 +157,7 @@ def _give_back(face_mesh: Any, detector: Any) -> None:
         face_mesh.close()
         detector.close()
         return
-    _landmarks(face_mesh, _NOTHING)  # forget whose face it followed
+    _landmarks(face_mesh, NOTHING)  # forget whose face it followed
     _IDLE.append((face_mesh, detector))
 
 
@@ -179,19 +179,21 @@ def _region(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> t
 def _face_mesh(*, static: bool) -> Any:
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
-    return FaceMesh(
-        static_image_mode=static,
-        max_num_faces=1,
-        refine_landmarks=True,
-        min_detection_confidence=0.5,
-        min_tracking_confidence=0.5,
+    return quiet_graph(
+        lambda: FaceMesh(
+            static_image_mode=static,
+            max_num_faces=1,
+            refine_landmarks=True,
+            min_detection_confidence=0.5,
+            min_tracking_confidence=0.5,
+        )
     )
 
 
 def _detector(far: bool) -> Any:
     from mediapipe.python.solutions.face_detection import FaceDetection
 
-    return FaceDetection(model_selection=int(far), min_detection_confidence=0.5)
+    return quiet_graph(lambda: FaceDetection(model_selection=int(far), min_detection_confidence=0.5))
 
 
 def _landmarks(face_mesh: Any, image: Image) -> Floats | None:

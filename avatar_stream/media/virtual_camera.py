@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.errors import AvatarError, BadInput
+from avatar_stream.extras import install_line
 
 DRIVER: Final = {
     "linux": "no virtual camera device: install v4l2loopback (on Debian and Ubuntu: sudo apt install "
@@ -31,7 +32,7 @@ class VirtualCamera:
         try:
             import pyvirtualcam
         except ImportError:
-            raise BadInput('the camera command needs one more package: pip install "avatar-stream[camera]"') from None
+            raise BadInput(f"the camera command needs one more package: {install_line('camera')}") from None
         self._size = size
         try:
             self._camera: Any = pyvirtualcam.Camera(*size, fps, device=device)

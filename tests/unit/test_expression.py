@@ -44,9 +44,9 @@ def busy() -> Motion:
     )
 
 
-def shown(*holds: str) -> Floats:
+def shown(*hold: str) -> Floats:
     animator = Animator(Retargeter(face()))
-    animator.expression = Expression(frozenset(holds))
+    animator.expression = Expression(frozenset(hold))
     return animator.move(busy(), 0.0)
 
 

@@ -13,7 +13,7 @@ from openvino import opset13
 from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import openvino_cpu, precision
 from avatar_stream.runtime.network import tick_path
-from avatar_stream.runtime.precision import Measured, fastest
+from avatar_stream.runtime.precision import Measured, fastest, measured
 from avatar_stream.runtime.rollout import SAME_PSNR, psnr
 from avatar_stream.runtime.saturation import MAX_WEIGHT, reduce_weights
 
@@ -28,6 +28,7 @@ class Machine:
         patch.setattr(precision, "measure", self.measure)
         patch.setattr(precision, "user_cache_path", lambda name: cache)
         fastest.cache_clear()
+        measured.cache_clear()
 
     def measure(self, folder: Path, paths: dict[str, Path], threads: int, slots: int) -> dict[str, Measured]:
         self.asked += 1
@@ -128,6 +129,7 @@ def test_a_precision_that_cannot_run_is_passed_over(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(openvino_cpu, "OpenVinoTicker", load)
     for _ in range(2):  # measured, and read from the file
         fastest.cache_clear()
+        measured.cache_clear()
         assert "int8" not in fastest(WEIGHTS, 1)
 
 
@@ -136,6 +138,7 @@ def test_the_shipped_networks_compute_right_on_this_processor(
 ) -> None:
     monkeypatch.setattr(precision, "user_cache_path", lambda name: tmp_path)
     fastest.cache_clear()
+    measured.cache_clear()
     found = fastest(WEIGHTS, 1)
     assert {openvino_cpu.openvino_precision(), "int8"} == set(found), "neither is passed over"
 
@@ -181,3 +184,4 @@ def test_halved_weights_say_the_same() -> None:
 def _forgotten() -> Iterator[None]:
     yield
     fastest.cache_clear()
+    measured.cache_clear()
