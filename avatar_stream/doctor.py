@@ -130,9 +130,7 @@ def _import_problems() -> list[str]:
             problems.append(f"{module} cannot be imported ({error}): {hint}")
     if _installed("onnxruntime") and _installed("onnxruntime-gpu") and not onnx_runtime.has_cuda():
         remove, renew = pip_line("uninstall -y onnxruntime"), "install --force-reinstall --no-deps onnxruntime-gpu"
-        problems.append(
-            f"onnxruntime lies over onnxruntime-gpu, both are one module: {remove} && {pip_line(renew)}"
-        )
+        problems.append(f"onnxruntime lies over onnxruntime-gpu, both are one module: {remove} && {pip_line(renew)}")
     if sys.version_info >= (3, 13):
         problems.append("mediapipe 0.10.21 has no wheel for this Python: use 3.11 or 3.12")
     return problems

@@ -23,7 +23,7 @@ def portrait_named(name: str, size: int, *, square: bool = False, library: Path,
     samples = ", ".join(sample_pictures())
     if path.suffix or len(path.parts) > 1:  # what is written like a file is one
         raise BadPicture(
-            f"cannot read {name}: no such file. A sample's name ({samples}) works as well, and an enrolled character's"
+            f"cannot read {name}: no such file. A sample's name ({samples}) works too, and an enrolled character's"
         )
     if (library / "library.db").exists():
         store = Store(library)

@@ -124,6 +124,14 @@ def test_an_expression_is_the_same_as_json() -> None:
     assert Expression.from_json({}).free
 
 
+def test_an_expression_is_checked_when_it_is_made() -> None:
+    assert Expression(hold=["smile"], limits={"jawOpen": (0, 0.3)}).hold == frozenset({"smile"})
+    assert Expression(hold="gaze").hold == frozenset({"gaze"})
+    for wrong in ({"hold": {"beard"}}, {"limits": {"jawOpen": (0, 3)}}, {"gains": {"hair": 1.0}}):
+        with pytest.raises(BadInput):
+            Expression(**wrong)  # type: ignore[arg-type]
+
+
 def test_expressions_come_over_the_control_channel() -> None:
     command = parse_command(json.dumps({"type": "expression", "value": {"hold": list(HOLDS)}}), 4096)
     assert command == SetExpression(Expression(frozenset(HOLDS)))
