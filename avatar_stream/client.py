@@ -236,10 +236,11 @@ async def upload(url: str, picture: str | os.PathLike[str] | bytes, *, token: st
     :class:`~avatar_stream.errors.BadInput` where it cannot be read, or with the server's reason.
     """
     if not isinstance(picture, bytes):
+        path = Path(picture)
         try:
-            picture = await asyncio.to_thread(Path(picture).read_bytes)
+            picture = await asyncio.to_thread(path.read_bytes)
         except OSError as error:
-            raise BadInput(f"cannot read {os.fspath(picture)}: {error.strerror or error}") from None
+            raise BadInput(f"cannot read {path}: {error.strerror or error}") from None
     headers = {"Content-Type": "application/octet-stream"} | _bearer(token)
     request = urllib.request.Request(_checked(url) + "/identities", picture, headers, method="POST")
     _, body = await asyncio.to_thread(_answer, request)

@@ -4,7 +4,8 @@ MediaPipe writes half a dozen warnings about itself for every graph it makes, fr
 set. Its lines are dropped by their form; whatever else comes over the same file descriptor is passed on.
 
 The commands do so for as long as they run (:func:`quiet_native_logs`). In a program of somebody else the descriptor
-is theirs: there it is filtered only while a graph is made (:func:`quiet_graph`).
+is theirs: there it is filtered only where MediaPipe is known to write (:func:`quietly`), some hundredths of a second
+for each graph.
 """
 
 import atexit
@@ -66,7 +67,7 @@ class _Filter:
 
 _lock = threading.Lock()
 _filter: _Filter | None = None
-_inside = 0  # how many are in _filtered, and one more once a command filters for good
+_inside = 0  # how many are in quietly, and one more once a command filters for good
 
 
 def quiet_native_logs() -> None:
@@ -80,18 +81,16 @@ def quiet_native_logs() -> None:
 
 
 def quiet_graph(make: Callable[[], Any]) -> Any:
-    """The MediaPipe graph that ``make`` makes, started by a picture of nothing: that is when it has its say.
-
-    Descriptor 2 is filtered meanwhile, some hundredths of a second; what others write to it is passed on.
-    """
-    with _filtered():
+    """The MediaPipe graph that ``make`` makes, started by a picture of nothing: that is when it has its say."""
+    with quietly():
         graph = make()
         graph.process(NOTHING)
     return graph
 
 
 @contextlib.contextmanager
-def _filtered() -> Iterator[None]:
+def quietly() -> Iterator[None]:
+    """Without chatter for as long as the block runs; what others write to descriptor 2 meanwhile is passed on."""
     try:
         _enter()
     except OSError:  # descriptor 2 is closed: there is nothing to keep quiet

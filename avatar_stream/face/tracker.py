@@ -1,5 +1,6 @@
 """From video frames to one person's 478 landmarks, steadily, and a word on whether there is a face at all."""
 
+import contextlib
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from avatar_stream.face import geometry
 from avatar_stream.face.filters import OneEuro
 from avatar_stream.face.mesh import Floats
-from avatar_stream.quiet import NOTHING, quiet_graph
+from avatar_stream.quiet import NOTHING, quiet_graph, quietly
 
 Image = npt.NDArray[np.uint8]
 
@@ -143,6 +144,7 @@ class FaceTracker:
 # to the next.
 _IDLE: deque[tuple[Any, Any]] = deque()
 _MOST_IDLE = 8
+_met = False  # a face: MediaPipe warns about the first one that a process finds
 
 
 def _borrow() -> tuple[Any, Any]:
@@ -197,9 +199,12 @@ def _detector(far: bool) -> Any:
 
 
 def _landmarks(face_mesh: Any, image: Image) -> Floats | None:
-    found = face_mesh.process(image).multi_face_landmarks
+    global _met
+    with contextlib.nullcontext() if _met else quietly():
+        found = face_mesh.process(image).multi_face_landmarks
     if not found:
         return None
+    _met = True
     height, width = image.shape[:2]
     points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32)
     return points * np.array([width, height, width], np.float32)

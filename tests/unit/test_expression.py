@@ -129,7 +129,7 @@ def test_an_expression_is_checked_when_it_is_made() -> None:
     assert Expression(hold="gaze").hold == frozenset({"gaze"})
     for wrong in ({"hold": {"beard"}}, {"limits": {"jawOpen": (0, 3)}}, {"gains": {"hair": 1.0}}):
         with pytest.raises(BadInput):
-            Expression(**wrong)  # type: ignore[arg-type]
+            Expression(**wrong)
 
 
 def test_expressions_come_over_the_control_channel() -> None:

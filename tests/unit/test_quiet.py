@@ -54,12 +54,15 @@ LIBRARY = """
 import os, subprocess, sys, threading
 import numpy as np
 from avatar_stream.face.tracker import FaceTracker, landmarks_of_still
-from avatar_stream.portrait.portrait import segment_person
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.portrait import read_picture, segment_person
 from avatar_stream.quiet import quiet_graph
 
 nobody = np.zeros((240, 320, 3), np.uint8)
+somebody = np.pad(read_picture(sample_pictures()["robin"]), ((0, 0), (60, 60), (0, 0)))
 tracker = FaceTracker()
 tracker.update(nobody, 0.0)
+assert tracker.update(somebody, 0.1).landmarks is not None
 landmarks_of_still(nobody)
 segment_person(nobody)
 tracker.close()

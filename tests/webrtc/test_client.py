@@ -124,7 +124,7 @@ async def test_motion_that_is_wrong_is_said_and_a_flood_ends_the_channel() -> No
 async def test_refusals_come_with_the_servers_reason() -> None:
     token, line = make_token("me", ["publish"])
     async with running(access=Access(parse_tokens(line))) as (url, _):
-        for uninvited in (connect(url).__aenter__(), upload(url, b""), portraits(url)):
+        for uninvited in (connect(url).__aenter__(), upload(url, b"")):
             with pytest.raises(BadInput, match=r"token=.*AVATAR_STREAM_TOKEN"):
                 await uninvited
         with pytest.raises(BadInput, match="choose it again"):
