@@ -32,7 +32,10 @@ class VirtualCamera:
         try:
             import pyvirtualcam
         except ImportError:
-            raise BadInput(f"the camera command needs one more package: {install_line('camera')}") from None
+            line = install_line("camera")
+            raise BadInput(
+                f"a virtual camera needs one more package: {line} (or do without it: --no-device)"
+            ) from None
         self._size = size
         try:
             self._camera: Any = pyvirtualcam.Camera(*size, fps, device=device)

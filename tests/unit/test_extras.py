@@ -46,7 +46,7 @@ def test_nothing_names_an_index_that_does_not_have_it() -> None:
 
 def test_a_missing_package_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    with pytest.raises(BadInput, match=r"one more package: .*pip install -e \"\.\[camera\]"):
+    with pytest.raises(BadInput, match=r"needs one more package: .*pip install -e \"\.\[camera\]"):
         VirtualCamera((64, 64), 25)
 
 
