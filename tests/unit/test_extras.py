@@ -57,6 +57,17 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"avatar-stream \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
+def test_make_demo_says_how_the_command_is_reached() -> None:
+    run = subprocess.run(
+        ["make", "-n", "demo"], capture_output=True, text=True, timeout=PATIENCE, check=True, cwd=ROOT
+    )
+    said = run.stdout
+    assert said.index("write .venv/bin/avatar-stream, or once in each terminal: source .venv/bin/activate") < (
+        said.index(".venv/bin/avatar-stream serve")
+    )
+    assert "source .venv/bin/activate" in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.parametrize(("module", "missing"), [("tests.soak", "psutil"), ("tests.fuzz", "atheris")])
 def test_a_bench_says_what_it_needs(module: str, missing: str) -> None:
     program = (
