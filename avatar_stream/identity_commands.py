@@ -161,7 +161,7 @@ def said_of(one: Character) -> list[str]:
     used = f"last used on {day(one.used)}" if one.used else "not used yet"
     lines = [
         f"{one.name} ({one.id}) was enrolled on {day(one.created)} and belongs to {one.owner}; {used}.",
-        f'Right to use this face: "{consent.statement}", said by {consent.by} on {day(consent.at)} (the consent).',
+        f'Consent: "{consent.statement}", said by {consent.by} on {day(consent.at)}.',
     ]
     if one.tags:
         lines.append(f"Tags: {', '.join(one.tags)}.")
