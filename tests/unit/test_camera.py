@@ -160,12 +160,6 @@ def test_no_driver_says_what_to_install(system: str, word: str, monkeypatch: pyt
         VirtualCamera((256, 256), 25)
 
 
-def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    with pytest.raises(BadInput, match=r"avatar-stream\[camera\]"):
-        VirtualCamera((256, 256), 25)
-
-
 def test_pictures_are_fitted_whole() -> None:
     picture = np.full((100, 50, 3), 200, np.uint8)
     shown = fitted(picture, (320, 240))
