@@ -88,6 +88,13 @@ def quiet_graph(make: Callable[[], Any]) -> Any:
     return graph
 
 
+def quiet_reset(graph: Any) -> None:
+    """Start a graph anew, as quietly."""
+    with quietly():
+        graph.reset()
+        graph.process(NOTHING)
+
+
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """Without chatter for as long as the block runs; what others write to descriptor 2 meanwhile is passed on."""

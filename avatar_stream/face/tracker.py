@@ -13,7 +13,7 @@ import numpy.typing as npt
 from avatar_stream.face import geometry
 from avatar_stream.face.filters import OneEuro
 from avatar_stream.face.mesh import Floats
-from avatar_stream.quiet import NOTHING, quiet_graph, quietly
+from avatar_stream.quiet import NOTHING, quiet_graph, quiet_reset, quietly
 
 Image = npt.NDArray[np.uint8]
 
@@ -134,7 +134,7 @@ class FaceTracker:
             for box in boxes[1:]:
                 image[_region(box, image.shape)] = 0
             image[keep] = kept
-            self._face_mesh.reset()
+            quiet_reset(self._face_mesh)
             if self._filter:
                 self._filter.reset()
         return _landmarks(self._face_mesh, image)

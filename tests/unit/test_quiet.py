@@ -53,7 +53,7 @@ def test_a_command_is_quiet_and_its_errors_are_not(tmp_path: object) -> None:
 LIBRARY = """
 import os, subprocess, sys, threading
 import numpy as np
-from avatar_stream.face.tracker import FaceTracker, landmarks_of_still
+from avatar_stream.face.tracker import FaceTracker, detect_faces, landmarks_of_still
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.portrait import read_picture, segment_person
 from avatar_stream.quiet import quiet_graph
@@ -63,6 +63,11 @@ somebody = np.pad(read_picture(sample_pictures()["robin"]), ((0, 0), (60, 60), (
 tracker = FaceTracker()
 tracker.update(nobody, 0.0)
 assert tracker.update(somebody, 0.1).landmarks is not None
+tracker.close()
+tracker = FaceTracker()
+two = np.concatenate((somebody, somebody), 1)
+assert len(detect_faces(two)) == 2
+assert tracker.update(two, 0.2).landmarks is not None
 landmarks_of_still(nobody)
 segment_person(nobody)
 tracker.close()
