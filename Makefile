@@ -8,6 +8,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-
 .PHONY: install install-test test-system test-avx2 wheel clean
 
 demo: install
+	@echo "The command is in $(BIN): write $(BIN)/avatar-stream, or once in each terminal: source $(BIN)/activate"
 	$(BIN)/avatar-stream serve
 
 # What a commit should pass, in less than a minute.

@@ -36,7 +36,7 @@ from avatar_stream.portrait.window import Networks
 from avatar_stream.rigs.vmc import VmcSender
 
 Image = npt.NDArray[np.uint8]
-KEYS: Final = "n: next portrait, r: recalibrate, f: freeze, h: hide, q: quit"
+KEYS: Final = "n: next portrait, r: recalibrate, p: pause the picture, h: hide it, q: quit"
 TOLD: Final = 2.0  # seconds between lines about how it goes
 
 
@@ -87,7 +87,7 @@ class Switches:
                 self.portrait += 1
             case "r":
                 self.recalibrate.set()
-            case "f":
+            case "p":
                 self.frozen = not self.frozen
             case "h":
                 self.hidden = not self.hidden
@@ -261,7 +261,7 @@ class RemoteCamera:
             return name
         if not Path(name).is_file():
             raise BadInput(f"there is no picture {name}, and the server has none of this name: {', '.join(known)}")
-        return await upload(self._url, Path(name).read_bytes(), token=self._token)
+        return await upload(self._url, name, token=self._token)
 
 
 class Outputs:

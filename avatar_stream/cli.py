@@ -11,6 +11,7 @@ from typing import Any
 
 from avatar_stream import camera_command, engine_commands, file_commands, identity_commands
 from avatar_stream.errors import AvatarError, BadInput, LibraryFault
+from avatar_stream.extras import installed_version
 from avatar_stream.identity.records import default_library
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.text import escaped
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="avatar-stream", description="A live portrait avatar server.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {installed_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="start the server and its page")

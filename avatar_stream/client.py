@@ -7,17 +7,19 @@
         picture = await session.picture()       # RGB uint8 (H, W, 3), the next one
         await session.control(keep=0.5)
 
-Signalling is ``POST /session`` and the WebSocket ``/control/{key}`` (see ``docs/protocol.md``).
+Signalling is ``POST /session`` and the WebSocket ``/control/{key}`` (a server describes both at ``/openapi.json``).
 """
 
 import asyncio
 import contextlib
 import json
+import os
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Final
 
 import av
@@ -35,6 +37,7 @@ from avatar_stream.face.packet import TrackedFace, pack
 
 Image = npt.NDArray[np.uint8]
 CLOCK: Final = 90_000  # ticks a second of video in RTP
+TOKEN_HINT: Final = " (give its token as token=..., the camera command in AVATAR_STREAM_TOKEN)"
 PATIENCE: Final = 10.0  # seconds for an answer
 COMMANDS: Final = {"portrait": "id"} | dict.fromkeys(("gain", "keep", "mirror", "background", "expression"), "value")
 
@@ -213,7 +216,8 @@ async def listen(url: str, session: str, *, token: str = "") -> AsyncIterator[tu
                 yield float(message["time"]), ArkitFrame.from_json(message)
     except ConnectionClosed as error:
         if error.rcvd is not None and error.rcvd.code != 4410:
-            raise BadInput(error.rcvd.reason or f"{url} sends no motion") from None
+            reason = error.rcvd.reason or f"{url} sends no motion"
+            raise BadInput(reason + TOKEN_HINT if error.rcvd.code == 4401 else reason) from None
     except OSError as error:
         raise Unreachable(f"no avatar server answers at {url}: {error}") from None
 
@@ -225,8 +229,18 @@ async def portraits(url: str, *, token: str = "") -> list[dict[str, Any]]:
     return list(json.loads(body)["identities"])
 
 
-async def upload(url: str, picture: bytes, *, token: str = "") -> str:
-    """Send a picture (JPEG, PNG or WebP) to be a portrait for this visit; returns its id."""
+async def upload(url: str, picture: str | os.PathLike[str] | bytes, *, token: str = "") -> str:
+    """Send a picture to be a portrait for this visit; returns its id, for ``connect`` and ``control``.
+
+    ``picture`` is the path of a JPEG, PNG or WebP file, or the bytes of one. Raises
+    :class:`~avatar_stream.errors.BadInput` where it cannot be read, or with the server's reason.
+    """
+    if not isinstance(picture, bytes):
+        path = Path(picture)
+        try:
+            picture = await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise BadInput(f"cannot read {path}: {error.strerror or error}") from None
     headers = {"Content-Type": "application/octet-stream"} | _bearer(token)
     request = urllib.request.Request(_checked(url) + "/identities", picture, headers, method="POST")
     _, body = await asyncio.to_thread(_answer, request)
@@ -285,6 +299,8 @@ def _answer(request: urllib.request.Request) -> tuple[dict[str, str], bytes]:
             reason = str(json.loads(text)["error"])
         except (ValueError, KeyError, TypeError):
             reason = f"the server answered {error.code}"
+        if error.code == 401:
+            reason += TOKEN_HINT
         raise (BadInput if error.code < 500 else Unreachable)(reason) from None
     except (OSError, ValueError) as error:
         why = error.reason if isinstance(error, urllib.error.URLError) else error

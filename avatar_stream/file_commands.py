@@ -24,7 +24,9 @@ def add_commands(
 ) -> None:
     """Add them; ``networks_for`` loads an engine by name, ``number`` and ``side`` check what is given."""
     render = commands.add_parser("render", help="move a portrait with a video, into a file")
-    render.add_argument("portrait", help="JPEG, PNG or WebP of one face, or an enrolled character's name")
+    render.add_argument(
+        "portrait", help="picture of one face, a sample such as noor, or an enrolled character's name"
+    )
     render.add_argument("driving", type=Path, help="video of one face, speech, or recorded motion")
     render.add_argument("-o", "--output", type=Path, required=True, help="MP4 to write")
     render.add_argument("--engine", choices=engines, default="auto", help="warp shows the warp prior alone")

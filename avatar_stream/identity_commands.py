@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from avatar_stream.errors import BadInput
-from avatar_stream.identity.records import account, default_library
+from avatar_stream.errors import BadInput, NameTaken
+from avatar_stream.identity.records import Character, account, default_library
 from avatar_stream.identity.store import Store
-from avatar_stream.identity.text import escaped
+from avatar_stream.identity.text import day, escaped
 
 Between = Callable[[int, int], Callable[[str], int]]
 
@@ -63,6 +63,7 @@ def add_commands(parser: argparse.ArgumentParser, between: Between) -> None:
 
     take = command("import", "take one in from such a file", _import)
     take.add_argument("file", type=Path)
+    take.add_argument("--name", default="", help="call them so here, where their own name is taken")
 
     audit = command("audit", "who used whom, and when", _audit)
     audit.add_argument("--last", type=between(1, 100_000), default=50)
@@ -149,8 +150,36 @@ def _show(given: argparse.Namespace, store: Store) -> None:
     if given.json:
         print(json.dumps(one.public()))
         return
-    for key, value in one.public().items():
-        print(f"{key}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value}")
+    print("\n".join(said_of(one)))
+    if given.output is not None:
+        print(f"The identity card is in {escaped(str(given.output))}.")
+
+
+def said_of(one: Character) -> list[str]:
+    """What a record says, in sentences."""
+    consent = one.consent
+    used = f"last used on {day(one.used)}" if one.used else "not used yet"
+    lines = [
+        f"{one.name} ({one.id}) was enrolled on {day(one.created)} and belongs to {one.owner}; {used}.",
+        f'Consent: "{consent.statement}", said by {consent.by} on {day(consent.at)}.',
+    ]
+    if one.tags:
+        lines.append(f"Tags: {', '.join(one.tags)}.")
+    if one.description:
+        lines.append(f"Description: {one.description}")
+    if one.style:
+        lines.append(f"Shown in the look {one.style}.")
+    if one.protected:
+        lines.append("Protected: nobody else may enrol or upload this face here.")
+    if isinstance(one.quality.get("score"), float | int):
+        lines.append(f"How well the picture serves as a portrait: {one.quality['score']:.0%}.")
+    lines += [f"  {sentence}" for sentence in one.quality.get("advice", [])]
+    if one.settings:
+        said = [
+            f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in one.settings.items()
+        ]
+        lines.append(f"Saved settings: {'; '.join(said)}.")
+    return lines
 
 
 def _rename(given: argparse.Namespace, store: Store) -> None:
@@ -177,7 +206,10 @@ def _export(given: argparse.Namespace, store: Store) -> None:
 def _import(given: argparse.Namespace, store: Store) -> None:
     from avatar_stream.identity.travel import imported
 
-    done = imported(store, _bytes(given.file), owner=account())
+    try:
+        done = imported(store, _bytes(given.file), owner=account(), name=given.name)
+    except NameTaken as error:
+        raise NameTaken(f"{error}, with --name") from None
     if given.json:
         print(json.dumps(done.character.public() | {"signed_by": done.signed_by}))
         return

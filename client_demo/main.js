@@ -287,7 +287,7 @@ addEventListener('drop', (event) => {
 });
 addEventListener('keydown', (event) => {
   if (event.target.matches('input:not([type=radio])') || event.ctrlKey || event.metaKey || event.altKey) return;
-  const action = { n: $('neutral'), m: $('mirror'), f: $('full'), s: $('stop') }[event.key.toLowerCase()];
+  const action = { r: $('neutral'), m: $('mirror'), f: $('full'), s: $('stop') }[event.key.toLowerCase()];
   if (action && body.dataset.state === 'live') action.click();
 });
 // A reload or a closed tab leaves no session behind.

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.mesh import Floats
+from avatar_stream.quiet import quiet_graph
 
 Image = npt.NDArray[np.uint8]
 
@@ -102,7 +103,7 @@ class TorsoTracker:
 def _pose(static: bool) -> Any:
     from mediapipe.python.solutions.pose import Pose
 
-    return Pose(static_image_mode=static, model_complexity=1)
+    return quiet_graph(lambda: Pose(static_image_mode=static, model_complexity=1))
 
 
 def _found(network: Any, image: Image) -> Floats | None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.mesh import Floats
+from avatar_stream.quiet import quiet_graph
 
 Image = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -188,7 +189,7 @@ def detector(*, far: bool) -> Any:
     """MediaPipe's face detector for faces nearby, or ``far`` for those up to 5 m away."""
     from mediapipe.python.solutions.face_detection import FaceDetection
 
-    return FaceDetection(model_selection=int(far), min_detection_confidence=0.5)
+    return quiet_graph(lambda: FaceDetection(model_selection=int(far), min_detection_confidence=0.5))
 
 
 def boxes(detector: Any, image: Image) -> list[Box]:

@@ -3,14 +3,14 @@
 Presets, limits by ARKit's names and gains are one thing, applied to a motion in one place and saved with a character.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.holds import HOLDS, checked_holds, held
+from avatar_stream.face.holds import HOLDS, checked_hold, held
 from avatar_stream.face.mesh import INNER_LIP_UPPER
 from avatar_stream.face.model import INDEX, indices
 from avatar_stream.face.motion import RELATIVE, Motion
@@ -28,22 +28,43 @@ _BLINKS: Final = ("eyeBlinkRight", "eyeBlinkLeft")  # in the order of a motion's
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """``holds`` of ``HOLDS``, ``limits`` by ARKit's names (least and most, 0 to 1), ``gains`` by region (0 to 2)."""
+    """Bounds for a face, given to ``Avatar.set_expression``. All are optional, and may be combined.
 
-    holds: frozenset[str] = frozenset()
+    ::
+
+        Expression(hold={"smile"}, limits={"jawOpen": (0, 0.3)}, gains={"head": 0.5})
+
+    ``hold`` names what stays as it is: ``gaze`` (looks where the portrait looks), ``smile`` (a gentle one),
+    ``serious`` (no smile), ``mouth`` (shut), ``teeth`` (not shown), ``awake`` (eyes never quite shut), ``brows`` (at
+    rest).
+
+    ``limits`` gives the least and the most of an ARKit blend shape, each from 0 to 1.
+
+    ``gains`` multiplies how far a region moves, from 0 to 2; 1 is as driven. Regions are ``brows``, ``eyes``,
+    ``gaze``, ``mouth``, ``jaw`` and ``head``.
+
+    Raises :class:`~avatar_stream.errors.BadInput` for a name or a number that is none of these.
+    """
+
+    hold: Collection[str] = frozenset()
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     gains: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hold", checked_hold(self.hold))
+        object.__setattr__(self, "limits", _limits(self.limits))
+        object.__setattr__(self, "gains", _gains(self.gains))
 
     @property
     def free(self) -> bool:
         """Nothing is held, limited or scaled."""
-        return not (self.holds or self.limits or self.gains)
+        return not (self.hold or self.limits or self.gains)
 
     def __call__(self, motion: Motion) -> Motion:
         """The motion within these bounds."""
         if self.free:
             return motion
-        return self._limited(held(self._scaled(motion), self.holds))
+        return self._limited(held(self._scaled(motion), self.hold))
 
     def _scaled(self, motion: Motion) -> Motion:
         if not self.gains:
@@ -93,7 +114,7 @@ class Expression:
     def to_json(self) -> dict[str, Any]:
         """As :meth:`from_json` takes it."""
         return {
-            "hold": sorted(self.holds),
+            "hold": sorted(self.hold),
             "limits": {name: [least, most] for name, (least, most) in self.limits.items()},
             "gains": dict(self.gains),
         }
@@ -110,9 +131,9 @@ class Expression:
         if hold is not None and not (isinstance(hold, list) and all(isinstance(one, str) for one in hold)):
             raise BadInput(f"hold is a list of {', '.join(HOLDS)}")
         return Expression(
-            checked_holds(hold or []),
-            _limits({} if limits is None else limits),
-            _gains({} if gains is None else gains),
+            hold or [],
+            {} if limits is None else limits,
+            {} if gains is None else gains,
         )
 
 

@@ -1,6 +1,6 @@
 """Parts of a face that stay as they are asked to, whatever the driver does."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -25,38 +25,38 @@ _MOUTH: Final = indices("jaw", "mouth")
 _JAW: Final = indices("jawOpen")
 
 
-def checked_holds(names: Iterable[str]) -> frozenset[str]:
+def checked_hold(names: Collection[str]) -> frozenset[str]:
     """These, each one of ``HOLDS``; raises :class:`~avatar_stream.errors.BadInput`."""
-    found = frozenset(names)
+    found = frozenset([names] if isinstance(names, str) else names)
     if not found <= set(HOLDS):
         raise BadInput(f"what can be held is {', '.join(HOLDS)}")
     return found
 
 
-def held(motion: Motion, holds: frozenset[str]) -> Motion:
+def held(motion: Motion, hold: Collection[str]) -> Motion:
     """The motion with these parts held."""
-    if not holds:
+    if not hold:
         return motion
     coefficients = motion.coefficients.copy()
     gap, look = motion.gap, motion.look
-    if "mouth" in holds:
+    if "mouth" in hold:
         coefficients[_MOUTH] = 0
         gap = np.zeros_like(gap)
-    if "brows" in holds:
+    if "brows" in hold:
         coefficients[_BROWS] = 0
-    if "smile" in holds:
+    if "smile" in hold:
         coefficients[_SMILE] = np.maximum(coefficients[_SMILE], SMILE)
         coefficients[_AGAINST] = 0
-    if "serious" in holds:
+    if "serious" in hold:
         coefficients[_SERIOUS] = 0
-    if "teeth" in holds:
+    if "teeth" in hold:
         coefficients[_SHOWS_TEETH] = 0
         coefficients[_JAW] = np.minimum(coefficients[_JAW], 0.1)
         gap = gap * np.float32(min(1.0, COVERED / max(float(np.abs(gap[:, 1]).max()), 1e-6)))
-    if "gaze" in holds:
+    if "gaze" in hold:
         look = np.zeros_like(look)
-    lids = np.maximum(motion.lids, AWAKE) if "awake" in holds else motion.lids
+    lids = np.maximum(motion.lids, AWAKE) if "awake" in hold else motion.lids
     residual = motion.residual
-    if "mouth" in holds or "teeth" in holds:  # what the model does not say is mostly about the mouth
+    if "mouth" in hold or "teeth" in hold:  # what the model does not say is mostly about the mouth
         residual = np.zeros_like(residual)
     return replace(motion, coefficients=coefficients, gap=gap, lids=lids, look=look, residual=residual)

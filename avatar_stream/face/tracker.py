@@ -1,5 +1,6 @@
 """From video frames to one person's 478 landmarks, steadily, and a word on whether there is a face at all."""
 
+import contextlib
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from avatar_stream.face.closer import boxes as _boxes
 from avatar_stream.face.closer import detector as _face_detector
 from avatar_stream.face.filters import OneEuro
 from avatar_stream.face.mesh import Floats
+from avatar_stream.quiet import NOTHING, quiet_graph, quiet_reset, quietly
 
 Image = npt.NDArray[np.uint8]
 
-# MediaPipe logs graph details on stderr from C++; nothing in them helps a user.
+# Of MediaPipe's own details; the warnings that come before it reads these are left to ``quiet_graph``.
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -137,7 +139,7 @@ class FaceTracker:
             return Tracking(self.state, None, False)
         raw = part.outside(raw)
         if self._closer.keep(raw, image):
-            self._face_mesh.reset()  # it looks where the face was in the last window
+            quiet_reset(self._face_mesh)  # it looks where the face was in the last window
         if self._filter:
             raw = self._filter(raw, time)
         self._last, self._last_seen, self.state = raw, time, FaceState.FOUND
@@ -171,7 +173,7 @@ class FaceTracker:
             for box in boxes[1:]:
                 image[_region(box, image.shape)] = 0
             image[keep] = kept
-            self._face_mesh.reset()
+            quiet_reset(self._face_mesh)
             if self._filter:
                 self._filter.reset()
         return _landmarks(self._face_mesh, image)
@@ -181,7 +183,7 @@ class FaceTracker:
 # to the next.
 _IDLE: deque[tuple[Any, Any]] = deque()
 _MOST_IDLE = 8
-_NOTHING = np.zeros((120, 160, 3), np.uint8)
+_met = False  # a face: MediaPipe warns about the first one that a process finds
 
 
 def _borrow() -> tuple[Any, Any]:
@@ -196,7 +198,7 @@ def _give_back(face_mesh: Any, detector: Any) -> None:
         face_mesh.close()
         detector.close()
         return
-    _landmarks(face_mesh, _NOTHING)  # forget whose face it followed
+    _landmarks(face_mesh, NOTHING)  # forget whose face it followed
     _IDLE.append((face_mesh, detector))
 
 
@@ -218,12 +220,14 @@ def _region(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> t
 def _face_mesh(*, static: bool) -> Any:
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
-    return FaceMesh(
-        static_image_mode=static,
-        max_num_faces=1,
-        refine_landmarks=True,
-        min_detection_confidence=0.5,
-        min_tracking_confidence=0.5,
+    return quiet_graph(
+        lambda: FaceMesh(
+            static_image_mode=static,
+            max_num_faces=1,
+            refine_landmarks=True,
+            min_detection_confidence=0.5,
+            min_tracking_confidence=0.5,
+        )
     )
 
 
@@ -232,9 +236,12 @@ def _detector(far: bool) -> Any:
 
 
 def _landmarks(face_mesh: Any, image: Image) -> Floats | None:
-    found = face_mesh.process(image).multi_face_landmarks
+    global _met
+    with contextlib.nullcontext() if _met else quietly():
+        found = face_mesh.process(image).multi_face_landmarks
     if not found:
         return None
+    _met = True
     height, width = image.shape[:2]
     points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32)
     return points * np.array([width, height, width], np.float32)

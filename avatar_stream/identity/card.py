@@ -1,7 +1,6 @@
 """The identity card of a character as a picture: who it is, since when, and with what right."""
 
 import textwrap
-import time
 from typing import Final
 
 import cv2
@@ -11,6 +10,7 @@ from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
 from avatar_stream.identity.records import Character
+from avatar_stream.identity.text import day
 
 Image = npt.NDArray[np.uint8]
 
@@ -32,12 +32,11 @@ def identity_card(character: Character, face: Image) -> Image:
     x, y = EDGE + FACE + 34, EDGE + 14
     draw.text((x, y), _shortened(character.name, 26), INK, ImageFont.load_default(34))
     y += 52
-    day = time.strftime("%d %B %Y", time.gmtime(character.created)).lstrip("0")
-    used = time.strftime("%d %B %Y", time.gmtime(character.used)).lstrip("0") if character.used else "never"
+    used = day(character.used) if character.used else "never"
     rows = [
         ("id", character.id),
         ("owner", character.owner),
-        ("enrolled", day),
+        ("enrolled", day(character.created)),
         ("last used", used),
         ("tags", ", ".join(character.tags) or "none"),
         ("look", character.style or "as the picture"),

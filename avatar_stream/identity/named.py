@@ -18,8 +18,13 @@ def portrait_named(name: str, size: int, *, square: bool = False, library: Path,
     path = Path(name)
     if not path.exists() and name in sample_pictures():
         path = sample_pictures()[name]
-    if path.exists() or path.suffix or len(path.parts) > 1:  # what is written like a file is one
+    if path.exists():
         return Portrait.open(path, size, square=square)
+    samples = ", ".join(sample_pictures())
+    if path.suffix or len(path.parts) > 1:  # what is written like a file is one
+        raise BadPicture(
+            f"cannot read {name}: no such file. A sample's name ({samples}) works too, and an enrolled character's"
+        )
     if (library / "library.db").exists():
         store = Store(library)
         try:
@@ -30,5 +35,4 @@ def portrait_named(name: str, size: int, *, square: bool = False, library: Path,
             pass
         finally:
             store.close()
-    samples = ", ".join(sample_pictures())
     raise BadPicture(f"there is no picture {name}, no enrolled character of this name, and no sample: {samples}")

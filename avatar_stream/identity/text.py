@@ -4,6 +4,7 @@ Control characters (escape sequences among them), marks that turn the direction 
 nobody sees and lone surrogates are refused where something is given, and escaped where an older record has them.
 """
 
+import time
 import unicodedata
 from typing import Any, Final
 
@@ -54,3 +55,8 @@ def checked_line(value: Any, what: str, least: int, most: int, *, kept: bool = F
 def _escape(one: str) -> str:
     code = ord(one)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def day(at: float) -> str:
+    """A time in seconds since 1970 as a date for a person, in UTC."""
+    return time.strftime("%d %B %Y", time.gmtime(at)).lstrip("0")

@@ -8,7 +8,7 @@ import json
 import os
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -88,12 +88,15 @@ def exported(store: Store, character: Character, who: str) -> bytes:
     return buffer.getvalue()
 
 
-def imported(store: Store, data: bytes, *, owner: str, quota: int = 0) -> Imported:
-    """Take in a file that :func:`exported` made; raises :class:`BadInput` for one that was changed since, or that is
-    not sound.
+def imported(store: Store, data: bytes, *, owner: str, name: str = "", quota: int = 0) -> Imported:
+    """Take in a file that :func:`exported` made, under its own name or as ``name``.
+
+    Raises :class:`BadInput` for a file that was changed since or is not sound, and ``NameTaken``.
     """
-    character, files, name = read_export(data, owner)
-    return Imported(store.add(character, files, quota=quota, who=f"{owner}, signed by {name}"), name)
+    character, files, signer = read_export(data, owner)
+    if name:
+        character = replace(character, name=name)
+    return Imported(store.add(character, files, quota=quota, who=f"{owner}, signed by {signer}"), signer)
 
 
 def read_export(data: bytes, owner: str) -> tuple[Character, dict[str, bytes], str]:

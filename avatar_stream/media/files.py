@@ -43,9 +43,10 @@ class Clip:
         self._times: deque[float] = deque()
 
     def frames(self) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
-        """(seconds, RGB picture) of every frame, upright; the size may change on the way.
+        """Yield ``(seconds, picture)`` of every frame; ``Avatar.stream`` takes them as they are.
 
-        Seconds count from the first picture or sound of the file, and grow from frame to frame.
+        ``picture`` is RGB ``uint8 (height, width, 3)``, upright; its size may change on the way. ``seconds`` count
+        from the first picture or sound of the file, and grow from frame to frame. What is damaged is passed over.
         """
         clock = PresentationClock(self.start, 1 / float(self.rate), jumps=may_jump(self._container))
         for frame in decoded(self._container, self._video):

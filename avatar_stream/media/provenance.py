@@ -1,6 +1,6 @@
 """Content credentials on rendered files: a C2PA manifest that says they were made by a generative model.
 
-With ``pip install "avatar-stream[provenance]"``. The certificate is this machine's own, so readers show "unknown
+With the extra ``provenance`` installed. The certificate is this machine's own, so readers show "unknown
 signer": what it proves is that the file was not changed since, not who made it. With ``AVATAR_STREAM_C2PA_CERT`` and
 ``AVATAR_STREAM_C2PA_KEY`` (PEM files of a chain and its ES256 key) a certificate that others trust signs instead.
 """

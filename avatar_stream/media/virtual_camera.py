@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.errors import AvatarError, BadInput
+from avatar_stream.extras import install_line
 
 DRIVER: Final = {
     "linux": "no virtual camera device: install v4l2loopback (on Debian and Ubuntu: sudo apt install "
@@ -31,7 +32,10 @@ class VirtualCamera:
         try:
             import pyvirtualcam
         except ImportError:
-            raise BadInput('the camera command needs one more package: pip install "avatar-stream[camera]"') from None
+            line = install_line("camera")
+            raise BadInput(
+                f"a virtual camera needs one more package: {line} (or do without it: --no-device)"
+            ) from None
         self._size = size
         try:
             self._camera: Any = pyvirtualcam.Camera(*size, fps, device=device)

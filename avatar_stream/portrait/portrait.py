@@ -15,6 +15,7 @@ from avatar_stream.face.body import find_shoulders
 from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.reading import formats as formats
 from avatar_stream.portrait.reading import read_picture as read_picture
+from avatar_stream.quiet import quiet_graph
 
 Image = npt.NDArray[np.uint8]
 
@@ -133,7 +134,7 @@ def segment_person(image: Image) -> Image:
     """Soft person matte ``uint8 (h, w)`` of an RGB image: MediaPipe's selfie segmentation, edges from the image."""
     from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
-    with SelfieSegmentation(model_selection=0) as network:
+    with quiet_graph(lambda: SelfieSegmentation(model_selection=0)) as network:
         mask = np.asarray(network.process(np.ascontiguousarray(image)).segmentation_mask, np.float32)
     radius = max(2, image.shape[1] // 64)
     # Guided by the picture the 256-pixel mask finds hair and collar edges (He et al., ECCV 2010).

@@ -30,7 +30,7 @@ _SPACES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 def formats() -> tuple[str, ...]:
     """Pillow's names of the pictures that are taken: those of phones where a library can read them.
 
-    AVIF comes with Pillow, HEIC with pillow-heif (``pip install "avatar-stream[heic]"``).
+    AVIF comes with Pillow, HEIC with pillow-heif (the extra ``heic``).
     """
     known = ["JPEG", "PNG", "WEBP"]
     if features.check("avif"):

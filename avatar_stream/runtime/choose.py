@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from avatar_stream.errors import EngineUnavailable
+from avatar_stream.extras import pip_line
 from avatar_stream.runtime import onnx_runtime, openvino_cpu, tensorrt_build, tensorrt_gpu
 from avatar_stream.runtime.network import WINDOWS, Network, Ticker, tick_path
 from avatar_stream.runtime.precision import fastest
@@ -51,7 +52,9 @@ def load(
             if runtime:
                 raise EngineUnavailable(f"the engine {name} cannot run here: {_line(error)}") from error
             log.warning("the engine %s cannot run here (%s): trying the next best", name, _line(error))
-    raise EngineUnavailable("no engine can run the networks here: pip install openvino, or use --engine warp")
+    raise EngineUnavailable(
+        f"no engine can run the networks here: {pip_line('install openvino')}, or use --engine warp"
+    )
 
 
 def _load(name: str, folder: Path, precision: str | None, threads: int, slots: int) -> tuple[Network, Ticker]:

@@ -54,6 +54,20 @@ def fastest(folder: Path, threads: int, slots: int = WINDOWS[0]) -> dict[str, Me
     Only what computes right is there; fp32 always does.
     """
     exact = openvino_cpu.openvino_precision()
+    found = measured(folder, threads, slots)
+    right = {name: one for name, one in found.items() if accurate(name, one.psnr)}
+    for name in found.keys() - right.keys():
+        log.warning("%s is passed over: it is wrong on this processor (%.1f dB from fp32)", name, found[name].psnr)
+    if not right:
+        return {"fp32": Measured(0.0, SAME_PSNR)}
+    better = exact not in right or ("int8" in right and right["int8"].ms < BETTER * right[exact].ms)
+    return dict(sorted(right.items(), key=lambda one: (one[0] == "int8") != better))
+
+
+@cache
+def measured(folder: Path, threads: int, slots: int = WINDOWS[0]) -> dict[str, Measured]:
+    """What was measured of every precision that OpenVINO could use here, right or wrong; not to be changed."""
+    exact = openvino_cpu.openvino_precision()
     paths = {exact: tick_path(folder, slots)}
     if (quantised := tick_path(folder, slots, "int8")).is_file():
         paths["int8"] = quantised
@@ -68,13 +82,7 @@ def fastest(folder: Path, threads: int, slots: int = WINDOWS[0]) -> dict[str, Me
         times = [one.ms for one in found.values()]
         if max(times) > CLEAR * min(times):
             _write(file, known | {key: found})
-    right = {name: one for name, one in found.items() if accurate(name, one.psnr)}
-    for name in found.keys() - right.keys():
-        log.warning("%s is passed over: it is wrong on this processor (%.1f dB from fp32)", name, found[name].psnr)
-    if not right:
-        return {"fp32": Measured(0.0, SAME_PSNR)}
-    better = exact not in right or ("int8" in right and right["int8"].ms < BETTER * right[exact].ms)
-    return dict(sorted(right.items(), key=lambda one: (one[0] == "int8") != better))
+    return found
 
 
 def measure(folder: Path, paths: dict[str, Path], threads: int, slots: int) -> dict[str, Measured]:

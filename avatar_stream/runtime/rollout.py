@@ -18,9 +18,14 @@ SAME_PSNR: Final = 99.0
 """dB that stand for no difference at all."""
 
 
+def least_psnr(precision: str) -> float:
+    """How many dB from fp32 this precision must be, at least."""
+    return LEAST_PSNR_INT8 if precision.endswith("int8") else LEAST_PSNR
+
+
 def accurate(precision: str, decibels: float) -> bool:
     """So many dB are enough for this precision. NaN never is."""
-    return decibels >= (LEAST_PSNR_INT8 if precision.endswith("int8") else LEAST_PSNR)
+    return decibels >= least_psnr(precision)
 
 
 @dataclass(frozen=True, slots=True)

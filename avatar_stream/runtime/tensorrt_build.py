@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from avatar_stream.errors import EngineUnavailable
+from avatar_stream.extras import install_line
 from avatar_stream.runtime.plans import PlanCache, PlanKey, network_hash
 
 SESSIONS = (1, 2, 4, 8, 16)
 FLAVOURS = ("tensorrt_rtx", "tensorrt")
-MISSING = "TensorRT is not installed: pip install 'avatar-stream[tensorrt-rtx]' for RTX cards, [tensorrt] for others"
 
 
 def flavour(target: str | None = None) -> Any:
@@ -51,10 +51,11 @@ def _needed(target: str | None) -> Any:
     found = flavour(target)
     if found is None and any(_installed()):
         raise EngineUnavailable(
-            f"TensorRT for RTX does not run on {gpu_name()}: pip install 'avatar-stream[tensorrt]', or [cuda]"
+            f"TensorRT for RTX does not run on {gpu_name()}: {install_line('tensorrt')}, or the same with [cuda]"
         )
     if found is None:
-        raise EngineUnavailable(MISSING)
+        line = install_line("tensorrt-rtx")
+        raise EngineUnavailable(f"TensorRT is not installed: {line} for RTX cards, with [tensorrt] for others")
     return found
 
 

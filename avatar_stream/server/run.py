@@ -8,6 +8,7 @@ import socket
 import ssl
 import sys
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -36,18 +37,30 @@ CONNECTIONS: Final = 1000  # at the same time, in all
 
 
 class DrainingServer(uvicorn.Server):
-    """A first signal lets sessions leave, for so many seconds; a second one ends them."""
+    """A first signal lets sessions leave, for so many seconds; a second one ends them.
 
-    def __init__(self, config: uvicorn.Config, sessions: Sessions, seconds: float) -> None:
+    ``announce`` runs beside it from the start.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        sessions: Sessions,
+        seconds: float,
+        announce: Callable[[], Coroutine[None, None, None]] | None = None,
+    ) -> None:
         super().__init__(config)
-        self._sessions, self._seconds = sessions, seconds
+        self._sessions, self._seconds, self._announce = sessions, seconds, announce
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._announcing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See ``uvicorn.Server``."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        if self._announce is not None:
+            self._announcing = self._loop.create_task(self._announce())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See ``uvicorn.Server``."""
@@ -93,10 +106,16 @@ def serve(settings: Settings, networks: Networks | None) -> None:
     scheme, port = "https" if tls else "http", listening.getsockname()[1]
     shown = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::") else settings.host
     engine = networks.name if networks else "warp"
-    print(f"avatar-stream is ready on {scheme}://{shown}:{port} (engine: {engine}). Ctrl+C stops it.", flush=True)
+    print(f"avatar-stream starts on {scheme}://{shown}:{port} …", flush=True)
     if not settings.loopback and not tls:
         print("Browsers give cameras to https pages only: --certificate, or a proxy in front (docs/deploy.md).")
-    server = DrainingServer(uvicorn_config(app, settings, **tls), app.state.server.sessions, settings.drain)
+
+    async def announce() -> None:
+        """Say so once sessions are taken, as ``/readyz`` does."""
+        await app.state.server.warm.wait()
+        print(f"avatar-stream is ready on {scheme}://{shown}:{port} (engine: {engine}). Ctrl+C stops it.", flush=True)
+
+    server = DrainingServer(uvicorn_config(app, settings, **tls), app.state.server.sessions, settings.drain, announce)
     server.run(sockets=[listening])
 
 

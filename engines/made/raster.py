@@ -120,7 +120,8 @@ class Canvas:
 
     def __init__(self, head: HeadModel, lash: Image) -> None:
         self.head = head
-        self.context = moderngl.create_context(standalone=True, backend="egl")
+        create: Any = moderngl.create_context  # its stubs know no backend by name
+        self.context: Any = create(standalone=True, backend="egl")
         ctx = self.context
         self._face = ctx.program(*_FACE)
         self._depth = ctx.program(*_DEPTH)

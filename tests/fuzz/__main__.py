@@ -1,11 +1,16 @@
-"""Coverage-guided fuzzing: ``pip install atheris``, then ``python -m tests.fuzz TARGET [--runs 100000]``."""
+"""Coverage-guided fuzzing: the extra ``fuzz``, then ``python -m tests.fuzz TARGET [--runs 100000]``."""
 
 import argparse
 import sys
 import tempfile
 from pathlib import Path
 
-import atheris
+from avatar_stream.extras import install_line
+
+try:
+    import atheris
+except ModuleNotFoundError:
+    sys.exit(f"python -m tests.fuzz needs atheris: {install_line('fuzz')}")
 
 with atheris.instrument_imports(
     include=[f"avatar_stream.{name}" for name in ("server", "identity", "portrait.portrait", "rigs", "face", "media")]

@@ -13,7 +13,12 @@ import json
 import sys
 from pathlib import Path
 
-from tests.soak import attacks, endurance, loads, strangers
+from avatar_stream.extras import install_line
+
+try:
+    from tests.soak import attacks, endurance, loads, strangers
+except ModuleNotFoundError as error:
+    sys.exit(f"python -m tests.soak needs {error.name}: {install_line('test')}, or make install-test")
 
 COMMANDS = {
     "load": loads.load,

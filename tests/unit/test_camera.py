@@ -1,10 +1,12 @@
 """The camera command: devices in and out, faked at their libraries' boundary, and the loop between them."""
 
 import json
+import re
 import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from avatar_stream.camera import LocalCamera, Options, Switches
+from avatar_stream.camera import KEYS, LocalCamera, Options, Switches
 from avatar_stream.cli import main
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
@@ -158,12 +160,6 @@ def test_no_driver_says_what_to_install(system: str, word: str, monkeypatch: pyt
         VirtualCamera((256, 256), 25)
 
 
-def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    with pytest.raises(BadInput, match=r"avatar-stream\[camera\]"):
-        VirtualCamera((256, 256), 25)
-
-
 def test_pictures_are_fitted_whole() -> None:
     picture = np.full((100, 50, 3), 200, np.uint8)
     shown = fitted(picture, (320, 240))
@@ -294,7 +290,7 @@ def test_hotkeys_do_what_they_say() -> None:
         wait_until(lambda: more(1)[0].max() > 100, "it came back")
         made.switches.press("n")
         wait_until(lambda: differs(more(1)[0], before) > 10, "it was another")
-        made.switches.press("f")
+        made.switches.press("p")
         frozen = more(2)[-1]
         made.switches.press("r")
         assert all((picture == frozen).all() for picture in more(20))
@@ -304,6 +300,15 @@ def test_hotkeys_do_what_they_say() -> None:
     finally:
         made.switches.press("q")
         source.close()
+
+
+def test_a_key_means_the_same_on_the_page_and_in_the_terminal() -> None:
+    page = (Path(__file__).parents[2] / "client_demo" / "main.js").read_text()
+    (listed,) = re.findall(r"const action = \{ (.*?) \}\[event\.key", page)
+    on_page = dict(re.findall(r"(\w): \$\('(\w+)'\)", listed))
+    in_terminal = dict(one.split(": ") for one in KEYS.split(", "))
+    assert on_page.keys() & in_terminal.keys() == {"r"}
+    assert (on_page["r"], in_terminal["r"]) == ("neutral", "recalibrate")
 
 
 def test_unknown_keys_do_nothing() -> None:
@@ -316,6 +321,8 @@ def test_unknown_keys_do_nothing() -> None:
     ("given", "word"),
     [
         (["nobody", "--camera", DRIVER], "no picture nobody"),
+        (["portrait.jpg", "--camera", DRIVER], "cannot read portrait.jpg: no such file. A sample's name ("),
+        (["portrait.jpg", "--camera", DRIVER], "noor"),
         (["--camera", DRIVER, "--vmc", "localhost:0"], "HOST:PORT"),
         (["--camera", DRIVER, "--server", "localhost"], "http://"),
         (["--camera", DRIVER, "--server", "http://127.0.0.1:9", "--vmc", "localhost:39539"], "leave --server out"),

@@ -1,6 +1,7 @@
 """A person becomes a character: what is asked for, what is refused, what is kept."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
@@ -268,10 +269,23 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(run("list", "suit", "--json"))[0]["name"] == "Felix"
     assert "Felix" in run("find", "the one in the suit")
     assert "nobody" in run("find", "an astronaut")
-    assert "consent" in run("show", "felix", "-o", str(tmp_path / "card.png"))
+    said = run("show", "felix", "-o", str(tmp_path / "card.png"))
+    assert re.search(r"enrolled on \d{1,2} \w+ \d{4} and belongs to", said)
+    assert f'"{CONSENT}", said by' in said
+    assert "Tags: suit." in said
+    assert f"The identity card is in {tmp_path / 'card.png'}." in said
+    assert not re.search(r"[{}\[\]]|\d{9}", said)  # neither JSON nor seconds since 1970
     assert cv2.imread(str(tmp_path / "card.png")) is not None
     run("rename", "Felix", "Felix the second")
     assert "signed by" in run("export", "Felix the second", "-o", str(tmp_path / "felix.character"))
+    taken = ("import", str(tmp_path / "felix.character"))
+    assert main(["identity", *taken, *library]) == 2
+    assert "choose another name, with --name" in capsys.readouterr().err
+    assert "Felix the third is here as c-" in run(*taken, "--name", "Felix the third")
+    assert run("list").count("Felix the") == 2
+    assert main(["identity", *taken, "--name", "\x1b", *library]) == 2
+    capsys.readouterr()
+    run("remove", "Felix the third")
     assert "pictures and all" in run("remove", "felix the second")
     assert "is here as c-" in run("import", str(tmp_path / "felix.character"))
     assert "import" not in run("list")

@@ -44,9 +44,9 @@ def busy() -> Motion:
     )
 
 
-def shown(*holds: str) -> Floats:
+def shown(*hold: str) -> Floats:
     animator = Animator(Retargeter(face()))
-    animator.expression = Expression(frozenset(holds))
+    animator.expression = Expression(frozenset(hold))
     return animator.move(busy(), 0.0)
 
 
@@ -122,6 +122,14 @@ def test_an_expression_is_the_same_as_json() -> None:
     said = {"hold": ["smile"], "limits": {"jawOpen": [0.0, 0.5]}, "gains": {"head": 0.5}}
     assert Expression.from_json(said).to_json() == said
     assert Expression.from_json({}).free
+
+
+def test_an_expression_is_checked_when_it_is_made() -> None:
+    assert Expression(hold=["smile"], limits={"jawOpen": (0, 0.3)}).hold == frozenset({"smile"})
+    assert Expression(hold="gaze").hold == frozenset({"gaze"})
+    for wrong in ({"hold": {"beard"}}, {"limits": {"jawOpen": (0, 3)}}, {"gains": {"hair": 1.0}}):
+        with pytest.raises(BadInput):
+            Expression(**wrong)
 
 
 def test_expressions_come_over_the_control_channel() -> None:

@@ -10,10 +10,11 @@ import openvino
 import pytest
 from openvino import opset13
 
+from avatar_stream import doctor
 from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import openvino_cpu, precision
 from avatar_stream.runtime.network import tick_path
-from avatar_stream.runtime.precision import Measured, fastest
+from avatar_stream.runtime.precision import Measured, fastest, measured
 from avatar_stream.runtime.rollout import SAME_PSNR, psnr
 from avatar_stream.runtime.saturation import MAX_WEIGHT, reduce_weights
 
@@ -28,6 +29,7 @@ class Machine:
         patch.setattr(precision, "measure", self.measure)
         patch.setattr(precision, "user_cache_path", lambda name: cache)
         fastest.cache_clear()
+        measured.cache_clear()
 
     def measure(self, folder: Path, paths: dict[str, Path], threads: int, slots: int) -> dict[str, Measured]:
         self.asked += 1
@@ -66,6 +68,36 @@ def test_what_is_wrong_here_is_passed_over_however_fast_it_is(
     for _ in range(2):  # measured, and read from the file
         Machine(monkeypatch, tmp_path, **machine)
         assert list(fastest(WEIGHTS, 2)) == found
+
+
+def test_doctor_tells_which_precision_is_used_and_which_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cases = [
+        (
+            {"fp32": Measured(47.0, SAME_PSNR), "int8": Measured(20.0, 39.6)},
+            "int8  passed over: it is wrong",
+            "39.6 dB",
+        ),
+        ({"fp32": Measured(47.0, SAME_PSNR), "int8": Measured(20.0, 47.0)}, "int8  used (20.0 ms", "47.0 dB"),
+        (
+            {"bf16": Measured(20.0, 75.0), "int8": Measured(math.inf, 0.0)},
+            "int8  passed over: it cannot run",
+            "bf16  used",
+        ),
+        (
+            {"bf16": Measured(20.0, math.nan), "int8": Measured(9.0, 3.0)},
+            "bf16  passed over",
+            "fp32  used: the exact",
+        ),
+    ]
+    for number, (found, verdict, more) in enumerate(cases):
+        Machine(monkeypatch, tmp_path / str(number), **found)
+        report = doctor.examine()
+        assert verdict in doctor.sentences(report)
+        assert more in doctor.sentences(report)
+        json.loads(json.dumps(report, allow_nan=False))
+        assert report["engine"] == f"openvino {next(one['precision'] for one in report['precisions'] if one['used'])}"
 
 
 def test_a_clear_answer_is_kept_and_a_doubtful_one_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -128,6 +160,7 @@ def test_a_precision_that_cannot_run_is_passed_over(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(openvino_cpu, "OpenVinoTicker", load)
     for _ in range(2):  # measured, and read from the file
         fastest.cache_clear()
+        measured.cache_clear()
         assert "int8" not in fastest(WEIGHTS, 1)
 
 
@@ -136,6 +169,7 @@ def test_the_shipped_networks_compute_right_on_this_processor(
 ) -> None:
     monkeypatch.setattr(precision, "user_cache_path", lambda name: tmp_path)
     fastest.cache_clear()
+    measured.cache_clear()
     found = fastest(WEIGHTS, 1)
     assert {openvino_cpu.openvino_precision(), "int8"} == set(found), "neither is passed over"
 
@@ -181,3 +215,4 @@ def test_halved_weights_say_the_same() -> None:
 def _forgotten() -> Iterator[None]:
     yield
     fastest.cache_clear()
+    measured.cache_clear()

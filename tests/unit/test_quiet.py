@@ -48,3 +48,63 @@ def test_a_command_is_quiet_and_its_errors_are_not(tmp_path: object) -> None:
     )
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("avatar-stream: the output is an MP4 file")
+
+
+LIBRARY = """
+import os, subprocess, sys, threading
+import numpy as np
+from avatar_stream.face.tracker import FaceTracker, detect_faces, landmarks_of_still
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.portrait import read_picture, segment_person
+from avatar_stream.quiet import quiet_graph
+
+nobody = np.zeros((240, 320, 3), np.uint8)
+somebody = np.pad(read_picture(sample_pictures()["robin"]), ((0, 0), (60, 60), (0, 0)))
+tracker = FaceTracker()
+tracker.update(nobody, 0.0)
+assert tracker.update(somebody, 0.1).landmarks is not None
+tracker.close()
+tracker = FaceTracker()
+two = np.concatenate((somebody, somebody), 1)
+assert len(detect_faces(two)) == 2
+assert tracker.update(two, 0.2).landmarks is not None
+landmarks_of_still(nobody)
+segment_person(nobody)
+tracker.close()
+
+class Graph:
+    def process(self, picture):
+        os.write(2, b"W0000 00:00:1795258154.949726   12581 inference_feedback_manager.cc:114] Feedback\\n")
+        other = threading.Thread(target=lambda: print("of another thread", file=sys.stderr, flush=True))
+        other.start()
+        other.join()
+        subprocess.run([sys.executable, "-c", "import sys; print('of a process', file=sys.stderr)"], check=True)
+        os.write(2, b"without an end")
+
+for _ in range(2):
+    quiet_graph(Graph)
+    print(", and after", file=sys.stderr, flush=True)
+os.write(2, b"W0000 00:00:1 2 afterwards the descriptor is the program's\\n")
+"""
+
+
+def test_a_program_that_uses_the_package_sees_no_chatter_and_loses_nothing() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", LIBRARY], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    graph = "of another thread\nof a process\nwithout an end, and after\n"
+    assert run.stderr == 2 * graph + "W0000 00:00:1 2 afterwards the descriptor is the program's\n"
+
+
+def test_a_program_without_stderr_makes_graphs() -> None:
+    program = """
+import os
+from avatar_stream.face.tracker import FaceTracker
+os.close(2)
+FaceTracker().close()
+print("made")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=False
+    )
+    assert run.stdout == "made\n"

@@ -114,7 +114,7 @@ def test_an_existing_output_survives_a_failed_render(tmp_path: Path, capsys: pyt
         (PORTRAIT, "subtitles.srt", "o.mp4", "no video"),
         (PORTRAIT, DRIVER, "o.avi", "name it o.mp4"),
         (PORTRAIT, DRIVER, "nowhere/o.mp4", "make it first"),
-        ("missing.jpg", DRIVER, "o.mp4", "No such file"),
+        ("missing.jpg", DRIVER, "o.mp4", "no such file. A sample's name ("),
         ("text.mp4", DRIVER, "o.mp4", "not a JPEG"),
     ],
 )

@@ -153,8 +153,13 @@ def test_https_with_a_certificate(tmp_path: Path) -> None:
     with RunningServer(*flags) as server:
         assert server.url.startswith("https://localhost:")
         trusted = ssl.create_default_context(cafile=str(certificate))
-        with urllib.request.urlopen(server.url + "healthz", context=trusted, timeout=PATIENCE) as response:
+        # It says "ready" when it is, and what comes then is no 503.
+        with urllib.request.urlopen(server.url + "readyz", context=trusted, timeout=PATIENCE) as response:
             assert response.status == 200
+        starts, ready = (
+            next(k for k, line in enumerate(server.said) if word in line) for word in ("starts", "ready")
+        )
+        assert starts < ready
 
 
 async def test_a_second_signal_is_raised_once() -> None:

@@ -41,7 +41,7 @@ def test_settings_come_and_go_with_a_character(library: Library, ana: str) -> No
         here.apply_settings(avatar)
         assert np.array_equal(portrait.picture[2, 2], [0, 255, 0])
         assert avatar.keep == pytest.approx(0.7)
-        assert avatar._animator.expression.holds == {"smile"}
+        assert avatar._animator.expression.hold == {"smile"}
         here.choose("noor")
         here.apply_settings(avatar)
         assert (avatar.keep, here.background) == (0.2, "own")

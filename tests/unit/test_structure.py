@@ -13,10 +13,10 @@ from tests.waiting import PATIENCE
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "avatar_stream"
 KNOWS = {
-    "face": {"errors"},
-    "media": {"errors", "rates"},
-    "runtime": {"errors"},
-    "portrait": {"errors", "face", "runtime"},
+    "face": {"errors", "quiet"},
+    "media": {"errors", "extras", "rates"},
+    "runtime": {"errors", "extras"},
+    "portrait": {"errors", "quiet", "face", "runtime"},
     "identity": {"errors", "face", "portrait"},
     "voice": {"errors", "face", "media"},
     "rigs": {"errors", "strict_json", "face", "media"},

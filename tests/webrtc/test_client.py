@@ -31,7 +31,7 @@ async def test_frames_go_up_and_pictures_come_down() -> None:
     frames = driver_frames()
     async with running(frame_marks=False) as (url, server):
         assert "noor" in [one["id"] for one in await portraits(url)]
-        mine = await upload(url, sample_pictures()["robin"].read_bytes())
+        mine = await upload(url, sample_pictures()["robin"])
         async with connect(url, portrait=mine) as session:
 
             async def film() -> None:
@@ -124,9 +124,9 @@ async def test_motion_that_is_wrong_is_said_and_a_flood_ends_the_channel() -> No
 async def test_refusals_come_with_the_servers_reason() -> None:
     token, line = make_token("me", ["publish"])
     async with running(access=Access(parse_tokens(line))) as (url, _):
-        with pytest.raises(BadInput, match="token"):
-            async with connect(url):
-                pass
+        for uninvited in (connect(url).__aenter__(), upload(url, b"")):
+            with pytest.raises(BadInput, match=r"token=.*AVATAR_STREAM_TOKEN"):
+                await uninvited
         with pytest.raises(BadInput, match="choose it again"):
             async with connect(url, token=token, portrait="nobody"):
                 pass
@@ -138,6 +138,15 @@ async def test_refusals_come_with_the_servers_reason() -> None:
         await portraits(url)
     with pytest.raises(BadInput, match="http"):
         await portraits("localhost:8080")
+
+
+async def test_a_portrait_is_sent_as_a_path_or_as_bytes() -> None:
+    robin = sample_pictures()["robin"]
+    async with running() as (url, _):
+        ids = [await upload(url, one) for one in (robin, str(robin), robin.read_bytes())]
+        assert len(set(ids)) == len(ids)
+        with pytest.raises(BadInput, match=r"cannot read portrait\.jpg"):
+            await upload(url, "portrait.jpg")
 
 
 @pytest.mark.parametrize("private", [False, True])
