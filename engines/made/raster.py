@@ -4,6 +4,7 @@ Rows and textures both begin at the top, so nothing is flipped anywhere.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import moderngl
 import numpy as np
