@@ -63,7 +63,9 @@ class Settings:
         group="access",
     )
     trust_proxy: tuple[str, ...] = setting((), "address of a proxy whose X-Forwarded-For is believed", group="access")
-    link_minutes: int = setting(720, "minutes a viewer's link works", 1, 100_000, "access")
+    link_minutes: int = setting(
+        720, "minutes a viewer's link works, at most: it ends with its session", 1, 100_000, "access"
+    )
 
     turn: tuple[str, ...] = setting((), "TURN server for clients, as turn:HOST:PORT?transport=udp", group="TURN")
     turn_secret_file: str = setting("", "file with the secret shared with the TURN server", group="TURN")

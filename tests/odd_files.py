@@ -163,7 +163,7 @@ def _damaged_speech(path: Path) -> None:
 def _unknown_sound(path: Path) -> None:
     """The name of its sound's codec is nobody's."""
     write(path, steady(25, 2))
-    path.write_bytes(path.read_bytes().replace(b"mp4a", b"qzxj"))
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"qzxj").replace(b"esds", b"esdx"))
 
 
 @maker("same-stamp.mkv")

@@ -15,9 +15,13 @@ def whole_file(output: Path, *inputs: Path) -> Iterator[Path]:
     Raises :class:`BadInput` where ``output`` cannot be written, or is one of the ``inputs``; before the block where
     that can be known.
     """
-    if output.is_dir():
+    try:
+        folder, within = output.is_dir(), output.resolve().parent.is_dir()
+    except OSError as error:
+        raise BadInput(f"cannot write {output}: {error.strerror or error}") from error
+    if folder:
         raise BadInput(f"cannot write {output}: it is a folder. Name a file in it")
-    if not output.resolve().parent.is_dir():
+    if not within:
         raise BadInput(f"there is no folder {output.resolve().parent}: make it first")
     for one in inputs:
         if _same(output, one):

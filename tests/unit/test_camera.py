@@ -114,7 +114,7 @@ def test_a_device_is_read_and_opened_again_when_it_is_back(monkeypatch: pytest.M
 def test_a_camera_that_does_not_open_is_said() -> None:
     with pytest.raises(BadInput, match="another program"):
         Camera("/dev/video63", lambda frame: None)
-    with pytest.raises(BadInput, match="must be a video"):
+    with pytest.raises(BadInput, match="not a video"):
         Camera(__file__, lambda frame: None)
 
 

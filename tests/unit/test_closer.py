@@ -140,7 +140,10 @@ def test_a_face_that_is_found_costs_no_search_and_none_costs_one_detection(head:
             tracker.close()
 
 
-def test_the_window_is_dropped_where_the_face_fills_the_picture(head: tuple[Image, Floats]) -> None:
+def test_the_window_is_dropped_where_the_face_fills_the_picture(
+    head: tuple[Image, Floats], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closer, "_IDLE", [])  # where its detector goes
     look, image = CloserLook(), np.zeros((480, 640, 3), np.uint8)
     with mock.patch.object(closer, "boxes", return_value=[(300.0, 200.0, 60.0, 60.0)]):
         look._detector = mock.Mock()
