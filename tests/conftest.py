@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import avatar_stream.runtime  # noqa: F401  OpenVINO, imported by a test, is to report nothing
 from tests.leftovers import nothing_left
 
 

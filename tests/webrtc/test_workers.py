@@ -157,6 +157,7 @@ async def test_a_process_that_reports_and_does_not_answer_is_ended(monkeypatch: 
         await peer.connect()
         await peer.pictures(3)
         session, (process,) = only(server), processes_of(server)
+        await until(lambda: session._process._speaks, "the process has answered once")
         heard, asked = session._process.heard, asyncio.Event()
 
         async def unanswered() -> None:
@@ -164,8 +165,7 @@ async def test_a_process_that_reports_and_does_not_answer_is_ended(monkeypatch: 
             await asyncio.Event().wait()
 
         session._process.pipe.ping = unanswered
-        async with asyncio.timeout(20):
-            await session.closed.wait()
+        await within(session.closed.wait())
         assert asked.is_set()
         assert session._process.heard > heard  # it went on reporting by itself
         await asyncio.to_thread(process.join, 5)

@@ -1,0 +1,17 @@
+"""Nothing of ours tells anybody that it runs."""
+
+import subprocess
+import sys
+
+CODE = """
+import avatar_stream.runtime.openvino_cpu as runtime
+runtime.openvino_core()
+import sys
+sent = [name for name, module in sys.modules.items() if name.startswith("openvino_telemetry") and module is not None]
+sys.exit(", ".join(sent) or 0)
+"""
+
+
+def test_openvino_reports_no_imports() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
