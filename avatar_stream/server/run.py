@@ -1,14 +1,16 @@
 """Start the server, and stop it so that nobody is cut off without a word."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
+import signal
 import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -61,6 +63,14 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
         if self._announce is not None:
             self._announcing = self._loop.create_task(self._announce())
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See ``uvicorn.Server``. Who asks once more while the last threads end gets no traceback for it."""
+        with super().capture_signals():
+            yield
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See ``uvicorn.Server``."""
