@@ -34,7 +34,7 @@ MAX_COMPOUND: Final = 16  # RTCP packets heard of one datagram; browsers put fou
 MAX_REPORTS: Final = 31  # of sources in one receiver report: its count has five bits
 MAX_DROPOUT: Final = 512  # sequence numbers ahead from which on a packet is a jump: aiortc's buffer holds as many
 MAX_MISORDER: Final = 100  # sequence numbers behind
-RESENT: Final = 400, 300  # packets that one peer is sent again, a second and at once
+RESEND_RATE: Final = 400, 300  # packets that one peer is sent again, a second and at once
 
 
 class Listener(Protocol):
@@ -51,7 +51,7 @@ def listen_to_feedback(sender: RTCRtpSender, listener: Listener) -> None:
     bounded.
     """
     handle = sender._handle_rtcp_packet
-    resent = Bucket(*RESENT)
+    resent = Bucket(*RESEND_RATE)
 
     async def listen(packet: Any) -> None:
         if isinstance(packet, RtcpRtpfbPacket):

@@ -3,8 +3,10 @@
 import math
 from typing import Any, Final
 
-RESTART: Final = 0.5  # seconds back from which on a stamp begins another clock, as in streams that were joined
-LEAP: Final = 10.0  # seconds ahead that are another clock too, where a format allows its clock to jump
+RESTART_BACK_SECONDS: Final = (
+    0.5  # seconds back from which on a stamp begins another clock, as in streams that were joined
+)
+JUMP_AHEAD_SECONDS: Final = 10.0  # seconds ahead that are another clock too, where a format allows its clock to jump
 ALLOWS_JUMPS: Final = 0x0200  # AVFMT_TS_DISCONT of FFmpeg: transport streams
 
 
@@ -28,7 +30,7 @@ class PresentationClock:
             time = time or 0.0
         elif time is None:
             time = last + self._period
-        elif time < last - RESTART or (self._jumps and time > last + LEAP):
+        elif time < last - RESTART_BACK_SECONDS or (self._jumps and time > last + JUMP_AHEAD_SECONDS):
             self._shift += last + self._period - time
             time = last + self._period
         elif time <= last:

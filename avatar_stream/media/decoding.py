@@ -53,6 +53,7 @@ class StreamDecoder:
         self._changed = threading.Condition()
         self._stopped = False
         self._needs_key = kind == "video"  # what is no key frame builds on frames that were not decoded
+        self._gap = False  # frames were left out before the first that waits
         self._share = Bucket(*PROCESSOR_SHARE)
 
     def put(self, item: Encoded | None) -> None:
@@ -65,7 +66,7 @@ class StreamDecoder:
                 if len(self._waiting) >= MAX_WAITING or self._bytes + len(item[1].data) > MAX_WAITING_BYTES:
                     self.left_out += len(self._waiting)
                     self._clear()
-                    self._needs_key = self._kind == "video"
+                    self._gap = True
                 self._waiting.append(item)
                 self._bytes += len(item[1].data)
             self._changed.notify()
@@ -101,6 +102,8 @@ class StreamDecoder:
             if self._stopped:
                 return None
             item = self._waiting.popleft()
+            if self._gap:  # told by the thread that decodes: it may be judging a frame from before the gap
+                self._needs_key, self._gap = self._kind == "video", False
             self._bytes -= len(item[1].data)
             return item
 

@@ -43,9 +43,8 @@ PRIORITY: Final = 110 << 24 | 65535 << 8 | 255
 MAX_PAIRS: Final = 100
 """Candidate pairs of one connection: each new address that checks with the right password makes one."""
 
-
-BATCH: Final = 32  # datagrams read in one turn of the event loop
-PAUSE: Final = 0.03
+DATAGRAMS_PER_TURN: Final = 32  # datagrams read in one turn of the event loop
+READING_PAUSE: Final = 0.03
 """Seconds for which nothing is read from a port after its peer sent too much: the system drops what its buffer does
 not hold, some hundreds of datagrams, and that costs nothing here."""
 
@@ -172,7 +171,7 @@ class PacketFilter:
 
         def read() -> None:
             self._too_many = False
-            for _ in range(BATCH):
+            for _ in range(DATAGRAMS_PER_TURN):
                 try:
                     data, addr = socket.recvfrom(MAX_DATAGRAM + 1)
                 except (BlockingIOError, InterruptedError):
@@ -183,7 +182,7 @@ class PacketFilter:
                 protocol.datagram_received(data, addr)
             if self._too_many:
                 loop._remove_reader(number)
-                loop.call_later(PAUSE, resume)
+                loop.call_later(READING_PAUSE, resume)
 
         def resume() -> None:
             if not transport.is_closing():

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from pythonosc.osc_packet import OscPacket
 
-BUNDLE: Final = b"#bundle\x00"
-BUNDLE_HEADER: Final = 16  # bytes: its name and its time
+BUNDLE_NAME: Final = b"#bundle\x00"
+BUNDLE_HEADER_BYTES: Final = 16  # bytes: its name and its time
 MAX_DEPTH: Final = 8  # bundles within bundles
 
 
@@ -20,13 +20,13 @@ def messages(packet: bytes) -> list[tuple[str, list[Any]]]:
 
 def _check(element: bytes, depth: int) -> None:
     """Raise ``ValueError`` unless an element's parts are whole: python-osc reads one of size -4 for ever."""
-    if not element.startswith(BUNDLE):
+    if not element.startswith(BUNDLE_NAME):
         if not element.startswith(b"/"):
             raise ValueError("neither a message nor a bundle")
         return
-    if depth > MAX_DEPTH or len(element) < BUNDLE_HEADER:
+    if depth > MAX_DEPTH or len(element) < BUNDLE_HEADER_BYTES:
         raise ValueError("a bundle that is cut, or too deep")
-    at = BUNDLE_HEADER
+    at = BUNDLE_HEADER_BYTES
     while at < len(element):
         size = int.from_bytes(element[at : at + 4], "big", signed=True)
         if size <= 0 or size % 4 or at + 4 + size > len(element):

@@ -20,7 +20,9 @@ from avatar_stream.voice.visemes import SHAPES, Lips
 HELD: Final = 100  # frames of sound that wait at most, about two seconds
 LOUD: Final = (1.5, 7.0)  # nepers over the quietest: whisper and full voice
 FPS: Final = 25
-CANCELLED: Final = 0.1  # share of the louder channel's power below which the mean of both is no voice any more
+CANCELLED_POWER_SHARE: Final = (
+    0.1  # share of the louder channel's power below which the mean of both is no voice any more
+)
 
 
 class VoiceMotion:
@@ -127,7 +129,7 @@ def to_mono(stereo: Floats) -> Floats:
     """One channel of ``(2, n)``: their mean, or the louder one where they cancel each other (opposite phase)."""
     mean = stereo.mean(0)
     power = (stereo**2).mean(1) if stereo.size else np.zeros(2)
-    cancelled = float((mean**2).mean() if mean.size else 0.0) < CANCELLED * float(power.max())
+    cancelled = float((mean**2).mean() if mean.size else 0.0) < CANCELLED_POWER_SHARE * float(power.max())
     return np.asarray(stereo[int(power.argmax())] if cancelled else mean, np.float32)
 
 

@@ -123,3 +123,15 @@ def test_what_waits_is_bounded_and_a_slow_decoder_is_not_waited_for() -> None:
     assert not decoder._waiting
     decoder.put((VP8, JitterFrame(bytes(1000), 0)))
     assert not decoder._waiting
+
+
+async def test_what_waits_behind_a_gap_is_not_decoded_without_a_key_frame(thread: Any) -> None:
+    decoder, output, failed = StreamDecoder("video"), asyncio.Queue[Any](), threading.Event()
+    key, other = coded("VP8", 64, 48, 2)
+    for _ in range(MAX_WAITING):
+        decoder.put((VP8, JitterFrame(key, 0)))
+    decoder.put((VP8, JitterFrame(other, 1)))  # one too many: only it is left
+    thread(decoder, output, failed)
+    decoder.put((VP8, JitterFrame(key, 2)))
+    assert (await asyncio.wait_for(output.get(), PATIENCE)).pts == 2
+    assert failed.is_set()
