@@ -35,6 +35,7 @@ MAX_REPORTS: Final = 31  # of sources in one receiver report: its count has five
 MAX_DROPOUT: Final = 512  # sequence numbers ahead from which on a packet is a jump: aiortc's buffer holds as many
 MAX_MISORDER: Final = 100  # sequence numbers behind
 RESEND_RATE: Final = 400, 300  # packets that one peer is sent again, a second and at once
+MOST_LOST: Final = 300  # packets that one message asks for
 
 
 class Listener(Protocol):
@@ -55,9 +56,9 @@ def listen_to_feedback(sender: RTCRtpSender, listener: Listener) -> None:
 
     async def listen(packet: Any) -> None:
         if isinstance(packet, RtcpRtpfbPacket):
-            # One datagram can ask for the same packet six thousand times.
+            # One datagram can ask for six thousand packets, and for the same one as often.
             now = time.monotonic()
-            packet.lost = [number for number in dict.fromkeys(packet.lost) if resent.take(now)]
+            packet.lost = [number for number in dict.fromkeys(packet.lost[:MOST_LOST]) if resent.take(now)]
         if isinstance(packet, RtcpPsfbPacket):
             if packet.fmt in (RTCP_PSFB_PLI, RTCP_PSFB_FIR):
                 listener.wants_key = True

@@ -26,11 +26,15 @@ RTP_HEADER: Final = 12  # bytes (RFC 3550 section 5.1)
 SRTCP_SHORTEST: Final = 8 + 4 + 10  # bytes: a header with its source, the SRTCP index, the shortest tag (RFC 3711)
 RTCP_TYPES: Final = range(192, 209)  # second byte of RTCP beside RTP (RFC 5761 section 4)
 
-# Packets a second, and at once. A camera of 5 Mbit/s with its sound is 550 packets a second; a key frame may be 200
-# at once. Browsers send RTCP ten to fifty times a second when packets are lost, STUN once in a few seconds, DTLS in
-# the handshake only.
-RTP_RATE: Final = 1000, 600
+# Packets a second, and at once. A camera of 5 Mbit/s with its sound is 550 packets a second, each of which costs 150
+# us of a processor; a key frame may be 200 at once. Browsers send RTCP ten to fifty times a second when packets are
+# lost, STUN once in a few seconds, DTLS in the handshake only.
+RTP_RATE: Final = 800, 600
 RTCP_RATE: Final = 120, 200
+RTCP_BYTES: Final = (
+    16_000,
+    24_000,
+)  # a second and at once: what is said of each lost packet costs more than the packet
 DTLS_RATE: Final = 40, 120
 STUN_RATE: Final = 40, 120
 
@@ -116,6 +120,7 @@ class PacketFilter:
             Kind.DTLS: Bucket(*DTLS_RATE),
             Kind.STUN: Bucket(*STUN_RATE),
         }
+        self._rtcp_bytes = Bucket(*RTCP_BYTES)
         self._foreign = Bucket(*STUN_RATE)  # checks from addresses that are not known yet
         self._username = f"{connection.local_username}:".encode()
         self._password = connection.local_password.encode()
@@ -147,7 +152,7 @@ class PacketFilter:
                 # aioice hands every datagram that is no STUN to DTLS, whoever sent it and before anybody is let in:
                 # a stranger's ClientHello would take the peer's place (the race of OWASP ASVS 17.2.6).
                 self.dropped["foreign"] += 1
-            elif not self._buckets[kind].take(time.monotonic()):
+            elif not self._within_rates(kind, len(data)):
                 self.dropped["too many"] += 1
                 self._too_many = True
             elif kind is Kind.RTP and len(self._sources) >= MAX_SOURCES and data[8:12] not in self._sources:
@@ -157,6 +162,10 @@ class PacketFilter:
                 self.connection.data_received(data, protocol.local_candidate.component)
 
         protocol.datagram_received = listen
+
+    def _within_rates(self, kind: Kind, size: int) -> bool:
+        now = time.monotonic()
+        return self._buckets[kind].take(now) and (kind is not Kind.RTCP or self._rtcp_bytes.take(now, size))
 
     def _read_in_batches(self, protocol: Any) -> None:
         """Read a port's datagrams many at a time, and for a while none where its peer sends too many.

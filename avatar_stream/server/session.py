@@ -39,6 +39,7 @@ from avatar_stream.settings import Settings
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.25  # seconds between looks at whether all is well
+PAUSE: Final = 2.0  # times what a change of the portrait took, until the next one begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class Session:
         self._metrics = metrics
         self._group: asyncio.TaskGroup | None = None
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._next_change = 0.0  # of the portrait or its background, by the loop's clock
         self._counted = 0, 0  # pictures sent and packets dropped that the metrics know of
 
     @property
@@ -177,11 +179,11 @@ class Session:
                 self.worker.add_frame(frame)
             case ChoosePortrait(id=key):
                 had = self.shown.has_settings
-                await self._show_portrait(await self._in_background(self.shown.choose, key))
+                await self._change(self.shown.choose, key)
                 if had or self.shown.has_settings:
                     self.worker.commands.put(self.shown.apply_settings)
             case SetBackground(value=background):
-                await self._show_portrait(await self._in_background(self.shown.put_before, background))
+                await self._change(self.shown.put_before, background)
             case SetNeutral():
                 self.worker.commands.put(lambda avatar: avatar.recalibrate())
             case SetGain(value=gain):
@@ -193,8 +195,13 @@ class Session:
             case SetMirror(value=mirror):
                 self.worker.commands.put(lambda avatar: avatar.set_mirror(mirror))
 
-    async def _show_portrait(self, portrait: Portrait) -> None:
-        engine = await self._in_background(PortraitEngine, portrait, self._networks)
+    async def _change(self, choose: Callable[[str], Portrait], key: str) -> None:
+        """Show another portrait. Who asks for many gives other sessions time between one and the next."""
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(max(0.0, self._next_change - clock()))
+        began = clock()
+        engine = await self._in_background(PortraitEngine, await self._in_background(choose, key), self._networks)
+        self._next_change = clock() + PAUSE * (clock() - began)
         engine.times.on_stage = self._metrics.stage
         self.worker.commands.put(lambda avatar: avatar.change_portrait(engine))
 

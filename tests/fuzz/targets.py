@@ -28,7 +28,7 @@ from avatar_stream.server.signalling import (
 )
 from avatar_stream.server.trickle import check_precondition, parse_fragment
 from avatar_stream.settings import Settings
-from tests.fuzz import library_targets, message_targets
+from tests.fuzz import library_targets, message_targets, packet_targets
 
 LIMITS = Settings()
 ACCESS = Access(parse_tokens(make_token("somebody", ["view"])[1]))
@@ -120,6 +120,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "http": http,
     **library_targets.TARGETS,
     **message_targets.TARGETS,
+    **packet_targets.TARGETS,
 }
 
 
@@ -155,6 +156,7 @@ def seeds() -> dict[str, list[bytes]]:
         "http": [b"\x01\x00\x00\x00" + bytes(16) + sdp, b"\x02\x03\x01\x01" + b"key".ljust(16) + piece],
         **library_targets.seeds(),
         **message_targets.seeds(),
+        **packet_targets.seeds(),
     }
 
 

@@ -18,9 +18,12 @@ from tests.soak.stranger.world import Outcome, World
 MODULES: Final = (datagrams, media, feedback, sctp, pictures, web, offers, talk, people, imports, faults)
 """Each adds its attempts."""
 
-DURING, AFTER = 20, 24
-"""New pictures a second that the bystander must get, in the worst second during an attempt and on average after it,
-of the 25 that it gets before; a machine on which it gets fewer before is held to the same shares."""
+DURING, WORST, AFTER = 20, 15, 24
+"""New pictures a second that the bystander must get, of the 25 before: on average during an attempt, in its
+worst second (who attempts things works on the same cores), and on average after it.
+
+A machine on which it gets fewer before is held to the same shares, and a guest's attempt to those of a guest who does
+nothing."""
 MEMORY: Final = 1.05  # of what it was before
 LOG_SPARE: Final = 3  # lines, besides one a second
 SECONDS, QUICK_SECONDS = 5.0, 2.5  # of an attempt that goes on
@@ -109,6 +112,7 @@ def row(one: Outcome) -> dict[str, Any]:
         "attempt": one.name,
         "answer": one.answer[:60],
         "before": one.before,
+        "beside": one.beside,
         "during, worst": min(during),
         "mean": round(sum(during) / len(during), 1),
         "after, worst": min(after),
@@ -126,8 +130,10 @@ def judged(one: Outcome, strict: bool) -> list[str]:
     found = [f"{one.name}: {sentence}" for sentence in one.broken]
     shown = row(one)
     if strict:
-        quiet = min(one.before / 25, 1.0)
-        if one.during and shown["during, worst"] < DURING * quiet:
+        quiet, beside = min(one.before / 25, 1.0), min(one.beside / 25, 1.0)
+        if one.during and shown["mean"] < DURING * beside:
+            found.append(f"{one.name}: the bystander had {shown['mean']} pictures a second during it")
+        if one.during and shown["during, worst"] < WORST * beside:
             found.append(f"{one.name}: the bystander had a second of {shown['during, worst']} pictures during it")
         if one.after and shown["mean "] < AFTER * quiet:
             found.append(f"{one.name}: the bystander had {shown['mean ']} pictures a second after it")

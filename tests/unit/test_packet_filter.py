@@ -12,42 +12,8 @@ from aioice import stun
 
 from avatar_stream.media.aiortc_gaps import MAX_DROPOUT, SequenceGuard
 from avatar_stream.media.packet_filter import MAX_SOURCES, RTP_RATE, Kind, PacketFilter, kind_of, read_stun
+from tests.port import PASSWORD, PEER, STRANGER, Port, request
 from tests.waiting import until
-
-PEER, STRANGER = ("192.0.2.1", 5000), ("192.0.2.9", 6000)
-PASSWORD = "a" * 22
-
-
-class Port:
-    """An aioice connection with one port, whose peer is ``PEER``."""
-
-    def __init__(self) -> None:
-        self.local_username, self.local_password = "abcd", PASSWORD
-        self._nominated = {1: SimpleNamespace(remote_addr=PEER)}
-        self._check_list: list[Any] = []
-        self.local_candidate = SimpleNamespace(component=1)
-        self.transactions: dict[bytes, Any] = {}
-        self._protocols = [self]
-        self.checks: list[bytes] = []
-        self.data: list[bytes] = []
-        self.heard = 0
-        self.filter = PacketFilter(self, self._on_heard)
-
-    def _on_heard(self) -> None:
-        self.heard += 1
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self.checks.append(data)
-
-    def data_received(self, data: bytes, component: int) -> None:
-        self.data.append(data)
-
-
-def request(username: str = "abcd:efgh", password: str = PASSWORD, **more: Any) -> bytes:
-    attributes = {"USERNAME": username, "PRIORITY": 1, "ICE-CONTROLLING": 2} | more
-    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, attributes=attributes)
-    message.add_message_integrity(password.encode())
-    return bytes(message)
 
 
 def rtp(source: int = 1, number: int = 0) -> bytes:

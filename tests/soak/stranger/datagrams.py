@@ -209,20 +209,20 @@ async def near(world: World) -> str:
 
 @attempt("udp.own", "empty and one-byte datagrams over a validated pair", processes=1, short=True)
 async def own(world: World) -> str:
-    from tests.soak.stranger.guest import Guest
+    from tests.soak.stranger.guest import quiet_guest
 
-    async with Guest(world, camera="").joined() as guest:
+    async with quiet_guest(world) as guest:
         await guest.raw([b"", *(bytes([k]) for k in range(256))], 500, world.seconds)
         return f"the guest is {'still there' if guest.live else 'gone'}"
 
 
 @attempt("udp.own.dtls", "DTLS records of every kind and length over a validated pair", processes=1)
 async def own_dtls(world: World) -> str:
-    from tests.soak.stranger.guest import Guest
+    from tests.soak.stranger.guest import quiet_guest
 
     chance, hello = random.Random(5), client_hello()
     made = [bytes([kind]) + b"\xfe\xfd" + chance.randbytes(k) for k, kind in enumerate(range(20, 64))]
     made += [hello[:k] for k in range(1, len(hello), 3)] + [hello]
-    async with Guest(world, camera="").joined() as guest:
+    async with quiet_guest(world) as guest:
         await guest.raw(made, 1000, world.seconds)
         return f"the guest is {'still there' if guest.live else 'gone'}"

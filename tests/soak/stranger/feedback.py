@@ -4,7 +4,7 @@ import random
 import struct
 from collections.abc import Callable
 
-from tests.soak.stranger.guest import Guest
+from tests.soak.stranger.guest import quiet_guest
 from tests.soak.stranger.registry import attempt
 from tests.soak.stranger.world import World
 
@@ -27,7 +27,7 @@ def feedback(kind: int, form: int, own: int, theirs: int, rest: bytes = b"") -> 
 
 async def told(world: World, make: Maker, rate: float = FLOOD, role: str = "both") -> str:
     """Send what ``make`` makes of a guest's source and the server's; what became of the guest."""
-    async with Guest(world, role, camera="").joined() as guest:
+    async with quiet_guest(world, role) as guest:
         own = 1 if role == "view" else guest.ssrc()
         count = await guest.protected(make(own, guest.peers_ssrc()), rate, world.seconds)
         return f"{count} sent, the guest is {'still there' if guest.live else 'gone'}"

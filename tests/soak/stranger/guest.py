@@ -166,6 +166,14 @@ class Guest:
             await asyncio.wait_for(self.pc.close(), 5)
 
 
+@asynccontextmanager
+async def quiet_guest(world: "World", role: str = "publish") -> AsyncIterator[Guest]:
+    """A guest who sends nothing, beside whom the bystander has been counted."""
+    async with Guest(world, role, camera="").joined() as guest:
+        await world.count_beside()
+        yield guest
+
+
 def rtp(
     payload_type: int,
     number: int,

@@ -5,7 +5,7 @@ import random
 import struct
 from collections.abc import Callable
 
-from tests.soak.stranger.guest import Guest, rtp
+from tests.soak.stranger.guest import Guest, quiet_guest, rtp
 from tests.soak.stranger.registry import attempt
 from tests.soak.stranger.world import World
 
@@ -17,7 +17,7 @@ VP8_START = b"\x10"  # a descriptor (RFC 7741, 4.2) that begins a partition
 
 async def flooded(world: World, make: Maker, rate: float = FLOOD, codec: str = "VP8") -> str:
     """Send what ``make`` makes of a guest's payload type and source, and no camera; what became of the guest."""
-    async with Guest(world, camera="").joined() as one:
+    async with quiet_guest(world) as one:
         packets = make(one.payload(codec) if codec else 0, one.ssrc("audio" if codec == "opus" else "video"))
         count = await one.protected(packets, rate, world.seconds)
         return f"{count} sent, the guest is {'still there' if one.live else 'gone'}"
@@ -106,7 +106,7 @@ async def stamps(world: World) -> str:
     "rtp.jitter", "pairs of timestamps half a world apart, so that their jitter has 33 bits", processes=1, after=8
 )
 async def jitter(world: World) -> str:
-    async with Guest(world, camera="").joined() as guest:
+    async with quiet_guest(world) as guest:
         payload_type, ssrc = guest.payload("VP8"), 4711
         made = [rtp(payload_type, k, 0xFFFFFFFF * (k % 2), ssrc, VP8_START + b"j") for k in range(65536)]
         send, sent, until = guest.sender(), 0, asyncio.get_running_loop().time() + world.seconds

@@ -54,6 +54,7 @@ def camera(frames: tuple[bytes, ...]) -> EncodedCamera:
 async def left(world: World, frames: tuple[bytes, ...], how: str) -> str:
     """Publish them for the time of an attempt, then leave; another session must be let in afterwards."""
     guest = Guest(world, camera=camera(frames))
+    world.begins()
     response = await guest.connect()
     assert response.status_code == 201, f"the guest got {response.status_code}"
     await asyncio.sleep(world.seconds)
@@ -123,6 +124,7 @@ async def thin(world: World) -> str:
 async def three(world: World) -> str:
     frames = await asyncio.to_thread(encoded, ((4096, 4096),))
     guests = [Guest(world, camera=camera(frames)) for _ in range(3)]
+    world.begins()
     statuses = [(await guest.connect(wait=False)).status_code for guest in guests]
     await asyncio.sleep(world.seconds)
     await asyncio.gather(*(guest.leave() for guest in guests))

@@ -15,6 +15,7 @@ from typing import Final
 import httpx
 import psutil
 
+from avatar_stream.identity.library import SAMPLES
 from avatar_stream.server.access import make_token
 from tests.soak.bench import Client, ServerProcess, stop_all
 from tests.soak.client import authorization
@@ -26,6 +27,7 @@ BEFORE: Final = 3  # seconds that the bystander is counted before an attempt
 LONGEST: Final = 240.0  # seconds for one attempt
 GONE: Final = 45.0  # seconds that sessions of guests get to end before the next attempt
 PICTURES: Final = 25  # new ones, by which a session that goes on is known
+WARM: Final = 4  # rounds of sessions before anything is counted: a worker's memory has its size after a few
 SETTLE: Final = 12.0  # seconds that memory gets to come back
 SMALL_DISK: Final = 4 << 20  # bytes
 PEOPLE: Final = {
@@ -46,6 +48,7 @@ class Outcome:
     title: str
     answer: str
     before: float
+    beside: float  # the same beside its guest who did nothing yet; as before where it had none
     during: list[int]
     after: list[int]
     memory_before: float
@@ -80,6 +83,8 @@ class World:
         self.tokens: dict[str, str] = {}
         self.broken: list[str] = []
         self._calm: list[int] = []
+        self._beside: list[int] | None = None
+        self._begun: float | None = None
         self.server: ServerProcess
         self.bystander: Client
         self._clip = Path(tempfile.gettempdir()) / f"strangers-clip-{os.getuid()}.pickle"
@@ -143,9 +148,11 @@ class World:
     async def _let_in(self) -> None:
         from tests.soak.stranger.guest import Guest
 
-        for _ in range(2):  # one in each of two workers
-            async with Guest(self, "both").joined(), Guest(self, "both").joined() as other:
+        for _ in range(WARM if self.strict else 1):  # one in each of two workers
+            async with Guest(self, "both").joined(), Guest(self).joined(), Guest(self, "both").joined() as other:
                 await other.pictures(10)
+        if self.strict:
+            await self._enrol_and_remove()
         await asyncio.to_thread(self.server.wait_empty)
         self.bystander = Client.start(
             f"{self.url}/session?session=bystander",
@@ -158,6 +165,15 @@ class World:
         until = time.monotonic() + 40
         while self.strict and time.monotonic() < until and (await self._counted(2))[-1] < 20:
             pass
+
+    async def _enrol_and_remove(self) -> None:
+        """The networks that look at an enrolment are loaded by the first one, and stay."""
+        async with self.http("mallory") as client:
+            upload = (await client.post("/identities", content=(SAMPLES / "noor.jpg").read_bytes())).json()["id"]
+            body = {"pictures": [upload], "name": "Noor", "consent": "A sample portrait that is shipped for this"}
+            key = (await client.post("/identities", json=body)).json()["id"]
+            for one in (key, upload):
+                await client.delete(f"/identities/{one}")
 
     async def stop(self) -> list[str]:
         """End everything; the server's log."""
@@ -180,7 +196,7 @@ class World:
 
     async def watch(self, attempt: Attempt) -> Outcome:
         """Count beside one attempt."""
-        self.broken = []
+        self.broken, self._beside, self._begun = [], None, None
         await self.guests_gone()
         before = self._calm or await self._counted(BEFORE if self.strict else 1)
         memory, workers = await asyncio.to_thread(self._memory), {one.pid for one in self.processes_of()}
@@ -198,7 +214,8 @@ class World:
             await asyncio.sleep(attempt.after)
         elif attempt.loss is not Loss.BYSTANDER:
             await self._goes_on("afterwards")
-        during, after = self._rows(began, over), self._rows(over)
+        beside, since = self._beside or before, self._begun or began
+        during, after = self._rows(since, over), self._rows(over)
         if attempt.loss is Loss.BYSTANDER:
             during = after = []
         # Where it was as before, those seconds are also the ones before the next attempt.
@@ -207,7 +224,7 @@ class World:
         now = {one.pid for one in self.processes_of()}
         said = self.server.errors[lines:]
         return Outcome(
-            attempt.name, attempt.title, answer, round(sum(before) / max(len(before), 1), 1), during, after,
+            attempt.name, attempt.title, answer, _mean(before), _mean(beside), during, after,
             memory, memory_after,
             sum("Traceback" in line for line in said),
             sum(not line.startswith("INFO ") for line in said),
@@ -215,6 +232,19 @@ class World:
             0 if attempt.loss is not Loss.NOTHING else len(workers - now),
             self.broken,
         )  # fmt: skip
+
+    async def count_beside(self) -> None:
+        """Count the bystander anew, beside a guest who is there and does nothing yet: what one of a worker's sessions
+        costs another is no harm that an attempt does.
+        """
+        if self.strict:
+            await asyncio.sleep(1)
+            self._beside = await self._counted(BEFORE)
+            self.begins()
+
+    def begins(self) -> None:
+        """The attempt begins here: until now it made what it needs."""
+        self._begun = time.monotonic()
 
     @asynccontextmanager
     async def http(self, name: str = "", address: str = "") -> AsyncIterator[httpx.AsyncClient]:
@@ -274,6 +304,10 @@ class World:
             await asyncio.sleep(2)
             memory = min(memory, await asyncio.to_thread(self._memory))
         return memory
+
+
+def _mean(pictures: list[int]) -> float:
+    return round(sum(pictures) / max(len(pictures), 1), 1)
 
 
 def _hosts(one: psutil.Process, all_of_them: list[psutil.Process]) -> bool:

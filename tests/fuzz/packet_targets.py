@@ -1,0 +1,68 @@
+"""What arrives on a media port, as functions of bytes that may raise nothing."""
+
+from collections.abc import Callable
+from typing import Final
+
+from aioice import stun
+
+from avatar_stream.media.packet_filter import MAX_DATAGRAM, Kind, kind_of, read_stun
+from avatar_stream.media.picture_size import h264_size, h264_starts, vp8_size
+from tests.port import PASSWORD, PEER, STRANGER, Port, request
+
+BETWEEN: Final = b"\xff--\xff"
+FINGERPRINT: Final = 8 + 24  # bytes of it and of MESSAGE-INTEGRITY, which signing adds
+REQUEST_NEEDS: Final = ("USERNAME", "PRIORITY", "MESSAGE-INTEGRITY")
+
+
+def datagram(data: bytes) -> None:
+    """Several datagrams to one port, of the peer and of a stranger; STUN also with a signature that holds."""
+    port = Port()
+    for one in data.split(BETWEEN):
+        for address in (STRANGER, PEER):
+            for sent in (one, signed(one)):
+                port.datagram_received(sent, address)
+    assert all(kind_of(passed) in (Kind.DTLS, Kind.RTP, Kind.RTCP) for passed in port.data)
+    for check in port.checks:
+        message = stun.parse_message(check)
+        assert message.message_class is not stun.Class.REQUEST or all(
+            name in message.attributes for name in REQUEST_NEEDS
+        )
+
+
+def signed(data: bytes) -> bytes:
+    """A message of STUN with the password that the peer was told; anything else as it is."""
+    message = read_stun(data)
+    if message is None or len(data) > MAX_DATAGRAM - FINGERPRINT:
+        return data
+    message.add_message_integrity(PASSWORD.encode())
+    return bytes(message)
+
+
+def coded_picture(data: bytes) -> None:
+    """The headers of coded pictures, whose sizes are read before anything is decoded."""
+    h264_starts(data)
+    for size in (vp8_size(data), h264_size(data)):
+        assert size is None or min(size) >= 0
+
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"datagram": datagram, "coded_picture": coded_picture}
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Whole messages of every kind."""
+    answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE)
+    answer.attributes["XOR-MAPPED-ADDRESS"] = PEER
+    answer.add_message_integrity(PASSWORD.encode())
+    rtp = bytes([0x80, 96, 0, 1]) + bytes(4) + b"\0\0\0\1" + b"payload"
+    rtcp = bytes([0x80, 200, 0, 6]) + bytes(24)
+    dtls = bytes([22, 254, 253]) + bytes(8) + (4).to_bytes(2, "big") + b"abcd"
+    sequence = bytes.fromhex("0000000167 42c01f da0280bfe5c044000003000400000300c83c60ca80")
+    return {
+        "datagram": [request(), bytes(answer), rtp, rtcp, dtls, BETWEEN.join([request(), rtp, rtcp, dtls])],
+        "coded_picture": [
+            b"\x10\0\0\x9d\x01\x2a\x80\x02\xe0\x01" + bytes(8),
+            sequence,
+            sequence + b"\0\0\1\x65abc",
+            sequence.replace(b"\x42", b"\x64", 1),
+        ],
+    }

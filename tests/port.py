@@ -1,0 +1,48 @@
+"""An aioice connection's port in memory, behind the packet filter."""
+
+from types import SimpleNamespace
+from typing import Any, Final
+
+from aioice import stun
+
+from avatar_stream.media.packet_filter import PacketFilter
+
+PEER: Final = ("192.0.2.1", 5000)
+"""The address that ICE knows."""
+STRANGER: Final = ("192.0.2.9", 6000)
+PASSWORD: Final = "a" * 22
+
+
+class Port:
+    """A connection with one port, and that port: what passes the filter is in ``checks`` and ``data``."""
+
+    def __init__(self) -> None:
+        self.local_username, self.local_password = "abcd", PASSWORD
+        self._nominated = {1: SimpleNamespace(remote_addr=PEER)}
+        self._check_list: list[Any] = []
+        self.local_candidate = SimpleNamespace(component=1)
+        self.transactions: dict[bytes, Any] = {}
+        self._protocols = [self]
+        self.checks: list[bytes] = []
+        self.data: list[bytes] = []
+        self.heard = 0
+        self.filter = PacketFilter(self, self._on_heard)
+
+    def _on_heard(self) -> None:
+        self.heard += 1
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """What passes as STUN comes here; the filter stands before this."""
+        self.checks.append(data)
+
+    def data_received(self, data: bytes, component: int) -> None:
+        """What passes as DTLS, SRTP or SRTCP."""
+        self.data.append(data)
+
+
+def request(username: str = "abcd:efgh", password: str = PASSWORD, **more: Any) -> bytes:
+    """A connectivity check (RFC 8445 section 7.1) as a peer sends it."""
+    attributes = {"USERNAME": username, "PRIORITY": 1, "ICE-CONTROLLING": 2} | more
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, attributes=attributes)
+    message.add_message_integrity(password.encode())
+    return bytes(message)
