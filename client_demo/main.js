@@ -179,7 +179,8 @@ async function showStatus(status) {
     hint(t(camera ? 'noFace' : 'noVoice'));
   } else {
     if (status.calibrated) guide.did('calibrated');
-    hint(status.calibrated ? null : t('ahead'));
+    if (status.calibrated) hint(status.faces > 1 ? t('others') : null);
+    else hint(t('ahead'));
   }
   if (session && status.server_ms !== null) {
     const line = await session?.lineDelay().catch(() => 0) ?? 0;

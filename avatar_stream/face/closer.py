@@ -52,6 +52,11 @@ class Part:
         """Landmarks ``(n, 3)`` of this part in the picture's pixels."""
         return np.asarray(landmarks / self.scale + [*self.corner, 0], np.float32)
 
+    def box_outside(self, box: Box, width: int) -> Box:
+        """A box in this part's pixels, in widths of the picture, which is ``width`` pixels wide."""
+        left, top, across, down = (value / self.scale / width for value in box)
+        return left + float(self.corner[0]) / width, top + float(self.corner[1]) / width, across, down
+
 
 class CloserLook:
     """Finds and follows one small face; not thread-safe.

@@ -25,7 +25,8 @@ KEEP: Final = 0.2  # of the portrait's own mood that stays, where nothing else i
 MAX_TURN: Final = np.radians([24.0, 34.0, 30.0])  # pitch, yaw, roll away from the portrait's own
 ASIDE: Final = (15.0, 35.0)  # degrees a portrait is turned, from which and to which it may turn less
 HIDDEN: Final = 0.8
-MAX_SHIFT: Final = 0.7  # of the face width
+MAX_SHIFT: Final = np.array([0.42, 0.3])  # face widths aside, up and down: what a neck bears over still shoulders
+ROOM: Final = 0.8  # of the way from the face to the edge of its crop
 SCALE_RANGE: Final = 1.3
 MAX_RESIDUAL: Final = 0.16  # eye distances of any landmark that the model does not explain
 MAX_GAP: Final = 0.75  # eye distances between the lips
@@ -51,11 +52,14 @@ _LIPS = (
 class Retargeter:
     """Puts motion on one portrait; one per session and portrait.
 
-    ``rest (478, 3)``: the portrait's landmarks in crop pixels. ``gain`` scales expression (1 is as driven), ``keep``
-    (0 to 1) says how much of the portrait's own mood stays.
+    ``rest (478, 3)``: the portrait's landmarks in crop pixels; ``size``: the crop's width and height, which the face
+    does not leave. ``gain`` scales expression (1 is as driven), ``keep`` (0 to 1) says how much of the portrait's own
+    mood stays.
     """
 
-    def __init__(self, rest: Floats, *, gain: float = 1.0, keep: float = KEEP) -> None:
+    def __init__(
+        self, rest: Floats, size: tuple[int, int] | None = None, *, gain: float = 1.0, keep: float = KEEP
+    ) -> None:
         self.rest = rest
         self.gain = gain
         self.keep = keep
@@ -64,6 +68,11 @@ class Retargeter:
         self._moves = fitter.solver.expressions
         self._width = self.fit.pose.scale * float(np.linalg.norm(self.fit.face[234] - self.fit.face[454]))
         self._skin = _lid_skin(self.fit)
+        oval = rest[list(mesh.FACE_OVAL), :2]
+        room = np.full((2, 2), np.inf) if size is None else np.stack([oval.min(0), np.array(size) - oval.max(0)])
+        self._most_shift = np.minimum(
+            MAX_SHIFT, np.maximum(ROOM * room / self._width, 0.05)
+        )  # left and up; right, down
         # A portrait that looks aside hides a cheek: turned back to the viewer it would have none.
         _, yaw, _ = geometry.euler_degrees(self.fit.pose.rotation)
         self._most = MAX_TURN * np.array([1, 1 - HIDDEN * geometry.step(*ASIDE, abs(yaw)), 1])
@@ -96,7 +105,7 @@ class Retargeter:
         # Turn about the middle of the points that do not move with expression, then shift as the driver shifted.
         middle = self.fit.face[_STABLE].mean(0)
         where = pose.apply(middle[None])[0]
-        where[:2] += _soft(shift, MAX_SHIFT) * self._width
+        where[:2] += _soft(shift, np.where(shift < 0, *self._most_shift)) * self._width
         offset = where - size * rotation @ middle
         return Pose(size, np.asarray(rotation, np.float32), np.asarray(offset, np.float32)).apply(face)
 

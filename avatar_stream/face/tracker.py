@@ -15,6 +15,7 @@ from avatar_stream.face.closer import CloserLook, Detail, Part
 from avatar_stream.face.closer import boxes as _boxes
 from avatar_stream.face.closer import detector as _face_detector
 from avatar_stream.face.filters import OneEuro
+from avatar_stream.face.followed import Followed
 from avatar_stream.face.mesh import Floats
 from avatar_stream.quiet import NOTHING, quiet_graph, quiet_reset, quietly
 
@@ -90,15 +91,14 @@ class StillTracker:
 
 
 class FaceTracker:
-    """Follows the largest face of a stream; not thread-safe, one per session.
+    """Follows one face of a stream; not thread-safe, one per session.
 
     ``hold`` seconds of misses are bridged with the last landmarks. Several faces: the largest is chosen when
-    tracking starts, and again when another one becomes ``SWITCH`` times larger. Where there is none, a small one is
-    looked for part by part (see ``avatar_stream.face.closer``).
+    tracking starts, and followed until it is lost (see ``avatar_stream.face.followed``). Where there is none, a small
+    one is looked for part by part (see ``avatar_stream.face.closer``).
     """
 
-    CHECK_EVERY = 30  # frames between looks for a larger face
-    SWITCH = 1.4
+    COUNT_EVERY = 30  # frames between looks for other people
 
     def __init__(self, *, smooth: bool = True, hold: float = 0.2) -> None:
         self.hold = hold
@@ -109,6 +109,10 @@ class FaceTracker:
         self._last_seen = 0.0
         self._frames = 0
         self._closer = CloserLook()
+        self._followed = Followed()
+        self._shape: tuple[int, ...] = (1, 1)
+        self.faces = 0
+        """How many people were in the picture when it was last looked at."""
 
     @property
     def too_small(self) -> int:
@@ -122,7 +126,10 @@ class FaceTracker:
         there. Landmarks are in pixels of ``image``.
         """
         part = self._closer.part(image, detail)
-        raw = self._find(part.image)
+        if image.shape[0] * self._shape[1] != image.shape[1] * self._shape[0]:  # turned: everything is elsewhere
+            self.choose_again()
+        self._shape = image.shape
+        raw = self._find(part, time)
         if raw is None:
             if self._last is not None and time - self._last_seen <= self.hold:
                 self.state = FaceState.HELD
@@ -137,7 +144,7 @@ class FaceTracker:
             else:
                 self._closer.search(image, detail)
             return Tracking(self.state, None, False)
-        raw = part.outside(raw)
+        self._followed.saw(raw / image.shape[1], time)
         if self._closer.keep(raw, image):
             quiet_reset(self._face_mesh)  # it looks where the face was in the last window
         if self._filter:
@@ -145,38 +152,54 @@ class FaceTracker:
         self._last, self._last_seen, self.state = raw, time, FaceState.FOUND
         return Tracking(self.state, raw, True, part)
 
+    def choose_again(self) -> None:
+        """Follow the largest face from the next frame on, whoever was followed."""
+        self._followed = Followed()
+        self._last = None
+
     def close(self) -> None:
         """Hand the networks on."""
         _give_back(self._face_mesh, self._detector)
         self._closer.close()
 
-    def _find(self, image: Image) -> Floats | None:
+    def _find(self, part: Part, time: float) -> Floats | None:
+        """Landmarks in pixels of the whole picture."""
         self._frames += 1
         if self._last is None:
-            return self._acquire(image)
-        raw = _landmarks(self._face_mesh, image)
-        if raw is not None and self._frames % self.CHECK_EVERY == 0:
-            boxes = _boxes(self._detector, image)
-            if len(boxes) > 1 and not _inside(raw, boxes[0]):
-                followed = [box for box in boxes if _inside(raw, box)]
-                if not followed or boxes[0][2] > self.SWITCH * followed[0][2]:
-                    return self._acquire(image)
-        return raw
+            return self._acquire(part, time)
+        raw = _landmarks(self._face_mesh, part.image)
+        if self._frames % self.COUNT_EVERY == 0:
+            self.faces = len(_boxes(self._detector, part.image))
+        if raw is None:
+            return None
+        raw = part.outside(raw)
+        if self._followed.same(raw / self._shape[1], time):
+            return raw
+        return self._acquire(part, time)  # MediaPipe has gone over to somebody else
 
-    def _acquire(self, image: Image) -> Floats | None:
+    def _acquire(self, part: Part, time: float) -> Floats | None:
+        image = part.image
         boxes = _boxes(self._detector, image)
-        if len(boxes) > 1:
-            # MediaPipe takes the most confident face; with the others covered it takes the largest.
+        self.faces = len(boxes)
+        number = self._followed.choose([part.box_outside(box, self._shape[1]) for box in boxes], time)
+        if boxes and number is None:
+            return None
+        if number is not None and len(boxes) > 1:
+            # MediaPipe takes the most confident face: the others are covered.
             image = image.copy()
-            keep = _region(boxes[0], image.shape)
+            keep = _region(boxes[number], image.shape)
             kept = image[keep].copy()
-            for box in boxes[1:]:
+            for box in boxes[:number] + boxes[number + 1 :]:
                 image[_region(box, image.shape)] = 0
             image[keep] = kept
             quiet_reset(self._face_mesh)
             if self._filter:
                 self._filter.reset()
-        return _landmarks(self._face_mesh, image)
+        raw = _landmarks(self._face_mesh, image)
+        if raw is None:
+            return None
+        raw = part.outside(raw)
+        return raw if self._followed.same(raw / self._shape[1], time) else None
 
 
 # MediaPipe does not give back all of a graph it closes (147 MB stay after 120 of them): graphs go from one tracker
@@ -200,12 +223,6 @@ def _give_back(face_mesh: Any, detector: Any) -> None:
         return
     _landmarks(face_mesh, NOTHING)  # forget whose face it followed
     _IDLE.append((face_mesh, detector))
-
-
-def _inside(landmarks: Floats, box: tuple[float, float, float, float]) -> bool:
-    x, y = landmarks[:468, :2].mean(0)
-    left, top, width, height = box
-    return bool(left <= x <= left + width and top <= y <= top + height)
 
 
 def _region(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[slice, slice]:

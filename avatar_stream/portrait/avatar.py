@@ -96,7 +96,7 @@ class Avatar:
         self._steady = LandmarkFilter()  # of landmarks that are found elsewhere
         self._view: Floats | None = None
         self._torso = TorsoTracker()
-        self._animator = Animator(Retargeter(portrait.landmarks, gain=gain, keep=keep))
+        self._animator = Animator(Retargeter(portrait.landmarks, portrait.box[2:], gain=gain, keep=keep))
         self._animator.mirror = mirror
         self._gain, self._reduced = gain, 1.0
         self._kind: type | None = None  # of the last driver: its motion, or its face
@@ -162,6 +162,11 @@ class Avatar:
     def calibrated(self) -> bool:
         """What the driver is like at rest is known."""
         return self._animator.driver.calibrated or self._rest.calibrated
+
+    @property
+    def faces(self) -> int:
+        """How many people the driver's picture showed lately."""
+        return self._tracker.faces
 
     @property
     def too_small(self) -> int:
@@ -250,11 +255,12 @@ class Avatar:
 
     def change_portrait(self, engine: PortraitEngine) -> None:
         """Show another, already prepared portrait from the next frame on; call on the thread of ``follow``."""
-        self._animator.change_portrait(Retargeter(engine.portrait.landmarks))
+        self._animator.change_portrait(Retargeter(engine.portrait.landmarks, engine.portrait.box[2:]))
         self._engine = engine
 
     def recalibrate(self) -> None:
         """Learn anew, from the next frames, what the driver is like at rest."""
+        self._tracker.choose_again()
         self._animator.recalibrate()
         self._rest.recalibrate()
         self._torso.recalibrate()

@@ -1,4 +1,8 @@
-"""Points around a face that follow it less and less: hair, neck, shoulders, and the border that never moves."""
+"""Points around a face that follow it less and less: hair, neck, shoulders, and the border.
+
+The border holds a person where the crop cuts them off. Elsewhere it holds nothing: only the person moves, over a
+still background, and what is pinned there would pull a horn out of their hair.
+"""
 
 import cv2
 import numpy as np
@@ -9,6 +13,9 @@ from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats, Ints
 
 EDGE = 0.16  # of the crop over which what follows the shoulders comes to rest
+BEYOND = 0.6  # of the crop's sides from its edge to the points outside it that never move
+TOUCHES = 16  # of 255: a matte from which on a person reaches the edge
+NEAR = 1 / 16  # of a side: half a step between two points of the border
 # Rings around the face oval: distance from its centre in oval radii; how far they follow the head above the
 # face (hair) and below it (neck, then shoulders); how far they follow the oval's expression (jaw).
 RINGS = (
@@ -70,14 +77,46 @@ def held_by_shoulders(points: Floats, landmarks: Floats, shoulders: Floats, exte
     return np.asarray(share, np.float32)[:, None]
 
 
-def border_points(extent: Floats, landmarks: Floats) -> Floats:
-    """Fixed points along the edge of the crop, except where the face itself leaves it."""
-    steps = np.linspace(0, 1, 9)
-    unit = [(s, e) for s in steps for e in (0.0, 1.0)] + [(e, s) for s in steps[1:-1] for e in (0.0, 1.0)]
-    points = np.array(unit, np.float32) * (extent - 1)
-    oval = landmarks[list(mesh.FACE_OVAL), :2].copy()
-    free = [cv2.pointPolygonTest(oval, (float(x), float(y)), False) < 0 for x, y in points]
-    return np.pad(points[free], ((0, 0), (0, 1))).astype(np.float32)
+class Border:
+    """Where the edge of a crop cuts a person off, by their ``matte (h, w)``."""
+
+    def __init__(self, matte: npt.NDArray[np.uint8]) -> None:
+        height, width = matte.shape
+        self._extent = np.array([width, height], np.float32)
+        sides = matte[:, 0], matte[:, -1], matte[0], matte[-1]
+        self._cut = [
+            cv2.dilate(side.reshape(1, -1), np.ones((1, max(1, round(2 * NEAR * len(side))) | 1))) for side in sides
+        ]
+
+    def hold(self, points: Floats, reach: float) -> Floats:
+        """How much the edge holds each of ``points (n, 2)`` in pixels, ``(n,)``.
+
+        1 at the edge where it cuts the person off, 0 from ``reach`` of the crop's side on, or with background there.
+        """
+        places = points[:, :2] / (self._extent - 1)
+        held = np.zeros(len(points), np.float32)
+        for side, cut in enumerate(self._cut):
+            axis = side // 2
+            away = np.abs(places[:, axis] - side % 2) / reach
+            along = np.clip(places[:, 1 - axis] * (cut.shape[1] - 1), 0, cut.shape[1] - 1).round().astype(int)
+            held = np.maximum(
+                held, (cut[0, along] > TOUCHES) * (1 - np.clip(away, 0, 1) ** 2 * (3 - 2 * np.clip(away, 0, 1)))
+            )
+        return held
+
+    def points(self, landmarks: Floats) -> Floats:
+        """Points that never move, ``(n, 3)``: along the edge where it cuts the person off, but not in the face, and
+        around the crop.
+        """
+        steps = np.linspace(0, 1, 9)
+        unit = [(s, e) for s in steps for e in (0.0, 1.0)] + [(e, s) for s in steps[1:-1] for e in (0.0, 1.0)]
+        places = np.array(unit, np.float32)
+        edge = places * (self._extent - 1)
+        oval = landmarks[list(mesh.FACE_OVAL), :2].copy()
+        outside = [cv2.pointPolygonTest(oval, (float(x), float(y)), False) < 0 for x, y in edge]
+        cut = edge[outside & (self.hold(edge, NEAR) > 0.5)]
+        around = (places * (1 + 2 * BEYOND) - BEYOND) * (self._extent - 1)
+        return np.pad(np.concatenate([cut, around]), ((0, 0), (0, 1))).astype(np.float32)
 
 
 def between_rings(outside: Ints, limit: int) -> Ints:

@@ -1,8 +1,8 @@
 """The warp prior: the portrait's own mesh, moved, as a dense backward warp over a still background.
 
 The face follows its 478 landmarks. Hair, ears and neck follow through rings of extra points around the face
-oval, which move rigidly with the head and less and less towards the shoulders. The border of the crop never moves,
-so the crop can be pasted back into its picture without a seam.
+oval, which move rigidly with the head and less and less towards the shoulders. Where the crop cuts the person off its
+border never moves, so the crop can be pasted back into its picture without a seam.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ from avatar_stream.face.body import Torso
 from avatar_stream.face.mesh import Floats, Ints
 from avatar_stream.portrait.raster import Grid, areas
 from avatar_stream.portrait.rings import (
+    EDGE,
+    Border,
     between_rings,
     body_points,
-    border_points,
     held_by_shoulders,
     outer_triangles,
     rings_around,
@@ -84,8 +85,9 @@ class PortraitWarp:
         self._rings, self._follow = rings[inside], follow[inside, None]
         self._flex, self._oval = flex[inside, None], oval[inside]
         self._hold = held_by_shoulders(self._rings, landmarks, shoulders, extent) if shoulders is not None else None
-        border = border_points(extent, landmarks)
-        self._source = np.concatenate([landmarks, self._rings, border]).astype(np.float32)
+        border = Border(matte)
+        self._follow *= 1 - border.hold(self._rings, EDGE)[:, None]
+        self._source = np.concatenate([landmarks, self._rings, border.points(landmarks)]).astype(np.float32)
         # Around the face, and with the face as a plain fan, so that the coarse flow is continuous under it.
         self._outside = outer_triangles(self._source, landmarks)
         skin, eyes, mouth = mesh.skin_triangles(), mesh.eye_triangles(), mesh.mouth_triangles()
@@ -96,8 +98,7 @@ class PortraitWarp:
         area = areas(self._source, self._face)
         self._face_area = np.copysign(np.maximum(np.abs(area), 0.05), area)
         self._fine, self._coarse = Grid(GRID, extent), Grid(COARSE, extent)
-        steps = (np.minimum(np.arange(GRID), np.arange(GRID)[::-1]) + 0.5) / (0.5 * GRID / COARSE)
-        self._calm = np.clip(np.minimum(steps[:, None], steps), 0, 1).astype(np.float32)[..., None]
+        self._calm = (1 - border.hold(self._fine.identity.reshape(-1, 2), 1.0 / COARSE)).reshape(GRID, GRID, 1)
 
     def __call__(self, target: Floats, torso: Torso | None = None) -> Warped:
         """Move the portrait so that its landmarks come to ``target`` ``(478, 3)``, crop pixels, and its shoulders

@@ -213,6 +213,7 @@ class Session:
             "fps": round(len(self.worker.delays()) / RECENT, 1),
             "server_ms": round(delay * 1e3) if delay is not None else None,
             "face": str(avatar.face) if avatar else "searching",
+            "faces": avatar.faces if avatar else 0,
             "keep": avatar.keep if avatar else self.settings.keep_expression,
             "calibrated": bool(avatar and avatar.calibrated),
             "engine": self._networks.name if self._networks else "warp",

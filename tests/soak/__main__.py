@@ -5,6 +5,7 @@
 ``cycles``   connect and disconnect many times: memory, descriptors, threads and tasks
 ``attacks``  what must be refused at once while a session goes on
 ``strangers``  what people outside and other sessions try, beside a bystander; ``--only BEGINNING ...``, ``--quick``
+``sync``     sound against its picture at the viewer, at the beginning and at the end: --minutes 60 --loss 0.01
 ``soak``     sessions for an hour, clients killed and started again meanwhile; draws soak.png
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from avatar_stream.extras import install_line
 
 try:
-    from tests.soak import attacks, endurance, loads, strangers
+    from tests.soak import attacks, endurance, loads, strangers, sync
 except ModuleNotFoundError as error:
     sys.exit(f"python -m tests.soak needs {error.name}: {install_line('test')}, or make install-test")
 
@@ -26,6 +27,7 @@ COMMANDS = {
     "cycles": endurance.cycles,
     "attacks": attacks.attacks,
     "strangers": strangers.strangers,
+    "sync": sync.sync,
     "soak": endurance.soak,
 }
 

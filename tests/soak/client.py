@@ -31,6 +31,8 @@ from avatar_stream.media.aiortc_gaps import keep_up
 from avatar_stream.media.encode import CLOCK, VideoEncoder
 from avatar_stream.media.marks import BITS, read_mark
 from avatar_stream.server.signalling import ice_user
+from tests.soak.clicks import RATE as SAMPLES
+from tests.soak.clicks import ClickingMicrophone, InStep, SenderClock
 from tests.soak.numbered import numbered_frames
 from tests.soak.relay import Relay
 
@@ -88,13 +90,25 @@ class Watch:
 
     def __init__(self, camera: EncodedCamera | None) -> None:
         self._camera = camera
+        self.step = InStep()
+        self.clocks: dict[str, SenderClock] = {}
         self._last = -1
         self.new = 0
         self.pictures = 0
         self.delays: list[float] = []
 
+    async def listen(self, track: Any) -> None:
+        """Until the sound ends."""
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                frame = await track.recv()
+                self.step.heard(frame, self.clocks["audio"].seconds(frame.pts), time.monotonic())
+
     async def run(self, track: Any) -> None:
         """Until the track ends."""
+        if track.kind == "audio":
+            await self.listen(track)
+            return
         while True:
             try:
                 frame = await track.recv()
@@ -105,6 +119,8 @@ class Watch:
             if number is None or number == self._last:
                 continue
             self._last = number
+            if "video" in self.clocks:
+                self.step.saw(number, self.clocks["video"].seconds(frame.pts), time.monotonic(), RATE)
             self.new += 1
             if self._camera and number in self._camera.shown:
                 self.delays.append(time.monotonic() - self._camera.shown[number])
@@ -113,7 +129,7 @@ class Watch:
         """What has come since the last time."""
         said = {"new": self.new, "pictures": self.pictures, "delays": [round(d, 4) for d in self.delays]}
         self.new, self.pictures, self.delays = 0, 0, []
-        return said
+        return said | (self.step.take() if self.clocks else {})
 
 
 def _brightness(frame: av.VideoFrame) -> Any:
@@ -168,12 +184,17 @@ async def run(arguments: argparse.Namespace) -> int:
     clip = kept_clip(arguments.clip) if arguments.clip else None
     camera = EncodedCamera(clip) if arguments.role == "both" else None
     pc.addTransceiver(camera or "video", direction="sendrecv" if camera else "recvonly")
+    if arguments.clicks and camera:
+        pc.addTransceiver(ClickingMicrophone(camera.shown), direction="sendrecv")
     watch, tracks = Watch(camera), []
     pc.on("track", lambda track: tracks.append(asyncio.ensure_future(watch.run(track))))
     if arguments.light:
         mock.patch("aiortc.rtcrtpreceiver.get_decoder", return_value=Undecoded(watch)).start()
     for receiver in pc.getReceivers():
         keep_up(receiver)  # as a browser does
+        if arguments.clicks:
+            kind = receiver._RTCRtpReceiver__kind  # type: ignore[attr-defined]
+            watch.clocks[kind] = SenderClock(receiver, CLOCK if kind == "video" else SAMPLES)
     lossy = arguments.loss or arguments.delay or arguments.jitter
     relay = Relay(arguments.loss, arguments.delay, arguments.jitter) if lossy else None
     began = time.monotonic()
@@ -214,6 +235,7 @@ def main() -> int:
     parser.add_argument("--role", choices=("both", "view"), default="both")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--light", action="store_true", help="decode nothing")
+    parser.add_argument("--clicks", action="store_true", help="sound too: how far it is from its picture")
     parser.add_argument("--loss", type=float, default=0, help="share of packets lost, each way")
     parser.add_argument("--delay", type=float, default=0, help="seconds, each way")
     parser.add_argument("--jitter", type=float, default=0, help="seconds more at most, so that packets overtake")

@@ -1,0 +1,55 @@
+"""Who is followed of several people: one of them, until they have been gone for a while."""
+
+from typing import Final
+
+import numpy as np
+
+from avatar_stream.face.closer import Box
+from avatar_stream.face.mesh import Floats
+
+PATIENCE: Final = 2.0
+"""Seconds for which somebody who is not seen any more is waited for; then the largest face is followed."""
+REACH: Final = 0.7  # face widths that a head moves from one frame to the next, at most
+SPEED: Final = 2.0  # and face widths a second, where frames are missed
+SIZES: Final = (0.6, 1.7)  # a face's width over what it was
+
+
+class Followed:
+    """Tells the face that is followed from others, by its place and size; not thread-safe.
+
+    Places are in widths of the picture, whose size in pixels may change.
+    """
+
+    def __init__(self) -> None:
+        self._middle = np.zeros(2, np.float32)
+        self._width = self._at = 0.0
+
+    def saw(self, landmarks: Floats, time: float) -> None:
+        """``landmarks (478, 3)`` were followed at ``time`` seconds."""
+        low, high = landmarks[:468, :2].min(0), landmarks[:468, :2].max(0)
+        self._middle, self._width, self._at = (low + high) / 2, float(high[0] - low[0]), time
+
+    def same(self, landmarks: Floats, time: float) -> bool:
+        """Whether landmarks ``(478, 3)`` can be of the person who was followed."""
+        low, high = landmarks[:468, :2].min(0), landmarks[:468, :2].max(0)
+        return self._near((low + high) / 2, float(high[0] - low[0]), time)
+
+    def choose(self, boxes: list[Box], time: float) -> int | None:
+        """Which of the faces in ``boxes``, largest first, is to be followed now.
+
+        None where there is none, or somebody else only and who was followed has not been gone for long.
+        """
+        for number, (left, top, width, height) in enumerate(boxes):
+            if self._near(np.array([left + width / 2, top + height / 2]), width, time):
+                return number
+        return 0 if boxes and not self.waits(time) else None
+
+    def waits(self, time: float) -> bool:
+        """Who was followed may come back."""
+        return self._width > 0 and 0 <= time - self._at <= PATIENCE
+
+    def _near(self, middle: Floats, width: float, time: float) -> bool:
+        if not self.waits(time):
+            return True
+        away = float(np.linalg.norm(middle - self._middle)) / self._width
+        return away < REACH + SPEED * (time - self._at) and SIZES[0] < width / self._width < SIZES[1]

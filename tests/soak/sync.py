@@ -1,0 +1,56 @@
+"""How far sound is from its picture at the viewer, and whether they drift apart."""
+
+import argparse
+import time
+from typing import Any, Final
+
+import numpy as np
+
+from tests.soak.bench import Client, ServerProcess, stop_all, table
+
+SETTLE: Final = 15.0  # seconds at the start that do not count: the sender has to report, the delay to be known
+PART: Final = 0.1  # of the whole: what is compared, at its beginning and at its end
+LONGEST: Final = 300.0  # seconds of such a part, at most
+DRIFT: Final = 0.040  # seconds, at most
+
+
+def sync(arguments: argparse.Namespace) -> dict[str, Any]:
+    """One session with sound for ``--minutes`` on a line with ``--loss``; clicks are compared with their pictures."""
+    server = ServerProcess("--engine", arguments.engine)
+    server.wait_ready()
+    line = ("--loss", str(arguments.loss), "--delay", str(arguments.delay / 2), "--jitter", str(arguments.jitter))
+    client = Client.start(server.url + "/session", "--seconds", "1000000", "--clicks", *line)
+    if client.wait_answer() != 201:
+        raise SystemExit(f"the client got {client.status}")
+    began, whole = time.monotonic(), 60 * arguments.minutes
+    while time.monotonic() - began < whole and client.process.poll() is None:
+        time.sleep(1)
+    lived = time.monotonic() - began
+    stop_all([client])
+    server.stop()
+    part = min(LONGEST, PART * whole)
+    first = _between(client, began + SETTLE, began + SETTLE + part)
+    last = _between(client, began + lived - part, began + lived)
+    rows = [
+        {"minutes": round(start / 60, 1)} | _between(client, began + start, began + start + part)
+        for start in np.arange(SETTLE, max(lived - part, SETTLE + 1), max(part, lived / 12))
+    ]
+    failed = []
+    if lived < whole:
+        failed.append(f"the client ended after {lived / 60:.1f} minutes")
+    drift = round(last["median_ms"] - first["median_ms"], 1)
+    if not abs(drift) <= DRIFT * 1e3:
+        failed.append(f"sound and picture drifted by {drift} ms")
+    text = f"{table(rows)}\nfrom the first to the last: {drift:+} ms"
+    return {"first": first, "last": last, "drift_ms": drift, "rows": rows, "failed": failed, "text": text}
+
+
+def _between(client: Client, since: float, until: float) -> dict[str, float]:
+    """Milliseconds by which sound came after its picture: by the sender's clock, and as both came."""
+    rows = [row for row in client.rows if since <= row["at"] <= until]
+    by_stamps, coming = ([one for row in rows for one in row[name]] for name in ("sync", "coming"))
+    if not by_stamps:
+        return {"clicks": 0} | dict.fromkeys(("median_ms", "p5_ms", "p95_ms", "coming_ms"), float("nan"))
+    p5, median, p95 = (round(float(one) * 1e3, 1) for one in np.percentile(by_stamps, [5, 50, 95]))
+    came = round(float(np.median(coming)) * 1e3, 1)
+    return {"clicks": len(by_stamps), "median_ms": median, "p5_ms": p5, "p95_ms": p95, "coming_ms": came}

@@ -1,0 +1,104 @@
+"""Who is followed when several people are in the picture, and a driver who moves about."""
+
+import cv2
+import numpy as np
+import pytest
+
+from avatar_stream.face.followed import PATIENCE, Followed
+from avatar_stream.face.mesh import Floats
+from avatar_stream.face.tracker import FaceState, FaceTracker, Image
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.portrait import read_picture
+from tests.unit.faces import face
+
+STEP = 1 / 25  # seconds
+
+
+def landmarks(x: float, y: float, width: float) -> Floats:
+    """A face ``(478, 3)`` with its middle at ``x, y``, so wide, in widths of the picture."""
+    points = face()
+    low, high = points[:468, :2].min(0), points[:468, :2].max(0)
+    out = (points - [*(low + high) / 2, 0]) * width / (high[0] - low[0]) + [x, y, 0]
+    return out.astype(np.float32)
+
+
+def box(x: float, y: float, width: float) -> tuple[float, float, float, float]:
+    return x - width / 2, y - width / 2, width, width
+
+
+def test_a_head_moves_and_another_head_is_another() -> None:
+    followed = Followed()
+    followed.saw(landmarks(0.3, 0.4, 0.2), 0.0)
+    assert followed.same(landmarks(0.4, 0.4, 0.21), STEP)
+    assert not followed.same(landmarks(0.6, 0.4, 0.2), STEP)
+    assert not followed.same(landmarks(0.32, 0.4, 0.4), STEP)
+
+
+def test_who_is_gone_is_waited_for_and_then_the_largest_is_followed() -> None:
+    followed = Followed()
+    assert followed.choose([], 0.0) is None
+    assert followed.choose([box(0.7, 0.4, 0.3), box(0.2, 0.4, 0.2)], 0.0) == 0
+    followed.saw(landmarks(0.2, 0.4, 0.2), 0.0)
+    assert followed.choose([box(0.8, 0.4, 0.4), box(0.22, 0.4, 0.2)], 0.4) == 1
+    assert followed.choose([box(0.9, 0.4, 0.4)], 0.1) is None
+    assert followed.choose([box(0.9, 0.4, 0.4)], PATIENCE + 0.1) == 0
+
+
+@pytest.fixture(scope="module")
+def people() -> tuple[Image, Image]:
+    noor, mateo = (read_picture(sample_pictures()[name]) for name in ("noor", "mateo"))
+    return cv2.resize(noor, (256, 256), interpolation=cv2.INTER_AREA).astype(np.uint8), mateo
+
+
+def room(small: Image | None, large: Image | None) -> Image:
+    """A picture of two places, in one of which somebody sits further away."""
+    picture = np.full((512, 800, 3), 140, np.uint8)
+    if small is not None:
+        picture[200:456, 10:266] = small
+    if large is not None:
+        picture[:, 280:792] = large
+    return picture
+
+
+@pytest.mark.slow
+def test_another_larger_face_takes_over_only_once_the_first_has_gone(people: tuple[Image, Image]) -> None:
+    small, large = people
+    tracker = FaceTracker(smooth=False)
+    time = 0.0
+    places: list[float | None] = []
+
+    def show(picture: Image, seconds: float) -> None:
+        nonlocal time
+        places.clear()
+        for _ in range(round(seconds / STEP)):
+            found = tracker.update(picture, time).landmarks
+            places.append(None if found is None else float(found[1, 0]))
+            time += STEP
+
+    show(room(small, None), 0.4)
+    assert tracker.faces == 1
+    show(room(small, large), 2.0)
+    assert tracker.faces == 2
+    assert all(place is not None and place < 270 for place in places)
+    show(room(None, large), 1.6)
+    assert places[-1] is None
+    assert tracker.state is FaceState.LOST
+    show(room(None, large), 1.0)
+    assert places[-1] is not None
+    assert places[-1] > 280
+    show(room(small, large), 0.4)
+    assert all(place is not None and place > 280 for place in places)
+    tracker.close()
+
+
+@pytest.mark.slow
+def test_who_is_followed_is_chosen_again_when_asked(people: tuple[Image, Image]) -> None:
+    small, large = people
+    tracker = FaceTracker(smooth=False)
+    for k in range(5):
+        tracker.update(room(small, None), k * STEP)
+    tracker.choose_again()
+    found = tracker.update(room(small, large), 5 * STEP).landmarks
+    tracker.close()
+    assert found is not None
+    assert found[1, 0] > 280
