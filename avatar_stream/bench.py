@@ -27,7 +27,7 @@ from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.portrait.window import WEIGHTS, Networks, RollingWindow
 from avatar_stream.runtime.network import tick_path
-from avatar_stream.runtime.precision import processor
+from avatar_stream.runtime.processor import processor
 from avatar_stream.runtime.work import MatrixProduct, multiply_adds
 
 ROUNDS: Final = 5

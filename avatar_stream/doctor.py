@@ -13,7 +13,8 @@ from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import choose, onnx_runtime, tensorrt_build
 from avatar_stream.runtime.choose import THREADS
 from avatar_stream.runtime.network import WEIGHTS_FILE, tick_path
-from avatar_stream.runtime.precision import fastest, measured, processor
+from avatar_stream.runtime.precision import fastest, measured
+from avatar_stream.runtime.processor import processor
 from avatar_stream.runtime.rollout import accurate, least_psnr
 
 PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from avatar_stream.runtime.compiled import compiled
 from avatar_stream.runtime.network import FRAME, Arrays, HostStream, Job, Ports, batched, unbatch
-from avatar_stream.runtime.saturation import reduce_weights
+from avatar_stream.runtime.plans import network_hash
+from avatar_stream.runtime.processor import instructions
+from avatar_stream.runtime.saturation import reduce_weights, reduction_hash
 
 
 class OpenVinoNetwork:
@@ -96,7 +99,9 @@ def _compile(path: Path, threads: int, sessions: int, full: bool) -> Any:
         "INFERENCE_PRECISION_HINT": "f32" if full or openvino_precision() == "fp32" else "bf16",
         "INFERENCE_NUM_THREADS": threads,
     }
-    return openvino_core().compile_model(read_model(path, sessions), "CPU", settings)
+    core = openvino_core()
+    key = f"{network_hash(path)} {reduction_hash()} {sessions} {settings} {instructions()}"
+    return compiled(core, key, settings, lambda: core.compile_model(read_model(path, sessions), "CPU", settings))
 
 
 def _precision_of(path: Path, full: bool) -> str:

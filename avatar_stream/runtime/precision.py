@@ -7,17 +7,13 @@ away is passed over, however fast it is.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
 import os
-import platform
-import re
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +23,7 @@ from platformdirs import user_cache_path
 from avatar_stream.runtime import openvino_cpu
 from avatar_stream.runtime.network import WINDOWS, Job, tick_path
 from avatar_stream.runtime.plans import network_hash
+from avatar_stream.runtime.processor import instructions
 from avatar_stream.runtime.rollout import SAME_PSNR, accurate, identity_of, probe_frames, psnr, roll, squared_errors
 
 log = logging.getLogger(__name__)
@@ -35,8 +32,6 @@ BETTER: Final = 0.9  # of the exact one's time that int8, the least exact, may t
 CLEAR: Final = 1.3  # times faster, from which one measurement is believed for good: others may just have been busy
 PROBE_TICKS: Final = 4  # over which a precision is compared with fp32
 TIMED_RUNS: Final = 7
-ISA_SETTINGS: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS")
-"""Environment variables by which OpenVINO's kernels are told to use other instructions than the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,30 +113,10 @@ def measure(folder: Path, paths: dict[str, Path], threads: int, slots: int) -> d
     }
 
 
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
 def _key(paths: dict[str, Path], threads: int) -> str:
-    """All that the measured figures depend on.
-
-    A processor's name is not enough: a virtual machine may hide some of its instructions, and a variable may too.
-    """
-    told = " ".join(f"{name}={os.environ[name]}" for name in ISA_SETTINGS if name in os.environ)
-    flags = _cpuinfo("flags") or _cpuinfo("Features")
-    instructions = hashlib.sha256(f"{flags} {told}".encode()).hexdigest()[:12]
+    """All that the measured figures depend on."""
     networks = " ".join(f"{name} {network_hash(path)}" for name, path in paths.items())
-    return f"{processor()}, {instructions}, openvino {version('openvino')}, {networks}, {threads} threads"
-
-
-def _cpuinfo(name: str) -> str:
-    """What Linux says of its first processor under this name; empty elsewhere."""
-    try:
-        found = re.search(rf"^{name}\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        return ""
-    return found[1].strip() if found else ""
+    return f"{instructions()}, {networks}, {threads} threads"
 
 
 def _read(file: Path) -> dict[str, dict[str, Measured]]:

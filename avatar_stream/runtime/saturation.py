@@ -5,6 +5,9 @@ in a signed 16-bit number, which saturates: 255 * 127 twice is 64,770, and 32,76
 -64 to 64 the largest sum is 255 * 128 = 32,640. OpenVINO's and onnxruntime's documents call this reduced range.
 """
 
+import hashlib
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -62,3 +65,9 @@ def _zero(node: Any) -> bool:
     while node.get_type_name() in ("Reshape", "Convert", "Unsqueeze"):
         node = node.input(0).get_source_output().get_node()
     return node.get_type_name() == "Constant" and not np.any(node.data)
+
+
+@cache
+def reduction_hash() -> str:
+    """Another one where this module reduces weights in another way."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]

@@ -12,7 +12,7 @@ from openvino import opset13
 
 from avatar_stream import doctor
 from avatar_stream.portrait.window import WEIGHTS
-from avatar_stream.runtime import openvino_cpu, precision
+from avatar_stream.runtime import openvino_cpu, precision, processor
 from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.precision import Measured, fastest, measured
 from avatar_stream.runtime.rollout import SAME_PSNR, psnr
@@ -128,7 +128,7 @@ def test_a_clear_answer_is_kept_and_a_doubtful_one_is_not(monkeypatch: pytest.Mo
 
 def test_a_processor_that_hides_instructions_is_another_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said = {"model name": "Some CPU", "flags": "avx2 avx512_vnni"}
-    monkeypatch.setattr(precision, "_cpuinfo", lambda name: said.get(name, ""))
+    monkeypatch.setattr(processor, "_cpuinfo", lambda name: said.get(name, ""))
     times = sound(17.0, 6.0)
     for flags, asked in (("avx2 avx512_vnni", 1), ("avx2 avx512_vnni", 0), ("avx2", 1)):
         said["flags"] = flags

@@ -75,7 +75,7 @@ async def raw(world: World, data: bytes, wait: float = 3.0) -> str:
     return line.split(b" ")[1].decode() if line.startswith(b"HTTP/1.1 ") else "closed" if not line else "?"
 
 
-async def uploads(world: World, content: Callable[[], bytes], **how: int) -> str:
+async def uploads(world: World, content: Callable[[], bytes], *, at_once: int, most: int = 100_000) -> str:
     """Upload again and again, and take back what was taken in: until then it is kept, as it should be."""
     kept: list[str] = []
 
@@ -85,7 +85,7 @@ async def uploads(world: World, content: Callable[[], bytes], **how: int) -> str
             kept.append(response.json()["id"])
         return response
 
-    said = await again(world, one, **how)
+    said = await again(world, one, at_once=at_once, most=most)
     async with world.http("mallory") as client:
         for key in kept:
             await client.delete(f"/identities/{key}")

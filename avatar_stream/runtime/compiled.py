@@ -1,0 +1,65 @@
+"""Networks as OpenVINO has compiled them, kept between starts.
+
+To compile the networks takes a second and a half of a processor, and every command that draws does it. To read back
+what was compiled takes a fifth of that and computes the same, bit for bit.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from platformdirs import user_cache_path
+
+MOST: Final = 12  # files kept: three networks, each for a few sessions, precisions and versions
+DIGEST: Final = hashlib.sha256().digest_size  # bytes at the beginning of a file, of all that follows
+
+
+def compiled(core: Any, key: str, settings: dict[str, Any], make: Callable[[], Any]) -> Any:
+    """What ``make()`` compiles for the CPU with ``settings``: read back where it was kept under ``key``.
+
+    ``key`` names all that it depends on. A file that is damaged, or that OpenVINO refuses, is made anew; a folder
+    that cannot be written costs the time only.
+    """
+    from openvino import Tensor
+
+    file = user_cache_path("avatar-stream") / "compiled" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.bin"
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        data: Any = _mapped(file, file.stat().st_mtime_ns)
+        if hashlib.sha256(data[DIGEST:]).digest() == data[:DIGEST].tobytes():
+            return core.import_model(Tensor(data[DIGEST:], shared_memory=True), "CPU", settings)
+    made = make()
+    with contextlib.suppress(OSError, RuntimeError):
+        _keep(file, made.export_model().getvalue())
+    return made
+
+
+@cache
+def _mapped(file: Path, changed: int) -> npt.NDArray[np.uint8]:
+    """A file's bytes, which stay where they are: a network that was read back goes on using them.
+
+    Mapped, so that all processes share them; never written to, though OpenVINO wants them so that it could.
+    """
+    return np.memmap(file, np.uint8, "c")
+
+
+def _keep(file: Path, data: bytes) -> None:
+    """Whole or not at all, and the oldest make room."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=file.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(hashlib.sha256(data).digest() + data)
+        os.replace(part, file)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+    kept = sorted(file.parent.glob("*.bin"), key=lambda one: one.stat().st_mtime, reverse=True)
+    for old in kept[MOST:]:
+        old.unlink(missing_ok=True)

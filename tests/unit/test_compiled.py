@@ -1,0 +1,73 @@
+"""Compiled networks that are kept: read back the same, made anew where they cannot be."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avatar_stream.portrait.window import WEIGHTS
+from avatar_stream.runtime import compiled, openvino_cpu
+from avatar_stream.runtime.network import Arrays
+
+REFERENCE = WEIGHTS / "reference.onnx"
+
+
+class Cache:
+    """A folder of its own, and how often something was compiled."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.made = 0
+        self.folder = folder / "compiled"
+        monkeypatch.setattr(compiled, "user_cache_path", lambda name: folder)
+        real = openvino_cpu.read_model
+
+        def read_model(path: Path, sessions: int = 1) -> Any:
+            self.made += 1
+            return real(path, sessions)
+
+        monkeypatch.setattr(openvino_cpu, "read_model", read_model)
+
+    def run(self, threads: int = 1) -> Arrays:
+        face = np.random.default_rng(1).integers(0, 255, (1, 192, 192, 3)).astype(np.uint8)
+        return openvino_cpu.OpenVinoNetwork(REFERENCE, threads).run({"reference": face})
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cache:
+    return Cache(monkeypatch, tmp_path)
+
+
+def test_what_is_read_back_computes_the_same(cache: Cache) -> None:
+    first, again = cache.run(), cache.run()
+    assert cache.made == 1
+    for name in ("code", "sink", "z_id", "modulation"):  # OpenVINO names what is within it anew
+        np.testing.assert_array_equal(first[name], again[name])
+    cache.run(threads=2)
+    assert cache.made == 2
+
+
+def test_what_is_damaged_is_made_anew(cache: Cache) -> None:
+    cache.run()
+    (kept,) = cache.folder.glob("*.bin")
+    whole = kept.read_bytes()
+    for made, damaged in enumerate((b"", whole[:40], whole[:-1], whole[:5000] + b"x" + whole[5001:]), 2):
+        kept.unlink()
+        kept.write_bytes(damaged)
+        cache.run()
+        assert cache.made == made
+        assert len(kept.read_bytes()) == len(whole)
+
+
+def test_the_oldest_make_room(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "MOST", 2)
+    for threads in (1, 2, 3):
+        cache.run(threads)
+    assert len(list(cache.folder.iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_costs_the_time_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cache = Cache(monkeypatch, tmp_path / "file")
+    assert cache.run().keys() == cache.run().keys()
+    assert cache.made == 2
