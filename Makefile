@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+# Without compiled modules every process of every test compiles torch anew, seven seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo check test lint types unit webrtc browser clients docs extras lock bench coverage
 .PHONY: install install-test test-system test-avx2 wheel clean
 

@@ -93,7 +93,7 @@ def _add(given: argparse.Namespace, store: Store) -> None:
         description=given.description,
         style=given.style,
         protected=given.protect,
-        networks=Networks(),
+        refer=lambda face: Networks().refer(face),  # loaded once the pictures have been found good
     )
     if given.json:
         print(json.dumps(done.report()))

@@ -19,6 +19,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from avatar_stream.later import load_later
+
 CHATTER: Final = re.compile(
     rb"[IW]0000 \d\d:\d\d:|WARNING: All log messages before absl::InitializeLog|INFO: Created TensorFlow Lite"
 )
@@ -127,3 +129,6 @@ def _leave() -> None:
         _inside -= 1
         if not _inside and _filter is not None:
             _filter.end()
+
+
+load_later()  # whoever uses MediaPipe imports this module first

@@ -32,7 +32,7 @@ def enrolled(store: Store, name: str) -> str:
     """Id of a sample, enrolled."""
     said = {"name": name, "consent": "An average of two dozen people: nobody is shown", "owner": "measurement"}
     picture = sample_pictures()[name].read_bytes()
-    return enrol(store, [picture], networks=Networks.shared(), **said).character.id  # type: ignore[arg-type]
+    return enrol(store, [picture], refer=Networks.shared().refer, **said).character.id  # type: ignore[arg-type]
 
 
 def session(

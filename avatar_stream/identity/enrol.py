@@ -3,7 +3,7 @@
 import io
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -31,9 +31,10 @@ from avatar_stream.identity.style import checked_style, styled
 from avatar_stream.portrait.aligned import rest_face
 from avatar_stream.portrait.mouth import SHOWN
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.window import Networks
 
 Image = npt.NDArray[np.uint8]
+Refer = Callable[[Image], Mapping[str, npt.NDArray[Any]]]
+"""What the reference network says of an aligned face, by name."""
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +72,14 @@ def enrol(
     description: str = "",
     style: str = "",
     protected: bool = False,
-    networks: Networks | None = None,
+    refer: Refer | None = None,
     quota: int = 0,
 ) -> Enrolled:
     """Enrol the person that one to five ``pictures`` (bytes of files) show; the best of them becomes the portrait.
 
-    ``networks`` say the identity vector. Raises :class:`BadInput`, :class:`BadPicture` with the number of the picture
-    that cannot be used, :class:`Forbidden` for a face that somebody has protected.
+    ``refer`` says the identity vector (see :meth:`avatar_stream.portrait.window.Networks.refer`). Raises
+    :class:`BadInput`, :class:`BadPicture` with the number of the picture that cannot be used, and :class:`Forbidden`
+    for a face that somebody has protected.
     """
     name, tags, style = checked_name(name), checked_tags(tags), checked_style(style)
     description = checked_text(description, "a description")
@@ -103,7 +105,7 @@ def enrol(
         quality["style_distance"] = round(distance(likenesses[shown], likeness_of(styled(best, style))), 3)
     character = Character(
         "", name, owner, agreed, time.time(), 0.0, tags, description, style, protected, quality,
-        z_id=_vector(best, networks),
+        z_id=_vector(best, refer),
         likeness=np.mean(likenesses, axis=0).astype(np.float32),
         shape=np.asarray(fitter.identity, np.float32),
         mood=fit.coefficients,
@@ -287,9 +289,9 @@ def _agree(likenesses: Sequence[npt.NDArray[np.float32]]) -> None:
                 )
 
 
-def _vector(portrait: Portrait, networks: Networks | None) -> npt.NDArray[np.float32]:
+def _vector(portrait: Portrait, refer: Refer | None) -> npt.NDArray[np.float32]:
     """``z_id (512,)`` of length 1; none without networks."""
-    if networks is None:
+    if refer is None:
         return np.zeros(0, np.float32)
     face = rest_face(portrait.crop, portrait.landmarks).image
-    return np.asarray(networks.refer(face)["z_id"].ravel(), np.float32)
+    return np.asarray(refer(face)["z_id"].ravel(), np.float32)

@@ -146,7 +146,9 @@ class Library:
         if any(one is None for one in found):
             raise UnknownPortrait("a picture is not on the server any more: send it again")
         pictures = [one.data for one in found if one is not None]
-        return enrol(self.store, pictures, owner=owner, networks=networks, quota=self._quota, **about)
+        return enrol(
+            self.store, pictures, owner=owner, refer=networks.refer if networks else None, quota=self._quota, **about
+        )
 
     def character(self, key: str, owner: str | None) -> Character:
         """An owner's character; raises :class:`UnknownPortrait` for somebody else's, as for none."""

@@ -70,7 +70,7 @@ def enrolled(store: Store, *pictures: bytes, name: str = "Felix", **more: Any) -
 
 
 def test_one_picture_becomes_a_character(store: Store) -> None:
-    done = enrolled(store, tags=("grey suit",), networks=Networks.shared())
+    done = enrolled(store, tags=("grey suit",), refer=Networks.shared().refer)
     found = store.get(done.character.id)
     assert found.z_id.shape == (512,)
     assert np.linalg.norm(found.z_id) == pytest.approx(1, abs=1e-3)

@@ -5,6 +5,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from avatar_stream.media.clock import PresentationClock
 from avatar_stream.media.files import Clip
 from avatar_stream.media.output import whole_file
 from avatar_stream.media.recorder import Recorder
+from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.voice.speaker import VoiceFile
 from tests.odd_files import MAKERS, SIDE, make_all, steady
 
@@ -151,7 +153,17 @@ def test_a_clock_that_is_mended_only_runs_on() -> None:
 COMMANDS: dict[str, list[str]] = {
     "render": ["render", str(PORTRAIT), "{}", "-o", "{out}.mp4", "--engine", "warp", "--size", "128"],
     "portrait": ["render", "{}", str(PORTRAIT), "-o", "{out}.mp4", "--engine", "warp"],
-    "background": ["render", str(PORTRAIT), "missing.mp4", "-o", "{out}.mp4", "--background", "{}"],
+    "background": [
+        "render",
+        str(PORTRAIT),
+        "missing.mp4",
+        "-o",
+        "{out}.mp4",
+        "--background",
+        "{}",
+        "--engine",
+        "warp",
+    ],
     "record-motion": ["record-motion", "{}", "-o", "{out}.jsonl"],
     "inspect": ["inspect", "{}"],
     "identity add": ["identity", "add", "{}", "--name", "a", "--consent", "b", "--library", "{out}-library"],
@@ -162,8 +174,13 @@ COMMANDS: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_ends_in_a_traceback(
-    command: str, odd: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    command: str,
+    odd: dict[str, Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Portrait, "open", staticmethod(cache(Portrait.open)))
     for name in MAKERS:
         words = [word.format(odd[name], out=tmp_path / "out") for word in COMMANDS[command]]
         code = main(words)  # anything but an AvatarError comes out of here

@@ -1,0 +1,31 @@
+"""Modules that others import and nobody here uses: they are loaded when something of them is asked for.
+
+MediaPipe imports matplotlib's pyplot to draw landmarks, and sounddevice to record: half a second of a processor at
+every start, and 22 MB in every process.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Final
+
+LATER: Final = ("matplotlib.pyplot", "sounddevice")
+
+
+class _Later:
+    """A finder (see ``sys.meta_path``) for those modules."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path) if name in LATER else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec
+
+
+def load_later() -> None:
+    """From now on in this process. Safe to call twice."""
+    if _Later not in sys.meta_path:
+        sys.meta_path.insert(0, _Later)

@@ -1,0 +1,22 @@
+"""What MediaPipe imports and nobody uses is loaded when somebody does."""
+
+import subprocess
+import sys
+
+from tests.waiting import PATIENCE
+
+CODE = """
+import sys
+import avatar_stream.face.tracker
+from mediapipe.python.solutions import face_mesh
+assert type(sys.modules["matplotlib.pyplot"]).__name__ == "_LazyModule"
+assert "matplotlib.axes" not in sys.modules
+import matplotlib.pyplot
+assert callable(matplotlib.pyplot.figure)
+assert "matplotlib.axes" in sys.modules
+"""
+
+
+def test_pyplot_is_loaded_when_it_is_asked_for() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
