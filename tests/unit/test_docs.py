@@ -153,8 +153,8 @@ def test_a_documented_command_runs(command: str, desk: Path, enrolled: Path) -> 
             subprocess.run(token, cwd=desk, check=False, capture_output=True)
         assert "http" in run_for_a_moment(words, desk, environment)
         return
-    sooner = {"bench": ["--frames", "30", "--threads", "1"], "engine check": ["--ticks", "30"]}
-    words += sooner.get(" ".join(words), sooner.get(words[0], []))
+    sooner = {"bench": ["--frames", "30", "--threads", "1"], "engine check": ["--ticks", "20"]}
+    words += sooner.get(" ".join(words[:2]), sooner.get(words[0], []))
     if words[0] in ("render", "camera", "bench") and "--engine" not in words:
         words += ["--engine", "warp"]
     if words[0] == "camera" and "--list" not in words:
