@@ -105,6 +105,7 @@ async def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) ->
         session, (process,) = only(server), processes_of(server)
         os.kill(process.pid, signal.SIGSTOP)
         monkeypatch.setattr(workers, "SILENT", 2.0)
+        monkeypatch.setattr(workers, "STARTING", 2.0)  # it has not been asked yet, so it has not answered yet
         set_timer(server, watchdog=0.5)
         await within(session.closed.wait())
         await until(lambda: not process.is_alive(), "the process ended")
