@@ -4,6 +4,8 @@ Everything in the project that touches what aiortc does not promise to keep is i
 aiortc renames any of it.
 """
 
+import contextlib
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
@@ -25,6 +27,8 @@ from aiortc.rtp import (
 from avatar_stream.media.decoding import StreamDecoder
 from avatar_stream.media.packet_filter import PacketFilter, transports
 from avatar_stream.rates import Bucket
+
+log = logging.getLogger(__name__)
 
 ASK_AGAIN: Final = 0.08  # seconds between requests for the same lost packets
 GIVE_UP: Final = 0.6  # seconds after which a lost packet is not waited for any more
@@ -222,6 +226,34 @@ def survive_packets(pc: RTCPeerConnection, filters: Iterable[PacketFilter]) -> N
         _survive(dtls, by_connection[id(dtls.transport._connection)])
     for receiver in pc.getReceivers():
         _report_within_range(receiver)
+
+
+def connect_quietly(pc: RTCPeerConnection) -> None:
+    """Let no task of a connection fail whose offer was refused half-way: asyncio would log it with a traceback."""
+    connect = pc._RTCPeerConnection__connect  # type: ignore[attr-defined]
+
+    async def quietly() -> None:
+        try:
+            await connect()
+        except Exception as error:
+            log.info("a connection was not begun: %s", error)
+
+    pc._RTCPeerConnection__connect = quietly  # type: ignore[attr-defined]
+
+
+async def close_whole(pc: RTCPeerConnection) -> None:
+    """Close a connection and all of its ports.
+
+    aiortc stops half-way at a medium without a transport, which an offer has that was refused half-way.
+    """
+    try:
+        await pc.close()
+    except AttributeError:
+        found = [dtls for dtls in transports(pc) if dtls is not None]
+        for part in [*found, *(dtls.transport for dtls in found)]:
+            with contextlib.suppress(Exception):
+                await part.stop()
+        pc.remove_all_listeners()
 
 
 def _survive(dtls: Any, filter: PacketFilter) -> None:

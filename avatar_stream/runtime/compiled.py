@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from platformdirs import user_cache_path
 
-MOST: Final = 12  # files kept: three networks, each for a few sessions, precisions and versions
+MOST: Final = 8  # files kept, those that were used last: two for each way to run, of 7 to 22 MB
 DIGEST: Final = hashlib.sha256().digest_size  # bytes at the beginning of a file, of all that follows
 
 
@@ -31,8 +31,10 @@ def compiled(core: Any, key: str, settings: dict[str, Any], make: Callable[[], A
 
     file = user_cache_path("avatar-stream") / "compiled" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.bin"
     with contextlib.suppress(OSError, ValueError, RuntimeError):
-        data: Any = _mapped(file, file.stat().st_mtime_ns)
+        data: Any = _mapped(file, file.stat().st_ino)
         if hashlib.sha256(data[DIGEST:]).digest() == data[:DIGEST].tobytes():
+            with contextlib.suppress(OSError):
+                os.utime(file)
             return core.import_model(Tensor(data[DIGEST:], shared_memory=True), "CPU", settings)
     made = make()
     with contextlib.suppress(OSError, RuntimeError):
@@ -41,8 +43,8 @@ def compiled(core: Any, key: str, settings: dict[str, Any], make: Callable[[], A
 
 
 @cache
-def _mapped(file: Path, changed: int) -> npt.NDArray[np.uint8]:
-    """A file's bytes, which stay where they are: a network that was read back goes on using them.
+def _mapped(file: Path, number: int) -> npt.NDArray[np.uint8]:
+    """The bytes of the file of this inode ``number``, which stay: a network that was read back goes on using them.
 
     Mapped, so that all processes share them; never written to, though OpenVINO wants them so that it could.
     """

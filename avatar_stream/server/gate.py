@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from h11 import LocalProtocolError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -84,7 +86,8 @@ class Gate:
         if preflight and "access-control-request-method" in headers:
             await Response(status_code=204)(scope, receive, answer)
             return
-        await self._app(scope, receive, answer)
+        with suppress(LocalProtocolError):  # what came was no HTTP: uvicorn has answered 400 itself
+            await self._app(scope, receive, answer)
 
 
 def address_of(request: Request) -> str:

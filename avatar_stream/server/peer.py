@@ -14,6 +14,8 @@ from aiortc.sdp import candidate_from_sdp
 
 from avatar_stream.errors import BadInput, BadOffer
 from avatar_stream.media.aiortc_gaps import (
+    close_whole,
+    connect_quietly,
     decode_apart,
     keep_up,
     listen_to_feedback,
@@ -72,6 +74,7 @@ class Peer:
         self._settings = settings
         self._candidates = 0
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        connect_quietly(self._pc)
         self._pumps: set[asyncio.Task[None]] = set()
         self._filters: list[PacketFilter] = []
         self._decoders: list[StreamDecoder] = []
@@ -166,7 +169,7 @@ class Peer:
                 pump.cancel()
             await asyncio.gather(*self._pumps, return_exceptions=True)
             try:
-                await asyncio.wait_for(self._pc.close(), CLOSING)
+                await asyncio.wait_for(close_whole(self._pc), CLOSING)
             except TimeoutError:
                 log.warning("a connection would not close: left to itself")
 

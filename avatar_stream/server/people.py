@@ -5,7 +5,9 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,9 +22,12 @@ from avatar_stream.rates import Addresses
 from avatar_stream.server import enrolment
 from avatar_stream.server.access import ANYBODY, Access, Caller, require
 from avatar_stream.server.gate import address_of, read_body
+from avatar_stream.server.heap import trim
+from avatar_stream.server.priority import work_behind
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class People:
@@ -40,6 +45,8 @@ class People:
         self._shows = shows
         self._settings, self._networks, self._library, self._access = settings, networks, library, access
         self._uploading = asyncio.Semaphore(settings.uploads_at_once)
+        # A picture takes a second of a processor: sessions come first.
+        self._preparers = ThreadPoolExecutor(settings.uploads_at_once, "upload", initializer=work_behind)
         minute = settings.uploads_per_minute
         self._uploads = Addresses(minute / 60, minute / 2)
 
@@ -70,10 +77,10 @@ class People:
             limit, what = (enrolment.LONGEST, "the request") if enrolling else (settings.max_upload, "the picture")
             body = await read_body(request, limit, what, settings.body_timeout)
             if not enrolling:
-                key = await asyncio.to_thread(self._library.add, body, owner=_owner(caller))
+                key = await self._prepared(self._library.add, body, owner=_owner(caller))
                 return JSONResponse({"id": key}, 201, {"Location": f"/identities/{key}"})
             said = enrolment.parse_enrolment(body)
-            done = await asyncio.to_thread(
+            done = await self._prepared(
                 self._library.enrol, owner=_owner(caller), networks=self._networks, sees=caller.sees, **said
             )
         log.info("%s enrolled %s", caller.name, done.character.id)
@@ -85,8 +92,17 @@ class People:
         require(caller, "publish")
         async with self._turn(request):
             body = await read_body(request, self._settings.max_upload, "the picture", self._settings.body_timeout)
-            key = await asyncio.to_thread(self._library.add_background, body, _owner(caller))
+            key = await self._prepared(self._library.add_background, body, _owner(caller))
         return JSONResponse({"id": key}, 201)
+
+    async def _prepared(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        def run() -> T:
+            try:
+                return work(*arguments, **named)
+            finally:
+                trim()  # what looks for a face in a picture takes 100 MB
+
+        return await asyncio.get_running_loop().run_in_executor(self._preparers, run)
 
     async def change(self, request: Request) -> Response:
         """Rename a character, or keep the settings that go with it."""

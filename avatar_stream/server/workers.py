@@ -18,6 +18,7 @@ from typing import Any, Final
 from avatar_stream.errors import ServerFull
 from avatar_stream.identity.library import Library
 from avatar_stream.server import worker
+from avatar_stream.server.heap import trim
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.pipe import Pipe, ProcessGone
 from avatar_stream.server.remote import RemotePeer, RemoteSession
@@ -134,7 +135,10 @@ class WorkerProcess:
             self.kill()
 
     async def _ask_library(self, name: str, *arguments: Any) -> Any:
-        return await asyncio.to_thread(getattr(self._library, name), *arguments)
+        found = await asyncio.to_thread(getattr(self._library, name), *arguments)
+        if name == "get":
+            await asyncio.to_thread(trim)  # what prepares a portrait takes 100 MB
+        return found
 
     def _report(self, states: dict[str, State], counted: list[tuple[str, tuple[Any, ...]]]) -> None:
         self.heard = time.monotonic()

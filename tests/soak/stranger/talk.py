@@ -44,6 +44,7 @@ async def controlled(world: World) -> AsyncIterator[tuple[Guest, Any]]:
         path = f"/control/{guest.location.rsplit('/', 1)[1]}"
         async with websockets.connect(socket_url(world, path), max_size=None) as socket:
             await socket.send(json.dumps({"type": "token", "value": world.tokens["mallory"]}))
+            await world.count_beside()
             yield guest, socket
 
 

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,8 @@ BEFORE: Final = 3  # seconds that the bystander is counted before an attempt
 LONGEST: Final = 240.0  # seconds for one attempt
 GONE: Final = 45.0  # seconds that sessions of guests get to end before the next attempt
 PICTURES: Final = 25  # new ones, by which a session that goes on is known
-WARM: Final = 4  # rounds of sessions before anything is counted: a worker's memory has its size after a few
+SESSIONS: Final = 6  # that the server lets in
+WARM: Final = 2  # rounds of so many before anything is counted: MediaPipe's graphs are handed on, and never given up
 SETTLE: Final = 12.0  # seconds that memory gets to come back
 SMALL_DISK: Final = 4 << 20  # bytes
 PEOPLE: Final = {
@@ -139,7 +140,15 @@ class World:
         own = [] if self.processes is None else ["--processes", str(self.processes)]
         self.server = ServerProcess(
             *("--engine", self.engine, "--tokens", str(self.folder / "tokens"), "--library", str(self.library)),
-            *("--sessions", "6", "--sessions-per-address", "6", "--uploads-per-minute", "3000", *own),
+            *(
+                "--sessions",
+                str(SESSIONS),
+                "--sessions-per-address",
+                str(SESSIONS),
+                "--uploads-per-minute",
+                "3000",
+                *own,
+            ),
             *(("--header-timeout", "2", "--body-timeout", "2") if self.strict else server_flags()),
             token=self.tokens["boss"],
         )
@@ -148,9 +157,11 @@ class World:
     async def _let_in(self) -> None:
         from tests.soak.stranger.guest import Guest
 
-        for _ in range(WARM if self.strict else 1):  # one in each of two workers
-            async with Guest(self, "both").joined(), Guest(self).joined(), Guest(self, "both").joined() as other:
-                await other.pictures(10)
+        for _ in range(WARM if self.strict else 1):
+            async with AsyncExitStack() as stack:
+                roles = ("both", "publish") * (SESSIONS // 2 if self.strict else 1)
+                guests = [await stack.enter_async_context(Guest(self, role).joined()) for role in roles]
+                await guests[0].pictures(10)
         if self.strict:
             await self._enrol_and_remove()
         await asyncio.to_thread(self.server.wait_empty)
