@@ -147,6 +147,8 @@ class ServerFull(AvatarError):
 class LibraryFault(AvatarError):
     """The library of characters cannot be read or written: its disk, its rights, its version."""
 
+    status = 503
+
 
 class LibraryFull(LibraryFault):
     """The disk of the library is full."""

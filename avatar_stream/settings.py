@@ -99,6 +99,13 @@ class Settings:
     max_upload: int = setting(24 * 1024 * 1024, "bytes of a portrait", 1024, 1 << 30, "limits")
     uploads: int = setting(32, "portraits kept; the oldest goes first", 1, 10_000, "limits")
     characters_per_owner: int = setting(100, "enrolled characters of one token, at most", 1, 100_000, "limits")
+    offers_per_minute: int = setting(
+        120,
+        "sessions and viewers of one address that begin in a minute, a twelfth of them at once",
+        2,
+        100_000,
+        "limits",
+    )
     uploads_per_minute: int = setting(
         30, "pictures of one address a minute, half of them at once", 2, 10_000, "limits"
     )

@@ -10,6 +10,7 @@ from typing import Any, Final
 from avatar_stream.errors import BadInput, NameTaken, NotFound, ServerFull, TooMany, Unauthorized
 from avatar_stream.identity.library import Library
 from avatar_stream.portrait.background import OWN
+from avatar_stream.rates import Addresses
 from avatar_stream.server.access import NAME, Access, Caller, require_life
 from avatar_stream.server.capacity import cores
 from avatar_stream.server.home import AnyPeer, AnySession, Home
@@ -33,6 +34,8 @@ class Sessions:
         self._settings, self._home, self._library, self._access = settings, home, library, access
         self._peers: dict[str, tuple[AnySession, AnyPeer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        minute = settings.offers_per_minute
+        self._offers = Addresses(minute / 60, max(minute / 12, 1))
 
     @property
     def capacity(self) -> int:
@@ -148,6 +151,11 @@ class Sessions:
         self._admit_half_open(address)
 
     def _admit_half_open(self, address: str) -> None:
+        """Let somebody begin; who is refused costs little, and who begins a tenth of a second of a processor."""
+        if not self._offers.take(address, time.monotonic()):
+            raise TooMany(
+                f"{self._settings.offers_per_minute} connections a minute are enough: try again in a moment"
+            )
         waiting = [peer.address for peer in self.peers() if not peer.connected.is_set()]
         if waiting.count(address) >= self._settings.half_open_per_address:
             raise TooMany("too many connections of this address are being set up: finish those first")

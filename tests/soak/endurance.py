@@ -20,7 +20,7 @@ GROWTH_LIVE = 0.05  # while sessions run, whose frames are in memory
 
 def cycles(arguments: argparse.Namespace) -> dict[str, Any]:
     """Visit ``--count`` times; memory, descriptors, threads and tasks must stay as they were after the first 50."""
-    server = ServerProcess("--engine", arguments.engine)
+    server = ServerProcess("--engine", arguments.engine, "--offers-per-minute", "6000")
     server.wait_ready()
     visits = subprocess.Popen(
         [sys.executable, "-m", "tests.soak.cycler", server.url, str(arguments.count)],

@@ -175,7 +175,7 @@ async def running(
 
     Its timers are ``SERVER_TIMERS``: a test that is about one of them sets it.
     """
-    usual = {"frame_marks": True, "size": 256, "sessions": 4, "port": 0, "processes": 0}
+    usual = {"frame_marks": True, "size": 256, "sessions": 4, "port": 0, "processes": 0, "offers_per_minute": 6000}
     chosen = Settings(**(usual | SERVER_TIMERS | settings))
     app = create_app(chosen, networks, access, turn_secret)
     config = uvicorn_config(app, chosen, port=0)

@@ -387,6 +387,17 @@ async def test_one_address_sends_only_so_many_pictures() -> None:
         assert int(refused.headers["retry-after"]) > 0
 
 
+async def test_one_address_begins_only_so_many_sessions() -> None:
+    async with running(offers_per_minute=24) as (url, _):
+        peers = [Peer(url) for _ in range(3)]
+        answers = [await peer.connect() for peer in peers]
+        assert [answer.status_code for answer in answers] == [201, 201, 429]
+        assert "24 connections of one address in a minute" in answers[-1].json()["error"]
+        assert int(answers[-1].headers["retry-after"]) > 0
+        for peer in peers:
+            await peer.close()
+
+
 async def test_a_link_of_a_server_without_tokens_cannot_be_revoked() -> None:
     async with running() as (url, _), http(url) as client:
         peer = Peer(url)

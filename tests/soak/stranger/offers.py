@@ -148,6 +148,7 @@ async def mutated(world: World) -> str:
 @attempt("web.trickle", "candidates without an end, and odd ones, for a session of one's own", processes=1)
 async def trickle(world: World) -> str:
     async with Guest(world).joined() as guest:
+        await world.count_beside()
         found = re.search(r"^a=ice-ufrag:(\S+)", guest.pc.localDescription.sdp, re.MULTILINE)
         assert found
         lines = [

@@ -29,6 +29,9 @@ GONE: Final = 45.0  # seconds that sessions of guests get to end before the next
 PICTURES: Final = 25  # new ones, by which a session that goes on is known
 SESSIONS: Final = 6  # that the server lets in
 WARM: Final = 2  # rounds of so many before anything is counted: MediaPipe's graphs are handed on, and never given up
+LAST: Final = 5  # seconds that count after an attempt
+CALM: Final = 10.0  # seconds more until they begin, at most
+ENOUGH: Final = 24.5  # pictures a second
 SETTLE: Final = 12.0  # seconds that memory gets to come back
 SMALL_DISK: Final = 4 << 20  # bytes
 PEOPLE: Final = {
@@ -163,7 +166,8 @@ class World:
                 guests = [await stack.enter_async_context(Guest(self, role).joined()) for role in roles]
                 await guests[0].pictures(10)
         if self.strict:
-            await self._enrol_and_remove()
+            for _ in range(2):
+                await asyncio.gather(self._enrol_and_remove("One"), self._enrol_and_remove("Two"))
         await asyncio.to_thread(self.server.wait_empty)
         self.bystander = Client.start(
             f"{self.url}/session?session=bystander",
@@ -177,11 +181,11 @@ class World:
         while self.strict and time.monotonic() < until and (await self._counted(2))[-1] < 20:
             pass
 
-    async def _enrol_and_remove(self) -> None:
+    async def _enrol_and_remove(self, name: str) -> None:
         """The networks that look at an enrolment are loaded by the first one, and stay."""
         async with self.http("mallory") as client:
             upload = (await client.post("/identities", content=(SAMPLES / "noor.jpg").read_bytes())).json()["id"]
-            body = {"pictures": [upload], "name": "Noor", "consent": "A sample portrait that is shipped for this"}
+            body = {"pictures": [upload], "name": name, "consent": "A sample portrait that is shipped for this"}
             key = (await client.post("/identities", json=body)).json()["id"]
             for one in (key, upload):
                 await client.delete(f"/identities/{one}")
@@ -223,10 +227,11 @@ class World:
         over = time.monotonic()
         if self.strict:
             await asyncio.sleep(attempt.after)
+            await self._calmed(before)
         elif attempt.loss is not Loss.BYSTANDER:
             await self._goes_on("afterwards")
         beside, since = self._beside or before, self._begun or began
-        during, after = self._rows(since, over), self._rows(over)
+        during, after = self._rows(since, over), self._rows(over)[-LAST:]
         if attempt.loss is Loss.BYSTANDER:
             during = after = []
         # Where it was as before, those seconds are also the ones before the next attempt.
@@ -280,6 +285,14 @@ class World:
                     break
             await asyncio.sleep(0.2)
         return others
+
+    async def _calmed(self, before: list[int]) -> None:
+        """Wait until the bystander has as many pictures as before: guests leave, and what they had is given back."""
+        until = time.monotonic() + CALM
+        while time.monotonic() < until and _mean([row["new"] for row in self.bystander.rows[-LAST:]]) < min(
+            _mean(before), ENOUGH
+        ):
+            await asyncio.sleep(0.2)
 
     async def _goes_on(self, when: str) -> None:
         """Wait for a second's worth of new pictures; if they do not come, a promise is broken."""
