@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver, rtp
 from aiortc.codecs.h264 import H264Encoder
+from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtp import (
     RTCP_PSFB_APP,
     RTCP_PSFB_FIR,
@@ -100,6 +101,10 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
     for one that never comes until 512 others have arrived, which are seconds. Here everything whole is handed out at
     once, lost packets are asked for again, and given up in time.
 
+    aiortc takes a frame for whole when the next one begins: each is 40 ms late at 25 a second. Here the marker bit
+    ends it (RFC 7741 section 4.1, RFC 6184 section 5.1), unless a sender sets it before a frame's end; a packet of
+    sound is a frame.
+
     A jump in the sequence numbers makes aiortc list up to 32,767 lost packets and empty its buffer, for each packet
     that jumps. Here two packets in a row must agree on a jump (RFC 3550 appendix A.1), and nothing is asked for that
     senders no longer keep.
@@ -115,11 +120,13 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
     wants_key = False
     origin: int | None = None
     guards: dict[int, SequenceGuard] = {}
+    ended = _Ended(buffer)
 
     async def listen(packet: Any, arrival_time_ms: int) -> None:
         nonlocal asked, moved, origin
         codec = codecs.get(packet.payload_type)
-        if codec is not None and "apt" in codec.parameters:  # a retransmission (RFC 4588)
+        sent_again = codec is not None and "apt" in codec.parameters  # RFC 4588
+        if sent_again:
             codec = codecs.get(codec.parameters["apt"])
             if nacks is None or int.from_bytes(packet.payload[:2], "big") not in nacks.missing:
                 return  # not asked for: browsers fill up a line with such packets to measure it
@@ -130,6 +137,8 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
             if RTP_HISTORY_SIZE < lost <= 0x10000 - MAX_MISORDER:
                 nacks.missing.clear()
                 nacks.max_seq = (packet.sequence_number - 1) & 0xFFFF
+        if not sent_again:
+            ended.look(packet)
         await handle(packet, arrival_time_ms)
         if codec is None or buffer._origin is None:
             return  # nothing usable: browsers begin with padding
@@ -137,7 +146,7 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
         if nacks is not None and buffer._origin == origin and now - moved > GIVE_UP and _skip(buffer):
             nacks.missing.clear()
             await ask_for_key(_ssrc(receiver, packet.ssrc))
-        while (frame := buffer._remove_frame(0)) is not None:
+        while (frame := buffer._remove_frame(0) or ended.frame()) is not None:
             frame.timestamp = mapper.map(frame.timestamp)
             receiver._RTCRtpReceiver__decoder_queue.put((codec, frame))  # type: ignore[attr-defined]
         if buffer._origin != origin:
@@ -165,6 +174,41 @@ def keep_up(receiver: RTCRtpReceiver) -> None:
     receiver._handle_rtp_packet = listen  # type: ignore[method-assign]
     receiver._send_rtcp_nack = ask_again  # type: ignore[assignment, method-assign]
     receiver._send_rtcp_pli = ask_for_key  # type: ignore[assignment, method-assign]
+
+
+class _Ended:
+    """Finds frames in a jitter buffer of aiortc that their last packet ends."""
+
+    def __init__(self, buffer: Any) -> None:
+        self._buffer = buffer
+        self._believed = True
+        self._last: int | None = None  # the stamp of the last frame that was found
+
+    def look(self, packet: Any) -> None:
+        """See a packet, no retransmission, before it goes into the buffer.
+
+        One that goes on with a frame which had ended shows that its sender sets markers in another way. Padding has
+        no payload and shows nothing.
+        """
+        if self._last == packet.timestamp and packet.payload:
+            ahead = (packet.sequence_number - self._buffer._origin) & 0xFFFF
+            self._believed = self._believed and ahead >= 0x8000
+
+    def frame(self) -> JitterFrame | None:
+        """The first frame in the buffer, taken out, if all of it is there; None if not."""
+        buffer, found = self._buffer, list[Any]()
+        if buffer._is_video and not self._believed:
+            return None
+        for count in range(buffer.capacity):
+            packet = buffer._packets[(buffer._origin + count) % buffer.capacity]
+            if packet is None or (found and packet.timestamp != found[0].timestamp):
+                return None
+            found.append(packet)
+            if packet.marker or not buffer._is_video:
+                buffer.remove(len(found))
+                self._last = packet.timestamp if buffer._is_video else None
+                return JitterFrame(data=b"".join(one._data for one in found), timestamp=packet.timestamp)
+        return None
 
 
 class SequenceGuard:

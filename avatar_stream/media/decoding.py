@@ -62,7 +62,7 @@ class StreamDecoder:
             if item is None:
                 self._stopped = True
                 self._clear()
-            elif not self._stopped:
+            elif item[1].data and not self._stopped:  # padding is a frame of nothing
                 if len(self._waiting) >= MAX_WAITING or self._bytes + len(item[1].data) > MAX_WAITING_BYTES:
                     self.left_out += len(self._waiting)
                     self._clear()

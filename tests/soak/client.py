@@ -184,15 +184,16 @@ async def run(arguments: argparse.Namespace) -> int:
     clip = kept_clip(arguments.clip) if arguments.clip else None
     camera = EncodedCamera(clip) if arguments.role == "both" else None
     pc.addTransceiver(camera or "video", direction="sendrecv" if camera else "recvonly")
-    if arguments.clicks and camera:
-        pc.addTransceiver(ClickingMicrophone(camera.shown), direction="sendrecv")
+    if arguments.clicks:
+        sound = ClickingMicrophone(camera.shown) if camera else "audio"
+        pc.addTransceiver(sound, direction="sendonly" if camera else "recvonly")
     watch, tracks = Watch(camera), []
     pc.on("track", lambda track: tracks.append(asyncio.ensure_future(watch.run(track))))
     if arguments.light:
         mock.patch("aiortc.rtcrtpreceiver.get_decoder", return_value=Undecoded(watch)).start()
     for receiver in pc.getReceivers():
         keep_up(receiver)  # as a browser does
-        if arguments.clicks:
+        if arguments.clicks and camera is None:
             kind = receiver._RTCRtpReceiver__kind  # type: ignore[attr-defined]
             watch.clocks[kind] = SenderClock(receiver, CLOCK if kind == "video" else SAMPLES)
     lossy = arguments.loss or arguments.delay or arguments.jitter
@@ -235,7 +236,11 @@ def main() -> int:
     parser.add_argument("--role", choices=("both", "view"), default="both")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--light", action="store_true", help="decode nothing")
-    parser.add_argument("--clicks", action="store_true", help="sound too: how far it is from its picture")
+    parser.add_argument(
+        "--clicks",
+        action="store_true",
+        help="sound too: a click with every 50th picture; who views says how far it is",
+    )
     parser.add_argument("--loss", type=float, default=0, help="share of packets lost, each way")
     parser.add_argument("--delay", type=float, default=0, help="seconds, each way")
     parser.add_argument("--jitter", type=float, default=0, help="seconds more at most, so that packets overtake")

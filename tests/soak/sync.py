@@ -15,18 +15,23 @@ DRIFT: Final = 0.040  # seconds, at most
 
 
 def sync(arguments: argparse.Namespace) -> dict[str, Any]:
-    """One session with sound for ``--minutes`` on a line with ``--loss``; clicks are compared with their pictures."""
+    """A session with sound and its viewer for ``--minutes``, both on a line with ``--loss``: clicks are compared with
+    their pictures, as the viewer gets both.
+    """
     server = ServerProcess("--engine", arguments.engine)
     server.wait_ready()
     line = ("--loss", str(arguments.loss), "--delay", str(arguments.delay / 2), "--jitter", str(arguments.jitter))
-    client = Client.start(server.url + "/session", "--seconds", "1000000", "--clicks", *line)
-    if client.wait_answer() != 201:
-        raise SystemExit(f"the client got {client.status}")
+    flags = ("--seconds", "1000000", "--clicks", *line)
+    publisher = Client.start(f"{server.url}/session?session=clock", *flags)
+    publisher.wait_answer()
+    client = Client.start(f"{server.url}/whep/clock", "--role", "view", *flags)
+    if (publisher.status, client.wait_answer()) != (201, 201):
+        raise SystemExit(f"the clients got {publisher.status} and {client.status}")
     began, whole = time.monotonic(), 60 * arguments.minutes
-    while time.monotonic() - began < whole and client.process.poll() is None:
+    while time.monotonic() - began < whole and client.process.poll() is publisher.process.poll() is None:
         time.sleep(1)
     lived = time.monotonic() - began
-    stop_all([client])
+    stop_all([client, publisher])
     server.stop()
     part = min(LONGEST, PART * whole)
     first = _between(client, began + SETTLE, began + SETTLE + part)
@@ -37,7 +42,7 @@ def sync(arguments: argparse.Namespace) -> dict[str, Any]:
     ]
     failed = []
     if lived < whole:
-        failed.append(f"the client ended after {lived / 60:.1f} minutes")
+        failed.append(f"a client ended after {lived / 60:.1f} minutes")
     drift = round(last["median_ms"] - first["median_ms"], 1)
     if not abs(drift) <= DRIFT * 1e3:
         failed.append(f"sound and picture drifted by {drift} ms")

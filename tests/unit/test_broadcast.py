@@ -1,5 +1,6 @@
 import asyncio
 import random
+from collections import deque
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -7,13 +8,14 @@ import av
 import numpy as np
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
-from aiortc.jitterbuffer import JitterBuffer
+from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RTCP_PSFB_APP, RTCP_PSFB_PLI, RtcpPsfbPacket, RtpPacket, pack_remb_fci
 
 from avatar_stream.media import aiortc_gaps, broadcast
 from avatar_stream.media.aiortc_gaps import keep_up, listen_to_feedback
 from avatar_stream.media.broadcast import Broadcast
+from avatar_stream.media.decoding import StreamDecoder
 from avatar_stream.media.encode import HIGHEST, LOWEST, OpusEncoder, VideoEncoder
 from tests.waiting import within
 
@@ -176,10 +178,12 @@ class Line:
         self.receiver._send_rtcp_pli = pli
         keep_up(self.receiver)
 
-    async def send(self, *numbers: int, per_frame: int = 1) -> None:
+    async def send(self, *numbers: int, per_frame: int = 1, marked: int = -1) -> None:
+        """``marked`` is which packet of a frame has the marker bit."""
         for number in numbers:
             packet = RtpPacket(payload_type=96, sequence_number=number, timestamp=number // per_frame * 3600)
             packet.ssrc, packet.payload = 7, bytes([number % 256])
+            packet.marker = int(number % per_frame == marked)
             await self.receiver._handle_rtp_packet(packet, arrival_time_ms=0)
 
     def out(self) -> list[int]:
@@ -196,6 +200,56 @@ async def test_packets_of_no_known_codec_are_nobodys_business() -> None:
     await line.receiver._handle_rtp_packet(packet, arrival_time_ms=0)
     await line.send(2, 3)
     assert line.out() == [2]
+
+
+async def test_a_frame_is_handed_out_with_its_last_packet() -> None:
+    line = Line()
+    await line.send(0, 1, 2, per_frame=3, marked=2)
+    assert line.out() == [0, 1, 2]
+    await line.send(3, 5, per_frame=3, marked=2)
+    assert line.out() == []
+    await line.send(4, per_frame=3, marked=2)
+    assert line.out() == [3, 4, 5]
+    await line.send(4, 5, per_frame=3, marked=2)  # come twice: late, and of no use
+    await line.send(6, 7, 8, per_frame=3, marked=2)
+    assert line.out() == [6, 7, 8]
+
+
+async def test_markers_before_a_frames_end_are_not_believed_twice() -> None:
+    line = Line()
+    await line.send(*range(12), per_frame=3, marked=1)
+    assert line.out()[:2] == [0, 1]
+    await line.send(*range(12, 18), per_frame=3, marked=1)
+    assert line.out()[-3:] == [12, 13, 14]
+
+
+async def test_padding_behind_a_frame_is_no_sign_and_no_frame() -> None:
+    line = Line()
+    await line.send(0, 1, 2, per_frame=3, marked=2)
+    padding = RtpPacket(payload_type=96, sequence_number=3, timestamp=0)
+    padding.ssrc, padding.payload = 7, b""
+    await line.receiver._handle_rtp_packet(padding, arrival_time_ms=0)
+    assert line.out() == [0, 1, 2]
+    for number in (4, 5, 6):
+        packet = RtpPacket(payload_type=96, sequence_number=number, timestamp=3600, marker=int(number == 6))
+        packet.ssrc, packet.payload = 7, bytes([number])
+        await line.receiver._handle_rtp_packet(packet, arrival_time_ms=0)
+    assert line.out() == [4, 5, 6]
+    decoder = StreamDecoder("video")
+    decoder.put((line.receiver._RTCRtpReceiver__codecs[96], JitterFrame(data=b"", timestamp=0)))
+    assert decoder._waiting == deque()
+
+
+async def test_a_packet_of_sound_is_a_frame() -> None:
+    buffer = JitterBuffer(capacity=16, prefetch=4)
+    ended = aiortc_gaps._Ended(buffer)
+    packet = RtpPacket(payload_type=111, sequence_number=5, timestamp=960)
+    packet._data = b"sound"  # type: ignore[attr-defined]
+    buffer.add(packet)
+    frame = ended.frame()
+    assert frame
+    assert (frame.data, frame.timestamp) == (b"sound", 960)
+    assert ended.frame() is None
 
 
 async def test_what_waits_behind_a_lost_packet_is_worked_off_at_once() -> None:
