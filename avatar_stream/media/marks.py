@@ -29,6 +29,8 @@ def read_mark(image: Image) -> int | None:
     """The number in an RGB picture, or None where it cannot be read."""
     height, width = image.shape[:2]
     count = BITS + 1
+    if width < 4 * count:
+        return None
     rows = slice(round(height * STRIP * 0.3), max(round(height * STRIP * 0.7), 1))
     levels = [
         float(image[rows, round((k + 0.3) * width / count) : round((k + 0.7) * width / count)].mean())

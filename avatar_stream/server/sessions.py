@@ -153,9 +153,8 @@ class Sessions:
     def _admit_half_open(self, address: str) -> None:
         """Let somebody begin; who is refused costs little, and who begins a tenth of a second of a processor."""
         if not self._offers.take(address, time.monotonic()):
-            raise TooMany(
-                f"{self._settings.offers_per_minute} connections a minute are enough: try again in a moment"
-            )
+            most = self._settings.offers_per_minute
+            raise TooMany(f"{most} connections of one address in a minute are enough: try again in a moment")
         waiting = [peer.address for peer in self.peers() if not peer.connected.is_set()]
         if waiting.count(address) >= self._settings.half_open_per_address:
             raise TooMany("too many connections of this address are being set up: finish those first")

@@ -1,5 +1,6 @@
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,3 +22,9 @@ def test_a_picture_without_a_mark_has_none() -> None:
     draw_mark(one, 5)
     one[:30, :50] = 255 - one[:30, :50]  # a single bit turned: the parity tells
     assert read_mark(one) is None
+
+
+def test_a_picture_too_narrow_for_a_mark_has_none(recwarn: pytest.WarningsRecorder) -> None:
+    for width in range(1, 64):
+        read_mark(np.zeros((16, width, 3), np.uint8))
+    assert not recwarn.list

@@ -151,7 +151,7 @@ async def test_no_201_for_what_is_not_on_disk(tmp_path: Path) -> None:
         (tmp_path / "library" / "library.db").unlink()
         said = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
         answer = await client.post("/identities", json=said)
-        assert answer.status_code == 500
+        assert answer.status_code == 503
         assert "deleted while it was in use" in answer.json()["error"]
         assert not (tmp_path / "library" / "library.db").exists()
         # What needs no library goes on.

@@ -138,8 +138,9 @@ async def test_who_watches_by_a_link_is_sent_away_when_it_ends(monkeypatch: pyte
         expires = int(time.time()) + 3600
         soon, revoked = (access.link("studio", session.life, expires) for _ in range(2))
         viewer = Peer(url, "view", token=soon)
+        an_hour_later = SimpleNamespace(time=lambda: expires - 0.1, monotonic=time.monotonic)
         with monkeypatch.context() as patch:
-            patch.setattr(sessions, "time", SimpleNamespace(time=lambda: expires - 0.1))  # an hour later
+            patch.setattr(sessions, "time", an_hour_later)
             assert (await viewer.connect(path="/whep/studio")).status_code == 201
         (watching,) = session.viewers.values()
         await within(watching.ended.wait())
