@@ -99,7 +99,7 @@ async def test_sound_waits_for_its_picture() -> None:
 
         watching = asyncio.create_task(viewer.pictures(100_000))
         await heard_after()
-        assert session.broadcast.delay > 0.02
+        await until(lambda: session.broadcast.delay > 0.02, "the delay of the picture was measured")
         paint = session.worker.avatar.paint
 
         def slowly(warped: Any) -> Any:
