@@ -18,10 +18,11 @@ demo: install
 check: install-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit -m "not slow" $(PARALLEL) --quiet
 
-# Every stage, one after the other, whatever fails: tests/stages.py says at the end which did.
-STAGES := lint types docs wheel extras unit webrtc browser clients
+# Every stage, whatever fails: tests/stages.py says at the end which did. Unit tests compute, the others wait for one
+# another half of the time, so both run side by side.
+STAGES := lint types docs wheel extras webrtc clients browser
 test: install-test test-system
-	@$(BIN)/python -m tests.stages $(STAGES)
+	@$(BIN)/python -m tests.stages $(STAGES) --beside unit
 
 lint:
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ Processes are known by a variable that they inherit, so that those whose parents
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from multiprocessing import forkserver, resource_tracker
 from typing import Final
 
@@ -23,17 +23,20 @@ class LeftBehind(Exception):
 
 
 @contextlib.contextmanager
-def nothing_left() -> Iterator[None]:
-    """Raises :class:`LeftBehind` at the end if a process that was started meanwhile is still there."""
-    before = os.environ.get(VARIABLE, "")
-    own = os.environ[VARIABLE] = f"{before}/{os.getpid()}"
+def nothing_left(environment: MutableMapping[str, str] = os.environ, name: str = "") -> Iterator[None]:
+    """Raises :class:`LeftBehind` at the end if a process that was started meanwhile is still there.
+
+    ``environment`` is what such a process inherits; ``name`` tells those apart that one process starts side by side.
+    """
+    before = environment.get(VARIABLE, "")
+    own = environment[VARIABLE] = f"{before}/{os.getpid()}{name}"
     try:
         yield
     except BaseException:  # interrupted: what is left is ended, and that is all
         _end(own, 0.0)
         raise
     finally:
-        os.environ[VARIABLE] = before
+        environment[VARIABLE] = before
     _stop_multiprocessing()
     named = _end(own, ENDING)
     if named:

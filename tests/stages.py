@@ -1,6 +1,7 @@
 """Run targets of the Makefile one after the other, all of them whatever fails, and say at the end which did.
 
-``python -m tests.stages lint types …``: what each says is shown and kept in ``build/test/TARGET.log``. Ends with 1 if
+``python -m tests.stages lint types … --beside unit``: what each says is shown and kept in ``build/test/TARGET.log``.
+Those behind ``--beside`` run at the same time as the others, and what they say is shown at their end. Ends with 1 if
 one failed. What a target has started ends with it.
 """
 
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -18,6 +20,9 @@ from typing import IO, Final
 from tests.leftovers import LeftBehind, nothing_left
 
 LOGS: Final = Path("build/test")
+BESIDE: Final = "--beside"
+
+_running: set[int] = set()  # the groups of all targets that run
 
 
 @dataclass
@@ -30,24 +35,28 @@ class Stage:
     log: Path
 
 
-def run(name: str) -> Stage:
-    """Run one target."""
+def run(name: str, *, at_once: bool = True) -> Stage:
+    """Run one target, and show what it says at once or at its end."""
     log = LOGS / f"{name}.log"
-    print(f"\n==== {name}", flush=True)
+    if at_once:
+        print(f"\n==== {name}", flush=True)
+    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     began = time.monotonic()
     with log.open("wb") as kept:
+        shown: list[IO[bytes]] = [kept, sys.stdout.buffer] if at_once else [kept]
         try:
-            with nothing_left():
-                status = _make(name, kept)
+            with nothing_left(environment, name):
+                status = _make(name, environment, shown)
         except LeftBehind as error:
             status = 1
-            _show(f"{error}\n".encode(), kept)
+            _show(f"{error}\n".encode(), shown)
+    if not at_once:
+        _show(f"\n==== {name}\n".encode() + log.read_bytes(), [sys.stdout.buffer])
     return Stage(name, status == 0, time.monotonic() - began, log)
 
 
-def _make(name: str, kept: IO[bytes]) -> int:
+def _make(name: str, environment: dict[str, str], shown: list[IO[bytes]]) -> int:
     """The exit status of ``make name``, in a group of its own and without the flags of the make that runs this."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     make = subprocess.Popen(
         ["make", "--no-print-directory", name],
         stdout=subprocess.PIPE,
@@ -56,9 +65,11 @@ def _make(name: str, kept: IO[bytes]) -> int:
         start_new_session=True,
     )
 
+    _running.add(make.pid)
+
     def read() -> None:
         while data := os.read(said, 65536):
-            _show(data, kept)
+            _show(data, shown)
 
     assert make.stdout
     said = make.stdout.fileno()
@@ -69,24 +80,40 @@ def _make(name: str, kept: IO[bytes]) -> int:
         reader.join(1)  # longer where something that was left behind holds it open
         return status
     except KeyboardInterrupt:
-        os.killpg(make.pid, signal.SIGINT)
+        _interrupt()
         make.wait()
         raise
+    finally:
+        _running.discard(make.pid)
 
 
-def _show(data: bytes, kept: IO[bytes]) -> None:
-    with contextlib.suppress(ValueError):  # closed
-        kept.write(data)
-        kept.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.flush()
+def _interrupt() -> None:
+    """Tell all targets to end."""
+    for group in list(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGINT)
 
 
-def main(names: list[str]) -> int:
+def _show(data: bytes, shown: list[IO[bytes]]) -> None:
+    for one in shown:
+        with contextlib.suppress(ValueError):  # closed
+            one.write(data)
+            one.flush()
+
+
+def main(words: list[str]) -> int:
     """Run all and print the table."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as with Ctrl+C
     LOGS.mkdir(parents=True, exist_ok=True)
-    stages = [run(name) for name in names]
+    at = words.index(BESIDE) if BESIDE in words else len(words)
+    with ThreadPoolExecutor(1) as other:
+        beside = [other.submit(run, name, at_once=False) for name in words[at + 1 :]]
+        try:
+            stages = [run(name) for name in words[:at]]
+            stages += [one.result() for one in beside]
+        except KeyboardInterrupt:
+            _interrupt()
+            raise
     print("\n stage      result   seconds")
     for stage in stages:
         result = "passed" if stage.passed else "FAILED"

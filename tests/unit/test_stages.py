@@ -27,7 +27,7 @@ def test_all_stages_run_and_what_failed_is_told_at_the_end(tmp_path: Path) -> No
     environment = os.environ | {"PYTHONPATH": str(ROOT), "AVATAR_TEST_PATIENCE": "0.01"}
     environment.pop(VARIABLE, None)  # else it would be ours to end what is left there
     done = subprocess.run(
-        [sys.executable, "-m", "tests.stages", "good", "bad", "last"],
+        [sys.executable, "-m", "tests.stages", "good", "bad", "--beside", "last"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -43,6 +43,7 @@ def test_all_stages_run_and_what_failed_is_told_at_the_end(tmp_path: Path) -> No
         ("last", "passed"),
     ]
     assert "build/test/bad.log" in table
+    assert "==== last\nmore\n" in done.stdout
     log = (tmp_path / "build" / "test" / "bad.log").read_text()
     assert "wrong" in log
     started = int(re.findall(r"started (\d+)", log)[0])
