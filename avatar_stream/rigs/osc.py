@@ -1,8 +1,15 @@
 """OSC datagrams (opensoundcontrol.org, specification 1.0) from whoever sends them."""
 
+import logging
 from typing import Any, Final
 
+from pythonosc import osc_bundle, osc_message
 from pythonosc.osc_packet import OscPacket
+
+# It writes a line of log for every datagram with a type that it does not know: whoever sends must not fill a log.
+_silent = logging.Logger("pythonosc", logging.CRITICAL)
+for _module in (osc_bundle, osc_message):
+    vars(_module)["logging"] = _silent
 
 BUNDLE_NAME: Final = b"#bundle\x00"
 BUNDLE_HEADER_BYTES: Final = 16  # bytes: its name and its time

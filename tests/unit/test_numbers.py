@@ -185,3 +185,10 @@ def test_a_bundle_whose_element_goes_back_is_none() -> None:
         nested = b"#bundle\x00" + bytes(8) + len(nested).to_bytes(4, "big") + nested
     with pytest.raises(ValueError, match="deep"):
         messages(nested)
+
+
+def test_an_odd_type_in_a_datagram_writes_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    datagram = b"/VMC/Ext/Blend/Val\0\0" + b",&2s\0\0\0\0" + b"abc\0"
+    for _ in range(3):
+        Decoder()(datagram)
+    assert caplog.records == []
