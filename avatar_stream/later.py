@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Final
 
-LATER: Final = ("matplotlib.pyplot",)
+LAZY_MODULES: Final = ("matplotlib.pyplot",)
 
 
 class _Later:
@@ -19,7 +19,7 @@ class _Later:
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path) if name in LATER else None
+        spec = PathFinder.find_spec(name, path) if name in LAZY_MODULES else None
         if spec is not None and spec.loader is not None:
             spec.loader = importlib.util.LazyLoader(spec.loader)
         return spec

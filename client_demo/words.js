@@ -39,7 +39,7 @@ const WORDS = {
     noGraphics: 'This browser has no WebGL, or it is switched off.',
     silent: 'The server does not answer. Is it still running?', reload: 'Reload the page once it is.',
     noFace: 'No face in your camera: move into the light, in front of it.',
-    others: 'More than one person is in the picture. Recalibrate follows the largest face.',
+    others: 'Several people: Recalibrate follows the largest face.',
     ahead: 'Look straight ahead…',
     noMicrophone: 'The microphone was refused or not found. Allow it for this page in the address bar, then try again.',
     wantsToken: 'This server wants a token. Ask whoever runs it for yours.',

@@ -7,11 +7,11 @@ import numpy as np
 from avatar_stream.face.closer import Box
 from avatar_stream.face.mesh import Floats
 
-PATIENCE: Final = 2.0
+WAIT_SECONDS: Final = 2.0
 """Seconds for which somebody who is not seen any more is waited for; then the largest face is followed."""
-REACH: Final = 0.7  # face widths that a head moves from one frame to the next, at most
-SPEED: Final = 2.0  # and face widths a second, where frames are missed
-SIZES: Final = (0.6, 1.7)  # a face's width over what it was
+MAX_STEP_WIDTHS: Final = 0.7  # face widths that a head moves from one frame to the next, at most
+MAX_SPEED_WIDTHS: Final = 2.0  # and face widths a second, where frames are missed
+SIZE_RATIOS: Final = (0.6, 1.7)  # a face's width over what it was
 
 
 class Followed:
@@ -26,13 +26,12 @@ class Followed:
 
     def saw(self, landmarks: Floats, time: float) -> None:
         """``landmarks (478, 3)`` were followed at ``time`` seconds."""
-        low, high = landmarks[:468, :2].min(0), landmarks[:468, :2].max(0)
-        self._middle, self._width, self._at = (low + high) / 2, float(high[0] - low[0]), time
+        self._middle, self._width = _place(landmarks)
+        self._at = time
 
     def same(self, landmarks: Floats, time: float) -> bool:
         """Whether landmarks ``(478, 3)`` can be of the person who was followed."""
-        low, high = landmarks[:468, :2].min(0), landmarks[:468, :2].max(0)
-        return self._near((low + high) / 2, float(high[0] - low[0]), time)
+        return self._near(*_place(landmarks), time)
 
     def choose(self, boxes: list[Box], time: float) -> int | None:
         """Which of the faces in ``boxes``, largest first, is to be followed now.
@@ -46,10 +45,19 @@ class Followed:
 
     def waits(self, time: float) -> bool:
         """Who was followed may come back."""
-        return self._width > 0 and 0 <= time - self._at <= PATIENCE
+        return self._width > 0 and 0 <= time - self._at <= WAIT_SECONDS
 
     def _near(self, middle: Floats, width: float, time: float) -> bool:
         if not self.waits(time):
             return True
         away = float(np.linalg.norm(middle - self._middle)) / self._width
-        return away < REACH + SPEED * (time - self._at) and SIZES[0] < width / self._width < SIZES[1]
+        return (
+            away < MAX_STEP_WIDTHS + MAX_SPEED_WIDTHS * (time - self._at)
+            and SIZE_RATIOS[0] < width / self._width < SIZE_RATIOS[1]
+        )
+
+
+def _place(landmarks: Floats) -> tuple[Floats, float]:
+    """The middle ``(2,)`` and the width of a face."""
+    low, high = landmarks[:468, :2].min(0), landmarks[:468, :2].max(0)
+    return (low + high) / 2, float(high[0] - low[0])

@@ -26,7 +26,8 @@ MAX_TURN: Final = np.radians([24.0, 34.0, 30.0])  # pitch, yaw, roll away from t
 ASIDE: Final = (15.0, 35.0)  # degrees a portrait is turned, from which and to which it may turn less
 HIDDEN: Final = 0.8
 MAX_SHIFT: Final = np.array([0.42, 0.3])  # face widths aside, up and down: what a neck bears over still shoulders
-ROOM: Final = 0.8  # of the way from the face to the edge of its crop
+MIN_SHIFT: Final = 0.05  # face widths that are left to a face at the very edge
+MAX_ROOM_SHARE: Final = 0.8  # of the way from the face to the edge of its crop
 SCALE_RANGE: Final = 1.3
 MAX_RESIDUAL: Final = 0.16  # eye distances of any landmark that the model does not explain
 MAX_GAP: Final = 0.75  # eye distances between the lips
@@ -70,9 +71,8 @@ class Retargeter:
         self._skin = _lid_skin(self.fit)
         oval = rest[list(mesh.FACE_OVAL), :2]
         room = np.full((2, 2), np.inf) if size is None else np.stack([oval.min(0), np.array(size) - oval.max(0)])
-        self._most_shift = np.minimum(
-            MAX_SHIFT, np.maximum(ROOM * room / self._width, 0.05)
-        )  # left and up; right, down
+        # Left and up in the first row, right and down in the second.
+        self._most_shift = np.minimum(MAX_SHIFT, np.maximum(MAX_ROOM_SHARE * room / self._width, MIN_SHIFT))
         # A portrait that looks aside hides a cheek: turned back to the viewer it would have none.
         _, yaw, _ = geometry.euler_degrees(self.fit.pose.rotation)
         self._most = MAX_TURN * np.array([1, 1 - HIDDEN * geometry.step(*ASIDE, abs(yaw)), 1])

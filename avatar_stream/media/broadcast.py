@@ -103,7 +103,7 @@ class Broadcast:
         self._heard = asyncio.Event()
         self._opus: OpusEncoder | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._sound_worker = ThreadPoolExecutor(1, thread_name_prefix="encode-sound")  # a picture takes 15 ms
+        self._sound_worker = ThreadPoolExecutor(1, thread_name_prefix="encode-sound")  # not behind a picture
         self._began = time.monotonic()
 
     def open(self, kind: str, codec: str) -> Feed:

@@ -3,9 +3,8 @@
 import math
 from typing import Any, Final
 
-RESTART_BACK_SECONDS: Final = (
-    0.5  # seconds back from which on a stamp begins another clock, as in streams that were joined
-)
+RESTART_BACK_SECONDS: Final = 0.5
+"""Seconds back from which on a stamp begins another clock, as in streams that were joined."""
 JUMP_AHEAD_SECONDS: Final = 10.0  # seconds ahead that are another clock too, where a format allows its clock to jump
 ALLOWS_JUMPS: Final = 0x0200  # AVFMT_TS_DISCONT of FFmpeg: transport streams
 

@@ -31,10 +31,8 @@ RTCP_TYPES: Final = range(192, 209)  # second byte of RTCP beside RTP (RFC 5761 
 # lost, STUN once in a few seconds, DTLS in the handshake only.
 RTP_RATE: Final = 800, 600
 RTCP_RATE: Final = 120, 200
-RTCP_BYTES: Final = (
-    16_000,
-    24_000,
-)  # a second and at once: what is said of each lost packet costs more than the packet
+RTCP_BYTES: Final = 16_000, 24_000
+"""Bytes of RTCP a second, and at once: what is said of each lost packet costs more than the packet."""
 DTLS_RATE: Final = 40, 120
 STUN_RATE: Final = 40, 120
 

@@ -13,9 +13,9 @@ from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats, Ints
 
 EDGE = 0.16  # of the crop over which what follows the shoulders comes to rest
-BEYOND = 0.6  # of the crop's sides from its edge to the points outside it that never move
-TOUCHES = 16  # of 255: a matte from which on a person reaches the edge
-NEAR = 1 / 16  # of a side: half a step between two points of the border
+ANCHOR_DISTANCE = 0.6  # of the crop's sides from its edge to the points outside it that never move
+CUT_MATTE = 16  # of 255: a matte from which on a person reaches the edge
+HALF_BORDER_STEP = 1 / 16  # of a side: half a step between two points of the border
 # Rings around the face oval: distance from its centre in oval radii; how far they follow the head above the
 # face (hair) and below it (neck, then shoulders); how far they follow the oval's expression (jaw).
 RINGS = (
@@ -85,7 +85,8 @@ class Border:
         self._extent = np.array([width, height], np.float32)
         sides = matte[:, 0], matte[:, -1], matte[0], matte[-1]
         self._cut = [
-            cv2.dilate(side.reshape(1, -1), np.ones((1, max(1, round(2 * NEAR * len(side))) | 1))) for side in sides
+            cv2.dilate(side.reshape(1, -1), np.ones((1, max(1, round(2 * HALF_BORDER_STEP * len(side))) | 1)))
+            for side in sides
         ]
 
     def hold(self, points: Floats, reach: float) -> Floats:
@@ -100,7 +101,7 @@ class Border:
             away = np.abs(places[:, axis] - side % 2) / reach
             along = np.clip(places[:, 1 - axis] * (cut.shape[1] - 1), 0, cut.shape[1] - 1).round().astype(int)
             held = np.maximum(
-                held, (cut[0, along] > TOUCHES) * (1 - np.clip(away, 0, 1) ** 2 * (3 - 2 * np.clip(away, 0, 1)))
+                held, (cut[0, along] > CUT_MATTE) * (1 - np.clip(away, 0, 1) ** 2 * (3 - 2 * np.clip(away, 0, 1)))
             )
         return held
 
@@ -114,8 +115,8 @@ class Border:
         edge = places * (self._extent - 1)
         oval = landmarks[list(mesh.FACE_OVAL), :2].copy()
         outside = [cv2.pointPolygonTest(oval, (float(x), float(y)), False) < 0 for x, y in edge]
-        cut = edge[outside & (self.hold(edge, NEAR) > 0.5)]
-        around = (places * (1 + 2 * BEYOND) - BEYOND) * (self._extent - 1)
+        cut = edge[outside & (self.hold(edge, HALF_BORDER_STEP) > 0.5)]
+        around = (places * (1 + 2 * ANCHOR_DISTANCE) - ANCHOR_DISTANCE) * (self._extent - 1)
         return np.pad(np.concatenate([cut, around]), ((0, 0), (0, 1))).astype(np.float32)
 
 

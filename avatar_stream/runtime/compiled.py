@@ -7,7 +7,6 @@ what was compiled takes a fifth of that and computes the same, bit for bit.
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from platformdirs import user_cache_path
 
-MOST: Final = 8  # files kept, those that were used last: two for each way to run, of 7 to 22 MB
-DIGEST: Final = hashlib.sha256().digest_size  # bytes at the beginning of a file, of all that follows
+from avatar_stream.runtime.plans import write_whole
+
+MAX_FILES: Final = 8  # files kept, those that were used last: two for each way to run, of 7 to 22 MB
+DIGEST_BYTES: Final = hashlib.sha256().digest_size  # bytes at the beginning of a file, of all that follows
 
 
 def compiled(core: Any, key: str, settings: dict[str, Any], make: Callable[[], Any]) -> Any:
@@ -32,10 +33,10 @@ def compiled(core: Any, key: str, settings: dict[str, Any], make: Callable[[], A
     file = user_cache_path("avatar-stream") / "compiled" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.bin"
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         data: Any = _mapped(file, file.stat().st_ino)
-        if hashlib.sha256(data[DIGEST:]).digest() == data[:DIGEST].tobytes():
+        if hashlib.sha256(data[DIGEST_BYTES:]).digest() == data[:DIGEST_BYTES].tobytes():
             with contextlib.suppress(OSError):
                 os.utime(file)
-            return core.import_model(Tensor(data[DIGEST:], shared_memory=True), "CPU", settings)
+            return core.import_model(Tensor(data[DIGEST_BYTES:], shared_memory=True), "CPU", settings)
     made = make()
     with contextlib.suppress(OSError, RuntimeError):
         _keep(file, made.export_model().getvalue())
@@ -52,16 +53,9 @@ def _mapped(file: Path, number: int) -> npt.NDArray[np.uint8]:
 
 
 def _keep(file: Path, data: bytes) -> None:
-    """Whole or not at all, and the oldest make room."""
+    """Keep a file; those used longest ago make room."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=file.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(hashlib.sha256(data).digest() + data)
-        os.replace(part, file)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    write_whole(file, hashlib.sha256(data).digest() + data)
     kept = sorted(file.parent.glob("*.bin"), key=lambda one: one.stat().st_mtime, reverse=True)
-    for old in kept[MOST:]:
+    for old in kept[MAX_FILES:]:
         old.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ from avatar_stream.server.priority import work_behind
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 class People:
@@ -95,8 +95,8 @@ class People:
             key = await self._prepared(self._library.add_background, body, _owner(caller))
         return JSONResponse({"id": key}, 201)
 
-    async def _prepared(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        def run() -> T:
+    async def _prepared(self, work: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+        def run() -> Result:
             try:
                 return work(*arguments, **named)
             finally:

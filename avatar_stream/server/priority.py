@@ -5,7 +5,7 @@ import sys
 import threading
 from typing import Final
 
-BEHIND: Final = 10  # niceness
+BACKGROUND_NICENESS: Final = 10
 
 
 def work_behind() -> None:
@@ -15,4 +15,4 @@ def work_behind() -> None:
     would be the whole process's, so nothing is done.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)

@@ -39,7 +39,7 @@ from avatar_stream.settings import Settings
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.25  # seconds between looks at whether all is well
-PAUSE: Final = 2.0  # times what a change of the portrait took, until the next one begins
+CHANGE_PAUSE_FACTOR: Final = 2.0  # times what a change of the portrait took, until the next one begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class Session:
         await asyncio.sleep(max(0.0, self._next_change - clock()))
         began = clock()
         engine = await self._in_background(PortraitEngine, await self._in_background(choose, key), self._networks)
-        self._next_change = clock() + PAUSE * (clock() - began)
+        self._next_change = clock() + CHANGE_PAUSE_FACTOR * (clock() - began)
         engine.times.on_stage = self._metrics.stage
         self.worker.commands.put(lambda avatar: avatar.change_portrait(engine))
 

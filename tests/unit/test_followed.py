@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.face.followed import PATIENCE, Followed
+from avatar_stream.face.followed import WAIT_SECONDS, Followed
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.tracker import FaceState, FaceTracker, Image
 from avatar_stream.identity.library import sample_pictures
@@ -41,7 +41,7 @@ def test_who_is_gone_is_waited_for_and_then_the_largest_is_followed() -> None:
     followed.saw(landmarks(0.2, 0.4, 0.2), 0.0)
     assert followed.choose([box(0.8, 0.4, 0.4), box(0.22, 0.4, 0.2)], 0.4) == 1
     assert followed.choose([box(0.9, 0.4, 0.4)], 0.1) is None
-    assert followed.choose([box(0.9, 0.4, 0.4)], PATIENCE + 0.1) == 0
+    assert followed.choose([box(0.9, 0.4, 0.4)], WAIT_SECONDS + 0.1) == 0
 
 
 @pytest.fixture(scope="module")
