@@ -86,7 +86,8 @@ class Gate:
         if preflight and "access-control-request-method" in headers:
             await Response(status_code=204)(scope, receive, answer)
             return
-        with suppress(LocalProtocolError):  # what came was no HTTP: uvicorn has answered 400 itself
+        # What came was no HTTP: uvicorn has answered 400 itself. Or the server stops: only then does uvicorn cancel.
+        with suppress(LocalProtocolError, asyncio.CancelledError):
             await self._app(scope, receive, answer)
 
 

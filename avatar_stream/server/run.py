@@ -73,13 +73,18 @@ class DrainingServer(uvicorn.Server):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See ``uvicorn.Server``."""
-        if self.should_exit:
-            self.force_exit = True
+        """See ``uvicorn.Server``. Its own way to a quick end logs a traceback for each open request and channel."""
+        if self.should_exit and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._cancel_requests)
         elif self._loop is None or self._sessions.draining:
             super().handle_exit(sig, frame)
         else:
             self._loop.call_soon_threadsafe(self._drain, sig, frame)
+
+    def _cancel_requests(self) -> None:
+        for task in self.server_state.tasks:
+            task.cancel()
 
     def _drain(self, sig: int, frame: FrameType | None) -> None:
         async def leave() -> None:

@@ -1,6 +1,7 @@
 """One avatar: the peer that drives it, the peers that watch it, and everything that ends with it."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -196,9 +197,15 @@ class Session:
                 self.worker.commands.put(lambda avatar: avatar.set_mirror(mirror))
 
     async def _change(self, choose: Callable[[str], Portrait], key: str) -> None:
-        """Show another portrait. Who asks for many gives other sessions time between one and the next."""
+        """Show another portrait. Who asks for many gives other sessions time between one and the next.
+
+        Raises :class:`NotFound` if the session ends meanwhile.
+        """
         clock = asyncio.get_running_loop().time
-        await asyncio.sleep(max(0.0, self._next_change - clock()))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.publisher.ended.wait(), max(0.0, self._next_change - clock()))
+        if self.publisher.ended.is_set():
+            raise NotFound("the session has ended")
         began = clock()
         engine = await self._in_background(PortraitEngine, await self._in_background(choose, key), self._networks)
         self._next_change = clock() + CHANGE_PAUSE_FACTOR * (clock() - began)

@@ -17,14 +17,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Message, Receive, Scope, Send
 
 from avatar_stream.portrait.ladder import QUALITIES
 from avatar_stream.server.capacity import Load, cores, measure
+from avatar_stream.server.gate import Gate
 from avatar_stream.server.heap import few_arenas, trim
 from avatar_stream.server.logs import JsonLines, RateLimit, TextLines
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.run import DrainingServer
 from avatar_stream.server.sessions import Sessions
+from avatar_stream.settings import Settings
 from tests.serving import RunningServer
 from tests.waiting import PATIENCE, until, within
 
@@ -52,6 +55,22 @@ def library_portrait():  # type: ignore[no-untyped-def]
 
     library = Library(size=256, uploads=1)
     return library.get(library.default)
+
+
+async def test_what_a_stopping_server_cancels_ends_without_an_error() -> None:
+    """uvicorn logs whatever comes out of the app with its traceback, and cancels only where it stops."""
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(PATIENCE)
+
+    async def nothing(*message: object) -> Message:
+        return {}
+
+    scope = {"type": "websocket", "path": "/control/key", "headers": [(b"host", b"localhost:8080")]}
+    task = asyncio.create_task(Gate(waits, Settings(), Metrics())(scope, nothing, nothing))
+    await asyncio.sleep(0)
+    task.cancel()
+    await within(task)
 
 
 def test_metrics_are_prometheus_and_name_nobody() -> None:
@@ -184,6 +203,10 @@ async def test_a_second_signal_is_raised_once() -> None:
     assert server._draining
     await within(server._draining)
     assert server._captured_signals == [signal.SIGINT]
-    assert not server.force_exit
+
+    # A further one waits for nobody: what runs is cancelled, without uvicorn's traceback for each.
+    channel = asyncio.create_task(asyncio.sleep(PATIENCE))
+    server.server_state.tasks.add(channel)
     server.handle_exit(signal.SIGINT, None)
-    assert server.force_exit
+    await until(channel.cancelled, "an open channel was cancelled")
+    assert not server.force_exit

@@ -269,6 +269,28 @@ async def test_who_has_not_left_when_the_time_is_over_is_ended() -> None:
         await peer.close()
 
 
+async def test_a_change_of_portrait_that_waits_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops the server then waits for no channel that waits for it."""
+    monkeypatch.setattr("avatar_stream.server.session.CHANGE_PAUSE_FACTOR", 1e6)
+    async with running() as (url, server):
+        peer = Peer(url)
+        await peer.connect()
+        await peer.pictures(3)
+        async with channel(url, f"/control/{peer.key}") as socket:
+            for portrait in ("noor", "robin"):
+                await socket.send(json.dumps({"type": "portrait", "id": portrait}))
+            said: list[dict[str, Any]] = []
+            async with asyncio.timeout(PATIENCE):
+                while not said or said[-1]["type"] != "done":
+                    said.append(json.loads(await socket.recv()))
+                await only(server).end("asked to")
+                while said[-1]["type"] != "error":
+                    said.append(json.loads(await socket.recv()))
+            assert said[-1]["message"] == "the session has ended"
+        await no_sessions(server)
+        await peer.close()
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 async def test_a_signal_drains_the_process_and_a_second_one_ends_it(signals: int) -> None:
     with RunningServer("--engine", "warp", "--drain", "600" if signals == 2 else "0.5") as server:
