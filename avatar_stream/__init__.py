@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from avatar_stream.face.arkit import ArkitFrame
     from avatar_stream.face.capture import FaceCapture
     from avatar_stream.face.expression import Expression
-    from avatar_stream.face.packet import TrackedFace
+    from avatar_stream.face.tracked_face import TrackedFace
     from avatar_stream.face.tracker import FaceState
     from avatar_stream.identity.library import sample_pictures
     from avatar_stream.media.files import Clip
     from avatar_stream.media.marking import Label, Marker
     from avatar_stream.media.recorder import Recorder
-    from avatar_stream.portrait.avatar import Avatar
+    from avatar_stream.pipeline.avatar import Avatar
     from avatar_stream.portrait.portrait import Portrait
-    from avatar_stream.portrait.window import Networks
     from avatar_stream.rigs.files import MotionFile, MotionWriter
     from avatar_stream.rigs.listener import RigListener
     from avatar_stream.rigs.vmc import VmcSender
+    from avatar_stream.runtime.networks import Networks
     from avatar_stream.voice.speaker import VoiceMotion
 
 _HOMES = {
@@ -46,15 +46,15 @@ _HOMES = {
     "face.arkit": ("ArkitFrame",),
     "face.capture": ("FaceCapture",),
     "face.expression": ("Expression",),
-    "face.packet": ("TrackedFace",),
+    "face.tracked_face": ("TrackedFace",),
     "face.tracker": ("FaceState",),
     "identity.library": ("sample_pictures",),
     "media.files": ("Clip",),
     "media.marking": ("Label", "Marker"),
     "media.recorder": ("Recorder",),
-    "portrait.avatar": ("Avatar",),
+    "pipeline.avatar": ("Avatar",),
     "portrait.portrait": ("Portrait",),
-    "portrait.window": ("Networks",),
+    "runtime.networks": ("Networks",),
     "rigs.files": ("MotionFile", "MotionWriter"),
     "rigs.listener": ("RigListener",),
     "rigs.vmc": ("VmcSender",),

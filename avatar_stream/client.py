@@ -33,7 +33,8 @@ from websockets.exceptions import ConnectionClosed
 
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.face.arkit import ArkitFrame
-from avatar_stream.face.packet import TrackedFace, pack
+from avatar_stream.face.tracked_face import TrackedFace
+from avatar_stream.rigs.face_packet import pack
 
 Image = npt.NDArray[np.uint8]
 CLOCK: Final = 90_000  # ticks a second of video in RTP

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 
 from avatar_stream.face.mesh import Floats
+from avatar_stream.face.tone import skin_tone
 from avatar_stream.identity import attributes
 from avatar_stream.identity.attributes import eye_strip
 from avatar_stream.identity.likeness import SIZE, likeness_face
-from avatar_stream.portrait.tone import skin_tone
 from engines.data.packs import Footage, load_packs
 
 Image = npt.NDArray[np.uint8]

@@ -17,9 +17,9 @@ from avatar_stream.identity.library import SAMPLES, Library, sample_pictures
 from avatar_stream.identity.likeness import Likeness, distance, smaller
 from avatar_stream.identity.store import Store
 from avatar_stream.media.files import Clip
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 from engines.data.packs import load_packs
 from engines.judges import IdentityJudge, Image
 

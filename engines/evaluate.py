@@ -13,8 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from avatar_stream.portrait.window import WEIGHTS, Networks
 from avatar_stream.runtime.network import WINDOWS
+from avatar_stream.runtime.networks import WEIGHTS, Networks
 from engines.data.packs import load_packs
 from engines.judges import IdentityJudge, Image
 from engines.measure import dev_cases, sheet

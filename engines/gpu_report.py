@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 import onnx
 
-from avatar_stream import parity
 from avatar_stream.errors import AvatarError
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.portrait import prepare, read_picture
-from avatar_stream.portrait.window import WEIGHTS, Networks
 from avatar_stream.runtime import choose, tensorrt_build
 from avatar_stream.runtime.network import Arrays, Job, Ticker, tick_path
+from avatar_stream.runtime.networks import WEIGHTS, Networks
 from avatar_stream.runtime.openvino_cpu import openvino_precision
 from avatar_stream.runtime.plans import PlanCache
 from avatar_stream.runtime.rollout import identity_of
 from avatar_stream.runtime.work import multiply_adds
+from avatar_stream.tools import parity
 from engines.report import table
 
 FPS = 25

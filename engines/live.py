@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from avatar_stream.errors import BadPicture
 from avatar_stream.face import geometry, mesh
-from avatar_stream.face.drawing import landmark_raster
+from avatar_stream.face.landmark_raster import landmark_raster
 from avatar_stream.face.mesh import Floats
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.aligned import ALIGNED_SIZE, to_aligned
-from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.portrait import prepare
-from avatar_stream.portrait.window import WEIGHTS, Networks
+from avatar_stream.runtime.networks import WEIGHTS, Networks
 from engines.data.packs import Footage, load_packs
 from engines.judges import IdentityJudge, Image, Mask, Signals, edges, psnr, spread, track_again
 

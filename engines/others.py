@@ -20,7 +20,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.aligned import ALIGNED_SIZE, to_aligned
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Image, Portrait, prepare_tracked
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 from engines.data.packs import Footage, load_packs
 from engines.report import table
 

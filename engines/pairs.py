@@ -19,11 +19,11 @@ import numpy.typing as npt
 from avatar_stream.errors import AvatarError, BadPicture
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
+from avatar_stream.face.tone import skin_tone, tooth_tone
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.aligned import ALIGNED_SIZE, to_aligned
-from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.portrait import prepare
-from avatar_stream.portrait.tone import skin_tone, tooth_tone
-from avatar_stream.portrait.window import WEIGHTS, Networks
+from avatar_stream.runtime.networks import WEIGHTS, Networks
 from engines.data.packs import Footage
 from engines.data.portrayals import pair_footage
 from engines.judges import Image, Mask, psnr, track_again

@@ -16,15 +16,15 @@ from PIL import Image as Pictures
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.packet import COLUMNS, ROWS
+from avatar_stream.face.mouth_view import COLUMNS, ROWS
 from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
-from avatar_stream.portrait.avatar import Avatar, Moved
+from avatar_stream.pipeline.avatar import Avatar, Moved
 from avatar_stream.portrait.compositor import paste_back
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 
 Image = npt.NDArray[np.uint8]
 CELL = 232

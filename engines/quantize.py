@@ -14,11 +14,11 @@ import numpy.typing as npt
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from avatar_stream.face.mouth_view import read_mouth
 from avatar_stream.portrait.engine import PortraitEngine
-from avatar_stream.portrait.mouth_view import read_mouth
 from avatar_stream.portrait.portrait import prepare_tracked
-from avatar_stream.portrait.window import Networks
 from avatar_stream.runtime.network import WINDOWS, Arrays, HostStream, Job, batched, tick_path
+from avatar_stream.runtime.networks import Networks
 from avatar_stream.runtime.openvino_cpu import OpenVinoNetwork, OpenVinoTicker
 from engines.checkpoint import load_model
 from engines.data.packs import load_packs

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 
 from avatar_stream.face import geometry
+from avatar_stream.face.mouth_view import read_mouth
 from avatar_stream.face.tracker import FaceTracker
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.aligned import to_aligned
-from avatar_stream.portrait.avatar import Avatar
 from avatar_stream.portrait.engine import PortraitEngine
-from avatar_stream.portrait.mouth_view import read_mouth
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 from engines.data.packs import Footage
 from engines.judges import (
     IdentityJudge,

@@ -13,12 +13,12 @@ import av
 import cv2
 import numpy as np
 
-from avatar_stream.inspection import PIECE, _pieces
 from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.marking import Marker
 from avatar_stream.media.watermark import SURE, Luma, found
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.portrait import prepare_tracked
+from avatar_stream.tools.inspect import PIECE, _pieces
 from engines.data.packs import Footage, load_packs
 from engines.judges import Image
 

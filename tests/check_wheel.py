@@ -15,7 +15,7 @@ NEEDED = (
     "avatar_stream/face/face_model.npz",
     "avatar_stream/samples/speech.ogg",
     "avatar_stream/voice/visemes.npz",
-    "avatar_stream/face/face_code.bin",
+    "avatar_stream/rigs/face_code.bin",
     "avatar_stream/face/ICT-FACEKIT-LICENSE",
     "avatar_stream/client_demo/index.html",
     "avatar_stream/client_demo/main.js",
@@ -26,7 +26,7 @@ NEEDED = (
     "avatar_stream/client_demo/status.html",
     "avatar_stream/identity/likeness.onnx",
     "avatar_stream/identity/glasses.npz",
-    "avatar_stream/cli.py",
+    "avatar_stream/cli/main.py",
 )
 
 (wheel,) = Path(sys.argv[1]).glob("*.whl")

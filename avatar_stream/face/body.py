@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.quiet import quiet_graph
+from avatar_stream.native_output import quiet_graph
 
 Image = npt.NDArray[np.uint8]
 

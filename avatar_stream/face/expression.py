@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.holds import HOLDS, checked_hold, held
+from avatar_stream.face.held_parts import HOLDS, checked_hold, held
 from avatar_stream.face.mesh import INNER_LIP_UPPER
 from avatar_stream.face.model import INDEX, indices
 from avatar_stream.face.motion import RELATIVE, Motion

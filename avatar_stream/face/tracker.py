@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import geometry
-from avatar_stream.face.closer import CloserLook, Detail, Part
-from avatar_stream.face.closer import boxes as _boxes
-from avatar_stream.face.closer import detector as _face_detector
 from avatar_stream.face.filters import OneEuro
-from avatar_stream.face.followed import Followed
+from avatar_stream.face.followed_person import Followed
 from avatar_stream.face.mesh import Floats
-from avatar_stream.quiet import NOTHING, quiet_graph, quiet_reset, quietly
+from avatar_stream.face.small_faces import CloserLook, Detail, Part
+from avatar_stream.face.small_faces import boxes as _boxes
+from avatar_stream.face.small_faces import detector as _face_detector
+from avatar_stream.native_output import NOTHING, quiet_graph, quiet_reset, quietly
 
 Image = npt.NDArray[np.uint8]
 
@@ -94,8 +94,8 @@ class FaceTracker:
     """Follows one face of a stream; not thread-safe, one per session.
 
     ``hold`` seconds of misses are bridged with the last landmarks. Several faces: the largest is chosen when
-    tracking starts, and followed until it is lost (see ``avatar_stream.face.followed``). Where there is none, a small
-    one is looked for part by part (see ``avatar_stream.face.closer``).
+    tracking starts, and followed until it is lost (see :mod:`.followed_person`). Where there is none, a small
+    one is looked for part by part (see :mod:`.small_faces`).
     """
 
     COUNT_EVERY = 30  # frames between looks for other people

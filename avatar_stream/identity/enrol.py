@@ -29,7 +29,7 @@ from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import checked_style, styled
 from avatar_stream.portrait.aligned import rest_face
-from avatar_stream.portrait.mouth import SHOWN
+from avatar_stream.portrait.interior.mouth import SHOWN
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 
 Image = npt.NDArray[np.uint8]
@@ -77,7 +77,7 @@ def enrol(
 ) -> Enrolled:
     """Enrol the person that one to five ``pictures`` (bytes of files) show; the best of them becomes the portrait.
 
-    ``refer`` says the identity vector (see :meth:`avatar_stream.portrait.window.Networks.refer`). Raises
+    ``refer`` says the identity vector (see :meth:`avatar_stream.runtime.networks.Networks.refer`). Raises
     :class:`BadInput`, :class:`BadPicture` with the number of the picture that cannot be used, and :class:`Forbidden`
     for a face that somebody has protected.
     """

@@ -18,7 +18,7 @@ from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import PREFIX, Store
 from avatar_stream.portrait.background import UPLOADED
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 SPEAKS: Final = 36  # frame of the sample clip from which its driver speaks: a face at rest costs less

@@ -27,7 +27,7 @@ from aiortc.rtp import (
 
 from avatar_stream.media.decoding import StreamDecoder
 from avatar_stream.media.packet_filter import PacketFilter, transports
-from avatar_stream.rates import Bucket
+from avatar_stream.rate_limits import Bucket
 
 log = logging.getLogger(__name__)
 

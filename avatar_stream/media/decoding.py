@@ -18,7 +18,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from avatar_stream.media.picture_size import Size, h264_size, h264_starts, vp8_size
 from avatar_stream.media.upright import keep_pixel_shape
-from avatar_stream.rates import Bucket
+from avatar_stream.rate_limits import Bucket
 
 MAX_PIXELS: Final = 1920 * 1920
 """Of a picture that is decoded. 2560 x 1440 has as many; a face never needs them."""

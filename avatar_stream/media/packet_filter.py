@@ -17,7 +17,7 @@ from typing import Any, Final
 from aioice import stun
 from aiortc import RTCPeerConnection
 
-from avatar_stream.rates import Bucket
+from avatar_stream.rate_limits import Bucket
 
 MAX_DATAGRAM: Final = 2048  # bytes; WebRTC keeps to the path's MTU, 1,500 at most
 STUN_HEADER: Final = 20  # bytes (RFC 8489 section 5)

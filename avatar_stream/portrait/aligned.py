@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import geometry
-from avatar_stream.face.drawing import RASTER_SIZE, UNKNOWN, landmark_raster
+from avatar_stream.face.landmark_raster import RASTER_SIZE, UNKNOWN, landmark_raster
 from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.warp import GRID, Warped
 

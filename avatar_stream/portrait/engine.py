@@ -21,14 +21,15 @@ from avatar_stream.portrait.aligned import (
     to_aligned,
 )
 from avatar_stream.portrait.compositor import add_residual, paste_back
-from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.ladder import QUALITIES, Quality
-from avatar_stream.portrait.lip_edges import lips_meeting
-from avatar_stream.portrait.palette import Palette
+from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES, DrawingQuality
+from avatar_stream.portrait.interior.layer import Interior
+from avatar_stream.portrait.interior.lip_edges import lips_meeting
+from avatar_stream.portrait.interior.palette import Palette
 from avatar_stream.portrait.portrait import Portrait
-from avatar_stream.portrait.turned import TurnedTexture
+from avatar_stream.portrait.rolling_window import RollingWindow
+from avatar_stream.portrait.turned_view import TurnedTexture
 from avatar_stream.portrait.warp import PortraitWarp
-from avatar_stream.portrait.window import Networks, RollingWindow
+from avatar_stream.runtime.networks import Networks
 
 CELL: Final = 16  # pixels of the aligned face
 STILL: Final = 8.0
@@ -59,7 +60,7 @@ class StageTimes:
 class Posed:
     """A warped portrait on its way to the network: the crop, and what is known of it."""
 
-    quality: Quality
+    quality: DrawingQuality
     crop: Image
     seen: AlignedInput | None
     tag: Any
@@ -77,7 +78,7 @@ class PortraitEngine:
     """Animates one portrait. ``networks`` None shows the warp alone, with nothing drawn in.
 
     ``pose`` keeps no state and ``paint`` keeps the window, so each may have its own thread. ``quality`` says how much
-    to spend (see ``avatar_stream.portrait.ladder``); it may be set at any time, from any thread.
+    to spend (see ``avatar_stream.pipeline.quality_ladder``); it may be set at any time, from any thread.
     """
 
     def __init__(self, portrait: Portrait, networks: Networks | None) -> None:
@@ -89,7 +90,7 @@ class PortraitEngine:
         self.rest_face: Image = self._views[1].rest.image
         """The portrait's own aligned face, RGB ``(192, 192, 3)``."""
         self._identity = networks.refer(self.rest_face) if networks else None
-        self.quality = Quality("full", networks.slots if networks else 0)
+        self.quality = DrawingQuality("full", networks.slots if networks else 0)
         self.plain = False
         """Show the warp alone, whatever the quality says; may be set from any thread."""
         self._anchor = False
@@ -108,10 +109,10 @@ class PortraitEngine:
     def pose(self, target: Floats, tag: Any = None, view: Floats | None = None, torso: Torso | None = None) -> Posed:
         """Warp the portrait to landmarks ``(478, 3)`` (crop pixels) and see what the warp cannot know.
 
-        ``view`` is what the driver's mouth shows (see ``avatar_stream.portrait.mouth_view``), where it is seen, and
+        ``view`` is what the driver's mouth shows (see ``avatar_stream.face.mouth_view``), where it is seen, and
         ``torso`` how their shoulders have moved.
         """
-        quality = QUALITIES[-1] if self.plain and self._networks is not None else self.quality
+        quality = DRAWING_QUALITIES[-1] if self.plain and self._networks is not None else self.quality
         at_scale = self._view(quality.scale)
         target = target if quality.scale == 1 else (target * np.float32(quality.scale)).astype(np.float32)
         warped = self.times.measure("warp", at_scale.warp, target, torso)

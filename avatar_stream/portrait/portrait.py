@@ -13,9 +13,9 @@ from avatar_stream.errors import BadPicture
 from avatar_stream.face import geometry, mesh, tracker
 from avatar_stream.face.body import find_shoulders
 from avatar_stream.face.mesh import Floats
-from avatar_stream.portrait.reading import formats as formats
-from avatar_stream.portrait.reading import read_picture as read_picture
-from avatar_stream.quiet import quiet_graph
+from avatar_stream.native_output import quiet_graph
+from avatar_stream.portrait.picture_files import formats as formats
+from avatar_stream.portrait.picture_files import read_picture as read_picture
 
 Image = npt.NDArray[np.uint8]
 

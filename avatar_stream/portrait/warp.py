@@ -14,8 +14,7 @@ import numpy.typing as npt
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.body import Torso
 from avatar_stream.face.mesh import Floats, Ints
-from avatar_stream.portrait.raster import Grid, areas
-from avatar_stream.portrait.rings import (
+from avatar_stream.portrait.surroundings import (
     EDGE,
     Border,
     between_rings,
@@ -24,6 +23,7 @@ from avatar_stream.portrait.rings import (
     outer_triangles,
     rings_around,
 )
+from avatar_stream.portrait.triangle_raster import Grid, areas
 
 Image = npt.NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from avatar_stream.errors import BadClip
 from avatar_stream.face.capture import FaceCapture
-from avatar_stream.face.closer import no_face_in
+from avatar_stream.face.small_faces import no_face_in
 from avatar_stream.media.files import Clip
 from avatar_stream.media.output import whole_file
 from avatar_stream.rigs.files import MotionWriter

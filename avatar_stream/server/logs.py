@@ -37,7 +37,7 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """``INFO avatar_stream.server.session [ab12]: connected``."""
+    """``INFO avatar_stream.server.session.session [ab12]: connected``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, or several with an exception."""

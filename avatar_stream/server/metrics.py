@@ -10,7 +10,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from avatar_stream.live import Listener
+from avatar_stream.pipeline.live_loop import Listener
 
 STAGE_SECONDS: Final = (0.001, 0.002, 0.004, 0.008, 0.012, 0.016, 0.025, 0.04, 0.08, 0.16, 0.5)
 DELAY_SECONDS: Final = (0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.25, 0.4, 0.6, 1, 2, 5)

@@ -19,15 +19,15 @@ import uvicorn
 
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.media.marking import label_for
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import SCOPES, Access, Token, digest, read_tokens
-from avatar_stream.server.app import create_app
-from avatar_stream.server.gate import http_protocol
 from avatar_stream.server.heap import few_arenas
+from avatar_stream.server.http.app import create_app
+from avatar_stream.server.http.gate import http_protocol
+from avatar_stream.server.ipc.child import SWITCH
 from avatar_stream.server.logs import set_up
-from avatar_stream.server.sessions import Sessions
-from avatar_stream.server.upgrade import upgrade
-from avatar_stream.server.worker import SWITCH
+from avatar_stream.server.session.engine_upgrade import upgrade
+from avatar_stream.server.session.registry import SessionRegistry
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class DrainingServer(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        sessions: Sessions,
+        sessions: SessionRegistry,
         seconds: float,
         announce: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> None:

@@ -1,4 +1,4 @@
-// What a camera sees between the lips: thirty cells of colour. As avatar_stream/portrait/mouth_view.py reads them.
+// What a camera sees between the lips: thirty cells of colour. As avatar_stream/portrait/interior/mouth_view.py reads them.
 
 const UPPER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308];
 const LOWER = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308];

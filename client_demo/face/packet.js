@@ -1,4 +1,4 @@
-// A face in a hundred bytes. What each of them says is written in avatar_stream/face/packet.py, which unpacks them.
+// A face in a hundred bytes. What each of them says is written in avatar_stream/rigs/face_packet.py, which unpacks them.
 
 const POINTS = 478;
 const BRIGHTEST = 1.05;

@@ -2,7 +2,7 @@
 
 Each arch is a curve seen from above, swept downwards: a place on it is how far along the curve and how high it is.
 What is outermost there (tooth or gum) and how it is turned to the front is drawn once, here; the live path only has
-to lay it behind the lips (``avatar_stream.portrait.mouth``).
+to lay it behind the lips (``avatar_stream.portrait.interior.mouth``).
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""The basis of ``avatar_stream.face.packet``: principal components of the training people's faces in their own axes.
+"""The basis of ``avatar_stream.rigs.face_packet``: principal components of the training faces in their own axes.
 
-``python -m engines.data.face_code --packs runs/packs`` writes ``avatar_stream/face/face_code.bin`` and prints how far
+``python -m engines.data.face_code --packs runs/packs`` writes ``avatar_stream/rigs/face_code.bin`` and prints how far
 the landmarks of the dev people are from where the packet says they are, in distances between the eyes' outer corners.
 """
 
@@ -12,7 +12,8 @@ import numpy as np
 from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import mirrored
-from avatar_stream.face.packet import TrackedFace, code_file, face_code, own_axes, pack, unpack
+from avatar_stream.face.tracked_face import TrackedFace
+from avatar_stream.rigs.face_packet import code_file, face_code, own_axes, pack, unpack
 from engines.data.packs import load_packs
 
 COUNT = 64

@@ -15,10 +15,10 @@ from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Driver, Motion
 from avatar_stream.face.retarget import Retargeter
-from avatar_stream.portrait.eyes import Eyes, filled
-from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.raster import inverse_affines, triangle_map
-from avatar_stream.portrait.tone import skin_tone
+from avatar_stream.face.tone import skin_tone
+from avatar_stream.portrait.interior.eyes import Eyes, filled
+from avatar_stream.portrait.interior.layer import Interior
+from avatar_stream.portrait.triangle_raster import inverse_affines, triangle_map
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
 from engines.data.pairs import CONTEXT, Painter, Window, changed, make_window, plain_warp

@@ -14,12 +14,11 @@ from avatar_stream.face import geometry, mesh
 from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Driver, Motion
-from avatar_stream.face.packet import BRIGHTEST, COLUMNS, ROWS
+from avatar_stream.face.mouth_view import BRIGHTEST, COLUMNS, ROWS, read_mouth
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
-from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.lip_edges import lips_meeting
-from avatar_stream.portrait.mouth_view import read_mouth
+from avatar_stream.portrait.interior.layer import Interior
+from avatar_stream.portrait.interior.lip_edges import lips_meeting
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage

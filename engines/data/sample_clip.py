@@ -21,7 +21,7 @@ from avatar_stream.identity.library import SAMPLES
 from avatar_stream.media.recorder import Recorder
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import prepare, read_picture
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 from engines.data.packs import load_packs
 
 WIDTH, HEIGHT, RATE = 640, 480, 25

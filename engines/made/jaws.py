@@ -10,7 +10,7 @@ from avatar_stream.face.model import INDEX
 from engines.made.head import GUMS, LOWER_TEETH, UPPER_TEETH, HeadModel
 
 # A lower lip covers its teeth but for their edge (eye distances), unless it is drawn down or wide: measured on 500
-# opened mouths (see ``avatar_stream.portrait.teeth``).
+# opened mouths (see ``avatar_stream.portrait.interior.teeth``).
 SHOWN, DRAWN_DOWN, DRAWN_WIDE = 0.014, 0.14, 0.05
 ROUND: Final = (0.05, 0.15)  # eye distances between the lips, from which and up to which a mouth is made round
 COLUMNS: Final = 15  # across the mouth, in which its lips' edges are looked for

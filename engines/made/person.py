@@ -15,7 +15,7 @@ from avatar_stream.face import geometry, mesh
 from avatar_stream.face.fit import fit_still
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX
-from avatar_stream.portrait.tone import skin_tone, tooth_tone
+from avatar_stream.face.tone import skin_tone, tooth_tone
 from engines.made.eyes import EYES, IRISES, SeenEyes, eye_picture, turned_by
 from engines.made.head import HEAD, LASHES
 from engines.made.jaws import Jaws, round_mouth

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.face.packet import TrackedFace, pack, unpack
+from avatar_stream.face.mouth_view import read_mouth
+from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.face.tracker import FaceTracker
-from avatar_stream.portrait.mouth_view import read_mouth
+from avatar_stream.rigs.face_packet import pack, unpack
 from tests.browser.camera import driver_frames
 from tests.browser.conftest import until_on
 from tests.browser.test_loop import decode, open_page, openings

@@ -25,7 +25,7 @@ from avatar_stream.identity.records import Character, Consent, StoredFile, plain
 from avatar_stream.identity.schema import COLUMNS, MIGRATIONS, to_character, to_row
 from avatar_stream.identity.text import unseen
 from avatar_stream.identity.travel import read_export
-from avatar_stream.server.enrolment import parse_changes, parse_enrolment
+from avatar_stream.server.http.enrolment_requests import parse_changes, parse_enrolment
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw().hex().encode()

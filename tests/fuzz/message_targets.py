@@ -23,15 +23,16 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from avatar_stream.errors import AvatarError
 from avatar_stream.face.arkit import MAX_NUMBER, NAMES, ArkitFrame, to_motion
 from avatar_stream.face.expression import Expression
-from avatar_stream.face.packet import TrackedFace, pack, unpack
+from avatar_stream.face.tracked_face import TrackedFace
+from avatar_stream.rigs.face_packet import pack, unpack
 from avatar_stream.rigs.files import FORMAT, VERSION, MotionFile
 from avatar_stream.rigs.listener import Decoder
 from avatar_stream.rigs.vmc import encode
 from avatar_stream.server.access import Access, make_token, parse_tokens, require, require_life
-from avatar_stream.server.app import create_app
-from avatar_stream.server.control import Move, SetExpression, parse_command, parse_token
-from avatar_stream.server.enrolment import parse_changes, parse_enrolment
-from avatar_stream.server.trickle import parse_fragment
+from avatar_stream.server.http.app import create_app
+from avatar_stream.server.http.enrolment_requests import parse_changes, parse_enrolment
+from avatar_stream.server.rtc.trickle import parse_fragment
+from avatar_stream.server.session.control import Move, SetExpression, parse_command, parse_token
 from avatar_stream.settings import Settings
 from avatar_stream.strict_json import read_json
 

@@ -15,9 +15,8 @@ from PIL import Image
 from avatar_stream.errors import AvatarError
 from avatar_stream.portrait.portrait import read_picture
 from avatar_stream.server.access import Access, allowed_origin, check_host, make_token, parse_tokens
-from avatar_stream.server.app import create_app
-from avatar_stream.server.control import parse_command, parse_token
-from avatar_stream.server.signalling import (
+from avatar_stream.server.http.app import create_app
+from avatar_stream.server.rtc.signalling import (
     Role,
     agreed_codec,
     check_offer,
@@ -26,7 +25,8 @@ from avatar_stream.server.signalling import (
     mark_generated,
     without_refused_candidates,
 )
-from avatar_stream.server.trickle import check_precondition, parse_fragment
+from avatar_stream.server.rtc.trickle import check_precondition, parse_fragment
+from avatar_stream.server.session.control import parse_command, parse_token
 from avatar_stream.settings import Settings
 from tests.fuzz import library_targets, message_targets, packet_targets
 

@@ -30,7 +30,7 @@ from aiortc.mediastreams import MediaStreamError
 from avatar_stream.media.aiortc_gaps import keep_up
 from avatar_stream.media.encode import CLOCK, VideoEncoder
 from avatar_stream.media.marks import BITS, read_mark
-from avatar_stream.server.signalling import ice_user
+from avatar_stream.server.rtc.signalling import ice_user
 from tests.soak.clicks import RATE as SAMPLES
 from tests.soak.clicks import ClickingMicrophone, InStep, SenderClock
 from tests.soak.numbered import numbered_frames

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.errors import BadInput, Forbidden, Unauthorized
 from avatar_stream.server.access import (
     ANYBODY,
@@ -20,7 +20,7 @@ from avatar_stream.server.access import (
     require,
     require_life,
 )
-from avatar_stream.server.turn import ice_servers, link_header
+from avatar_stream.server.rtc.turn import ice_servers, link_header
 
 NOW = 1_800_000_000.0
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.packet import TrackedFace
+from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.background import checked, on_background
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from tests.unit.faces import face

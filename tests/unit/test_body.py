@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from avatar_stream.face.body import FARTHEST, Torso, TorsoTracker, find_shoulders
-from avatar_stream.face.packet import TrackedFace
+from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp

@@ -14,14 +14,14 @@ import av
 import numpy as np
 import pytest
 
-from avatar_stream.camera import KEYS, LocalCamera, Options, Switches
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.identity.library import SAMPLES
 from avatar_stream.media import camera as devices
 from avatar_stream.media.camera import Camera, cameras, chosen
 from avatar_stream.media.virtual_camera import NoDriver, VirtualCamera, fitted
+from avatar_stream.pipeline.camera import KEYS, LocalCamera, Options, Switches
 from avatar_stream.rigs.listener import RigListener
 from avatar_stream.rigs.vmc import VmcSender
 from tests.waiting import PATIENCE, wait_until

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.errors import BadInput, BadPicture, LibraryFault, UnknownPortrait
 from avatar_stream.identity.checks import checked_name, checked_quality, checked_tags, checked_text
 from avatar_stream.identity.records import plain_json
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.text import escaped
 from avatar_stream.identity.travel import exported, imported, library_key
-from avatar_stream.server.enrolment import parse_changes, parse_enrolment
+from avatar_stream.server.http.enrolment_requests import parse_changes, parse_enrolment
 from avatar_stream.server.logs import TextLines
 from tests.unit.test_store import PICTURES, files, person
 

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.face import closer, geometry
-from avatar_stream.face.closer import MIN_FACE_PIXELS, MIN_TILE_PIXELS, CloserLook, tiles
+from avatar_stream.face import geometry
+from avatar_stream.face import small_faces as closer
 from avatar_stream.face.mesh import Floats
+from avatar_stream.face.small_faces import MIN_FACE_PIXELS, MIN_TILE_PIXELS, CloserLook, tiles
 from avatar_stream.face.tracker import FaceState, FaceTracker, landmarks_of_still
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.portrait import Image, read_picture

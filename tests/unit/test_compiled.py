@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import compiled, openvino_cpu
 from avatar_stream.runtime.network import Arrays
+from avatar_stream.runtime.networks import WEIGHTS
 
 REFERENCE = WEIGHTS / "reference.onnx"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.errors import BadInput, LibraryFault, LibraryFull
 from avatar_stream.identity.named import portrait_named
 from avatar_stream.identity.store import Store
@@ -237,9 +237,9 @@ def test_an_export_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mon
     assert main([*words[:-2], "--library", str(tmp_path / "library")]) == 0  # makes the key, which is flushed, too
     goal.write_bytes(b"what was there before")
     fsync = os.fsync
-    monkeypatch.setattr("avatar_stream.identity_commands.os.fsync", killed)
+    monkeypatch.setattr("avatar_stream.cli.identity.os.fsync", killed)
     assert main(words) == 130
-    monkeypatch.setattr("avatar_stream.identity_commands.os.fsync", fsync)
+    monkeypatch.setattr("avatar_stream.cli.identity.os.fsync", fsync)
     assert goal.read_bytes() == b"what was there before"
     assert not list(tmp_path.glob(".ana*"))
     assert main(words) == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.settings import Settings
 
 DOCKER = Path(__file__).parent.parent.parent / "docker"

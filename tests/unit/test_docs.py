@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from avatar_stream.cli import _parser
+from avatar_stream.cli.main import parser
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.identity.enrol import enrol
 from avatar_stream.identity.library import SAMPLES, sample_pictures
@@ -51,7 +51,7 @@ def test_there_are_commands_to_check() -> None:
 def test_a_documented_command_is_understood(page: str, command: str) -> None:
     words = shlex.split(command.split("#")[0])[1:]
     try:
-        _parser().parse_args(words)
+        parser().parse_args(words)
     except SystemExit as error:
         if error.code:  # --help ends with 0
             pytest.fail(f"{page}: {command} ends with status {error.code}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.runtime import choose, tensorrt_build
 from engines import gpu_report
 

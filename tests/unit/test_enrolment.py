@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.errors import BadInput, BadPicture, Forbidden
 from avatar_stream.face import geometry
 from avatar_stream.face.tracker import landmarks_of_still
@@ -35,12 +35,12 @@ from avatar_stream.identity.quality import judge
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import STYLES, styled
 from avatar_stream.media.files import Clip
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.background import checked
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import Access, make_token, parse_tokens
-from avatar_stream.server.app import create_app
+from avatar_stream.server.http.app import create_app
 from avatar_stream.settings import Settings
 
 pytestmark = pytest.mark.slow

@@ -13,16 +13,16 @@ from avatar_stream.face import geometry
 from avatar_stream.face.animator import Animator
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.expression import Expression
-from avatar_stream.face.holds import HOLDS, held
+from avatar_stream.face.held_parts import HOLDS, held
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX, coefficients
 from avatar_stream.face.motion import Motion
-from avatar_stream.face.packet import TrackedFace
 from avatar_stream.face.retarget import Retargeter
+from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.server.control import SetExpression, parse_command
+from avatar_stream.server.session.control import SetExpression, parse_command
 from tests.unit.faces import face, mouth_width
 
 

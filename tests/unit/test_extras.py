@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from avatar_stream import extras
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.errors import BadInput
 from avatar_stream.extras import again_line, install_line
 from avatar_stream.media.virtual_camera import VirtualCamera

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from avatar_stream.face.mesh import Floats
+from avatar_stream.face.tone import skin_tone
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.eyes import EYES, Eyes, Image, filled, take_apart
+from avatar_stream.portrait.interior.eyes import EYES, Eyes, Image, filled, take_apart
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.tone import skin_tone
 from avatar_stream.portrait.warp import PortraitWarp
 
 

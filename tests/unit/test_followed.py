@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.face.followed import WAIT_SECONDS, Followed
+from avatar_stream.face.followed_person import WAIT_SECONDS, Followed
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.tracker import FaceState, FaceTracker, Image
 from avatar_stream.identity.library import sample_pictures

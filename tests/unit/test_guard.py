@@ -12,9 +12,9 @@ from avatar_stream.identity.guard import EVERY, LIMIT, Guard
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.identity.likeness import Likeness, distance, likeness_face, smaller
 from avatar_stream.media.files import Clip
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 
 pytestmark = pytest.mark.slow
 

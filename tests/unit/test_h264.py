@@ -14,9 +14,9 @@ from avatar_stream.errors import Unacceptable
 from avatar_stream.media.aiortc_gaps import _SingleUnits
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.media.encode import H264_SINGLE, MAX_UNIT, VideoEncoder
-from avatar_stream.server.h264 import as_it_was_offered, choose_h264
-from avatar_stream.server.peer import Peer
-from avatar_stream.server.signalling import Role, agreed_codec, check_offer
+from avatar_stream.server.rtc.h264 import as_it_was_offered, choose_h264
+from avatar_stream.server.rtc.peer import Peer
+from avatar_stream.server.rtc.signalling import Role, agreed_codec, check_offer
 from avatar_stream.settings import Settings
 
 MODE_1 = ";packetization-mode=1"

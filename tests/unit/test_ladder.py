@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from avatar_stream.identity.library import sample_pictures
+from avatar_stream.pipeline.quality_ladder import PATIENCE, Ladder
+from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from avatar_stream.portrait.engine import PortraitEngine
-from avatar_stream.portrait.ladder import PATIENCE, QUALITIES, Ladder
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 
 PERIOD = 0.04
 
@@ -35,7 +36,7 @@ class Machine:
 
 
 def costs(*milliseconds: float) -> dict[str, float]:
-    return {quality.name: ms / 1e3 for quality, ms in zip(QUALITIES, milliseconds, strict=True)}
+    return {quality.name: ms / 1e3 for quality, ms in zip(DRAWING_QUALITIES, milliseconds, strict=True)}
 
 
 def test_a_fast_machine_stays_on_top() -> None:
@@ -80,9 +81,9 @@ def test_every_quality_draws_the_portrait_and_may_follow_any_other(portrait: Por
     engine = PortraitEngine(portrait, Networks())
     order = [0, 1, 2, 3, 2, 0, 3, 1, 0]
     for level in order:
-        engine.quality = QUALITIES[level]
+        engine.quality = DRAWING_QUALITIES[level]
         for _ in range(3):
             picture = engine(portrait.landmarks).picture
             assert picture.shape == portrait.picture.shape
             error = np.abs(picture.astype(int) - portrait.picture).mean()
-            assert error < 5, (QUALITIES[level].name, error)
+            assert error < 5, (DRAWING_QUALITIES[level].name, error)

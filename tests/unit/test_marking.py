@@ -10,19 +10,19 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.errors import BadClip, BadInput
 from avatar_stream.identity.library import SAMPLES, sample_pictures
-from avatar_stream.inspection import PIECE, inspect
 from avatar_stream.media import provenance
 from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.files import Clip
 from avatar_stream.media.marking import POSITIONS, Image, Label, Marker, label_for
 from avatar_stream.media.recorder import Recorder
 from avatar_stream.media.watermark import SURE, Watermark, found
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
+from avatar_stream.pipeline.render import render as render_file
 from avatar_stream.portrait.portrait import Portrait
-from avatar_stream.render import render as render_file
+from avatar_stream.tools.inspect import PIECE, inspect
 
 FRAMES = PIECE + 10
 
@@ -185,7 +185,7 @@ def test_what_cannot_be_signed_is_said_before_the_work(tmp_path: Path, monkeypat
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     began: list[Any] = []
-    monkeypatch.setattr("avatar_stream.render.driver", began.append)
+    monkeypatch.setattr("avatar_stream.pipeline.render.driver", began.append)
     with pytest.raises(BadInput, match="content credentials"):
         render_file(
             Portrait.open(sample_pictures()["felix"], 256), SAMPLES / "driver.mp4", tmp_path / "x.mp4", networks=None

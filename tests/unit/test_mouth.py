@@ -14,14 +14,14 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import coefficients
 from avatar_stream.face.motion import Motion
 from avatar_stream.face.retarget import Retargeter
+from avatar_stream.face.tone import skin_tone, softness
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.arch import Arch
-from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.lip_edges import lips_meeting
-from avatar_stream.portrait.opening import hole_between
+from avatar_stream.portrait.interior.dental_arch import Arch
+from avatar_stream.portrait.interior.layer import Interior
+from avatar_stream.portrait.interior.lip_edges import lips_meeting
+from avatar_stream.portrait.interior.mouth_opening import hole_between
+from avatar_stream.portrait.interior.teeth import tooth_likeness
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
-from avatar_stream.portrait.teeth import tooth_likeness
-from avatar_stream.portrait.tone import skin_tone, softness
 from avatar_stream.portrait.warp import PortraitWarp
 from tests.unit.faces import face
 

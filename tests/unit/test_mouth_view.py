@@ -9,15 +9,23 @@ from hypothesis.extra import numpy as arrays
 
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.packet import COLUMNS, ROWS
+from avatar_stream.face.mouth_view import (
+    BLUR,
+    COLUMNS,
+    ROWS,
+    ViewFilter,
+    mirrored_view,
+    mouth_cells,
+    read_mouth,
+    teeth_seen,
+)
+from avatar_stream.face.tone import skin_tone, tooth_tone
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
-from avatar_stream.portrait.avatar import Avatar
-from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.mouth_view import BLUR, ViewFilter, _cells, mirrored_view, read_mouth, teeth_seen
-from avatar_stream.portrait.opening import hole_between
+from avatar_stream.pipeline.avatar import Avatar
+from avatar_stream.portrait.interior.layer import Interior
+from avatar_stream.portrait.interior.mouth_opening import hole_between
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.tone import skin_tone, tooth_tone
 from tests.unit.test_mouth import lips, opened
 
 
@@ -74,7 +82,7 @@ def test_a_soft_camera_lays_no_lips_over_teeth(portrait: Portrait) -> None:
     shown[top:bottom, left:right][hole.alpha > 0.5] = tooth
     soft = cv2.GaussianBlur(shown, (0, 0), BLUR)
     view = read_mouth(soft, target)
-    plain = _cells(soft, target, (0, 0), tooth_tone(skin_tone(soft, target)))
+    plain = mouth_cells(soft, target, (0, 0), tooth_tone(skin_tone(soft, target)))
     assert view is not None
     wrong = [float(np.abs(seen[:, 1:-1] - 1).mean()) for seen in (plain, view)]
     assert wrong[1] < 0.6 * wrong[0]

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from avatar_stream.errors import BadInput
-from avatar_stream.portrait.window import Networks, RollingWindow
+from avatar_stream.portrait.rolling_window import RollingWindow
 from avatar_stream.runtime.choose import load
 from avatar_stream.runtime.network import Job, carried
+from avatar_stream.runtime.networks import Networks
 from engines.data.pairs import CONTEXT
 from engines.export import TickGraph, export
 from engines.grow import grow

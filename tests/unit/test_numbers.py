@@ -13,12 +13,12 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face.animator import Animator
 from avatar_stream.face.arkit import MAX_NUMBER, ArkitFrame, Rest, to_motion
 from avatar_stream.face.motion import Driver
-from avatar_stream.face.packet import unpack
+from avatar_stream.rigs.face_packet import unpack
 from avatar_stream.rigs.listener import Decoder
 from avatar_stream.server.access import Access, make_token, parse_tokens
-from avatar_stream.server.control import KINDS, parse_command, parse_token
-from avatar_stream.server.enrolment import parse_changes
-from avatar_stream.server.signalling import allowed_candidate
+from avatar_stream.server.http.enrolment_requests import parse_changes
+from avatar_stream.server.rtc.signalling import allowed_candidate
+from avatar_stream.server.session.control import KINDS, parse_command, parse_token
 from avatar_stream.strict_json import MAX_DEPTH, read_json
 from tests.fuzz.message_targets import seeds
 

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.media.camera import Camera

@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
-from avatar_stream.server.app import create_app
-from avatar_stream.server.control import KINDS, control_schema, parse_command
+from avatar_stream.server.http.app import create_app
+from avatar_stream.server.session.control import KINDS, control_schema, parse_command
 from avatar_stream.settings import Settings
 
 SCHEMA = jsonschema.Draft202012Validator(control_schema())

@@ -7,9 +7,9 @@ import pytest
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.eyes import EYES, Eyes, Image
+from avatar_stream.portrait.interior.eyes import EYES, Eyes, Image
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.turned import TurnedTexture
+from avatar_stream.portrait.turned_view import TurnedTexture
 from avatar_stream.portrait.warp import PortraitWarp
 
 BLUE, RED = np.array([40, 60, 220], np.uint8), np.array([220, 30, 30], np.uint8)

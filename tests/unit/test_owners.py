@@ -13,7 +13,7 @@ import pytest
 from avatar_stream.errors import UnknownPortrait
 from avatar_stream.identity.library import Library, sample_pictures
 from avatar_stream.server.access import Access, make_token, parse_tokens
-from avatar_stream.server.app import create_app
+from avatar_stream.server.http.app import create_app
 from avatar_stream.settings import Settings
 
 pytestmark = pytest.mark.slow

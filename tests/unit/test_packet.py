@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from avatar_stream.errors import BadInput
 from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.packet import TrackedFace, pack, unpack
+from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.portrait import prepare, read_picture
+from avatar_stream.rigs.face_packet import pack, unpack
 from tests.unit.faces import face
 
 

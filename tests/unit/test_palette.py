@@ -13,11 +13,11 @@ from avatar_stream.face.model import coefficients
 from avatar_stream.face.motion import Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.avatar import Avatar
-from avatar_stream.portrait.interior import Interior
-from avatar_stream.portrait.palette import LUMA, Palette
+from avatar_stream.pipeline.avatar import Avatar
+from avatar_stream.portrait.interior.layer import Interior
+from avatar_stream.portrait.interior.palette import LUMA, Palette
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 
 # The usual sepia filter, as editors have it.
 SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])

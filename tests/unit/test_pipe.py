@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from avatar_stream.errors import AvatarError, NotFound, UnknownPortrait, WrongType
-from avatar_stream.server.pipe import Handler, Pipe, ProcessGone, Unsendable
+from avatar_stream.server.ipc.pipe import Handler, Pipe, ProcessGone, Unsendable
 from tests.waiting import within
 
 

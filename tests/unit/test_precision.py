@@ -10,13 +10,13 @@ import openvino
 import pytest
 from openvino import opset13
 
-from avatar_stream import doctor
-from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import openvino_cpu, precision, processor
 from avatar_stream.runtime.network import tick_path
+from avatar_stream.runtime.networks import WEIGHTS
 from avatar_stream.runtime.precision import Measured, fastest, measured
 from avatar_stream.runtime.rollout import SAME_PSNR, psnr
 from avatar_stream.runtime.saturation import MAX_WEIGHT, reduce_weights
+from avatar_stream.tools import doctor
 
 
 class Machine:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import os, sys
-from avatar_stream.quiet import quiet_native_logs
+from avatar_stream.native_output import quiet_native_logs
 quiet_native_logs()
 os.write(2, b"W0000 00:00:1795258154.949726   12581 inference_feedback_manager.cc:114] Feedback\\n")
 os.write(2, b"a native library has something to say\\n")
@@ -56,7 +56,7 @@ import numpy as np
 from avatar_stream.face.tracker import FaceTracker, detect_faces, landmarks_of_still
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.portrait import read_picture, segment_person
-from avatar_stream.quiet import quiet_graph
+from avatar_stream.native_output import quiet_graph
 
 nobody = np.zeros((240, 320, 3), np.uint8)
 somebody = np.pad(read_picture(sample_pictures()["robin"]), ((0, 0), (60, 60), (0, 0)))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.face import geometry
 from avatar_stream.face.tracker import FaceState, FaceTracker, landmarks_of_still
 from avatar_stream.identity.library import SAMPLES, sample_pictures

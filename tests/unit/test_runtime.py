@@ -14,12 +14,12 @@ import torch
 
 from avatar_stream.errors import EngineUnavailable
 from avatar_stream.face.mesh import Floats
-from avatar_stream.portrait.window import WEIGHTS
 from avatar_stream.runtime import batcher as runtime_batcher
 from avatar_stream.runtime import tensorrt_build
 from avatar_stream.runtime.batcher import Batcher
 from avatar_stream.runtime.choose import load
 from avatar_stream.runtime.network import Arrays, HostStream, Job, Ticker, tick_path
+from avatar_stream.runtime.networks import WEIGHTS
 from avatar_stream.runtime.onnx_runtime import OnnxRuntimeTicker
 from avatar_stream.runtime.openvino_cpu import OpenVinoTicker
 from avatar_stream.runtime.plans import PlanCache, PlanKey

@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message, Receive, Scope, Send
 
-from avatar_stream.portrait.ladder import QUALITIES
-from avatar_stream.server.capacity import Load, cores, measure
-from avatar_stream.server.gate import Gate
+from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from avatar_stream.server.heap import few_arenas, trim
+from avatar_stream.server.http.gate import Gate
 from avatar_stream.server.logs import JsonLines, RateLimit, TextLines
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.run import DrainingServer
-from avatar_stream.server.sessions import Sessions
+from avatar_stream.server.session.capacity import Load, cores, measure
+from avatar_stream.server.session.registry import SessionRegistry
 from avatar_stream.settings import Settings
 from tests.serving import RunningServer
 from tests.waiting import PATIENCE, until, within
@@ -83,7 +83,7 @@ def test_metrics_are_prometheus_and_name_nobody() -> None:
     metrics.refused(413)
     metrics.likeness_measured(0.9)
     metrics.runs_on("openvino bf16")
-    metrics.watch({"live": lambda: 3}, {quality.name: lambda: 1 for quality in QUALITIES}, lambda: 4)
+    metrics.watch({"live": lambda: 3}, {quality.name: lambda: 1 for quality in DRAWING_QUALITIES}, lambda: 4)
     families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
     assert families["avatar_frames_dropped"].samples[0].value == 2
     (live,) = (s for s in families["avatar_sessions"].samples if s.labels["state"] == "live")
@@ -137,7 +137,7 @@ def test_what_packets_cause_is_a_line_a_second_and_place() -> None:
     assert [written("aiortc.rtcdtlstransport", 1, f"bad {number}") for number in range(500)] == [""] * 500
     assert written("asyncio", 1, "worse") == ""  # the same place
     assert written("asyncio", 2, "worse") == "worse"
-    assert [written("avatar_stream.server.session", 1, "left") for _ in range(3)] == ["left"] * 3
+    assert [written("avatar_stream.server.session.session", 1, "left") for _ in range(3)] == ["left"] * 3
     now = 1.0
     assert written("aiortc.rtcdtlstransport", 1, "bad") == "bad (501 more like this were left out)"
     assert written("asyncio", 2, "worse") == "worse"
@@ -192,7 +192,7 @@ async def test_a_second_signal_is_raised_once() -> None:
             self.draining = True
             await gone.wait()
 
-    server = DrainingServer(uvicorn.Config(app="none"), cast(Sessions, Leaving()), 10)
+    server = DrainingServer(uvicorn.Config(app="none"), cast(SessionRegistry, Leaving()), 10)
     server._loop = asyncio.get_running_loop()
     server.handle_exit(signal.SIGINT, None)
     await until(lambda: server._sessions.draining, "sessions were told to leave")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.settings import Settings
 
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "settings_page.py"

@@ -8,8 +8,8 @@ from avatar_stream.face.expression import Expression
 from avatar_stream.identity.enrol import enrol
 from avatar_stream.identity.library import Library, sample_pictures
 from avatar_stream.identity.store import Store
-from avatar_stream.portrait.avatar import Avatar
-from avatar_stream.server.shown import Shown
+from avatar_stream.pipeline.avatar import Avatar
+from avatar_stream.server.session.shown_portrait import ShownPortrait
 
 SETTINGS = {"background": "#00ff00", "keep": 0.7, "expression": {"hold": ["smile"]}}
 
@@ -28,8 +28,8 @@ def ana(library: Library) -> str:
     return key
 
 
-def shown(library: Library, portrait: str) -> Shown:
-    return Shown(library, portrait, 0.2, "guest", "session x")
+def shown(library: Library, portrait: str) -> ShownPortrait:
+    return ShownPortrait(library, portrait, 0.2, "guest", "session x")
 
 
 def test_settings_come_and_go_with_a_character(library: Library, ana: str) -> None:
@@ -65,5 +65,5 @@ def test_a_failed_choice_changes_nothing(library: Library, ana: str) -> None:
         with pytest.raises(UnknownPortrait):
             here.choose(key)
     with pytest.raises(UnknownPortrait):
-        here.put_before("b-" + "x" * 16)
+        here.set_background("b-" + "x" * 16)
     assert (here.portrait, here.background) == ("noor", "own")

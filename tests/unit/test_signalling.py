@@ -12,17 +12,7 @@ from avatar_stream.errors import (
     PreconditionRequired,
     Unacceptable,
 )
-from avatar_stream.server.control import (
-    ChoosePortrait,
-    Command,
-    SetGain,
-    SetKeep,
-    SetMirror,
-    SetNeutral,
-    parse_command,
-    parse_token,
-)
-from avatar_stream.server.signalling import (
+from avatar_stream.server.rtc.signalling import (
     Role,
     agreed_codec,
     allowed_candidate,
@@ -33,7 +23,17 @@ from avatar_stream.server.signalling import (
     media_sections,
     without_refused_candidates,
 )
-from avatar_stream.server.trickle import check_precondition, parse_fragment
+from avatar_stream.server.rtc.trickle import check_precondition, parse_fragment
+from avatar_stream.server.session.control import (
+    ChoosePortrait,
+    Command,
+    SetGain,
+    SetKeep,
+    SetMirror,
+    SetNeutral,
+    parse_command,
+    parse_token,
+)
 from avatar_stream.settings import Settings
 
 LIMITS = Settings()

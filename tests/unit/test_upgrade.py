@@ -12,14 +12,14 @@ import pytest
 from avatar_stream.errors import EngineUnavailable
 from avatar_stream.face import mesh
 from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from avatar_stream.portrait.engine import PortraitEngine
-from avatar_stream.portrait.ladder import QUALITIES
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.window import Networks
 from avatar_stream.runtime import choose, tensorrt_build
+from avatar_stream.runtime.networks import Networks
 from avatar_stream.runtime.plans import PlanKey
-from avatar_stream.server import upgrade as upgrading
-from avatar_stream.server.upgrade import upgrade
+from avatar_stream.server.session import engine_upgrade as upgrading
+from avatar_stream.server.session.engine_upgrade import upgrade
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
@@ -106,7 +106,7 @@ def test_a_session_goes_over_to_a_new_engine(machine: Machine, portrait: Portrai
     assert networks.name == "tensorrt fp16"
     assert machine.built == 1
     for level in (0, 1, 0):
-        engine.quality = QUALITIES[level]
+        engine.quality = DRAWING_QUALITIES[level]
         assert drawn(engine, portrait) < 4
     upgrade(Networks(runtime="openvino"))
     assert machine.built == 1, "what was built once is kept"

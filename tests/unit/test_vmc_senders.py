@@ -13,7 +13,7 @@ from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 from scipy.spatial.transform import Rotation
 
-from avatar_stream.cli import main
+from avatar_stream.cli.main import main
 from avatar_stream.face.arkit import LOOK, NAMES, ArkitFrame
 from avatar_stream.rigs.listener import SILENT, Decoder, RigListener
 from avatar_stream.rigs.vmc import encode

@@ -13,12 +13,12 @@ import pytest
 from avatar_stream.errors import BadClip
 from avatar_stream.face import geometry
 from avatar_stream.identity.library import SAMPLES, sample_pictures
-from avatar_stream.live import LiveLoop
 from avatar_stream.media.files import Clip
 from avatar_stream.media.sound import sound_of
-from avatar_stream.portrait.avatar import Avatar
+from avatar_stream.pipeline.avatar import Avatar
+from avatar_stream.pipeline.live_loop import LiveLoop
+from avatar_stream.pipeline.render import render
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.render import render
 from avatar_stream.voice.idle import BETWEEN_BLINKS, BLINK, Idle
 from avatar_stream.voice.mel import BANDS, RATE, MelBands
 from avatar_stream.voice.speaker import VoiceFile, VoiceMotion

@@ -8,8 +8,9 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.portrait.window import Networks, RollingWindow
+from avatar_stream.portrait.rolling_window import RollingWindow
 from avatar_stream.runtime.network import CARRIED, Arrays, HostStream, Job
+from avatar_stream.runtime.networks import Networks
 
 
 class CountingTicker:

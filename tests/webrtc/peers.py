@@ -17,10 +17,10 @@ from aiortc.mediastreams import MediaStreamError
 
 from avatar_stream.media.encode import CLOCK
 from avatar_stream.media.marks import draw_mark, read_mark
-from avatar_stream.portrait.window import Networks
+from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import Access
-from avatar_stream.server.app import create_app
-from avatar_stream.server.handlers import Server
+from avatar_stream.server.http.app import create_app
+from avatar_stream.server.http.session_handlers import Server
 from avatar_stream.server.run import uvicorn_config
 from avatar_stream.settings import Settings
 from tests.browser.camera import driver_frames

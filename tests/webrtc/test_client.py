@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import websockets
 
-from avatar_stream.camera import Options, RemoteCamera, Switches
 from avatar_stream.client import Unreachable, connect, listen, portraits, upload
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
-from avatar_stream.face.packet import TrackedFace
+from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.identity.library import SAMPLES, sample_pictures
-from avatar_stream.live import LiveLoop
 from avatar_stream.media.camera import Camera
+from avatar_stream.pipeline.camera import Options, RemoteCamera, Switches
+from avatar_stream.pipeline.live_loop import LiveLoop
 from avatar_stream.server.access import Access, make_token, parse_tokens
 from tests.browser.camera import driver_frames
 from tests.waiting import PATIENCE, until
@@ -98,9 +98,9 @@ async def test_motion_alone_moves_the_avatar() -> None:
                 if frame.shapes["jawOpen"] > 0.6:
                     break
             # Motion stands for video: a session that is sent nothing else is not silent.
-            began = only(server).worker.seen_at
+            began = only(server).live_loop.seen_at
             set_timer(server, silence_timeout=4.0)
-            while only(server).worker.seen_at < began + 5.0:
+            while only(server).live_loop.seen_at < began + 5.0:
                 await session.picture()
         moving.cancel()
 

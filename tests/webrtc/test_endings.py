@@ -14,8 +14,8 @@ import pytest
 from aioice import ice
 from aiortc import RTCSessionDescription
 
-from avatar_stream.portrait.window import Networks
 from avatar_stream.runtime.network import Job
+from avatar_stream.runtime.networks import Networks
 from tests.serving import RunningServer
 from tests.soak.relay import Relay
 from tests.waiting import PATIENCE, http, until, within
@@ -104,8 +104,8 @@ async def test_a_session_whose_work_hangs_ends_alone() -> None:
         await asyncio.gather(one.avatars(1), other.avatars(1))
         stuck: Any = server.sessions.by_id["one"]
         release = threading.Event()
-        paint = stuck.worker.avatar.paint
-        stuck.worker.avatar.paint = lambda warped: (release.wait(PATIENCE), paint(warped))[1]
+        paint = stuck.live_loop.avatar.paint
+        stuck.live_loop.avatar.paint = lambda warped: (release.wait(PATIENCE), paint(warped))[1]
         await within(stuck.closed.wait())
         assert stuck.publisher.reason == "stalled"
         await numbers_move(other)
@@ -173,13 +173,13 @@ async def test_a_4k_camera_is_scaled_down_before_it_costs(monkeypatch: pytest.Mo
 
         flooding = asyncio.create_task(flood())
         seen: list[tuple[int, ...]] = []
-        follow = session.worker.avatar.follow
+        follow = session.live_loop.avatar.follow
 
         def watched(image: Any, *given: Any) -> Any:
             seen.append(image.shape)
             return follow(image, *given)
 
-        session.worker.avatar.follow = watched
+        session.live_loop.avatar.follow = watched
         await until(lambda: len(seen) > 60, "frames were followed beside the flood")
         assert set(seen) == {(480, 640, 3), (360, 640, 3)}  # none is tracked as large as it came
         await until(lambda: session.status()["face"] == "found", "the face was found")
@@ -220,8 +220,8 @@ async def test_a_bad_line_is_worked_off() -> None:
         async with asyncio.timeout(PATIENCE):
             while relay.lost < 50 or len(newest) < 100:
                 await peer.pictures(1)
-                if session.worker.newest_mark is not None:
-                    newest.append(session.worker.newest_mark)
+                if session.live_loop.newest_mark is not None:
+                    newest.append(session.live_loop.newest_mark)
         # What is lost is asked for again, and what waits behind it is not thrown away: no frame comes after a later
         # one. How far they are behind is what `python -m tests.soak` measures.
         assert all((later - sooner) % 2048 < 1024 for sooner, later in pairwise(newest))
@@ -271,7 +271,7 @@ async def test_who_has_not_left_when_the_time_is_over_is_ended() -> None:
 
 async def test_a_change_of_portrait_that_waits_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stops the server then waits for no channel that waits for it."""
-    monkeypatch.setattr("avatar_stream.server.session.CHANGE_PAUSE_FACTOR", 1e6)
+    monkeypatch.setattr("avatar_stream.server.session.session.CHANGE_PAUSE_FACTOR", 1e6)
     async with running() as (url, server):
         peer = Peer(url)
         await peer.connect()

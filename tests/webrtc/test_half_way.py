@@ -12,8 +12,8 @@ from aiortc import RTCPeerConnection
 
 from avatar_stream.errors import BadOffer
 from avatar_stream.media.broadcast import Broadcast
-from avatar_stream.server.peer import Peer
-from avatar_stream.server.signalling import Role
+from avatar_stream.server.rtc.peer import Peer
+from avatar_stream.server.rtc.signalling import Role
 from avatar_stream.settings import Settings
 from tests.waiting import until
 

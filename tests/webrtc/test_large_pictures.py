@@ -20,7 +20,7 @@ async def test_too_large_a_camera_is_told_so_and_a_smaller_picture_is_shown() ->
         session = only(server)
         await until(lambda: session.status()["notice"], "the camera is said to be too large")
         assert "2560 x 1920" in session.status()["notice"]
-        assert session.worker.newest_mark is None
+        assert session.live_loop.newest_mark is None
         peer.camera.scale = 1
         await peer.avatars(3)
         assert session.status()["notice"] == ""

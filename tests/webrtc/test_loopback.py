@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avatar_stream.face.packet import TrackedFace, pack
+from avatar_stream.face.tracked_face import TrackedFace
+from avatar_stream.rigs.face_packet import pack
 from tests.unit.faces import face
 from tests.waiting import PATIENCE, http, until, within
 from tests.webrtc.peers import EITHER, SDP, Peer, channel, no_sessions, running

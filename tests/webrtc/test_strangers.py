@@ -11,8 +11,8 @@ import pytest
 import websockets
 from aiortc import RTCSessionDescription
 
-from avatar_stream.server import sessions
 from avatar_stream.server.access import Access, make_token, parse_tokens
+from avatar_stream.server.session import registry as sessions
 from tests.waiting import PATIENCE, http, until, within
 from tests.webrtc.peers import EITHER, SDP, Peer, channel, no_sessions, only, running, set_timer
 
@@ -301,7 +301,7 @@ async def test_half_open_sessions_are_few_and_end() -> None:
         assert answers[-1].headers["retry-after"]
         # They cost no engine and no thread, and are gone after their time.
         sessions: list[Any] = list(server.sessions.by_id.values())
-        assert all(not session.worker.threads for session in sessions)
+        assert all(not session.live_loop.threads for session in sessions)
         set_timer(server, connect_timeout=0.5)
         await no_sessions(server)
         assert (await client.post("/session", content=offer, headers=SDP)).status_code == 201

@@ -15,7 +15,7 @@ import pytest
 from aioice import stun, turn
 from aiortc import RTCIceServer, RTCIceTransportPolicy
 
-from avatar_stream.server.turn import ice_servers
+from avatar_stream.server.rtc.turn import ice_servers
 from tests.waiting import PATIENCE, http, wait_until, within
 from tests.webrtc.peers import Peer, only, running
 

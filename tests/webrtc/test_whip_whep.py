@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aiortc import RTCSessionDescription
 
-from avatar_stream.server.signalling import agreed_codec, direction, ice_user, media_sections
+from avatar_stream.server.rtc.signalling import agreed_codec, direction, ice_user, media_sections
 from tests.waiting import PATIENCE, http, until
 from tests.webrtc.peers import EITHER, SDP, Peer, no_sessions, only, running
 
@@ -100,13 +100,13 @@ async def test_sound_waits_for_its_picture() -> None:
         watching = asyncio.create_task(viewer.pictures(100_000))
         await heard_after()
         await until(lambda: session.broadcast.delay > 0.02, "the delay of the picture was measured")
-        paint = session.worker.avatar.paint
+        paint = session.live_loop.avatar.paint
 
         def slowly(warped: Any) -> Any:
             time.sleep(slower)
             return paint(warped)
 
-        session.worker.avatar.paint = slowly
+        session.live_loop.avatar.paint = slowly
         await until(lambda: session.broadcast.delay > slower, "the delay of the picture was measured")
         assert await heard_after() > slower
         watching.cancel()

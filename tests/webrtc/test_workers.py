@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from avatar_stream.server import workers
+from avatar_stream.server.ipc import pool
 from tests.serving import RunningServer
 from tests.waiting import PATIENCE, http, until, wait_until, within
 from tests.webrtc.peers import OWN, Peer, channel, no_sessions, only, running, set_timer
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.webrtc
 
 def processes_of(server: Any) -> list[Any]:
     """Its processes that run."""
-    return [one._process for one in server.workers._processes if one._process is not None and not one.gone]
+    return [one._process for one in server.processes._processes if one._process is not None and not one.gone]
 
 
 async def test_each_session_has_a_process_and_is_counted_by_the_server() -> None:
@@ -104,8 +104,8 @@ async def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) ->
         await peer.pictures(3)
         session, (process,) = only(server), processes_of(server)
         os.kill(process.pid, signal.SIGSTOP)
-        monkeypatch.setattr(workers, "SILENT", 2.0)
-        monkeypatch.setattr(workers, "STARTING", 2.0)  # it has not been asked yet, so it has not answered yet
+        monkeypatch.setattr(pool, "SILENT", 2.0)
+        monkeypatch.setattr(pool, "STARTING", 2.0)  # it has not been asked yet, so it has not answered yet
         set_timer(server, watchdog=0.5)
         await within(session.closed.wait())
         await until(lambda: not process.is_alive(), "the process ended")
@@ -152,7 +152,7 @@ async def test_a_process_whose_pipe_fails_is_replaced(caplog: pytest.LogCaptureF
 
 
 async def test_a_process_that_reports_and_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "SILENT", 2.0)
+    monkeypatch.setattr(pool, "SILENT", 2.0)
     async with running(**OWN | {"processes": 1, "watchdog": 0.5}) as (url, server):
         peer = Peer(url)
         await peer.connect()
@@ -187,7 +187,7 @@ async def test_a_process_that_does_not_start_is_no_answer(monkeypatch: pytest.Mo
             def Pipe(self) -> Any:  # noqa: N802
                 raise OSError("no more files")
 
-        monkeypatch.setattr(workers, "_CONTEXT", Refusing())
+        monkeypatch.setattr(pool, "_CONTEXT", Refusing())
         peer, kept = Peer(url), Peer(url)
         await kept.connect()  # to the process that the server started with
         response = await peer.connect()

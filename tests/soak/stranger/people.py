@@ -13,7 +13,7 @@ import httpx
 import websockets
 from websockets.exceptions import WebSocketException
 
-from avatar_stream import cli
+from avatar_stream.cli import main as cli
 from avatar_stream.identity.library import SAMPLES
 from tests.soak.stranger.guest import SDP, Guest
 from tests.soak.stranger.registry import attempt

@@ -1,0 +1,194 @@
+"""``avatar-stream camera``: what the command line says, put together."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from avatar_stream.cli.arguments import number
+from avatar_stream.cli.files import marker_for
+from avatar_stream.errors import BadInput
+from avatar_stream.face.retarget import KEEP
+from avatar_stream.identity.library import DEFAULT
+from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
+from avatar_stream.runtime.networks import Networks
+
+if TYPE_CHECKING:
+    from avatar_stream.pipeline.camera import LocalCamera, Output, RemoteCamera
+
+TOKEN = "AVATAR_STREAM_TOKEN"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add = parser.add_argument
+    add("portrait", nargs="*", default=[DEFAULT], help=f"pictures, samples or enrolled characters ({DEFAULT})")
+    add("--list", action="store_true", help="list the cameras, and leave")
+    add(
+        "--camera",
+        default="0",
+        help="number or part of the name of the camera, or a video in its place (%(default)s)",
+    )
+    add("--device", help="virtual camera to send to, where there are several")
+    add("--no-device", action="store_true", help="open no virtual camera: for --preview, --vmc or a trial")
+    add("--preview", action="store_true", help="show the avatar in a window, too")
+    add("--fps", type=number(5, 60), default=25, help="pictures a second (%(default)s)")
+    add("--gain", type=number(0, 2), default=1.0, help="scale of the expression (%(default)s)")
+    add(
+        "--keep-expression", type=number(0, 1), default=KEEP, metavar="SHARE", help="of the portrait's own that stays"
+    )
+    add("--background", default=OWN, help=BACKGROUND_HELP)
+    add("--mirror", action="store_true", help="move as a mirror would")
+    add("--server", metavar="URL", help=f"draw on this server; its token, if it wants one, in {TOKEN}")
+    add("--private", action="store_true", help="find the face here, and send the server numbers, no picture")
+    add("--vmc", metavar="HOST:PORT", help="send the motion to a rig, too, by the VMC protocol")
+    add(
+        "--motion-port",
+        metavar="[HOST:]PORT",
+        help="be driven by motion that comes to this UDP port, not a camera",
+    )
+    add("--phone", default="", metavar="ADDRESS", help="ask iFacialMocap on this phone to send it")
+    add("--seconds", type=number(0.1, 1e9), help="end by itself after so long")
+    add("--json", action="store_true", help="print a JSON report at the end (with --list: the list)")
+
+
+def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) -> None:
+    """Run the command; raises ``AvatarError``."""
+    # Here, so that other commands do not wait for WebRTC to load.
+    from avatar_stream.cli.keys import hotkeys
+    from avatar_stream.pipeline.camera import KEYS, Outputs
+
+    if arguments.list:
+        list_cameras(arguments.json)
+        return
+    _check(arguments)
+    made = _made(arguments, networks)
+    with contextlib.ExitStack() as stack:
+        output = Outputs(_outputs(arguments, made))
+        stack.callback(output.close)
+        stack.enter_context(_driven(arguments, made))
+        keys = stack.enter_context(hotkeys(made.switches.press))
+        _say(f"the avatar is on {output.name or 'no camera'}. {KEYS if keys else 'Ctrl+C ends it.'}")
+        began = time.monotonic()
+        with contextlib.suppress(KeyboardInterrupt):
+            made.run(output, _say if sys.stderr.isatty() else lambda line: None)
+        took = time.monotonic() - began
+    if arguments.json:
+        print(json.dumps({"pictures": made.shown, "seconds": round(took, 1), "output": output.name}))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise :class:`BadInput` for flags that contradict each other."""
+    if arguments.server and arguments.vmc:
+        raise BadInput("--vmc sends from this machine's own loop: leave --server out")
+    if arguments.server and os.path.isfile(arguments.background):
+        raise BadInput(
+            "with --server a background is own, blur or a colour: a picture is for this machine's own loop"
+        )
+    if arguments.private and not arguments.server:
+        raise BadInput("--private is for --server: without one nothing leaves this machine")
+
+
+def _made(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) -> "LocalCamera | RemoteCamera":
+    """The camera that the flags ask for."""
+    from avatar_stream.media.camera import chosen
+    from avatar_stream.pipeline.camera import LocalCamera, Options, RemoteCamera
+    from avatar_stream.rigs.vmc import VmcSender
+
+    options = Options(
+        arguments.portrait,
+        arguments.size,
+        arguments.fps,
+        arguments.gain,
+        arguments.keep_expression,
+        arguments.mirror,
+        arguments.seconds,
+        opened(arguments.background),
+        marker_for(arguments),
+        arguments.library,
+    )
+    if arguments.server:
+        return RemoteCamera(options, arguments.server, os.environ.get(TOKEN, ""), private=arguments.private)
+    # What cannot work is said before networks take their second to load.
+    rig = VmcSender(*_address(arguments.vmc, "127.0.0.1")) if arguments.vmc else None
+    if arguments.motion_port is None:
+        chosen(arguments.camera)
+    return LocalCamera(options, networks(), rig=rig)
+
+
+def list_cameras(as_json: bool) -> None:
+    """Print this machine's cameras."""
+    from avatar_stream.media.camera import cameras
+
+    found = cameras()
+    if as_json:
+        print(json.dumps([{"number": k, "id": one.id, "name": one.name} for k, one in enumerate(found)]))
+    elif not found:
+        print("no camera found")
+    else:
+        print("\n".join(f"{k}: {one.name}" for k, one in enumerate(found)))
+
+
+def _outputs(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") -> "list[Output]":
+    from avatar_stream.cli.keys import Preview
+    from avatar_stream.media.virtual_camera import VirtualCamera
+
+    outputs: list[Output] = []
+    if not arguments.no_device:
+        outputs.append(VirtualCamera((arguments.size, arguments.size), arguments.fps, arguments.device))
+    if arguments.preview:
+        outputs.append(Preview(made.switches.press))
+    return outputs
+
+
+@contextlib.contextmanager
+def _driven(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") -> Iterator[None]:
+    """Frames of the camera, or motion from elsewhere, for as long as the block runs."""
+    from avatar_stream.media.camera import Camera, chosen
+    from avatar_stream.rigs.listener import RigListener
+
+    if arguments.motion_port is None:
+        camera = Camera(chosen(arguments.camera), made.add_frame)
+        try:
+            yield
+        finally:
+            camera.close()
+        return
+    # Other machines are heard where a phone is asked, or where this is told to.
+    host, port = _address(arguments.motion_port, "0.0.0.0" if arguments.phone else "127.0.0.1")
+    listener = RigListener(port, host, phone=arguments.phone)
+    stopped = threading.Event()
+
+    def listen() -> None:
+        while not stopped.is_set():
+            frame = listener.take(0.2)
+            if frame is not None:
+                made.add_frame(frame)
+            elif (line := listener.silence()) is not None:
+                _say(line)
+
+    thread = threading.Thread(target=listen, name="motion", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        listener.close()
+
+
+def _address(text: str, host: str) -> tuple[str, int]:
+    """``HOST:PORT``, or ``PORT`` on ``host``; raises ``BadInput``."""
+    before, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise BadInput(f"{text} is no address: write it as HOST:PORT, as 127.0.0.1:39539")
+    return before or host, int(port)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,121 @@
+"""``avatar-stream engine``: build, list, check and remove what runs the networks."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from avatar_stream.cli.arguments import whole_number
+from avatar_stream.errors import AvatarError, BadInput
+from avatar_stream.runtime import choose, tensorrt_build
+from avatar_stream.runtime.network import tick_path
+from avatar_stream.runtime.networks import WEIGHTS
+from avatar_stream.runtime.plans import PlanCache
+
+if TYPE_CHECKING:
+    from avatar_stream.tools.parity import Parity
+
+NETWORK = tick_path(WEIGHTS)
+Told = Callable[[str, int, int], None]
+
+
+def add_commands(engine: argparse.ArgumentParser) -> None:
+    """Add the subcommands to ``engine``."""
+    commands = engine.add_subparsers(required=True, metavar="COMMAND")
+
+    build = commands.add_parser("build", help="compile the network with TensorRT for this GPU, and keep it")
+    build.add_argument("--target", help="compute capability of another GPU to build for, such as sm89 (tensorrt_rtx)")
+    build.add_argument("--again", action="store_true", help="build even if a sound one is kept")
+    build.set_defaults(run=_build)
+
+    listing = commands.add_parser("list", help="what can run the networks here, and what was built")
+    listing.set_defaults(run=_list)
+
+    check = commands.add_parser("check", help="compare every engine with onnxruntime over a rolled-out window")
+    check.add_argument("--ticks", type=whole_number(10, 100_000), help="default 500")
+    check.set_defaults(run=_check)
+
+    remove = commands.add_parser("remove", help="delete built engines")
+    remove.add_argument("names", nargs="*", help="as engine list shows them")
+    remove.add_argument("--all", action="store_true")
+    remove.set_defaults(run=_remove)
+    for command in (build, listing, check, remove):
+        command.add_argument("--json", action="store_true", help="print a JSON report")
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    cache = PlanCache()
+    key = tensorrt_build.plan_key(NETWORK, target=arguments.target)
+    kept = None if arguments.again else cache.find(key)
+    if kept is None:
+        plan = tensorrt_build.build(NETWORK, target=arguments.target, progress=_progress(arguments))
+        kept = cache.store(key, plan)
+    report = {"name": key.name, "gpu": key.gpu, "tensorrt": key.tensorrt, "path": str(kept)}
+    print(json.dumps(report) if arguments.json else f"{key.name}: {key.tensorrt} for {key.gpu}, {kept}")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    built = dict(PlanCache().entries())
+    report = {"engines": choose.available(), "gpu": tensorrt_build.gpu_name(), "built": built}
+    if arguments.json:
+        print(json.dumps(report))
+        return
+    print(f"can run here, best first: {', '.join(choose.available()) or 'none'} (GPU: {report['gpu'] or 'none'})")
+    for name, noted in built.items():
+        what = f"{noted['tensorrt']} for {noted['gpu']}" if noted["sound"] else "damaged: engine remove it"
+        print(f"  {name}  {what}")
+    if not built:
+        print("  nothing was built with TensorRT")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from avatar_stream import parity  # half of the program, which the other commands can do without
+
+    ticks = arguments.ticks or parity.TICKS
+    rows, failed = parity.check(ticks, progress=_progress(arguments))
+    if arguments.json:
+        found: list[dict[str, Any]] = [asdict(row) | {"passed": row.passed} for row in rows]
+        print(json.dumps({"reference": "onnxruntime fp32", "engines": found, "cannot_run": failed}))
+    else:
+        print(f"against onnxruntime fp32 over {ticks} ticks:")
+        for row in rows:
+            print(
+                f"  {row.engine:<22}{row.psnr:6.1f} dB, last tenth {row.psnr_last:6.1f} dB, largest error "
+                f"{row.largest:5.1f} grey levels, state {row.state:.1%}: {_verdict(row)}"
+            )
+        for reason in failed.values():
+            print(f"  {reason}")
+    if not all(row.passed or not row.used for row in rows):
+        raise AvatarError("an engine failed the check: it will draw a wrong picture; please report it")
+
+
+def _verdict(row: "Parity") -> str:
+    if row.passed:
+        return "passed"
+    return "FAILED" if row.used else "passed over: it is wrong on this processor, and not used"
+
+
+def _remove(arguments: argparse.Namespace) -> None:
+    cache = PlanCache()
+    names = [name for name, _ in cache.entries()] if arguments.all else arguments.names
+    if not names and not arguments.all:
+        raise BadInput("name the engines to remove (avatar-stream engine list shows them), or say --all")
+    unknown = [name for name in names if not cache.remove(name)]
+    removed = [name for name in names if name not in unknown]
+    print(json.dumps({"removed": removed}) if arguments.json else f"removed {len(removed)} engines")
+    if unknown:
+        raise BadInput(f"there is no engine {unknown[0]}: avatar-stream engine list shows what there is")
+
+
+def _progress(arguments: argparse.Namespace) -> Told | None:
+    """One line on a terminal that is written over and over; nothing where nobody watches."""
+    if arguments.json or not sys.stderr.isatty():
+        return None
+
+    def tell(what: str, done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        print(f"\r{what[:60]:<60} {done}/{total}   ", end=end, file=sys.stderr, flush=True)
+
+    return tell

@@ -1,0 +1,142 @@
+"""``render``, ``record-motion`` and ``inspect``: commands that read files and write them."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from avatar_stream.cli.arguments import ENGINES, number, picture_side
+from avatar_stream.errors import BadInput
+from avatar_stream.face.retarget import KEEP
+from avatar_stream.identity.records import default_library
+from avatar_stream.media.marking import POSITIONS, TEXT, Marker, label_for
+from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
+from avatar_stream.rigs.files import SUFFIX
+from avatar_stream.runtime.networks import networks_for
+
+
+def add_commands(commands: Any) -> None:
+    """Add them."""
+    render = commands.add_parser("render", help="move a portrait with a video, into a file")
+    render.add_argument(
+        "portrait", help="picture of one face, a sample such as noor, or an enrolled character's name"
+    )
+    render.add_argument("driving", type=Path, help="video of one face, speech, or recorded motion")
+    render.add_argument("-o", "--output", type=Path, required=True, help="MP4 to write")
+    render.add_argument("--engine", choices=ENGINES, default="auto", help="warp shows the warp prior alone")
+    render.add_argument(
+        "--size", type=picture_side, default=1024, help="longest side in pixels, at most (%(default)s)"
+    )
+    render.add_argument("--gain", type=float, default=1.0, help="scale of the expression, 0 to 2")
+    render.add_argument(
+        "--keep-expression",
+        type=number(0, 1),
+        default=KEEP,
+        metavar="SHARE",
+        help="how much of the portrait's own smile or frown stays, 0 to 1 (%(default)s)",
+    )
+    render.add_argument("--background", default=OWN, help=BACKGROUND_HELP)
+    add_marking(render)
+    add_library(render)
+    render.add_argument("--json", action="store_true", help="print a JSON report")
+    render.set_defaults(run=_render)
+
+    record = commands.add_parser("record-motion", help="write a video's motion to a file that render plays")
+    record.add_argument("driving", type=Path, help="video of one face")
+    record.add_argument("-o", "--output", type=Path, required=True, help=f"{SUFFIX} file to write")
+    record.add_argument("--json", action="store_true", help="print a JSON report")
+    record.set_defaults(run=_record_motion)
+
+    inspecting = commands.add_parser("inspect", help="say whether a file carries the marks of a generated picture")
+    inspecting.add_argument("file", type=Path, help="video or picture")
+    inspecting.add_argument("--json", action="store_true")
+    inspecting.set_defaults(run=_inspect)
+
+
+def add_marking(parser: argparse.ArgumentParser) -> None:
+    """How pictures say that they are generated."""
+    marking = parser.add_argument_group("marking")
+    marking.add_argument("--label", default=TEXT, help="text on every picture (%(default)s)")
+    marking.add_argument("--label-position", choices=POSITIONS, default=POSITIONS[0])
+    marking.add_argument("--unlabelled", default="", metavar="REASON", help="no label; the reason is logged")
+    marking.add_argument("--no-watermark", action="store_true", help="leave the invisible mark out")
+
+
+def add_library(parser: argparse.ArgumentParser) -> None:
+    """Where enrolled characters are."""
+    parser.add_argument(
+        "--library",
+        type=Path,
+        default=default_library(),
+        metavar="FOLDER",
+        help="of enrolled characters (%(default)s)",
+    )
+
+
+def marker_for(arguments: argparse.Namespace) -> Marker:
+    """What marks pictures as the flags say; raises :class:`BadInput`."""
+    label = label_for(arguments.label, arguments.label_position, arguments.unlabelled)
+    if arguments.unlabelled:
+        print(f"the picture has no label: {arguments.unlabelled}", file=sys.stderr)
+    return Marker(label, watermark=not arguments.no_watermark)
+
+
+def _render(arguments: argparse.Namespace) -> None:
+    from avatar_stream.identity.named import portrait_named
+    from avatar_stream.pipeline.render import render
+
+    if not 0 <= arguments.gain <= 2:
+        raise BadInput("--gain must be from 0 to 2")
+    if arguments.output.suffix.lower() != ".mp4":
+        raise BadInput(f"the output is an MP4 file: name it {arguments.output.with_suffix('.mp4').name}")
+    portrait = portrait_named(arguments.portrait, arguments.size, library=arguments.library, use="render")
+    done = render(
+        portrait,
+        arguments.driving,
+        arguments.output,
+        networks=networks_for(arguments.engine),
+        gain=arguments.gain,
+        keep=arguments.keep_expression,
+        background=opened(arguments.background),
+        marker=marker_for(arguments),
+        progress=None if arguments.json or not sys.stderr.isatty() else _bar(),
+    )
+    if arguments.json:
+        print(json.dumps(asdict(done)))
+    else:
+        print(f"{done.output}: {done.frames} frames at {done.fps} frames a second on {done.engine}")
+    for note in done.notes:
+        print(note, file=sys.stderr)
+
+
+def _record_motion(arguments: argparse.Namespace) -> None:
+    from avatar_stream.rigs.record import record_motion
+
+    if arguments.output.suffix != SUFFIX:
+        raise BadInput(f"recorded motion is a {SUFFIX} file: name it {arguments.output.with_suffix(SUFFIX).name}")
+    progress = None if arguments.json or not sys.stderr.isatty() else _bar()
+    done = record_motion(arguments.driving, arguments.output, progress)
+    if arguments.json:
+        print(json.dumps(asdict(done)))
+    else:
+        print(f"{done.output}: {done.frames} frames, a face in {done.face_found:.0%} of them")
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from avatar_stream.tools.inspect import inspect
+
+    found = inspect(arguments.file)
+    print(json.dumps(found.report()) if arguments.json else "\n".join(found.sentences()))
+
+
+def _bar() -> Callable[[int, int], None]:
+    def show(done: int, expected: int) -> None:
+        total = max(expected, done)
+        filled = 30 * done // total
+        end = "\n" if done == total else ""
+        print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{total} frames", end=end, file=sys.stderr, flush=True)
+
+    return show

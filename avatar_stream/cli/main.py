@@ -1,0 +1,155 @@
+"""The ``avatar-stream`` command."""
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from avatar_stream.cli import camera as camera_command
+from avatar_stream.cli import engine as engine_commands
+from avatar_stream.cli import files as file_commands
+from avatar_stream.cli import identity as identity_commands
+from avatar_stream.cli.arguments import ENGINES, add_settings, picture_side, whole_number
+from avatar_stream.errors import AvatarError, BadInput, LibraryFault
+from avatar_stream.extras import installed_version
+from avatar_stream.identity.records import default_library
+from avatar_stream.identity.store import Store
+from avatar_stream.identity.text import escaped
+from avatar_stream.native_output import quiet_native_logs
+from avatar_stream.runtime.networks import networks_for
+from avatar_stream.server.access import SCOPES
+from avatar_stream.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code is 0, 1 for a failure and 2 for bad input."""
+    parsed = parser().parse_args(arguments)
+    if arguments is None:  # the command itself, not a program that calls it
+        quiet_native_logs()
+    try:
+        parsed.run(parsed)
+    except AvatarError as error:
+        print(f"avatar-stream: {escaped(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and its flags."""
+    command = argparse.ArgumentParser(prog="avatar-stream", description="A live portrait avatar server.")
+    command.add_argument("--version", action="version", version=f"%(prog)s {installed_version()}")
+    commands = command.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="start the server and its page")
+    add_settings(serve)
+    serve.set_defaults(run=_serve)
+
+    file_commands.add_commands(commands)
+
+    camera = commands.add_parser("camera", help="be the avatar in calls: a webcam in, a virtual camera out")
+    camera_command.add_arguments(camera)
+    file_commands.add_marking(camera)
+    file_commands.add_library(camera)
+    camera.add_argument("--size", type=picture_side, default=512, help="side of the picture (%(default)s)")
+    camera.add_argument("--engine", choices=ENGINES, default="auto")
+    camera.set_defaults(run=lambda given: camera_command.run(given, lambda: networks_for(given.engine)))
+
+    bench = commands.add_parser("bench", help="time every stage on this machine")
+    bench.add_argument("--engine", choices=ENGINES, default="auto")
+    bench.add_argument("--size", type=picture_side, default=256, help="side of the picture, %(default)s")
+    bench.add_argument("--frames", type=whole_number(30, 100_000), default=300, help="in five rounds, %(default)s")
+    bench.add_argument("--threads", type=whole_number(1, 256), default=2)
+    bench.add_argument(
+        "--compare", type=Path, metavar="OLD.json", help="a report of bench --json to set beside this one"
+    )
+    bench.add_argument("--json", action="store_true")
+    bench.set_defaults(run=_bench)
+
+    engine = commands.add_parser("engine", help="build, list, check and remove what runs the networks")
+    engine_commands.add_commands(engine)
+
+    identity = commands.add_parser("identity", help="enrol people as characters, and keep them")
+    identity_commands.add_commands(identity)
+
+    token = commands.add_parser("token", help="make a bearer token for the server")
+    token.add_argument("name", help="whose it is: small letters, digits and dashes")
+    token.add_argument("--scopes", default="publish,view", help=f"of {', '.join(SCOPES)} (default %(default)s)")
+    token.add_argument("--file", type=Path, help="tokens file to add it to")
+    token.set_defaults(run=_token)
+
+    doctor = commands.add_parser("doctor", help="say what is installed, what will be used and why")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(run=_doctor)
+    return command
+
+
+def library_folder(said: str) -> str:
+    """The folder of characters: none where that is asked for, the account's own where nothing is.
+
+    What the identity command enrols there, the page shows. Where it cannot be written nobody is kept.
+    """
+    if said:
+        return "" if said == "none" else said
+    try:
+        Store(default_library()).close()
+    except LibraryFault as error:
+        print(f"characters are not kept: {escaped(str(error))}", file=sys.stderr)
+        return ""
+    return str(default_library())
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from avatar_stream.server.ipc.pool import prepare
+    from avatar_stream.server.run import serve
+
+    given = {one.name: getattr(arguments, one.name) for one in fields(Settings)}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    values["library"] = library_folder(values["library"])
+    settings = Settings(**values)
+    if settings.processes:
+        prepare()
+    serve(settings, networks_for(settings.engine, settings.threads))
+
+
+def _token(arguments: argparse.Namespace) -> None:
+    from avatar_stream.server.access import make_token
+
+    token, line = make_token(arguments.name, arguments.scopes.split(","))
+    if arguments.file:
+        try:
+            with open(arguments.file, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise BadInput(f"cannot write {arguments.file}: {error.strerror}") from None
+        print(f"added {arguments.name} to {arguments.file}. The token is shown this once:", file=sys.stderr)
+    else:
+        print(f"line for the tokens file: {line}", file=sys.stderr)
+    print(token)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from avatar_stream.tools.bench import bench
+    from avatar_stream.tools.bench_report import compare, read, table
+
+    before = read(arguments.compare) if arguments.compare else None
+    report = bench(
+        networks_for(arguments.engine, arguments.threads),
+        size=arguments.size,
+        frames=arguments.frames,
+        threads=arguments.threads,
+    )
+    print(json.dumps(report) if arguments.json else table(report))
+    if before:
+        print("\n" + compare(report, before), file=sys.stderr if arguments.json else sys.stdout)
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from avatar_stream.tools.doctor import examine, sentences
+
+    report = examine()
+    print(json.dumps(report) if arguments.json else sentences(report))

@@ -1,0 +1,40 @@
+"""Smooth lines through landmarks: a mesh is too coarse for the outline of a lip or a lid."""
+
+from typing import Final
+
+import numpy as np
+
+from avatar_stream.face import mesh
+from avatar_stream.face.mesh import Floats
+
+LIP_POINTS: Final = 31  # along each lip
+UPPER, LOWER = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
+
+
+def spline(knots: int, points: int) -> Floats:
+    """The matrix ``(points, knots)`` that takes a line to a smooth one with the same ends.
+
+    Straight between the knots, then averaged over most of their distance: it rounds corners and never swings beyond
+    them, as an interpolating spline does where lips meet at a sharp angle.
+    """
+    at = np.linspace(0, knots - 1, points)
+    fine = np.linspace(-0.4, 0.4, 9)
+    weights = np.hanning(11)[1:-1] / np.hanning(11)[1:-1].sum()
+    out = np.zeros((points, knots))
+    for k, x in enumerate(at):
+        # Near an end the average narrows, so that the end stays where it is.
+        reach = min(1.0, x / 0.4, (knots - 1 - x) / 0.4)
+        for step, weight in zip(fine, weights, strict=True):
+            place = x + reach * step
+            low = min(int(place), knots - 2)
+            out[k, low] += weight * (1 - (place - low))
+            out[k, low + 1] += weight * (place - low)
+    return np.asarray(out, np.float32)
+
+
+LIP_SPLINE: Final = spline(len(UPPER), LIP_POINTS)
+
+
+def lip_lines(landmarks: Floats) -> tuple[Floats, Floats]:
+    """The inner lips of landmarks ``(478, 3)`` as smooth lines ``(31, 2)``, upper and lower, corner to corner."""
+    return LIP_SPLINE @ landmarks[UPPER, :2], LIP_SPLINE @ landmarks[LOWER, :2]

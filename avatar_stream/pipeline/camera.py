@@ -1,0 +1,287 @@
+"""The camera command: webcam in, avatar out as a camera that calls can choose, on this machine alone.
+
+With a server's address the avatar is drawn there: the camera here, the GPU there.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.client import ClientSession, connect, portraits, upload
+from avatar_stream.errors import BadInput
+from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.face.mouth_view import read_mouth
+from avatar_stream.face.retarget import KEEP
+from avatar_stream.face.small_faces import Detail
+from avatar_stream.face.tracked_face import TrackedFace
+from avatar_stream.face.tracker import FaceState, FaceTracker
+from avatar_stream.identity.named import portrait_named
+from avatar_stream.identity.records import default_library
+from avatar_stream.media.marking import Marker
+from avatar_stream.pipeline.avatar import Avatar
+from avatar_stream.pipeline.live_loop import RECENT, LiveLoop, camera_detail, camera_image
+from avatar_stream.pipeline.quality_ladder import Ladder
+from avatar_stream.portrait.background import OWN, on_background
+from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.rigs.vmc import VmcSender
+from avatar_stream.runtime.networks import Networks
+
+Image = npt.NDArray[np.uint8]
+KEYS: Final = "n: next portrait, r: recalibrate, p: pause the picture, h: hide it, q: quit"
+TOLD: Final = 2.0  # seconds between lines about how it goes
+
+
+class Output(Protocol):
+    """Where pictures go."""
+
+    name: str
+
+    def show(self, picture: Image) -> None:
+        """Show an RGB picture."""
+
+    def close(self) -> None:
+        """Take it away."""
+
+
+@dataclass
+class Options:
+    """How the command runs. ``portraits`` are pictures or names of samples; the first is shown first."""
+
+    portraits: list[str]
+    size: int = 512
+    fps: float = 25
+    gain: float = 1.0
+    keep: float = KEEP
+    mirror: bool = False
+    seconds: float | None = None
+    """End by itself after so long."""
+    background: str | Image = OWN
+    marker: Marker = field(default_factory=Marker)
+    library: Path | None = None
+    """Where enrolled characters are."""
+
+
+@dataclass
+class Switches:
+    """What a person changes while it runs. Safe to set from any thread."""
+
+    frozen: bool = False
+    hidden: bool = False
+    portrait: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+    recalibrate: threading.Event = field(default_factory=threading.Event)
+
+    def press(self, key: str) -> None:
+        """Do what a hotkey asks for (see ``KEYS``)."""
+        match key:
+            case "n":
+                self.portrait += 1
+            case "r":
+                self.recalibrate.set()
+            case "p":
+                self.frozen = not self.frozen
+            case "h":
+                self.hidden = not self.hidden
+            case "q" | "\x03" | "\x1b":
+                self.stopped.set()
+
+
+Tell = Callable[[str], None]
+
+
+class LocalCamera:
+    """The loop on this machine: :meth:`see` takes camera frames or motion, :meth:`run` shows pictures."""
+
+    def __init__(self, options: Options, networks: Networks | None, *, rig: VmcSender | None = None) -> None:
+        self.options, self.switches = options, Switches()
+        self._networks, self._rig = networks, rig
+        library = options.library or default_library()
+        opened = [
+            portrait_named(name, options.size, square=True, library=library, use="camera")
+            for name in options.portraits
+        ]
+        self._portraits = [on_background(portrait, options.background) for portrait in opened]
+        self._shown = 0
+        self._avatar = Avatar(
+            self._portraits[0], networks, gain=options.gain, keep=options.keep, mirror=options.mirror
+        )
+        ladder = Ladder(1 / options.fps) if networks else None
+        self.loop = LiveLoop(options.fps, ladder, name="camera", marker=options.marker)
+        self.shown = 0
+        """Pictures so far."""
+
+    def add_frame(self, frame: av.VideoFrame | ArkitFrame) -> None:
+        """Take in a camera frame."""
+        self.loop.add_frame(frame)
+
+    def run(self, output: Output, tell: Tell = print) -> None:
+        """Show pictures on ``output``, ``fps`` a second, until stopped; ``tell`` hears how it goes."""
+        options, switches = self.options, self.switches
+        self.loop.start(self._avatar)
+        picture: Image = self.loop.marker.labelled(self._portraits[0].picture)
+        began = told = due = time.monotonic()
+        try:
+            while not switches.stopped.is_set():
+                self._apply()
+                newest = self.loop.newest
+                if newest is not None and not switches.frozen:
+                    picture = np.asarray(newest.to_ndarray(format="rgb24"), np.uint8)
+                output.show(_hidden(picture) if switches.hidden else picture)
+                self.shown += 1
+                now = time.monotonic()
+                if self._rig is not None and self._avatar.face in (FaceState.FOUND, FaceState.HELD):
+                    self._rig.send(self._avatar.motion, now - began)
+                if now - told > TOLD:
+                    told = now
+                    tell(self._line())
+                if options.seconds is not None and now - began > options.seconds:
+                    return
+                due = max(due + 1 / options.fps, now - 1 / options.fps)
+                switches.stopped.wait(max(0.0, due - now))
+        finally:
+            self.loop.stop()
+
+    def _apply(self) -> None:
+        switches = self.switches
+        if switches.recalibrate.is_set():
+            switches.recalibrate.clear()
+            self.loop.commands.put(lambda avatar: avatar.recalibrate())
+        wanted = switches.portrait % len(self._portraits)
+        if wanted != self._shown:
+            self._shown = wanted
+            engine = PortraitEngine(self._portraits[wanted], self._networks)
+            self.loop.commands.put(lambda avatar: avatar.change_portrait(engine))
+
+    def _line(self) -> str:
+        delay = self.loop.delay()
+        if delay is None:
+            return "waiting for the camera"
+        rate = len(self.loop.delays()) / RECENT
+        return f"{rate:.0f} pictures a second, {delay * 1e3:.0f} ms, face {self._avatar.face}"
+
+
+class FaceFinder:
+    """Finds the face in RGB frames ``(h, w, 3)``, for a server that is to see no picture; not thread-safe."""
+
+    def __init__(self) -> None:
+        self._tracker = FaceTracker(smooth=False, hold=0)
+
+    def __call__(self, image: Image, detail: Detail = None) -> TrackedFace:
+        """The face, and what its mouth shows; ``detail`` makes the frame with more pixels (see ``FaceTracker``)."""
+        found = self._tracker.update(image, 0.0, detail)
+        landmarks, part = found.landmarks, found.part
+        view = None if landmarks is None or part is None else read_mouth(part.image, part.inside(landmarks))
+        return TrackedFace(landmarks, view, image.shape[0])
+
+    def close(self) -> None:
+        """Free the tracker."""
+        self._tracker.close()
+
+
+class RemoteCamera:
+    """The loop with the avatar drawn by the server at ``url``.
+
+    With ``private`` the face is found here and goes there in numbers: no picture of it leaves.
+    """
+
+    def __init__(self, options: Options, url: str, token: str = "", *, private: bool = False) -> None:
+        self._find = FaceFinder() if private else None
+        self.options, self.switches = options, Switches()
+        self.shown = 0
+        self._url, self._token = url, token
+        self._session: ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def add_frame(self, frame: av.VideoFrame | ArkitFrame) -> None:
+        """Send a camera frame, or motion."""
+        session, loop = self._session, self._loop
+        if session is None or loop is None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            if isinstance(frame, ArkitFrame):
+                asyncio.run_coroutine_threadsafe(session.move(frame), loop)
+            elif self._find is not None:
+                found = self._find(camera_image(frame), camera_detail(frame))
+                asyncio.run_coroutine_threadsafe(session.move(found), loop)
+            else:
+                loop.call_soon_threadsafe(session.send, camera_image(frame))
+
+    def run(self, output: Output, tell: Tell = print) -> None:
+        """Show the server's pictures until stopped; raises ``AvatarError`` where they end by themselves."""
+        try:
+            asyncio.run(self._run(output, tell))
+        finally:
+            self._session = None
+            if self._find is not None:
+                self._find.close()
+
+    async def _run(self, output: Output, tell: Tell) -> None:
+        self._loop = asyncio.get_running_loop()
+        ids = [await self._id(name) for name in self.options.portraits]
+        options = self.options
+        async with connect(self._url, portrait=ids[0], token=self._token) as session:
+            await session.control(
+                gain=options.gain, keep=options.keep, mirror=options.mirror, background=options.background
+            )
+            self._session = session
+            began = told = time.monotonic()
+            shown, picture = 0, None
+            while not self.switches.stopped.is_set():
+                came = await session.picture()
+                picture = came if picture is None or not self.switches.frozen else picture
+                await asyncio.to_thread(output.show, _hidden(picture) if self.switches.hidden else picture)
+                self.shown += 1
+                if self.switches.recalibrate.is_set():
+                    self.switches.recalibrate.clear()
+                    await session.recalibrate()
+                if (wanted := self.switches.portrait % len(ids)) != shown:
+                    shown = wanted
+                    await session.control(portrait=ids[wanted])
+                now = time.monotonic()
+                if now - told > TOLD:
+                    told = now
+                    tell(f"{session.status.get('fps', 0):.0f} pictures a second, face {session.status.get('face')}")
+                if options.seconds is not None and now - began > options.seconds:
+                    break
+            self._session = None
+
+    async def _id(self, name: str) -> str:
+        """The server's id of a portrait: its own, or of a picture that is sent there."""
+        known = [one["id"] for one in await portraits(self._url, token=self._token)]
+        if name in known:
+            return name
+        if not Path(name).is_file():
+            raise BadInput(f"there is no picture {name}, and the server has none of this name: {', '.join(known)}")
+        return await upload(self._url, name, token=self._token)
+
+
+class Outputs:
+    """Several outputs as one."""
+
+    def __init__(self, outputs: list[Output]) -> None:
+        self._outputs = outputs
+        self.name = " and ".join(output.name for output in outputs)
+
+    def show(self, picture: Image) -> None:
+        """Show a picture on all of them."""
+        for output in self._outputs:
+            output.show(picture)
+
+    def close(self) -> None:
+        """Take all of them away."""
+        for output in self._outputs:
+            output.close()
+
+
+def _hidden(picture: Image) -> Image:
+    """What is shown in place of an avatar that hides: nothing of it."""
+    return np.full_like(picture, 24)

@@ -1,0 +1,143 @@
+"""Drive a portrait with a clip or with recorded motion: the live path, frame by frame, without dropping any."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avatar_stream.errors import BadClip
+from avatar_stream.face.retarget import KEEP
+from avatar_stream.face.small_faces import no_face_in
+from avatar_stream.face.tracker import FaceState
+from avatar_stream.media import provenance
+from avatar_stream.media.files import Clip
+from avatar_stream.media.marking import Marker
+from avatar_stream.media.output import whole_file
+from avatar_stream.media.recorder import Recorder
+from avatar_stream.media.sound import only_sounds
+from avatar_stream.pipeline.avatar import Avatar
+from avatar_stream.portrait.background import OWN
+from avatar_stream.portrait.portrait import Image, Portrait
+from avatar_stream.rigs.files import SUFFIX, MotionFile
+from avatar_stream.runtime.networks import Networks
+from avatar_stream.voice.speaker import VoiceFile
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What a rendering did."""
+
+    frames: int
+    fps: float
+    engine: str
+    output: str
+    face_found: float  # share of the driving frames
+    stages: dict[str, float]  # milliseconds a frame
+    notes: list[str]  # sentences on what is not as the input had it
+
+
+def driver(path: Path) -> Clip | VoiceFile | MotionFile:
+    """What is in the file: a video, speech, or recorded motion; raises ``BadClip``."""
+    if path.suffix == SUFFIX:
+        return MotionFile(path)
+    return VoiceFile(path) if only_sounds(path) else Clip(path)
+
+
+def render(
+    portrait: Portrait,
+    driving: Path,
+    output: Path,
+    *,
+    networks: Networks | None,
+    gain: float = 1.0,
+    keep: float = KEEP,
+    background: str | Image = OWN,
+    marker: Marker | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Rendered:
+    """Animate ``portrait`` with ``driving``, a video, speech or recorded motion, into the MP4 ``output``.
+
+    ``networks`` None shows the warp alone. The output has the portrait's own size, and the times of the clip's frames
+    and its sound. ``gain`` scales the expression, ``keep`` says how much of the portrait's own stays, ``background``
+    what is behind it (see ``Avatar``), ``marker`` how the pictures say that they are generated. Raises
+    :class:`~avatar_stream.errors.BadInput`.
+    """
+    # What cannot be signed is said before the work, not after it.
+    credentials = provenance.certificate() if provenance.installed() else None
+    source = driver(driving)
+    began = time.perf_counter()
+    avatar = Avatar(portrait, networks, gain=gain, keep=keep, background=background)
+    try:
+        with whole_file(output, driving) as unfinished:
+            done = _written(avatar, source, unfinished, marker or Marker(), progress)
+            if done.frames == 0:
+                raise BadClip(f"{driving} has no readable frames")
+            if done.seen == 0:
+                raise BadClip(no_face_in(driving, avatar.too_small))
+            if credentials:
+                signed = unfinished.with_suffix(".signed.mp4")
+                try:
+                    provenance.sign(unfinished, signed, output.name, *credentials)
+                    signed.replace(unfinished)
+                finally:
+                    signed.unlink(missing_ok=True)
+    finally:
+        if not isinstance(source, MotionFile):
+            source.close()
+        avatar.close()
+    took = time.perf_counter() - began
+    totals = avatar.times.totals | avatar.engine.times.totals
+    engine = networks.name if networks else "warp"
+    stages = {name: round(total / done.frames, 2) for name, total in totals.items()}
+    notes = [f"the sound of {driving} cannot be decoded here: the film is silent"] if done.silenced else []
+    return Rendered(
+        done.frames,
+        round(done.frames / took, 2),
+        engine,
+        str(output),
+        round(done.seen / done.frames, 4),
+        stages,
+        notes,
+    )
+
+
+@dataclass
+class _Count:
+    frames: int = 0
+    seen: int = 0  # frames in which the driver's face was followed
+    silenced: bool = False
+
+
+def _written(
+    avatar: Avatar,
+    source: Clip | VoiceFile | MotionFile,
+    path: Path,
+    marker: Marker,
+    progress: Callable[[int, int], None] | None,
+) -> _Count:
+    """Drive ``avatar`` with ``source`` into the MP4 file ``path``."""
+    height, width = avatar.engine.portrait.picture.shape[:2]
+    clip = None if isinstance(source, MotionFile) else source
+    recorder = Recorder(path, source.rate, (width, height), clip, marker=marker)
+    count, times = _Count(silenced=recorder.silenced), deque[float]()
+
+    def counted() -> Iterator[tuple[float, Any]]:
+        for at, image in source.frames():
+            times.append(at)
+            yield at, image
+            # Asked for the next frame, the loop has followed this one.
+            count.seen += avatar.face in (FaceState.FOUND, FaceState.HELD)
+
+    try:
+        for picture in avatar.stream(counted()):
+            recorder.write(picture, times.popleft())
+            count.frames += 1
+            if progress:
+                progress(count.frames, source.expected)
+        recorder.close()
+    except BaseException:
+        recorder.abandon()
+        raise
+    return count

@@ -1,0 +1,170 @@
+"""What each request about portraits and characters does: list, upload, enrol, change, remove."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from avatar_stream.errors import TooMany, Unauthorized
+from avatar_stream.identity.card import as_png, identity_card
+from avatar_stream.identity.library import Library
+from avatar_stream.identity.records import account
+from avatar_stream.identity.style import STYLES
+from avatar_stream.rate_limits import Addresses
+from avatar_stream.runtime.networks import Networks
+from avatar_stream.server.access import ANYBODY, Access, Caller, require
+from avatar_stream.server.heap import trim
+from avatar_stream.server.http import enrolment_requests as enrolment
+from avatar_stream.server.http.gate import address_of, read_body
+from avatar_stream.server.priority import work_behind
+from avatar_stream.settings import Settings
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class People:
+    """The handlers under ``/identities``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        networks: Networks | None,
+        library: Library,
+        access: Access,
+        shows: Callable[[str, str], bool],
+    ) -> None:
+        """``shows`` says whether the session of this life shows the portrait of an id."""
+        self._shows = shows
+        self._settings, self._networks, self._library, self._access = settings, networks, library, access
+        self._uploading = asyncio.Semaphore(settings.uploads_at_once)
+        # A picture takes a second of a processor: sessions come first.
+        self._preparers = ThreadPoolExecutor(settings.uploads_at_once, "upload", initializer=work_behind)
+        minute = settings.uploads_per_minute
+        self._uploads = Addresses(minute / 60, minute / 2)
+
+    async def list(self, request: Request) -> Response:
+        """List the portraits a visitor can choose: their own characters, and the samples."""
+        caller: Caller | None = None
+        with contextlib.suppress(Unauthorized):  # the samples are for everybody to look at
+            caller = self._caller(request)
+        if caller is not None and "publish" in caller.scopes:
+            found = await asyncio.to_thread(self._library.entries, caller.sees)
+        else:
+            found = self._library.samples()
+        return JSONResponse(
+            {
+                "identities": [asdict(one) for one in found],
+                "default": self._library.default,
+                "enrolment": self._library.keeps,
+                "styles": list(STYLES),
+            }
+        )
+
+    async def add(self, request: Request) -> Response:
+        """Take in a picture as a portrait; with a JSON body, enrol a character made of pictures taken in before."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        settings, enrolling = self._settings, _is_json(request)
+        async with self._turn(request):
+            limit, what = (enrolment.LONGEST, "the request") if enrolling else (settings.max_upload, "the picture")
+            body = await read_body(request, limit, what, settings.body_timeout)
+            if not enrolling:
+                key = await self._prepared(self._library.add, body, owner=_owner(caller))
+                return JSONResponse({"id": key}, 201, {"Location": f"/identities/{key}"})
+            said = enrolment.parse_enrolment(body)
+            done = await self._prepared(
+                self._library.enrol, owner=_owner(caller), networks=self._networks, sees=caller.sees, **said
+            )
+        log.info("%s enrolled %s", caller.name, done.character.id)
+        return JSONResponse(done.report(), 201, {"Location": f"/identities/{done.character.id}"})
+
+    async def background(self, request: Request) -> Response:
+        """Take in a picture to put behind portraits: the control channel takes its id as a background."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        async with self._turn(request):
+            body = await read_body(request, self._settings.max_upload, "the picture", self._settings.body_timeout)
+            key = await self._prepared(self._library.add_background, body, _owner(caller))
+        return JSONResponse({"id": key}, 201)
+
+    async def _prepared(self, work: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+        def run() -> Result:
+            try:
+                return work(*arguments, **named)
+            finally:
+                trim()  # what looks for a face in a picture takes 100 MB
+
+        return await asyncio.get_running_loop().run_in_executor(self._preparers, run)
+
+    async def change(self, request: Request) -> Response:
+        """Rename a character, or keep the settings that go with it."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        body = await read_body(request, enrolment.LONGEST, "the request", self._settings.body_timeout)
+        name, settings = enrolment.parse_changes(body)
+        found = await asyncio.to_thread(
+            self._library.change, request.path_params["key"], caller.sees, caller.name, name, settings
+        )
+        return JSONResponse(found.public())
+
+    async def remove(self, request: Request) -> Response:
+        """Remove a character for good, or forget an uploaded picture."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        await asyncio.to_thread(self._library.remove, request.path_params["key"], caller.sees, caller.name)
+        return Response(status_code=204)
+
+    async def card(self, request: Request) -> Response:
+        """The identity card of a character, as a PNG."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        data = await asyncio.to_thread(self._card, request.path_params["key"], caller.sees)
+        return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-store"})
+
+    async def picture(self, request: Request) -> Response:
+        """A portrait as a JPEG: a sample for everybody, others for their owner, and for who watches by a link to a
+        session that shows it.
+        """
+        key = request.path_params["key"]
+        headers = {"Cache-Control": "private, max-age=3600"}
+        sees: str | None = None
+        if not self._library.is_sample(key):
+            caller = self._caller(request)
+            shown = caller.session is not None and self._shows(caller.life, key)
+            sees, headers["Vary"] = None if shown else caller.sees, "Authorization"
+        data = await asyncio.to_thread(self._library.picture, key, sees)
+        return Response(data, media_type="image/jpeg", headers=headers)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, request: Request) -> AsyncIterator[None]:
+        """The right to send a picture now; raises :class:`TooMany`. A picture costs a tenth of a second of work."""
+        if not self._uploads.take(address_of(request), time.monotonic()):
+            raise TooMany(f"{self._settings.uploads_per_minute} pictures a minute are enough: try again in a moment")
+        if self._uploading.locked():
+            raise TooMany("others are sending their pictures: try again in a moment")
+        async with self._uploading:
+            yield
+
+    def _card(self, key: str, owner: str | None) -> bytes:
+        character = self._library.character(key, owner)
+        return as_png(identity_card(character, self._library.get(key, owner).picture))
+
+    def _caller(self, request: Request) -> Caller:
+        return self._access.who(request.headers.get("authorization"), time.time())
+
+
+def _owner(caller: Caller) -> str:
+    """Whose a character is: the token's; on a server of one's own, the account's, as for the command."""
+    return account() if caller is ANYBODY else caller.name
+
+
+def _is_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower() == "application/json"

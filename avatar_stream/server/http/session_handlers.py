@@ -1,0 +1,255 @@
+"""What each request does: signalling, and looking in from outside. The routes are in :mod:`.app`."""
+
+import asyncio
+import contextlib
+import time
+from functools import partial
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from avatar_stream.errors import BadOffer, NotSupported, Unauthorized, WrongType
+from avatar_stream.identity.library import Library
+from avatar_stream.identity.store import Store
+from avatar_stream.media.marking import DISCLOSURE
+from avatar_stream.portrait.background import OWN, checked
+from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
+from avatar_stream.runtime.networks import Networks
+from avatar_stream.server.access import Access, Caller, link_name, require, require_owner
+from avatar_stream.server.http.gate import METHODS, SOON, address_of, read_body
+from avatar_stream.server.http.library_handlers import People
+from avatar_stream.server.ipc.pool import ProcessPool
+from avatar_stream.server.metrics import Metrics
+from avatar_stream.server.rtc.signalling import Role, check_offer
+from avatar_stream.server.rtc.trickle import FRAGMENT, check_precondition, parse_fragment
+from avatar_stream.server.rtc.turn import ice_servers, link_header
+from avatar_stream.server.session.host import LocalHost, PeerHandle
+from avatar_stream.server.session.registry import SessionRegistry
+from avatar_stream.settings import Settings
+
+SDP = "application/sdp"
+
+
+class Server:
+    """The sessions of one server, and the handlers that make and end them."""
+
+    def __init__(
+        self, settings: Settings, networks: Networks | None, access: Access | None = None, turn_secret: str = ""
+    ) -> None:
+        self.settings = settings
+        self.networks = networks
+        self.access = access or Access([])
+        self.metrics = Metrics()
+        store = Store(Path(settings.library)) if settings.library else None
+        self.library = Library(
+            size=settings.size, uploads=settings.uploads, store=store, quota=settings.characters_per_owner
+        )
+        self.people = People(settings, networks, self.library, self.access, self._shows)
+        self.processes = ProcessPool(settings, self.library, self.metrics) if settings.processes else None
+        if self.processes is not None:
+            self.metrics.processes.others = self.processes.numbers
+        host = self.processes or LocalHost(settings, networks, self.library, self.metrics)
+        self.sessions = SessionRegistry(settings, host, self.library, self.access)
+        self.warm = asyncio.Event()
+        self.began = time.monotonic()
+        self._turn_secret = turn_secret
+        self.metrics.watch(
+            {
+                "live": self._live,
+                "connecting": lambda: len(self.sessions.by_id) - self._live(),
+                "viewers": lambda: sum(p.role is Role.VIEW for p in self.sessions.peers()),
+            },
+            {quality.name: partial(self._at_quality, k) for k, quality in enumerate(DRAWING_QUALITIES)},
+            lambda: self.sessions.capacity,
+        )
+
+    # Signalling
+
+    async def publish(self, request: Request) -> Response:
+        """``POST /session`` and ``POST /whip``."""
+        role = Role.BOTH if request.url.path.endswith("/session") else Role.PUBLISH
+        caller = self._caller(request)
+        require(caller, "publish")
+        offer = await self._offer(request, role)
+        _, peer, answer = await self.sessions.publish(
+            role,
+            offer,
+            address=address_of(request),
+            caller=caller,
+            portrait=request.query_params.get("portrait", ""),
+            name=request.query_params.get("session", ""),
+            background=checked(request.query_params.get("background", OWN)),
+        )
+        return self._answered(peer, answer, f"{request.url.path.rstrip('/')}/{peer.key}")
+
+    async def play(self, request: Request) -> Response:
+        """``POST /whep/{session}``."""
+        id = request.path_params["id"]
+        caller = self._caller(request)
+        require(caller, "view", id)
+        offer = await self._offer(request, Role.VIEW)
+        peer, answer = await self.sessions.view(id, offer, address=address_of(request), caller=caller)
+        return self._answered(peer, answer, f"/whep/{id}/{peer.key}")
+
+    async def ice(self, request: Request) -> Response:
+        """``OPTIONS`` that is no preflight: what can be posted, and ICE servers for who may (RFC 9725, 4.4)."""
+        response = Response(status_code=204, headers={"Accept-Post": SDP, "Allow": METHODS})
+        with contextlib.suppress(Unauthorized):
+            self._add_ice(response, self._caller(request))
+        return response
+
+    async def resource(self, request: Request) -> Response:
+        """``PATCH``, ``DELETE`` and ``GET`` on what a POST has opened."""
+        caller = self._caller(request)
+        session, peer = self.sessions.peer(request.path_params["key"], *_roles(request))
+        require_owner(caller, peer.owner)
+        if request.method == "DELETE":
+            if peer.role is Role.VIEW:
+                peer.end("left")
+            else:
+                await session.end("left")
+            return Response(status_code=200)
+        if request.method in ("GET", "HEAD"):
+            return Response(status_code=204, headers={"ETag": peer.etag})
+        _check_type(request, FRAGMENT)
+        check_precondition(request.headers.get("if-match"), peer.etag)
+        limits = self.settings
+        body = await read_body(request, limits.max_fragment, "the fragment", limits.body_timeout)
+        await peer.trickle(parse_fragment(_text(body), peer.user, limits.private_allowed, limits))
+        return Response(status_code=204)
+
+    async def reserved(self, request: Request) -> Response:
+        """GET and HEAD on an endpoint: reserved by the standard, answered without content."""
+        return Response(status_code=204, headers={"Accept-Post": SDP})
+
+    async def link(self, request: Request) -> Response:
+        """A link for viewers of the caller's own session, which ends with it; takes the right to watch it oneself."""
+        caller = self._caller(request)
+        require(caller, "view")
+        session, peer = self.sessions.peer(request.path_params["key"], Role.BOTH, Role.PUBLISH)
+        require_owner(caller, peer.owner)
+        expires = time.time() + 60 * self.settings.link_minutes
+        # Behind the #, so that the token reaches no server and no log.
+        token = "" if self.access.open else "#" + self.access.link(session.id, session.life, expires)
+        found = {"path": f"/view/{session.id}{token}", "expires": int(expires), "revocable": not self.access.open}
+        return JSONResponse(found, 201)
+
+    async def revoke(self, request: Request) -> Response:
+        """Void every link to the caller's session, and end who watches by one."""
+        caller = self._caller(request)
+        require(caller, "publish")
+        session, peer = self.sessions.peer(request.path_params["key"], Role.BOTH, Role.PUBLISH)
+        require_owner(caller, peer.owner)
+        if self.access.open:
+            raise NotSupported("this server has no tokens, so links cannot be revoked: end the session instead")
+        self.access.revoke(session.life)
+        by_link = link_name(session.id, session.life)
+        watching = [viewer for viewer in session.viewers.values() if viewer.owner == by_link]
+        for viewer in watching:
+            viewer.end("its link was revoked")
+        return JSONResponse({"ended": len(watching)})
+
+    # Looking in
+
+    async def health(self, request: Request) -> Response:
+        """The process answers."""
+        live = len(self.sessions.by_id)
+        return JSONResponse({"status": "ok", "sessions": live, "limit": self.sessions.capacity})
+
+    async def ready(self, request: Request) -> Response:
+        """New sessions are taken: the first portrait is warm and nobody has said stop."""
+        state = "stopping" if self.sessions.draining else "ready" if self.warm.is_set() else "warming up"
+        return JSONResponse({"status": state}, 200 if state == "ready" else 503, {} if state == "ready" else SOON)
+
+    async def measurements(self, request: Request) -> Response:
+        """For Prometheus."""
+        require(self._caller(request), "admin")
+        self.metrics.runs_on(self.networks.name if self.networks else "warp")
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def status(self, request: Request) -> Response:
+        """``/status``: a page for a person, JSON for the page."""
+        if "application/json" not in request.headers.get("accept", ""):
+            return FileResponse(page_folder() / "status.html", headers={"Vary": "Accept"})
+        require(self._caller(request), "admin")
+        keep = ("fps", "server_ms", "face", "quality", "portrait", "viewers")
+        rows = [
+            {"id": s.id, "live": s.live, "seconds": round(time.monotonic() - s.began)}
+            | {name: value for name, value in s.status().items() if name in keep}
+            for s in self.sessions.by_id.values()
+        ]
+        return JSONResponse(
+            {
+                "engine": self.networks.name if self.networks else "warp",
+                "uptime": round(time.monotonic() - self.began),
+                "capacity": self.sessions.capacity,
+                "measured": self.sessions.measured,
+                "stopping": self.sessions.draining,
+                "sessions": rows,
+            },
+            headers={"Vary": "Accept", "Cache-Control": "no-store"},
+        )
+
+    async def viewer(self, request: Request) -> Response:
+        """``/view/{session}``: the avatar and nothing else."""
+        return FileResponse(page_folder() / "view.html")
+
+    # Helpers
+
+    def _caller(self, request: Request) -> Caller:
+        return self.access.who(request.headers.get("authorization"), time.time())
+
+    async def _offer(self, request: Request, role: Role) -> str:
+        _check_type(request, SDP)
+        body = await read_body(request, self.settings.max_offer, "the offer", self.settings.body_timeout)
+        offer = _text(body)
+        check_offer(offer, role, self.settings)
+        return offer
+
+    def _answered(self, peer: PeerHandle, answer: str, location: str) -> Response:
+        headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": FRAGMENT, "AI-Disclosure": DISCLOSURE}
+        response = Response(answer, 201, headers, SDP)
+        self._add_ice(response, Caller(peer.owner, frozenset()))
+        return response
+
+    def _add_ice(self, response: Response, caller: Caller) -> None:
+        settings = self.settings
+        servers = ice_servers(settings.turn, self._turn_secret, settings.turn_minutes, time.time(), caller.name)
+        for server in servers:
+            response.headers.append("Link", link_header(server))
+
+    def _shows(self, life: str, portrait: str) -> bool:
+        sessions = self.sessions.by_id.values()
+        return any(one.life == life and one.status().get("portrait") == portrait for one in sessions)
+
+    def _live(self) -> int:
+        return sum(s.live for s in self.sessions.by_id.values())
+
+    def _at_quality(self, level: int) -> int:
+        return sum(s.live and s.level == level for s in self.sessions.by_id.values())
+
+
+def page_folder() -> Path:
+    """The page's files: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent.parent
+    installed = package / "client_demo"
+    return installed if installed.is_dir() else package.parent / "client_demo"
+
+
+def _check_type(request: Request, wanted: str) -> None:
+    """Raise :class:`WrongType` for a body of another type."""
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != wanted:
+        raise WrongType(wanted)
+
+
+def _roles(request: Request) -> tuple[Role, ...]:
+    head = request.url.path.split("/")[1]
+    return {"session": (Role.BOTH,), "whip": (Role.PUBLISH,), "whep": (Role.VIEW,)}[head]
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise BadOffer("the body is not UTF-8 text") from None

@@ -1,0 +1,235 @@
+"""The control channel's messages, as data. Pure functions, no I/O.
+
+A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neutral"}``,
+``{"type": "gain", "value": 0..2}``, ``{"type": "keep", "value": 0..1}`` (of the portrait's own expression),
+``{"type": "mirror", "value": true}``, ``{"type": "background", "value": "own" | "blur" | "#00ff00"}``,
+``{"type": "expression", "value": {"hold": ["smile"], "limits": {"jawOpen": [0, 0.3]}, "gains": {"head": 0.5}}}`` (see
+``avatar_stream.face.expression``), and in place of camera frames
+``{"type": "motion", "blendShapes": ..., "head": ...}`` (see ``ArkitFrame``) or the bytes of a face that the client
+found itself (see ``avatar_stream.rigs.face_packet``). The server answers ``{"type": "done"}`` (not to motion) or
+``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second, and
+``{"type": "reconnect"}`` once it is about to stop.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from avatar_stream.errors import BadInput
+from avatar_stream.face.arkit import NAMES, ArkitFrame
+from avatar_stream.face.expression import MOST, REGIONS, Expression
+from avatar_stream.face.held_parts import HOLDS
+from avatar_stream.face.model import COEFFICIENTS
+from avatar_stream.face.tracked_face import TrackedFace
+from avatar_stream.portrait.background import PATTERN, checked
+from avatar_stream.strict_json import read_json
+
+
+@dataclass(frozen=True, slots=True)
+class ChoosePortrait:
+    """Show another portrait."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetNeutral:
+    """Take the driver's face as it is now for neutral."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetGain:
+    """Scale expression."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetKeep:
+    """Keep so much of the portrait's own expression."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetMirror:
+    """Move like a mirror image."""
+
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetExpression:
+    """Bound what the face may do."""
+
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class SetBackground:
+    """Put the portrait on another background."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Do as this frame of motion says."""
+
+    frame: ArkitFrame | TrackedFace
+
+
+Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | SetExpression | SetBackground | Move
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A command's JSON: what ``field`` holds besides the type, and how it becomes a command."""
+
+    make: Callable[[Any], Command]
+    about: str
+    field: str = ""
+    schema: Mapping[str, Any] | None = None
+
+
+EXPRESSION: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "hold": {"type": "array", "items": {"enum": list(HOLDS)}},
+        "limits": {
+            "type": "object",
+            "propertyNames": {"enum": list(COEFFICIENTS)},
+            "additionalProperties": {
+                "type": "array", "minItems": 2, "maxItems": 2,
+                "items": {"type": "number", "minimum": 0, "maximum": 1},
+            },
+        },
+        "gains": {
+            "type": "object",
+            "properties": {name: {"type": "number", "minimum": 0, "maximum": MOST} for name in REGIONS},
+            "additionalProperties": False,
+        },
+    },
+    "additionalProperties": False,
+}  # fmt: skip
+
+KINDS: Final = {
+    "portrait": Kind(ChoosePortrait, "Show another portrait", "id", {"type": "string"}),
+    "neutral": Kind(lambda _: SetNeutral(), "Take the driver's face as it is now for neutral"),
+    "gain": Kind(SetGain, "Scale the expression", "value", {"type": "number", "minimum": 0, "maximum": 2}),
+    "keep": Kind(
+        SetKeep, "Keep so much of the portrait's own mood", "value", {"type": "number", "minimum": 0, "maximum": 1}
+    ),
+    "mirror": Kind(SetMirror, "Move like a mirror image", "value", {"type": "boolean"}),
+    "expression": Kind(
+        lambda value: SetExpression(Expression.from_json(value)),
+        "Bound what the face may do: parts that are held, limits by ARKit's names, gains by region; all of it anew",
+        "value",
+        EXPRESSION,
+    ),
+    "background": Kind(
+        lambda value: SetBackground(checked(value)),
+        "Put the portrait on its own background, on that one blurred, on a colour, or on an uploaded picture",
+        "value",
+        {"type": "string", "pattern": PATTERN},
+    ),
+    "motion": Kind(lambda message: Move(ArkitFrame.from_json(message)), "Move as this frame says, without a camera"),
+}
+
+
+def parse_command(text: str, longest: int) -> Command:
+    """Parse one message; raises :class:`BadInput` with a sentence for the sender."""
+    message = _object(text, longest)
+    name = message.get("type")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        *first, last = KINDS
+        raise BadInput(f"unknown control message: use {', '.join(first)} or {last}")
+    return kind.make(_field(message, str(name), kind) if kind.field else message)
+
+
+def control_schema() -> dict[str, Any]:
+    """The JSON Schema of what a client may send, made from ``KINDS``."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A message to /control/{key}",
+        "oneOf": [_kind_schema(name, kind) for name, kind in KINDS.items()],
+        "$defs": {"frame": frame_schema()},
+    }
+
+
+def frame_schema() -> dict[str, Any]:
+    """The JSON Schema of a frame of motion (see ``ArkitFrame``)."""
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    vector = {"type": "array", "items": {"type": "number"}}
+    return {
+        "type": "object",
+        "required": ["blendShapes"],
+        "properties": {
+            "time": {"type": "number", "description": "seconds"},
+            "blendShapes": {
+                "type": "object",
+                "properties": dict.fromkeys(NAMES, share),
+                "additionalProperties": False,
+            },
+            "head": {
+                "type": "object",
+                "properties": {
+                    "rotation": vector | {"minItems": 4, "maxItems": 4, "description": "unit quaternion x, y, z, w"},
+                    "position": vector
+                    | {"minItems": 3, "maxItems": 3, "description": "metres, y up, z to the viewer"},
+                },
+            },
+        },
+    }
+
+
+def _kind_schema(name: str, kind: Kind) -> dict[str, Any]:
+    schema: dict[str, Any] = {
+        "description": kind.about,
+        "type": "object",
+        "required": ["type"],
+        "properties": {"type": {"const": name}},
+    }
+    if kind.field:
+        schema["required"].append(kind.field)
+        schema["properties"][kind.field] = dict(kind.schema or {})
+    if name == "motion":
+        schema = {"allOf": [schema, {"$ref": "#/$defs/frame"}]}
+    return schema
+
+
+def _field(message: dict[str, Any], name: str, kind: Kind) -> Any:
+    value, schema = message.get(kind.field), kind.schema or {}
+    match schema["type"]:
+        case "string" if isinstance(value, str):
+            return value
+        case "boolean" if isinstance(value, bool):
+            return value
+        case "object" if isinstance(value, dict):
+            return value
+        case "number" if isinstance(value, int | float) and not isinstance(value, bool):
+            if schema["minimum"] <= value <= schema["maximum"]:
+                return float(value)
+    wanted = {"string": "", "boolean": " of true or false", "object": " that is an object"}.get(schema["type"])
+    if wanted is None:
+        wanted = f" from {schema['minimum']} to {schema['maximum']}"
+    article = "an" if kind.field[0] in "aeiou" else "a"
+    raise BadInput(f'{name} needs {article} "{kind.field}"{wanted}')
+
+
+def parse_token(text: str, longest: int) -> str:
+    """The token of a first message; raises :class:`BadInput`."""
+    message = _object(text, longest)
+    if message.get("type") != "token" or not isinstance(message.get("value"), str):
+        raise BadInput("the first message must be your token")
+    return str(message["value"])
+
+
+def _object(text: str, longest: int) -> dict[str, Any]:
+    if len(text) > longest:
+        raise BadInput(f"a control message may have {longest} characters")
+    message = read_json(text, "a control message")
+    if not isinstance(message, dict):
+        raise BadInput("a control message must be a JSON object")
+    return message

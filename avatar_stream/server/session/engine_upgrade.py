@@ -1,0 +1,52 @@
+"""While the server already serves: shorter windows for the ladder, and a TensorRT engine where there is a GPU."""
+
+import logging
+from collections.abc import Callable
+
+from avatar_stream.errors import AvatarError
+from avatar_stream.runtime import tensorrt_build
+from avatar_stream.runtime.choose import load
+from avatar_stream.runtime.network import tick_path
+from avatar_stream.runtime.networks import WEIGHTS, Networks
+from avatar_stream.runtime.plans import PlanCache
+from avatar_stream.runtime.rollout import identity_of, roll
+from avatar_stream.tools import parity
+
+log = logging.getLogger(__name__)
+TICKS = 100  # of the check a new engine must pass before it is used
+
+
+def upgrade(networks: Networks, *, automatic: bool = True) -> None:
+    """Bring ``networks`` to the best this machine can do; blocks, so it wants a thread of its own.
+
+    ``automatic``: the user left the choice of engine to us. What fails is said in one line, and what runs goes on.
+    """
+    if automatic and tensorrt_build.gpu_name() and tensorrt_build.flavour() and "tensorrt" not in networks.name:
+        _attempt(networks, lambda: _to_tensorrt(networks))
+
+
+def _attempt(networks: Networks, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except AvatarError as error:
+        log.warning("%s goes on: %s", networks.name, error)
+    except Exception:
+        log.exception("%s goes on", networks.name)
+
+
+def _to_tensorrt(networks: Networks) -> None:
+    network, cache = tick_path(WEIGHTS), PlanCache()
+    key = tensorrt_build.plan_key(network)
+    if cache.find(key) is None:
+        log.info("building a TensorRT engine for %s", key.gpu)
+        cache.store(key, tensorrt_build.build(network))
+    face, frames = parity.recorded_ticks(TICKS)
+    rolled = []
+    for runtime in ("onnxruntime", "tensorrt"):
+        reference, ticker = load(WEIGHTS, runtime=runtime)
+        rolled.append(roll(ticker, identity_of(reference, face), frames))
+    found = parity.compare("tensorrt", rolled[1], rolled[0])
+    if not found.passed:
+        raise AvatarError(f"the TensorRT engine failed its check ({found.psnr} dB): it is not used")
+    networks.switch("tensorrt")
+    log.info("switched to %s (%.1f dB from onnxruntime)", networks.name, found.psnr)

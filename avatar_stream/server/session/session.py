@@ -1,0 +1,346 @@
+"""One avatar: the peer that drives it, the peers that watch it, and everything that ends with it."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from avatar_stream.errors import NotFound
+from avatar_stream.identity.guard import LIMIT
+from avatar_stream.media.broadcast import Broadcast
+from avatar_stream.media.marking import Marker, label_for
+from avatar_stream.pipeline.avatar import Avatar
+from avatar_stream.pipeline.live_loop import RECENT, LiveLoop
+from avatar_stream.pipeline.quality_ladder import Ladder
+from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.portrait import Portrait
+from avatar_stream.runtime.networks import Networks
+from avatar_stream.server.heap import trim
+from avatar_stream.server.metrics import Counting
+from avatar_stream.server.rtc.peer import Peer
+from avatar_stream.server.session.control import (
+    ChoosePortrait,
+    Command,
+    Move,
+    SetBackground,
+    SetExpression,
+    SetGain,
+    SetKeep,
+    SetMirror,
+    SetNeutral,
+)
+from avatar_stream.server.session.shown_portrait import PortraitSource, ShownPortrait
+from avatar_stream.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 0.25  # seconds between looks at whether all is well
+CHANGE_PAUSE_FACTOR: Final = 2.0  # times what a change of the portrait took, until the next one begins
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """A session to be made. ``sees`` is whose characters it may show (None: everybody's)."""
+
+    id: str
+    portrait: str
+    background: str
+    sees: str | None
+
+
+class Session:
+    """Lives in :meth:`run`, which ends with the publisher and frees every task, thread and track.
+
+    ``id`` is its public name: viewers and logs use it, and the next session may have the same. ``life`` is its alone.
+    What may change the session goes by ``publisher.key``.
+    """
+
+    def __init__(
+        self,
+        spec: SessionSpec,
+        publisher: Peer,
+        settings: Settings,
+        networks: Networks | None,
+        library: PortraitSource,
+        metrics: Counting,
+    ) -> None:
+        self.id, self.life = spec.id, new_life()
+        self.publisher = publisher
+        self.viewers: dict[str, Peer] = {}
+        self.listeners = 0  # who is sent its motion
+        self.settings = settings
+        self.shown = ShownPortrait(
+            library, spec.portrait, settings.keep_expression, publisher.owner, f"session {spec.id}",
+            background=spec.background, owner=spec.sees,
+        )  # fmt: skip
+        self.began = time.monotonic()
+        self.closed = asyncio.Event()
+        self._last_control = 0.0  # when the last control channel closed; 0: there was none, or one is open
+        self.log = logging.LoggerAdapter(log, {"session": spec.id})
+        self._ladder = Ladder(1 / settings.fps) if networks else None
+        self.live_loop = LiveLoop(
+            settings.fps,
+            self._ladder,
+            listener=metrics,
+            log=self.log,
+            name=spec.id,
+            marks=settings.frame_marks,
+            marker=Marker(
+                label_for(settings.label, settings.label_position, settings.unlabelled), watermark=settings.watermark
+            ),
+        )
+        self.broadcast = Broadcast(lambda: self.live_loop.newest, settings.fps)
+        self._networks = networks
+        self._metrics = metrics
+        self._group: asyncio.TaskGroup | None = None
+        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._next_change = 0.0  # of the portrait or its background, by the loop's clock
+        self._counted = 0, 0  # pictures sent and packets dropped that the metrics know of
+
+    @property
+    def live(self) -> bool:
+        """The publisher is connected."""
+        return self.publisher.connected.is_set() and not self.closed.is_set()
+
+    @property
+    def level(self) -> int:
+        """Steps below the best quality at which it is drawn."""
+        return self._ladder.qualities.index(self._ladder.quality) if self._ladder else 0
+
+    def control_opened(self) -> None:
+        """A control channel is there."""
+        self._last_control = 0.0
+
+    def control_closed(self) -> None:
+        """It is gone: without another one soon, the page has gone."""
+        self._last_control = time.monotonic()
+
+    def motion(self) -> "tuple[float, dict[str, Any]] | None":
+        """When the driver last moved, and how, as the motion feed says it."""
+        avatar, at = self.live_loop.avatar, self.live_loop.seen_at
+        return None if avatar is None else (at, avatar.motion.to_json(at - self.began))
+
+    async def open(self, offer: str) -> str:
+        """Answer the publisher's offer; raises ``BadOffer``. Costs little: the work begins when the peer comes."""
+        try:
+            return await self.publisher.answer(offer, self.broadcast, self._on_frame)
+        except BaseException:
+            self.publisher.end("refused")
+            raise
+
+    async def run(self) -> None:
+        """Live until the publisher has left or something here failed; then free everything."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self.publisher.run())
+                work = (self._begin(), self._watch(), self.broadcast.send_pictures(), self.broadcast.send_sound())
+                services = [group.create_task(one) for one in work]
+                await self.publisher.ended.wait()
+                for service in services:
+                    service.cancel()
+                for viewer in self.viewers.values():
+                    viewer.end("the session ended")
+        except* Exception:
+            self.publisher.end("failed")
+            self.log.exception("the session failed")
+        finally:
+            await self._free()
+
+    async def view(self, viewer: Peer, offer: str) -> str:
+        """Answer a viewer's offer; raises ``BadOffer``."""
+        try:
+            answer = await viewer.answer(offer, self.broadcast, lambda kind, frame: None)
+        except BaseException:
+            viewer.end("refused")
+            await self._show(viewer)
+            raise
+        self.viewers[viewer.key] = viewer
+        if self._group is None or self.publisher.ended.is_set():
+            viewer.end("the session ended")
+            await self._show(viewer)
+            raise NotFound("no such session: it may have ended")
+        self._group.create_task(self._show(viewer))
+        return answer
+
+    async def end(self, reason: str) -> None:
+        """End the session and wait until all of it is gone. Safe to call twice."""
+        self.publisher.end(reason)
+        await self.closed.wait()
+
+    async def handle(self, command: Command) -> None:
+        """Carry out a control command; raises ``UnknownPortrait``, ``BadPicture``."""
+        match command:
+            case Move(frame=frame):
+                self.live_loop.add_frame(frame)
+            case ChoosePortrait(id=key):
+                had = self.shown.has_settings
+                await self._change(self.shown.choose, key)
+                if had or self.shown.has_settings:
+                    self.live_loop.commands.put(self.shown.apply_settings)
+            case SetBackground(value=background):
+                await self._change(self.shown.set_background, background)
+            case SetNeutral():
+                self.live_loop.commands.put(lambda avatar: avatar.recalibrate())
+            case SetGain(value=gain):
+                self.live_loop.commands.put(lambda avatar: avatar.set_gain(gain))
+            case SetKeep(value=keep):
+                self.live_loop.commands.put(lambda avatar: avatar.set_keep(keep))
+            case SetExpression(value=expression):
+                self.live_loop.commands.put(lambda avatar: avatar.set_expression(expression))
+            case SetMirror(value=mirror):
+                self.live_loop.commands.put(lambda avatar: avatar.set_mirror(mirror))
+
+    async def _change(self, choose: Callable[[str], Portrait], key: str) -> None:
+        """Show another portrait. Who asks for many gives other sessions time between one and the next.
+
+        Raises :class:`NotFound` if the session ends meanwhile.
+        """
+        clock = asyncio.get_running_loop().time
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.publisher.ended.wait(), max(0.0, self._next_change - clock()))
+        if self.publisher.ended.is_set():
+            raise NotFound("the session has ended")
+        began = clock()
+        engine = await self._in_background(PortraitEngine, await self._in_background(choose, key), self._networks)
+        self._next_change = clock() + CHANGE_PAUSE_FACTOR * (clock() - began)
+        engine.times.on_stage = self._metrics.stage
+        self.live_loop.commands.put(lambda avatar: avatar.change_portrait(engine))
+
+    def status(self) -> dict[str, Any]:
+        """What the page shows: pictures a second, milliseconds from camera frame to picture, the face."""
+        delay, avatar = self.live_loop.delay(), self.live_loop.avatar
+        return {
+            "type": "status",
+            "fps": round(len(self.live_loop.delays()) / RECENT, 1),
+            "server_ms": round(delay * 1e3) if delay is not None else None,
+            "face": str(avatar.face) if avatar else "searching",
+            "faces": avatar.faces if avatar else 0,
+            "keep": avatar.keep if avatar else self.settings.keep_expression,
+            "calibrated": bool(avatar and avatar.calibrated),
+            "engine": self._networks.name if self._networks else "warp",
+            "quality": self._ladder.quality.name if self._ladder else "warp",
+            "portrait": self.shown.portrait,
+            "background": self.shown.background,
+            "dropped": self.live_loop.dropped,
+            "identity": self._identity(),
+            "session": self.id,
+            "notice": self.publisher.notice,
+            "viewers": sum(viewer.connected.is_set() for viewer in self.viewers.values()),
+            "ai_generated": True,
+        }
+
+    def _identity(self) -> dict[str, Any] | None:
+        """What the guard sees: how far the last face is from its portrait's, and what is done about it."""
+        guard = self.live_loop.guard
+        if guard is None or guard.distance is None:
+            return None
+        return {
+            "distance": round(guard.distance, 3),
+            "limit": LIMIT,
+            "step": guard.step.name.lower(),
+            "faults": guard.faults,
+        }
+
+    # On the event loop
+
+    def _on_frame(self, kind: str, frame: Any) -> None:
+        if kind == "audio":
+            self.broadcast.add_audio(frame)
+            self.live_loop.add_audio(frame)
+        else:
+            self.live_loop.add_frame(frame)
+
+    async def _show(self, viewer: Peer) -> None:
+        try:
+            await viewer.run()
+        except Exception:
+            self.log.exception("a viewer's connection failed")  # its own affair, not the session's
+        self.viewers.pop(viewer.key, None)
+        self._left(viewer)
+
+    def _left(self, peer: Peer) -> None:
+        for feed in peer.feeds:
+            self.broadcast.leave(feed)
+        self._count_packets(peer)
+        self._metrics.ended(peer.role, peer.reason)
+        self.log.info("%s ended: %s", "session" if peer is self.publisher else "viewer", peer.reason)
+
+    async def _begin(self) -> None:
+        """Make the avatar once the publisher is there: who never comes costs nothing."""
+        await self.publisher.connected.wait()
+        self.log.info("connected")
+        portrait = await self._in_background(self.shown.open)
+        self.live_loop.newest = self.live_loop.marker(portrait.picture)
+        avatar = await self._in_background(Avatar, portrait, self._networks)
+        self.shown.apply_settings(avatar)
+        for times in (avatar.times, avatar.engine.times):
+            times.on_stage = self._metrics.stage
+        self.live_loop.start(avatar)
+
+    async def _watch(self) -> None:
+        """End the session when its page has gone, when no video comes, or when it hangs."""
+        settings = self.settings
+        while True:
+            await asyncio.sleep(LOOK)
+            now = time.monotonic()
+            if (delay := self.live_loop.delay()) is not None:
+                # A picture waits half a period for its turn to be sent.
+                self.broadcast.delay = delay + 0.5 / settings.fps
+            self._count()
+            if self._last_control and now - self._last_control > settings.control_timeout:
+                self.publisher.end("page gone")
+            elif self.live_loop.threads and now - self.live_loop.seen_at > settings.silence_timeout:
+                self.publisher.end("picture too large" if self.publisher.notice else "no video")
+            elif self.live_loop.threads and now - self.live_loop.progress > 2 * settings.watchdog:
+                # A hanging engine has been replaced after half of this time (see Networks.watch).
+                self.publisher.end("stalled")
+
+    def _count_packets(self, peer: Peer) -> None:
+        for reason, count in peer.take_dropped().items():
+            self._metrics.packets_dropped(reason, count)
+
+    def _count(self) -> None:
+        peers = (self.publisher, *self.viewers.values())
+        feeds = [feed for peer in peers for feed in peer.feeds]
+        for peer in peers:
+            self._count_packets(peer)
+        now = self.broadcast.sent, sum(feed.dropped for feed in feeds)
+        self._metrics.sent(now[0] - self._counted[0])
+        if now[1] > self._counted[1]:
+            self._metrics.dropped("slow viewer", now[1] - self._counted[1])
+        self._counted = now
+
+    async def _free(self) -> None:
+        self._count()
+        self.broadcast.close()
+        self._preparer.shutdown(wait=False, cancel_futures=True)
+        if not await asyncio.to_thread(self.live_loop.stop):
+            self.log.error("a thread hangs and is left behind")
+        await asyncio.to_thread(trim)
+        self._left(self.publisher)
+        self.closed.set()
+
+    async def _in_background(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._preparer, work, *arguments)
+        except (RuntimeError, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if self.publisher.ended.is_set() and not (task and task.cancelling()):
+                raise NotFound("the session has ended") from None  # and the thread with it
+            raise
+
+
+def new_id() -> str:
+    """A public name for a session nobody named."""
+    return secrets.token_hex(6)
+
+
+def new_life() -> str:
+    """What tells a session from all others, those of the same name too."""
+    return secrets.token_hex(8)

@@ -1,0 +1,211 @@
+"""Time every stage of the loop on this machine, and the loop itself."""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+from aiortc.codecs import vpx
+from aiortc.jitterbuffer import JitterFrame
+
+from avatar_stream.face.mesh import Floats
+from avatar_stream.identity.library import SAMPLES, SPEAKS, sample_pictures
+from avatar_stream.media.encode import VideoEncoder
+from avatar_stream.media.files import Clip
+from avatar_stream.media.marking import Marker
+from avatar_stream.media.upright import upright
+from avatar_stream.pipeline.avatar import Avatar, Warped
+from avatar_stream.pipeline.prefetch import ahead
+from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
+from avatar_stream.portrait.engine import PortraitEngine, StageTimes
+from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.rolling_window import RollingWindow
+from avatar_stream.portrait.warp import PortraitWarp
+from avatar_stream.runtime.network import tick_path
+from avatar_stream.runtime.networks import WEIGHTS, Networks
+from avatar_stream.runtime.processor import processor
+from avatar_stream.runtime.work import MatrixProduct, multiply_adds
+from avatar_stream.tools.parity import recorded_ticks
+
+ROUNDS: Final = 5
+PAIRS: Final = 12  # of a tick and a product, in a round
+QUALITY_FRAMES: Final = 60
+STAGES: Final = ("decode", "track", "retarget", "warp", "interior", "align", "network", "compose", "encode")
+
+
+def bench(networks: Networks | None, *, size: int, frames: int, threads: int) -> dict[str, Any]:
+    """Run the whole loop, VP8 in to VP8 out, over the shipped sample clip, in :data:`ROUNDS` rounds.
+
+    In every round the loop runs stage by stage on one thread, for the table, then as ``render`` runs it, tracking
+    and painting on two threads, for the frames a second, and then the network in turns with a plain matrix product
+    on its runtime, precision and threads. A figure is the median of the rounds; ``spread`` holds the least and the
+    most of each. The stage ``network`` is per frame of the clip: it runs where the face has changed.
+    ``share_of_ceiling`` is the network's arithmetic rate over the product's. ``processor_ms`` is
+    processor time a frame of the loop, all threads together.
+    """
+    portrait = prepare(read_picture(next(iter(sample_pictures().values()))), size, square=True)
+    each = frames // ROUNDS
+    packets = _camera_packets(each)
+    staged, loop = _Staged(portrait, networks, packets), _Loop(portrait, networks, packets)
+    against = (_ticking(networks), MatrixProduct(threads, networks.name)) if networks else None
+    operations = 2 * multiply_adds(tick_path(WEIGHTS))
+    staged.run(min(10, each))
+    loop.run(min(10, each))
+    rounds = []
+    for _ in range(ROUNDS):
+        stages = staged.run(each)
+        fps, processor_ms = loop.run(each)
+        found = stages | {"sum_ms": sum(stages.values()), "fps": fps, "processor_ms": processor_ms}
+        if against:
+            tick_seconds, product = against
+            pairs = [(operations / tick_seconds(), product.rate()) for _ in range(PAIRS)]
+            rate, ceiling = np.median(pairs, axis=0)
+            found |= {
+                "network_gflops": rate / 1e9,
+                "ceiling_gflops": ceiling / 1e9,
+                "share_of_ceiling": rate / ceiling,
+            }
+        rounds.append(found)
+    loop.close()
+    staged.avatar.close()
+
+    middle = {name: round(float(np.median([one[name] for one in rounds])), 3) for name in rounds[0]}
+    report: dict[str, Any] = {
+        "processor": processor(),
+        "engine": networks.name if networks else "warp",
+        "size": size,
+        "frames": frames,
+        "threads": threads,
+        "rounds": ROUNDS,
+        "stages": {name: middle.pop(name) for name in STAGES if name in middle},
+        **middle,
+        "spread": {name: [round(pick(one[name] for one in rounds), 3) for pick in (min, max)] for name in rounds[0]},
+        "warp_alone_ms": round(_warp_alone(portrait, staged.targets), 2),
+    }
+    if networks:
+        report["qualities"] = _qualities(portrait, networks, staged.targets)
+        report["network_gmacs"] = round(operations / 2e9, 2)
+    return report
+
+
+class _Staged:
+    """The loop stage by stage on one thread."""
+
+    def __init__(self, portrait: Portrait, networks: Networks | None, packets: list[bytes]) -> None:
+        self.avatar = Avatar(portrait, networks)
+        self.targets: list[Floats] = []
+        self._packets, self._drawn = packets, 0
+        self._encoder, self._marker, self._times = VideoEncoder("VP8", 25), Marker(), StageTimes()
+
+    def run(self, frames: int) -> dict[str, float]:
+        """Milliseconds a frame by stage over the first ``frames``."""
+        counted = (self._times, self.avatar.times, self.avatar.engine.times)
+        for one in counted:
+            one.totals.clear()
+        decoder = vpx.Vp8Decoder()
+        for packet in self._packets[:frames]:
+            image = self._times.measure("decode", _decoded, decoder, packet)
+            moved = self.avatar.follow(image, self._drawn / 25)
+            self.targets.append(moved.target)
+            picture = self.avatar.draw(moved).picture
+            self._times.measure("encode", _encoded, self._encoder, self._marker, self._drawn, picture)
+            self._drawn += 1
+        totals = {name: ms for one in counted for name, ms in one.totals.items()}
+        return {name: totals[name] / frames for name in STAGES if name in totals}
+
+
+class _Loop:
+    """The loop as ``render`` runs it: what comes before painting some frames ahead, on another thread."""
+
+    def __init__(self, portrait: Portrait, networks: Networks | None, packets: list[bytes]) -> None:
+        self._avatar = Avatar(portrait, networks)
+        self._packets, self._drawn = packets, 0
+        self._encoder, self._marker = VideoEncoder("VP8", 25), Marker()
+
+    def run(self, frames: int) -> tuple[float, float]:
+        """Frames a second over the first ``frames``, and milliseconds of processor time for each."""
+        began, used = time.perf_counter(), time.process_time()
+        for warped in ahead(self._posed(frames, self._drawn)):
+            _encoded(self._encoder, self._marker, self._drawn, self._avatar.paint(warped).picture)
+            self._drawn += 1
+        seconds, used = time.perf_counter() - began, time.process_time() - used
+        return frames / seconds, 1e3 * used / frames
+
+    def _posed(self, frames: int, since: int) -> Iterator[Warped]:
+        decoder = vpx.Vp8Decoder()
+        for number, packet in enumerate(self._packets[:frames], since):
+            yield self._avatar.pose(self._avatar.follow(_decoded(decoder, packet), number / 25))
+
+    def close(self) -> None:
+        self._avatar.close()
+
+
+def _decoded(decoder: vpx.Vp8Decoder, packet: bytes) -> npt.NDArray[np.uint8]:
+    frame: Any = decoder.decode(JitterFrame(packet, 0))[0]
+    return upright(frame)
+
+
+def _ticking(networks: Networks) -> Callable[[], float]:
+    """What runs the network once and says how many seconds that took."""
+    face, (frame,) = recorded_ticks(1)
+    window = RollingWindow(networks, networks.refer(face["reference"][0]))
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        window.push(frame["shown"], frame["raster"])
+        return time.perf_counter() - began
+
+    seconds()  # the first one fills the window
+    return seconds
+
+
+def _encoded(encoder: VideoEncoder, marker: Marker, number: int, picture: npt.NDArray[np.uint8]) -> None:
+    encoder.encode(marker(picture), number * 3600)
+
+
+def _qualities(portrait: Portrait, networks: Networks, targets: list[Floats]) -> dict[str, float]:
+    """Milliseconds a frame of drawing (warp to finished picture) at every quality."""
+    costs = {}
+    for quality in DRAWING_QUALITIES:
+        if quality.slots:
+            networks.add(quality.slots)
+        engine = PortraitEngine(portrait, networks)
+        engine.quality = quality
+        engine(targets[0])
+        began = time.perf_counter()
+        for target in targets[:QUALITY_FRAMES]:
+            engine(target)
+        costs[quality.name] = round((time.perf_counter() - began) / len(targets[:QUALITY_FRAMES]) * 1e3, 2)
+    return costs
+
+
+def _warp_alone(portrait: Portrait, targets: list[Floats]) -> float:
+    """Milliseconds a frame of the warp with nothing else running, on one core."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
+    began = time.perf_counter()
+    for target in targets:
+        warp(target)
+    took = time.perf_counter() - began
+    cv2.setNumThreads(threads)
+    return took / len(targets) * 1e3
+
+
+def _camera_packets(count: int) -> list[bytes]:
+    """The sample clip as a browser would send it: VP8 frames, 640 x 480, played back and forth to ``count``
+    from where its driver speaks.
+    """
+    clip = Clip(SAMPLES / "driver.mp4")
+    pictures = [picture for _, picture in islice(clip.frames(), SPEAKS, None)]
+    clip.close()
+    encoder, packets = VideoEncoder("VP8", 25), []
+    for number in range(count):
+        lap, at = divmod(number, len(pictures))
+        frame = av.VideoFrame.from_ndarray(pictures[at if lap % 2 == 0 else -1 - at], format="rgb24")
+        packets += [bytes(packet) for packet in encoder.encode(frame.reformat(format="yuv420p"), number * 3600)]
+    return packets

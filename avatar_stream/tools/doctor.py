@@ -1,0 +1,137 @@
+"""What is installed, which engine will be used and why, and what a camera page needs."""
+
+import importlib.metadata
+import math
+import platform
+import sys
+from typing import Any
+
+from avatar_stream.errors import AvatarError
+from avatar_stream.extras import again_line, pip_line
+from avatar_stream.identity.library import sample_pictures
+from avatar_stream.runtime import choose, onnx_runtime, tensorrt_build
+from avatar_stream.runtime.choose import THREADS
+from avatar_stream.runtime.network import WEIGHTS_FILE, tick_path
+from avatar_stream.runtime.networks import WEIGHTS
+from avatar_stream.runtime.precision import fastest, measured
+from avatar_stream.runtime.processor import processor
+from avatar_stream.runtime.rollout import accurate, least_psnr
+
+PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
+HINTS = (
+    "Browsers give the camera to https pages and to http://localhost only.",
+    "From another machine: forward the port (ssh -L 8080:localhost:8080 HOST), or serve with --host, --tokens and"
+    " --certificate, or behind an https proxy (docs/deploy.md).",
+    "Chromium shows what a page may use under the icon left of the address.",
+)
+
+
+def examine() -> dict[str, Any]:
+    """Everything :func:`sentences` tells, as data. ``problems`` is empty when the server can run."""
+    versions = {name: _installed(name) for name in PACKAGES}
+    problems = [f"{name} is not installed: {again_line()}" for name, version in versions.items() if version is None]
+    if not all(path.is_file() for path in (WEIGHTS / "reference.onnx", tick_path(WEIGHTS), WEIGHTS / WEIGHTS_FILE)):
+        problems.append("the network's weights are missing from the package: install it again")
+    if not sample_pictures():
+        problems.append("the sample portraits are missing from the package: install it again")
+    problems += _import_problems()
+    engine, why = _engine()
+    precisions = _precisions() if engine.startswith("openvino") else []
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": processor(),
+        "packages": versions,
+        "engine": engine,
+        "why": why,
+        "precisions": precisions,
+        "hints": list(HINTS),
+        "problems": problems,
+    }
+
+
+def sentences(report: dict[str, Any]) -> str:
+    """The report for a person."""
+    lines = [f"Python {report['python']} on {report['system']}", f"Processor: {report['processor']}", "", "Packages:"]
+    lines += [f"  {name:<15}{version or 'missing'}" for name, version in report["packages"].items()]
+    lines += ["", f"Engine: {report['engine']}, {report['why']}"]
+    lines += [f"  {one['precision']:<6}{one['verdict']}" for one in report["precisions"]]
+    if report["precisions"]:
+        lines += ["  avatar-stream engine check compares them over more pictures."]
+    lines += ["", "The camera page:"]
+    lines += [f"  {hint}" for hint in report["hints"]]
+    if report["problems"]:
+        lines += ["", "Problems:"] + [f"  {problem}" for problem in report["problems"]]
+    else:
+        lines += ["", "No problems found."]
+    return "\n".join(lines)
+
+
+def _installed(package: str) -> str | None:
+    """Its version; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _engine() -> tuple[str, str]:
+    available = choose.available()
+    if not available:
+        return "warp", "because neither openvino nor onnxruntime is installed"
+    if available[0] == "tensorrt":
+        return "tensorrt fp16", f"because there is {tensorrt_build.gpu_name()} and TensorRT"
+    if available[0] == "cuda":
+        return "onnxruntime cuda fp16", f"because there is {tensorrt_build.gpu_name()} and onnxruntime-gpu"
+    if available[0] == "onnxruntime":
+        return "onnxruntime fp32", "because openvino is not installed"
+    found = fastest(WEIGHTS, THREADS)
+    why = "because it is the fastest here that computes right"
+    return f"openvino {next(iter(found))}", why if len(measured(WEIGHTS, THREADS)) > 1 else "the only one for it here"
+
+
+def _precisions() -> list[dict[str, Any]]:
+    """Each precision that OpenVINO could use here: ``ms`` a frame, ``psnr`` from fp32 in dB, and what follows.
+
+    From the measurement that the engine is chosen by; nothing where there is no choice.
+    """
+    used = next(iter(fastest(WEIGHTS, THREADS)))
+    found = measured(WEIGHTS, THREADS)
+    rows: list[dict[str, Any]] = []
+    for name, one in found.items() if len(found) > 1 else ():
+        distance = "exact" if name == "fp32" else f"{one.psnr:.1f} dB from fp32"
+        if math.isinf(one.ms):
+            verdict = "passed over: it cannot run on this processor"
+        elif not accurate(name, one.psnr):
+            verdict = f"passed over: it is wrong on this processor ({distance}, {least_psnr(name):g} are needed)"
+        else:
+            verdict = f"{'used' if name == used else 'right, not needed'} ({one.ms:.1f} ms a frame, {distance})"
+        ms = None if math.isinf(one.ms) else one.ms
+        rows.append(
+            {
+                "precision": name,
+                "ms": ms,
+                "psnr": one.psnr if math.isfinite(one.psnr) else None,
+                "used": name == used,
+                "verdict": verdict,
+            }
+        )
+    if rows and used not in found:
+        rows.append({"precision": used, "ms": None, "psnr": None, "used": True, "verdict": "used: the exact one"})
+    return rows
+
+
+def _import_problems() -> list[str]:
+    problems = []
+    for module in ("cv2", "mediapipe", "av"):
+        try:
+            __import__(module)
+        except (ImportError, AvatarError) as error:
+            hint = "apt-get install -y libgl1 libglib2.0-0" if ".so" in str(error) else again_line()
+            problems.append(f"{module} cannot be imported ({error}): {hint}")
+    if _installed("onnxruntime") and _installed("onnxruntime-gpu") and not onnx_runtime.has_cuda():
+        remove, renew = pip_line("uninstall -y onnxruntime"), "install --force-reinstall --no-deps onnxruntime-gpu"
+        problems.append(f"onnxruntime lies over onnxruntime-gpu, both are one module: {remove} && {pip_line(renew)}")
+    if sys.version_info >= (3, 13):
+        problems.append("mediapipe 0.10.21 has no wheel for this Python: use 3.11 or 3.12")
+    return problems

@@ -1,0 +1,120 @@
+"""Does an engine compute what it should? Against onnxruntime on the CPU, over a rolled-out window, state included."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from avatar_stream.errors import EngineUnavailable
+from avatar_stream.identity.library import SAMPLES, sample_pictures
+from avatar_stream.media.files import Clip
+from avatar_stream.pipeline.avatar import Avatar
+from avatar_stream.portrait.aligned import aligned_input, rest_face
+from avatar_stream.portrait.interior.layer import Interior
+from avatar_stream.portrait.interior.lip_edges import lips_meeting
+from avatar_stream.portrait.portrait import prepare, read_picture
+from avatar_stream.portrait.warp import PortraitWarp
+from avatar_stream.runtime.choose import THREADS, available, load
+from avatar_stream.runtime.network import Arrays, tick_path
+from avatar_stream.runtime.networks import WEIGHTS
+from avatar_stream.runtime.openvino_cpu import openvino_precision
+from avatar_stream.runtime.precision import fastest
+from avatar_stream.runtime.rollout import Rolled, accurate, identity_of, psnr, roll, squared_errors
+
+TICKS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far an engine is from the reference over ``ticks`` ticks."""
+
+    engine: str
+    ticks: int
+    psnr: float  # dB, over all residuals
+    psnr_last: float  # dB, over the last tenth: an error that grows shows here
+    largest: float  # grey levels, of any pixel
+    state: float  # largest difference of the state at the end, as a share of its size
+    used: bool = True  # it is not passed over on this processor
+
+    @property
+    def passed(self) -> bool:
+        """It may be used."""
+        return accurate(self.engine, min(self.psnr, self.psnr_last)) and math.isfinite(self.state)
+
+
+def recorded_ticks(count: int = TICKS) -> tuple[Arrays, list[Arrays]]:
+    """The reference input of a sample portrait, and the frames of ``count`` ticks of it under the sample driver."""
+    portrait = prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
+    clip = Clip(SAMPLES / "driver.mp4")
+    pictures = [picture for _, picture in islice(clip.frames(), count)]
+    clip.close()
+    avatar = Avatar(portrait, None)
+    rest = rest_face(portrait.crop, portrait.landmarks)
+    meeting = lips_meeting(portrait.crop, portrait.landmarks)
+    warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, meeting=meeting)
+    interior = Interior(portrait.crop, portrait.landmarks)
+    lap = []
+    for k, picture in enumerate(pictures):
+        moved = avatar.follow(picture, k / 25)
+        target = moved.target
+        warped = warp(target)
+        interior.draw(warped.image, target, moved.view)
+        seen = aligned_input(warped, target, rest)
+        lap.append({"shown": seen.shown, "raster": seen.raster})
+    avatar.close()
+    there_and_back = lap + lap[::-1]
+    return {"reference": rest.image[None]}, [there_and_back[k % len(there_and_back)] for k in range(count)]
+
+
+def compare(name: str, found: Rolled, wanted: Rolled) -> Parity:
+    """The distance of two roll-outs over the same ticks."""
+    errors = squared_errors(found, wanted)
+    pairs = zip(found.residuals, wanted.residuals, strict=True)
+    largest = max(float(np.abs(a.astype(np.float32) - b.astype(np.float32)).max()) for a, b in pairs)
+    state = max(
+        float(np.abs(found.state[key].astype(np.float32) - value).max() / max(float(np.abs(value).max()), 1e-6))
+        for key, value in ((key, value.astype(np.float32)) for key, value in wanted.state.items())
+        if value.size
+    )
+    last = errors[-max(1, len(errors) // 10) :]
+    return Parity(name, len(errors), psnr(errors), psnr(last), round(largest, 2), round(state, 4))
+
+
+def engines_here(weights: Path = WEIGHTS) -> list[tuple[str, str | None]]:
+    """Runtime and precision of every engine that may be able to run here, the reference not among them."""
+    found: list[tuple[str, str | None]] = []
+    for runtime in available():
+        if runtime == "openvino":
+            found += [(runtime, "bf16")] if openvino_precision() == "bf16" else []
+            found += [(runtime, "fp32")]
+            found += [(runtime, "int8")] if tick_path(weights, precision="int8").is_file() else []
+        elif runtime != "onnxruntime":
+            found.append((runtime, None))
+    return found
+
+
+def check(
+    ticks: int = TICKS, weights: Path = WEIGHTS, progress: Callable[[str, int, int], None] | None = None
+) -> tuple[list[Parity], dict[str, str]]:
+    """Every engine that runs here against the reference; and why those that should and do not, do not."""
+    face, frames = recorded_ticks(ticks)
+    network, ticker = load(weights, runtime="onnxruntime")
+    identity = identity_of(network, face)
+
+    def of(name: str) -> Callable[[int, int], None] | None:
+        return (lambda done, total: progress(name, done, total)) if progress else None
+
+    wanted = roll(ticker, identity, frames, of(ticker.name))
+    passed, failed = [], {}
+    for runtime, precision in engines_here(weights):
+        try:
+            _, ticker = load(weights, runtime=runtime, precision=precision)
+            found = compare(ticker.name, roll(ticker, identity, frames, of(ticker.name)), wanted)
+            used = runtime != "openvino" or precision == "fp32" or precision in fastest(weights, THREADS)
+            passed.append(replace(found, used=used))
+        except EngineUnavailable as error:
+            failed[runtime] = str(error)
+    return passed, failed
