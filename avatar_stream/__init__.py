@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from avatar_stream.runtime.networks import Networks
     from avatar_stream.voice.speaker import VoiceMotion
 
-_HOMES = {
+_MODULE_EXPORTS = {
     "errors": ("AvatarError", "BadClip", "BadInput", "BadPicture"),
     "face.arkit": ("ArkitFrame",),
     "face.capture": ("FaceCapture",),
@@ -60,7 +60,7 @@ _HOMES = {
     "rigs.vmc": ("VmcSender",),
     "voice.speaker": ("VoiceMotion",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF_NAME = {name: module for module, names in _MODULE_EXPORTS.items() for name in names}
 __all__ = [
     "ArkitFrame",
     "Avatar",
@@ -88,9 +88,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF_NAME:
         raise AttributeError(f"module 'avatar_stream' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"avatar_stream.{_HOME_OF[name]}"), name)
+    return getattr(importlib.import_module(f"avatar_stream.{_MODULE_OF_NAME[name]}"), name)
 
 
 def __dir__() -> list[str]:

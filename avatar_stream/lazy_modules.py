@@ -14,7 +14,7 @@ from typing import Final
 LAZY_MODULES: Final = ("matplotlib.pyplot",)
 
 
-class _Later:
+class _LazyFinder:
     """A finder (see ``sys.meta_path``) for those modules."""
 
     @staticmethod
@@ -25,7 +25,7 @@ class _Later:
         return spec
 
 
-def load_later() -> None:
+def load_lazily() -> None:
     """From now on in this process. Safe to call twice."""
-    if _Later not in sys.meta_path:
-        sys.meta_path.insert(0, _Later)
+    if _LazyFinder not in sys.meta_path:
+        sys.meta_path.insert(0, _LazyFinder)

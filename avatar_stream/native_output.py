@@ -19,14 +19,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from avatar_stream.lazy_modules import load_later
+from avatar_stream.lazy_modules import load_lazily
 
-CHATTER: Final = re.compile(
+MEDIAPIPE_LOG_LINE: Final = re.compile(
     rb"[IW]0000 \d\d:\d\d:|WARNING: All log messages before absl::InitializeLog|INFO: Created TensorFlow Lite"
 )
-MARK: Final = b"\0\n"  # ends what was written before it: everything until there has been looked at
-DRAINED: Final = 0.2  # seconds that are waited for what is still in the pipe
-NOTHING: Final = np.zeros((120, 160, 3), np.uint8)
+END_MARK: Final = b"\0\n"  # ends what was written before it: everything until there has been looked at
+DRAIN_TIMEOUT: Final = 0.2  # seconds that are waited for what is still in the pipe
+BLANK_PICTURE: Final = np.zeros((120, 160, 3), np.uint8)
 
 
 class _Filter:
@@ -51,17 +51,17 @@ class _Filter:
         """Put descriptor 2 back, once what was written has been passed on."""
         self._drained.clear()
         os.dup2(self._terminal, 2)
-        os.write(self._pipe, MARK)
+        os.write(self._pipe, END_MARK)
         with contextlib.suppress(KeyboardInterrupt):
-            self._drained.wait(DRAINED)
+            self._drained.wait(DRAIN_TIMEOUT)
 
     def _forward(self, read: int) -> None:
         with os.fdopen(read, "rb") as lines:
             for line in lines:
-                ended = line.endswith(MARK)
-                line = line.removesuffix(MARK) if ended else line
+                ended = line.endswith(END_MARK)
+                line = line.removesuffix(END_MARK) if ended else line
                 with contextlib.suppress(OSError):  # nobody reads it any more
-                    if line and not CHATTER.match(line):
+                    if line and not MEDIAPIPE_LOG_LINE.match(line):
                         os.write(self._terminal, line)
                 if ended:
                     self._drained.set()
@@ -69,7 +69,7 @@ class _Filter:
 
 _lock = threading.Lock()
 _filter: _Filter | None = None
-_inside = 0  # how many are in quietly, and one more once a command filters for good
+_users = 0  # how many are in quietly, and one more once a command filters for good
 
 
 def quiet_native_logs() -> None:
@@ -86,7 +86,7 @@ def quiet_graph(make: Callable[[], Any]) -> Any:
     """The MediaPipe graph that ``make`` makes, started by a picture of nothing: that is when it has its say."""
     with quietly():
         graph = make()
-        graph.process(NOTHING)
+        graph.process(BLANK_PICTURE)
     return graph
 
 
@@ -94,7 +94,7 @@ def quiet_reset(graph: Any) -> None:
     """Start a graph anew, as quietly."""
     with quietly():
         graph.reset()
-        graph.process(NOTHING)
+        graph.process(BLANK_PICTURE)
 
 
 @contextlib.contextmanager
@@ -113,22 +113,22 @@ def quietly() -> Iterator[None]:
 
 def _enter() -> int | None:
     """The descriptor that 2 was, for the first one inside; None for others."""
-    global _filter, _inside
+    global _filter, _users
     with _lock:
         terminal = None
-        if not _inside:
+        if not _users:
             _filter = _filter or _Filter()
             terminal = _filter.begin()
-        _inside += 1
+        _users += 1
         return terminal
 
 
 def _leave() -> None:
-    global _inside
+    global _users
     with _lock:
-        _inside -= 1
-        if not _inside and _filter is not None:
+        _users -= 1
+        if not _users and _filter is not None:
             _filter.end()
 
 
-load_later()  # whoever uses MediaPipe imports this module first
+load_lazily()  # whoever uses MediaPipe imports this module first

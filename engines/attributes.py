@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.tone import skin_tone
 from avatar_stream.identity import attributes
-from avatar_stream.identity.attributes import eye_strip
-from avatar_stream.identity.likeness import SIZE, likeness_face
+from avatar_stream.identity.attributes import eye_features
+from avatar_stream.identity.likeness import FACE_SIZE, likeness_face
 from engines.data.packs import Footage, load_packs
 
 Image = npt.NDArray[np.uint8]
@@ -41,9 +41,9 @@ def seen_otherwise(face: Image, random: np.random.Generator) -> Image:
     """The face in other light, mirrored, a little aside or softer."""
     if random.random() < 0.5:
         face = np.ascontiguousarray(face[:, ::-1])
-    turn = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), random.uniform(-4, 4), random.uniform(0.95, 1.05))
+    turn = cv2.getRotationMatrix2D((FACE_SIZE / 2, FACE_SIZE / 2), random.uniform(-4, 4), random.uniform(0.95, 1.05))
     turn[:, 2] += random.uniform(-2, 2, 2)
-    moved = cv2.warpAffine(face, turn, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.warpAffine(face, turn, (FACE_SIZE, FACE_SIZE), borderMode=cv2.BORDER_REPLICATE)
     if random.random() < 0.3:
         moved = cv2.GaussianBlur(moved, (0, 0), random.uniform(0.3, 1.2))
     return np.clip(moved * random.uniform(0.7, 1.25) + random.uniform(-25, 25), 0, 255).astype(np.uint8)
@@ -81,7 +81,9 @@ def main(given: list[str] | None = None) -> None:
     arguments = parser.parse_args(given)
     random = np.random.default_rng(0)
     faces, wanted, tones = labelled(arguments.packs, "train")
-    views = [[eye_strip(face), *(eye_strip(seen_otherwise(face, random)) for _ in range(COPIES))] for face in faces]
+    views = [
+        [eye_features(face), *(eye_features(seen_otherwise(face, random)) for _ in range(COPIES))] for face in faces
+    ]
     plain = np.stack([one[0] for one in views])
     middle = plain.mean(0)
 
@@ -101,7 +103,7 @@ def main(given: list[str] | None = None) -> None:
     path = Path(attributes.__file__).parent / "glasses.npz"
     np.savez_compressed(path, weights=weights.astype(np.float16), middle=middle.astype(np.float16), offset=offset)
     dev, truth, _ = labelled(arguments.packs, "dev")
-    found = np.stack([eye_strip(face) for face in dev])
+    found = np.stack([eye_features(face) for face in dev])
     print("dev:", judged((found - middle) @ weights + offset, truth))
 
 

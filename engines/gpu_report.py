@@ -201,7 +201,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--seconds", type=float, default=3, help="to measure each number of sessions for")
-    parser.add_argument("--ticks", type=int, default=parity.TICKS, help="of the parity check")
+    parser.add_argument("--ticks", type=int, default=parity.DEFAULT_TICKS, help="of the parity check")
     parser.add_argument("--frames", type=int, default=150, help="of the whole loop")
     arguments = parser.parse_args(given)
     found = report(arguments.weights, arguments.seconds, arguments.ticks, arguments.frames)

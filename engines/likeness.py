@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity import likeness
-from avatar_stream.identity.likeness import SIZE, likeness_face
+from avatar_stream.identity.likeness import FACE_SIZE, likeness_face
 from engines.data.packs import Footage, load_packs
 from engines.data.pairs import changed, plain_warp
 
@@ -56,7 +56,7 @@ class Teacher:
 
 
 def faces_of(footage: list[Footage], random: np.random.Generator) -> tuple[Image, Floats, npt.NDArray[np.int64]]:
-    """Aligned faces ``(n, SIZE, SIZE, 3)``, what the teacher says of them ``(n, 128)``, and whose they are."""
+    """Aligned faces ``(n, FACE_SIZE, FACE_SIZE, 3)``, the teacher's embeddings ``(n, 128)``, and whose they are."""
     teacher = Teacher()
     faces, said, whose = [], [], []
     people = {name: k for k, name in enumerate(sorted({one.identity for one in footage}))}
@@ -93,7 +93,7 @@ class LikenessNetwork(nn.Module):
         self.out = nn.Linear(WIDTHS[-1], LENGTH)
 
     def forward(self, face: Tensor) -> Tensor:
-        """RGB ``[B, SIZE, SIZE, 3]``, 0 to 255 -> ``[B, 128]``."""
+        """RGB ``[B, FACE_SIZE, FACE_SIZE, 3]``, 0 to 255 -> ``[B, 128]``."""
         x = face.permute(0, 3, 1, 2) / 127.5 - 1
         middle = x.mean((2, 3), keepdim=True)
         spread = x.std((2, 3), keepdim=True)
@@ -196,7 +196,7 @@ def told_apart(embed: Any, footage: list[Footage]) -> dict[str, float]:
 
 def export(network: LikenessNetwork, path: Path) -> None:
     """To ONNX."""
-    shape = torch.zeros(1, SIZE, SIZE, 3)
+    shape = torch.zeros(1, FACE_SIZE, FACE_SIZE, 3)
     torch.onnx.export(
         network, (shape,), str(path), input_names=["face"], output_names=["likeness"], dynamo=False,
         dynamic_axes={"face": {0: "n"}, "likeness": {0: "n"}},

@@ -18,7 +18,7 @@ from avatar_stream.media.marking import Marker
 from avatar_stream.media.watermark import SURE, Luma, found
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.portrait import prepare_tracked
-from avatar_stream.tools.inspect import PIECE, _pieces
+from avatar_stream.tools.inspect import FRAMES_PER_PIECE, _pieces
 from engines.data.packs import Footage, load_packs
 from engines.judges import Image
 
@@ -32,7 +32,7 @@ def shown(still: Footage, clip: Footage) -> list[Image]:
     scale = SIDE / picture.shape[0]
     large = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
     avatar = Avatar(prepare_tracked(large, (still.landmarks[0] * scale).astype(np.float32), SIDE), None)
-    pictures = [avatar(clip.picture(k % len(clip)), k / 25) for k in range(PIECE + SETTLED)]
+    pictures = [avatar(clip.picture(k % len(clip)), k / 25) for k in range(FRAMES_PER_PIECE + SETTLED)]
     avatar.close()
     return pictures
 
@@ -70,7 +70,7 @@ def main(given: list[str] | None = None) -> None:
         error = luma(marked[0]).astype(float) - luma(plain(pictures[0]))
         quality.append(10 * np.log10(255**2 / (error**2).mean()))
         recorded = through(through(marked, 1_500_000), 1_000_000)
-        sigmas.append(found(luma(frame) for frame in recorded[-PIECE:]))
+        sigmas.append(found(luma(frame) for frame in recorded[-FRAMES_PER_PIECE:]))
     read = np.array(sigmas)
     print(
         f"marked: {(read > SURE).sum()} of {len(read)} found; {read.mean():.1f} sigma on average, {read.min():.1f} at"

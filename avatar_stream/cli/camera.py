@@ -14,20 +14,25 @@ from avatar_stream.cli.arguments import number
 from avatar_stream.cli.files import marker_for
 from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import KEEP
-from avatar_stream.identity.library import DEFAULT
+from avatar_stream.identity.library import DEFAULT_PORTRAIT
 from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
 from avatar_stream.runtime.networks import Networks
 
 if TYPE_CHECKING:
     from avatar_stream.pipeline.camera import LocalCamera, Output, RemoteCamera
 
-TOKEN = "AVATAR_STREAM_TOKEN"
+TOKEN_VARIABLE = "AVATAR_STREAM_TOKEN"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add = parser.add_argument
-    add("portrait", nargs="*", default=[DEFAULT], help=f"pictures, samples or enrolled characters ({DEFAULT})")
+    add(
+        "portrait",
+        nargs="*",
+        default=[DEFAULT_PORTRAIT],
+        help=f"pictures, samples or enrolled characters ({DEFAULT_PORTRAIT})",
+    )
     add("--list", action="store_true", help="list the cameras, and leave")
     add(
         "--camera",
@@ -44,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--background", default=OWN, help=BACKGROUND_HELP)
     add("--mirror", action="store_true", help="move as a mirror would")
-    add("--server", metavar="URL", help=f"draw on this server; its token, if it wants one, in {TOKEN}")
+    add("--server", metavar="URL", help=f"draw on this server; its token, if it wants one, in {TOKEN_VARIABLE}")
     add("--private", action="store_true", help="find the face here, and send the server numbers, no picture")
     add("--vmc", metavar="HOST:PORT", help="send the motion to a rig, too, by the VMC protocol")
     add(
@@ -67,19 +72,19 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
         list_cameras(arguments.json)
         return
     _check(arguments)
-    made = _made(arguments, networks)
+    camera = _make_camera(arguments, networks)
     with contextlib.ExitStack() as stack:
-        output = Outputs(_outputs(arguments, made))
+        output = Outputs(_outputs(arguments, camera))
         stack.callback(output.close)
-        stack.enter_context(_driven(arguments, made))
-        keys = stack.enter_context(hotkeys(made.switches.press))
-        _say(f"the avatar is on {output.name or 'no camera'}. {KEYS if keys else 'Ctrl+C ends it.'}")
+        stack.enter_context(_driving_input(arguments, camera))
+        keys = stack.enter_context(hotkeys(camera.switches.press))
+        _print_status(f"the avatar is on {output.name or 'no camera'}. {KEYS if keys else 'Ctrl+C ends it.'}")
         began = time.monotonic()
         with contextlib.suppress(KeyboardInterrupt):
-            made.run(output, _say if sys.stderr.isatty() else lambda line: None)
+            camera.run(output, _print_status if sys.stderr.isatty() else lambda line: None)
         took = time.monotonic() - began
     if arguments.json:
-        print(json.dumps({"pictures": made.shown, "seconds": round(took, 1), "output": output.name}))
+        print(json.dumps({"pictures": camera.shown, "seconds": round(took, 1), "output": output.name}))
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -94,7 +99,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise BadInput("--private is for --server: without one nothing leaves this machine")
 
 
-def _made(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) -> "LocalCamera | RemoteCamera":
+def _make_camera(
+    arguments: argparse.Namespace, networks: Callable[[], Networks | None]
+) -> "LocalCamera | RemoteCamera":
     """The camera that the flags ask for."""
     from avatar_stream.media.camera import chosen
     from avatar_stream.pipeline.camera import LocalCamera, Options, RemoteCamera
@@ -113,7 +120,7 @@ def _made(arguments: argparse.Namespace, networks: Callable[[], Networks | None]
         arguments.library,
     )
     if arguments.server:
-        return RemoteCamera(options, arguments.server, os.environ.get(TOKEN, ""), private=arguments.private)
+        return RemoteCamera(options, arguments.server, os.environ.get(TOKEN_VARIABLE, ""), private=arguments.private)
     # What cannot work is said before networks take their second to load.
     rig = VmcSender(*_address(arguments.vmc, "127.0.0.1")) if arguments.vmc else None
     if arguments.motion_port is None:
@@ -134,7 +141,7 @@ def list_cameras(as_json: bool) -> None:
         print("\n".join(f"{k}: {one.name}" for k, one in enumerate(found)))
 
 
-def _outputs(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") -> "list[Output]":
+def _outputs(arguments: argparse.Namespace, camera: "LocalCamera | RemoteCamera") -> "list[Output]":
     from avatar_stream.cli.keys import Preview
     from avatar_stream.media.virtual_camera import VirtualCamera
 
@@ -142,22 +149,22 @@ def _outputs(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") 
     if not arguments.no_device:
         outputs.append(VirtualCamera((arguments.size, arguments.size), arguments.fps, arguments.device))
     if arguments.preview:
-        outputs.append(Preview(made.switches.press))
+        outputs.append(Preview(camera.switches.press))
     return outputs
 
 
 @contextlib.contextmanager
-def _driven(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") -> Iterator[None]:
+def _driving_input(arguments: argparse.Namespace, camera: "LocalCamera | RemoteCamera") -> Iterator[None]:
     """Frames of the camera, or motion from elsewhere, for as long as the block runs."""
     from avatar_stream.media.camera import Camera, chosen
     from avatar_stream.rigs.listener import RigListener
 
     if arguments.motion_port is None:
-        camera = Camera(chosen(arguments.camera), made.add_frame)
+        webcam = Camera(chosen(arguments.camera), camera.add_frame)
         try:
             yield
         finally:
-            camera.close()
+            webcam.close()
         return
     # Other machines are heard where a phone is asked, or where this is told to.
     host, port = _address(arguments.motion_port, "0.0.0.0" if arguments.phone else "127.0.0.1")
@@ -168,9 +175,9 @@ def _driven(arguments: argparse.Namespace, made: "LocalCamera | RemoteCamera") -
         while not stopped.is_set():
             frame = listener.take(0.2)
             if frame is not None:
-                made.add_frame(frame)
+                camera.add_frame(frame)
             elif (line := listener.silence()) is not None:
-                _say(line)
+                _print_status(line)
 
     thread = threading.Thread(target=listen, name="motion", daemon=True)
     thread.start()
@@ -190,5 +197,5 @@ def _address(text: str, host: str) -> tuple[str, int]:
     return before or host, int(port)
 
 
-def _say(line: str) -> None:
+def _print_status(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

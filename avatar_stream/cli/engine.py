@@ -17,8 +17,8 @@ from avatar_stream.runtime.plans import PlanCache
 if TYPE_CHECKING:
     from avatar_stream.tools.parity import Parity
 
-NETWORK = tick_path(WEIGHTS)
-Told = Callable[[str, int, int], None]
+NETWORK_PATH = tick_path(WEIGHTS)
+Progress = Callable[[str, int, int], None]
 
 
 def add_commands(engine: argparse.ArgumentParser) -> None:
@@ -47,10 +47,10 @@ def add_commands(engine: argparse.ArgumentParser) -> None:
 
 def _build(arguments: argparse.Namespace) -> None:
     cache = PlanCache()
-    key = tensorrt_build.plan_key(NETWORK, target=arguments.target)
+    key = tensorrt_build.plan_key(NETWORK_PATH, target=arguments.target)
     kept = None if arguments.again else cache.find(key)
     if kept is None:
-        plan = tensorrt_build.build(NETWORK, target=arguments.target, progress=_progress(arguments))
+        plan = tensorrt_build.build(NETWORK_PATH, target=arguments.target, progress=_progress(arguments))
         kept = cache.store(key, plan)
     report = {"name": key.name, "gpu": key.gpu, "tensorrt": key.tensorrt, "path": str(kept)}
     print(json.dumps(report) if arguments.json else f"{key.name}: {key.tensorrt} for {key.gpu}, {kept}")
@@ -71,9 +71,9 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from avatar_stream import parity  # half of the program, which the other commands can do without
+    from avatar_stream.tools import parity  # loads most of the program, which the other commands do not need
 
-    ticks = arguments.ticks or parity.TICKS
+    ticks = arguments.ticks or parity.DEFAULT_TICKS
     rows, failed = parity.check(ticks, progress=_progress(arguments))
     if arguments.json:
         found: list[dict[str, Any]] = [asdict(row) | {"passed": row.passed} for row in rows]
@@ -109,7 +109,7 @@ def _remove(arguments: argparse.Namespace) -> None:
         raise BadInput(f"there is no engine {unknown[0]}: avatar-stream engine list shows what there is")
 
 
-def _progress(arguments: argparse.Namespace) -> Told | None:
+def _progress(arguments: argparse.Namespace) -> Progress | None:
     """One line on a terminal that is written over and over; nothing where nobody watches."""
     if arguments.json or not sys.stderr.isatty():
         return None

@@ -85,14 +85,14 @@ def marker_for(arguments: argparse.Namespace) -> Marker:
 
 
 def _render(arguments: argparse.Namespace) -> None:
-    from avatar_stream.identity.named import portrait_named
+    from avatar_stream.identity.find_portrait import find_portrait
     from avatar_stream.pipeline.render import render
 
     if not 0 <= arguments.gain <= 2:
         raise BadInput("--gain must be from 0 to 2")
     if arguments.output.suffix.lower() != ".mp4":
         raise BadInput(f"the output is an MP4 file: name it {arguments.output.with_suffix('.mp4').name}")
-    portrait = portrait_named(arguments.portrait, arguments.size, library=arguments.library, use="render")
+    portrait = find_portrait(arguments.portrait, arguments.size, library=arguments.library, use="render")
     done = render(
         portrait,
         arguments.driving,

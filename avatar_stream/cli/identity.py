@@ -11,9 +11,9 @@ from typing import Any
 
 from avatar_stream.cli.arguments import whole_number
 from avatar_stream.errors import BadInput, NameTaken
-from avatar_stream.identity.records import Character, account, default_library
+from avatar_stream.identity.records import Character, account_name, default_library
 from avatar_stream.identity.store import Store
-from avatar_stream.identity.text import day, escaped
+from avatar_stream.identity.visible_text import escaped, format_date
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +87,7 @@ def _add(given: argparse.Namespace, store: Store) -> None:
         [_bytes(path) for path in given.pictures],
         name=given.name,
         consent=given.consent,
-        owner=account(),
+        owner=account_name(),
         tags=given.tag,
         description=given.description,
         style=given.style,
@@ -124,15 +124,15 @@ def _list(given: argparse.Namespace, store: Store) -> None:
 
 
 def _find(given: argparse.Namespace, store: Store) -> None:
-    from avatar_stream.identity.attributes import unchecked
+    from avatar_stream.identity.attributes import unchecked_topics
     from avatar_stream.identity.enrol import described
 
     one = described(store, given.description)
     if given.json:
-        print(json.dumps({"found": one.public() if one else None, "unchecked": unchecked(given.description)}))
+        print(json.dumps({"found": one.public() if one else None, "unchecked": unchecked_topics(given.description)}))
         return
     print(f"{one.id}  {one.name}" if one else "nobody here fits this description")
-    if left := unchecked(given.description):
+    if left := unchecked_topics(given.description):
         print(f"not looked at in pictures: {', '.join(left)}", file=sys.stderr)
 
 
@@ -149,18 +149,18 @@ def _show(given: argparse.Namespace, store: Store) -> None:
     if given.json:
         print(json.dumps(one.public()))
         return
-    print("\n".join(said_of(one)))
+    print("\n".join(character_sentences(one)))
     if given.output is not None:
         print(f"The identity card is in {escaped(str(given.output))}.")
 
 
-def said_of(one: Character) -> list[str]:
+def character_sentences(one: Character) -> list[str]:
     """What a record says, in sentences."""
     consent = one.consent
-    used = f"last used on {day(one.used)}" if one.used else "not used yet"
+    used = f"last used on {format_date(one.used)}" if one.used else "not used yet"
     lines = [
-        f"{one.name} ({one.id}) was enrolled on {day(one.created)} and belongs to {one.owner}; {used}.",
-        f'Consent: "{consent.statement}", said by {consent.by} on {day(consent.at)}.',
+        f"{one.name} ({one.id}) was enrolled on {format_date(one.created)} and belongs to {one.owner}; {used}.",
+        f'Consent: "{consent.statement}", said by {consent.by} on {format_date(consent.at)}.',
     ]
     if one.tags:
         lines.append(f"Tags: {', '.join(one.tags)}.")
@@ -183,30 +183,32 @@ def said_of(one: Character) -> list[str]:
 
 def _rename(given: argparse.Namespace, store: Store) -> None:
     one = store.find(given.who)
-    print(f"{one.name} is called {store.rename(one.id, given.name, who=account())} now")
+    print(f"{one.name} is called {store.rename(one.id, given.name, who=account_name())} now")
 
 
 def _remove(given: argparse.Namespace, store: Store) -> None:
     id, name = store.named(given.who)
-    store.remove(id, who=account())
+    store.remove(id, who=account_name())
     print(f"{name} ({id}) is removed, pictures and all")
 
 
 def _export(given: argparse.Namespace, store: Store) -> None:
-    from avatar_stream.identity.travel import SUFFIX, exported, fingerprint, library_key
+    from avatar_stream.identity.export_import import EXPORT_SUFFIX, export_character, fingerprint, library_key
 
-    if given.output.suffix != SUFFIX:
-        raise BadInput(f"an exported character is a {SUFFIX} file: name it {given.output.with_suffix(SUFFIX).name}")
+    if given.output.suffix != EXPORT_SUFFIX:
+        raise BadInput(
+            f"an exported character is a {EXPORT_SUFFIX} file: name it {given.output.with_suffix(EXPORT_SUFFIX).name}"
+        )
     one = store.find(given.who)
-    _write(given.output, exported(store, one, account()))
+    _write(given.output, export_character(store, one, account_name()))
     print(f"{escaped(str(given.output))}: {one.name}, signed by {fingerprint(library_key(store).public_key())}")
 
 
 def _import(given: argparse.Namespace, store: Store) -> None:
-    from avatar_stream.identity.travel import imported
+    from avatar_stream.identity.export_import import import_character
 
     try:
-        done = imported(store, _bytes(given.file), owner=account(), name=given.name)
+        done = import_character(store, _bytes(given.file), owner=account_name(), name=given.name)
     except NameTaken as error:
         raise NameTaken(f"{error}, with --name") from None
     if given.json:

@@ -17,7 +17,7 @@ from avatar_stream.errors import AvatarError, BadInput, LibraryFault
 from avatar_stream.extras import installed_version
 from avatar_stream.identity.records import default_library
 from avatar_stream.identity.store import Store
-from avatar_stream.identity.text import escaped
+from avatar_stream.identity.visible_text import escaped
 from avatar_stream.native_output import quiet_native_logs
 from avatar_stream.runtime.networks import networks_for
 from avatar_stream.server.access import SCOPES
@@ -88,13 +88,13 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def library_folder(said: str) -> str:
+def library_folder(setting: str) -> str:
     """The folder of characters: none where that is asked for, the account's own where nothing is.
 
     What the identity command enrols there, the page shows. Where it cannot be written nobody is kept.
     """
-    if said:
-        return "" if said == "none" else said
+    if setting:
+        return "" if setting == "none" else setting
     try:
         Store(default_library()).close()
     except LibraryFault as error:

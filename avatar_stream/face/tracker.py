@@ -17,7 +17,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.small_faces import CloserLook, Detail, Part
 from avatar_stream.face.small_faces import boxes as _boxes
 from avatar_stream.face.small_faces import detector as _face_detector
-from avatar_stream.native_output import NOTHING, quiet_graph, quiet_reset, quietly
+from avatar_stream.native_output import BLANK_PICTURE, quiet_graph, quiet_reset, quietly
 
 Image = npt.NDArray[np.uint8]
 
@@ -221,7 +221,7 @@ def _give_back(face_mesh: Any, detector: Any) -> None:
         face_mesh.close()
         detector.close()
         return
-    _landmarks(face_mesh, NOTHING)  # forget whose face it followed
+    _landmarks(face_mesh, BLANK_PICTURE)  # forget whose face it followed
     _IDLE.append((face_mesh, detector))
 
 

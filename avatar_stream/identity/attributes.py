@@ -19,28 +19,28 @@ from avatar_stream.face import geometry
 from avatar_stream.face.fit import fit_still
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import INDEX
-from avatar_stream.identity.likeness import SIZE, likeness_face
+from avatar_stream.identity.likeness import FACE_SIZE, likeness_face
 from avatar_stream.portrait.portrait import Portrait
 
 Image = npt.NDArray[np.uint8]
 
-SMILES: Final = 0.25  # mean of the smile's coefficients
-TEETH: Final = 0.045  # gap of the lips, eye distances
-STRIP: Final = slice(1, 6)  # rows of HOG blocks that the eyes are in
-COARSE: Final = slice(2, 6)  # and of twelve rows of colour
-_SMILE: Final = [INDEX["mouthSmileLeft"], INDEX["mouthSmileRight"]]
+MIN_SMILE: Final = 0.25  # mean of the smile's coefficients
+MIN_TEETH_GAP: Final = 0.045  # gap of the lips, eye distances
+EYE_ROWS: Final = slice(1, 6)  # rows of HOG blocks that the eyes are in
+EYE_COLOUR_ROWS: Final = slice(2, 6)  # and of twelve rows of colour
+_SMILE_INDICES: Final = [INDEX["mouthSmileLeft"], INDEX["mouthSmileRight"]]
 
 # Words for what can be checked, English and Chinese, and what turns them round.
-WORDS: Final = {
+CHECKED_WORDS: Final = {
     "glasses": (r"glasses|spectacles|eyeglasses|bespectacled", "眼镜|眼鏡"),
     "smile": (r"smil\w*|grin\w*|laugh\w*", "微笑|笑"),
     "teeth": (r"teeth|tooth", "牙"),
 }
-OPPOSITES: Final = {"smile": (r"serious|unsmiling|stern", "严肃|嚴肅")}
-_NOT: Final = r"(?:no|not|without|never|isn't|doesn't|nor)[ -]+(?:\w+[ -]+){0,2}?"
-_NOT_CHINESE: Final = "(?:不|没有|没|無|无|未)(?:戴|带|露|在)?"
+OPPOSITE_WORDS: Final = {"smile": (r"serious|unsmiling|stern", "严肃|嚴肅")}
+_NEGATION: Final = r"(?:no|not|without|never|isn't|doesn't|nor)[ -]+(?:\w+[ -]+){0,2}?"
+_CHINESE_NEGATION: Final = "(?:不|没有|没|無|无|未)(?:戴|带|露|在)?"
 # Words about what nobody here can check.
-UNCHECKED: Final = {
+UNCHECKED_WORDS: Final = {
     "age": r"young\w*|old\w*|elderly|middle-aged|teen\w*|child\w*|boy|girl|\d+ years|年轻|老|岁|儿童|中年",
     "sex": r"\bm[ae]n\b|wom[ae]n|male|female|lady|gentleman|男|女",
     "hair and beard": r"hair\w*|beard\w*|moustache|mustache|bald|blond\w*|发|胡|秃",
@@ -49,53 +49,53 @@ UNCHECKED: Final = {
 
 
 @cache
-def _glasses() -> tuple[Floats, Floats, float]:
+def _glasses_classifier() -> tuple[Floats, Floats, float]:
     with np.load(Path(__file__).parent / "glasses.npz") as found:
         weights, middle = found["weights"].astype(np.float32), found["middle"].astype(np.float32)
         return weights, middle, float(found["offset"])
 
 
-def eye_strip(face: Image) -> Floats:
+def eye_features(face: Image) -> Floats:
     """What the classifier looks at in a face of 96 pixels (see ``likeness_face``): gradients and colours of the eyes.
 
     Histograms of oriented gradients (Dalal and Triggs, CVPR 2005).
     """
-    hog = cv2.HOGDescriptor((SIZE, SIZE), (16, 16), (8, 8), (8, 8), 9)
-    gradients = np.asarray(hog.compute(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY))).reshape(11, 11, 36)[:, STRIP]
+    hog = cv2.HOGDescriptor((FACE_SIZE, FACE_SIZE), (16, 16), (8, 8), (8, 8), 9)
+    gradients = np.asarray(hog.compute(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY))).reshape(11, 11, 36)[:, EYE_ROWS]
     lab = cv2.cvtColor(face, cv2.COLOR_RGB2LAB).astype(np.float32)
     colours = cv2.resize(lab, (12, 12), interpolation=cv2.INTER_AREA)
-    colours = ((colours - colours.reshape(-1, 3).mean(0)) / 40)[COARSE]
+    colours = ((colours - colours.reshape(-1, 3).mean(0)) / 40)[EYE_COLOUR_ROWS]
     return np.concatenate([gradients.ravel(), colours.ravel()]).astype(np.float32)
 
 
 def attributes_of(portrait: Portrait) -> dict[str, bool]:
     """``glasses``, ``smile`` and ``teeth`` of a prepared portrait."""
-    weights, middle, offset = _glasses()
-    strip = eye_strip(likeness_face(portrait.crop, portrait.landmarks))
+    weights, middle, offset = _glasses_classifier()
+    strip = eye_features(likeness_face(portrait.crop, portrait.landmarks))
     fit, _ = fit_still(portrait.landmarks)
     return {
         "glasses": bool((strip - middle) @ weights + offset > 0),
-        "smile": bool(fit.coefficients[_SMILE].mean() > SMILES),
-        "teeth": bool(geometry.lip_gaps(portrait.landmarks).max() > TEETH),
+        "smile": bool(fit.coefficients[_SMILE_INDICES].mean() > MIN_SMILE),
+        "teeth": bool(geometry.lip_gaps(portrait.landmarks).max() > MIN_TEETH_GAP),
     }
 
 
-def claims(description: str) -> dict[str, bool]:
+def claimed_attributes(description: str) -> dict[str, bool]:
     """What a description says that can be checked: of each attribute, that it is there, or that it is not."""
     said: dict[str, bool] = {}
-    for name, (english, chinese) in WORDS.items():
+    for name, (english, chinese) in CHECKED_WORDS.items():
         if re.search(rf"\b(?:{english})\b", description, re.IGNORECASE) or re.search(chinese, description):
-            denied = re.search(rf"\b{_NOT}(?:{english})\b", description, re.IGNORECASE)
-            said[name] = not (denied or re.search(f"{_NOT_CHINESE}(?:{chinese})", description))
-    for name, (english, chinese) in OPPOSITES.items():
+            denied = re.search(rf"\b{_NEGATION}(?:{english})\b", description, re.IGNORECASE)
+            said[name] = not (denied or re.search(f"{_CHINESE_NEGATION}(?:{chinese})", description))
+    for name, (english, chinese) in OPPOSITE_WORDS.items():
         if re.search(rf"\b(?:{english})\b", description, re.IGNORECASE) or re.search(chinese, description):
             said.setdefault(name, False)
     return said
 
 
-def unchecked(description: str) -> list[str]:
+def unchecked_topics(description: str) -> list[str]:
     """What a description speaks of that is not checked."""
-    return [name for name, words in UNCHECKED.items() if re.search(words, description, re.IGNORECASE)]
+    return [name for name, words in UNCHECKED_WORDS.items() if re.search(words, description, re.IGNORECASE)]
 
 
 def contradictions(seen: Mapping[str, bool], description: str) -> list[str]:
@@ -108,23 +108,36 @@ def contradictions(seen: Mapping[str, bool], description: str) -> list[str]:
         ("teeth", True): "the description says teeth, the picture shows none",
         ("teeth", False): "the description says no teeth, the picture shows some",
     }
-    said = claims(description)
+    said = claimed_attributes(description)
     return [lines[name, value] for name, value in said.items() if name in seen and seen[name] != value]
 
 
-def agreement(seen: Mapping[str, bool], text: str, description: str) -> float:
+def match_score(seen: Mapping[str, bool], text: str, description: str) -> float:
     """How well a search for ``description`` fits a character that is described by ``text`` and looks as ``seen``.
 
     The share of the words that are in the text, and of the claims that hold; 0 where any claim does not.
     """
-    said = claims(description)
+    said = claimed_attributes(description)
     if any(name in seen and seen[name] != value for name, value in said.items()):
         return 0.0
-    words = {word for word in re.findall(r"\w+", description.lower()) if len(word) > 2} - _STOP
+    words = {word for word in re.findall(r"\w+", description.lower()) if len(word) > 2} - _STOP_WORDS
     known = set(re.findall(r"\w+", text.lower()))
     chinese = [one for one in re.findall(r"[\u4e00-\u9fff]{2,}", description) if one in text]
     hits = len(words & known) + len(chinese) + sum(name in seen for name in said)
     return hits / max(len(words | set(chinese)) + len(said), 1)
 
 
-_STOP: Final = {"the", "and", "with", "about", "who", "has", "for", "are", "from", "person", "someone", "somebody"}
+_STOP_WORDS: Final = {
+    "the",
+    "and",
+    "with",
+    "about",
+    "who",
+    "has",
+    "for",
+    "are",
+    "from",
+    "person",
+    "someone",
+    "somebody",
+}

@@ -10,48 +10,50 @@ from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
 from avatar_stream.identity.records import Character
-from avatar_stream.identity.text import day
+from avatar_stream.identity.visible_text import format_date
 
 Image = npt.NDArray[np.uint8]
 
-WIDTH, HEIGHT, FACE = 860, 420, 320
-PAPER, INK, SOFT, LINE = (250, 250, 247), (28, 28, 32), (96, 96, 104), (214, 214, 208)
-EDGE: Final = 30
-_LINE: Final = 26  # pixels from one line of text to the next
+CARD_WIDTH, CARD_HEIGHT, FACE_SIDE = 860, 420, 320
+PAPER_COLOUR, TEXT_COLOUR, TITLE_COLOUR, BORDER_COLOUR = (250, 250, 247), (28, 28, 32), (96, 96, 104), (214, 214, 208)
+MARGIN: Final = 30
+LINE_HEIGHT: Final = 26  # pixels from one line of text to the next
 
 
 def identity_card(character: Character, face: Image) -> Image:
     """A card RGB ``(420, 860, 3)`` with the portrait ``face`` RGB on it."""
-    card = Pictures.new("RGB", (WIDTH, HEIGHT), PAPER)
+    card = Pictures.new("RGB", (CARD_WIDTH, CARD_HEIGHT), PAPER_COLOUR)
     draw = ImageDraw.Draw(card)
-    draw.rounded_rectangle((8, 8, WIDTH - 9, HEIGHT - 9), 18, outline=LINE, width=2)
+    draw.rounded_rectangle((8, 8, CARD_WIDTH - 9, CARD_HEIGHT - 9), 18, outline=BORDER_COLOUR, width=2)
     side = min(face.shape[:2])
     top, left = ((extent - side) // 2 for extent in face.shape[:2])
-    square = cv2.resize(face[top : top + side, left : left + side], (FACE, FACE), interpolation=cv2.INTER_AREA)
-    card.paste(Pictures.fromarray(square.astype(np.uint8)), (EDGE, EDGE + 20))
-    x, y = EDGE + FACE + 34, EDGE + 14
-    draw.text((x, y), _shortened(character.name, 26), INK, ImageFont.load_default(34))
+    square = cv2.resize(
+        face[top : top + side, left : left + side], (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_AREA
+    )
+    card.paste(Pictures.fromarray(square.astype(np.uint8)), (MARGIN, MARGIN + 20))
+    x, y = MARGIN + FACE_SIDE + 34, MARGIN + 14
+    draw.text((x, y), _shortened(character.name, 26), TEXT_COLOUR, ImageFont.load_default(34))
     y += 52
-    used = day(character.used) if character.used else "never"
+    used = format_date(character.used) if character.used else "never"
     rows = [
         ("id", character.id),
         ("owner", character.owner),
-        ("enrolled", day(character.created)),
+        ("enrolled", format_date(character.created)),
         ("last used", used),
         ("tags", ", ".join(character.tags) or "none"),
         ("look", character.style or "as the picture"),
         ("picture", f"{character.quality.get('score', 0):.0%}" + (", protected" if character.protected else "")),
     ]
     for title, value in rows:
-        draw.text((x, y), title, SOFT, ImageFont.load_default(15))
-        draw.text((x + 96, y - 1), _shortened(value, 40), INK, ImageFont.load_default(17))
-        y += _LINE
+        draw.text((x, y), title, TITLE_COLOUR, ImageFont.load_default(15))
+        draw.text((x + 96, y - 1), _shortened(value, 40), TEXT_COLOUR, ImageFont.load_default(17))
+        y += LINE_HEIGHT
     y += 6
-    draw.text((x, y), "right to use this face", SOFT, ImageFont.load_default(15))
+    draw.text((x, y), "right to use this face", TITLE_COLOUR, ImageFont.load_default(15))
     said = f"{character.consent.statement} ({character.consent.by})"
     for number, line in enumerate(textwrap.wrap(said, 52)[:3]):
-        draw.text((x, y + 22 + 21 * number), line, INK, ImageFont.load_default(16))
-    draw.text((EDGE, HEIGHT - 40), "identity card · avatar stream", SOFT, ImageFont.load_default(14))
+        draw.text((x, y + 22 + 21 * number), line, TEXT_COLOUR, ImageFont.load_default(16))
+    draw.text((MARGIN, CARD_HEIGHT - 40), "identity card · avatar stream", TITLE_COLOUR, ImageFont.load_default(14))
     return np.asarray(card, np.uint8)
 
 

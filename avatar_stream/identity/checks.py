@@ -15,27 +15,27 @@ from avatar_stream.face.expression import Expression
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.records import Character, Consent, StoredFile
 from avatar_stream.identity.style import checked_style
-from avatar_stream.identity.text import checked_line
+from avatar_stream.identity.visible_text import checked_line
 from avatar_stream.portrait.background import UPLOADED, checked
 
-NAME_LENGTH: Final = 80  # characters at most, as the lengths below
-TEXT_LENGTH: Final = 2000
-OWNER_LENGTH: Final = 256
+MAX_NAME_LENGTH: Final = 80  # characters at most, as the lengths below
+MAX_TEXT_LENGTH: Final = 2000
+MAX_OWNER_LENGTH: Final = 256
 MAX_TAGS: Final = 20
 MIN_CONSENT_LENGTH: Final = 10  # characters of a statement that says something
 MAX_SOURCES: Final = 5  # pictures of a character
 MAX_MEASURES: Final = 40  # entries of a picture's quality
-MAX_SENTENCES: Final = 20
+MAX_TEXTS: Final = 20
 MAX_MEASURE: Final = 1e6
-LATEST: Final = 253_402_300_799.0  # seconds since 1970 at the end of the year 9999
-LENGTHS: Final = {"z_id": (0, 512), "likeness": (128,), "shape": (0, 60), "mood": (45,)}
-MAX_NUMBER: Final = 1e4  # of those numbers
-ID: Final = re.compile(r"c-[0-9a-f]{16}")
-DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_MEASURES: Final = frozenset(
+MAX_TIMESTAMP: Final = 253_402_300_799.0  # seconds since 1970 at the end of the year 9999
+VECTOR_LENGTHS: Final = {"z_id": (0, 512), "likeness": (128,), "shape": (0, 60), "mood": (45,)}
+MAX_VECTOR_VALUE: Final = 1e4  # of those numbers
+ID_PATTERN: Final = re.compile(r"c-[0-9a-f]{16}")
+DIGEST_PATTERN: Final = re.compile(r"[0-9a-f]{64}")
+_NUMBER_MEASURES: Final = frozenset(
     {"eyes", "detail", "yaw", "pitch", "opening", "mouth", "covered", "score", "style_distance"}
 )
-_SENTENCES: Final = frozenset({"advice", "description", "unchecked"})
+_TEXT_LISTS: Final = frozenset({"advice", "description", "unchecked"})
 
 
 def checked_character(said: Mapping[str, Any], *, kept: bool = False) -> Character:
@@ -45,7 +45,7 @@ def checked_character(said: Mapping[str, Any], *, kept: bool = False) -> Charact
     let in is escaped and not refused.
     """
     id, files = said["id"], said["files"]
-    if not isinstance(id, str) or (id and not ID.fullmatch(id)):
+    if not isinstance(id, str) or (id and not ID_PATTERN.fullmatch(id)):
         raise BadInput("an id is c- and 16 hexadecimal digits")
     if not isinstance(said["protected"], bool):
         raise BadInput("protected is true or false")
@@ -55,29 +55,29 @@ def checked_character(said: Mapping[str, Any], *, kept: bool = False) -> Charact
     return Character(
         id=id,
         name=checked_name(said["name"], kept=kept),
-        owner=checked_line(said["owner"], "an owner", 1, OWNER_LENGTH, kept=kept),
+        owner=checked_line(said["owner"], "an owner", 1, MAX_OWNER_LENGTH, kept=kept),
         consent=checked_consent(consent["statement"], consent["by"], consent["at"], kept=kept),
         created=checked_date(said["created"], "created"),
         used=checked_date(said["used"], "used"),
         tags=checked_tags(said["tags"], kept=kept),
         description=checked_text(said["description"], "a description", kept=kept),
-        style=checked_style(checked_line(said["style"], "a style", 0, NAME_LENGTH)),
+        style=checked_style(checked_line(said["style"], "a style", 0, MAX_NAME_LENGTH)),
         protected=said["protected"],
         quality=checked_quality(said["quality"], kept=kept),
         settings=checked_settings(said["settings"]),
-        **{name: _numbers(name, said[name]) for name in LENGTHS},
+        **{name: _numbers(name, said[name]) for name in VECTOR_LENGTHS},
         files=tuple(_file(one) for one in files),
     )
 
 
 def checked_name(name: Any, what: str = "a name", *, kept: bool = False) -> str:
     """A name as it is kept; raises :class:`BadInput` for one that is empty, endless or cannot be seen."""
-    return checked_line(name, what, 1, NAME_LENGTH, kept=kept)
+    return checked_line(name, what, 1, MAX_NAME_LENGTH, kept=kept)
 
 
 def checked_text(text: Any, what: str, *, kept: bool = False) -> str:
     """A sentence as it is kept; raises :class:`BadInput`."""
-    return checked_line(text, what, 0, TEXT_LENGTH, kept=kept)
+    return checked_line(text, what, 0, MAX_TEXT_LENGTH, kept=kept)
 
 
 def checked_tags(tags: Any, *, kept: bool = False) -> tuple[str, ...]:
@@ -98,13 +98,13 @@ def checked_consent(statement: Any, by: Any, at: Any, *, kept: bool = False) -> 
             'say with what right this face is used, for example --consent "This is me" or '
             '"Ana Lima agreed in writing on 3 May 2026"'
         )
-    by = checked_line(by, "who gave the consent", 1, OWNER_LENGTH, kept=kept)
+    by = checked_line(by, "who gave the consent", 1, MAX_OWNER_LENGTH, kept=kept)
     return Consent(statement, by, checked_date(at, "the consent's date"))
 
 
 def checked_date(value: Any, what: str) -> float:
     """Seconds since 1970 up to the year 9999; raises :class:`BadInput`."""
-    if not _is_number(value) or not 0 <= value <= LATEST:
+    if not _is_number(value) or not 0 <= value <= MAX_TIMESTAMP:
         raise BadInput(f"{what} is a time in seconds since 1970")
     return float(value)
 
@@ -138,15 +138,15 @@ def checked_quality(said: Any, *, kept: bool = False) -> dict[str, Any]:
         raise BadInput(f"quality has at most {MAX_MEASURES} measures")
     found: dict[str, Any] = {}
     for given, value in said.items():
-        name = checked_line(given, "a measure's name", 1, NAME_LENGTH, kept=kept)
+        name = checked_line(given, "a measure's name", 1, MAX_NAME_LENGTH, kept=kept)
         what = f"the quality's {name}"
         if name == "attributes":
             found[name] = _attributes(value, what, kept)
-        elif name in _SENTENCES or (name not in _MEASURES and isinstance(value, list | tuple)):
-            if not isinstance(value, list | tuple) or len(value) > MAX_SENTENCES:
-                raise BadInput(f"{what} is a list of at most {MAX_SENTENCES} texts")
+        elif name in _TEXT_LISTS or (name not in _NUMBER_MEASURES and isinstance(value, list | tuple)):
+            if not isinstance(value, list | tuple) or len(value) > MAX_TEXTS:
+                raise BadInput(f"{what} is a list of at most {MAX_TEXTS} texts")
             found[name] = [checked_text(one, what, kept=kept) for one in value]
-        elif name not in _MEASURES and isinstance(value, str | bool):
+        elif name not in _NUMBER_MEASURES and isinstance(value, str | bool):
             found[name] = value if isinstance(value, bool) else checked_text(value, what, kept=kept)
         elif _is_number(value) and abs(value) <= MAX_MEASURE:
             found[name] = value
@@ -170,7 +170,7 @@ def _attributes(said: Any, what: str, kept: bool) -> dict[str, bool]:
     sound = isinstance(said, Mapping) and len(said) <= MAX_MEASURES
     if not sound or not all(isinstance(value, bool) for value in said.values()):
         raise BadInput(f"{what} are true or false")
-    return {checked_line(name, what, 1, NAME_LENGTH, kept=kept): value for name, value in said.items()}
+    return {checked_line(name, what, 1, MAX_NAME_LENGTH, kept=kept): value for name, value in said.items()}
 
 
 def _numbers(name: str, given: Any) -> Floats:
@@ -178,11 +178,13 @@ def _numbers(name: str, given: Any) -> Floats:
     if isinstance(given, np.ndarray):
         sound = given.ndim == 1 and given.dtype.kind == "f"
     else:
-        sound = isinstance(given, list | tuple) and all(_is_number(one) and abs(one) <= MAX_NUMBER for one in given)
-    if not sound or len(given) not in LENGTHS[name]:
-        raise BadInput(f"{name} has {' or '.join(str(one) for one in LENGTHS[name])} numbers")
+        sound = isinstance(given, list | tuple) and all(
+            _is_number(one) and abs(one) <= MAX_VECTOR_VALUE for one in given
+        )
+    if not sound or len(given) not in VECTOR_LENGTHS[name]:
+        raise BadInput(f"{name} has {' or '.join(str(one) for one in VECTOR_LENGTHS[name])} numbers")
     values = np.array(given, np.float32)
-    if not np.all(np.abs(values) <= MAX_NUMBER):  # false for what is not a number, too
+    if not np.all(np.abs(values) <= MAX_VECTOR_VALUE):  # false for what is not a number, too
         raise BadInput(f"{name} has a number that is not finite, or too large")
     if name == "z_id" and len(values) and not 0.9 <= float(np.linalg.norm(values)) <= 1.1:
         raise BadInput("z_id has not the length 1")
@@ -190,8 +192,8 @@ def _numbers(name: str, given: Any) -> Floats:
 
 
 def _file(one: StoredFile) -> StoredFile:
-    kind = checked_line(one.kind, "the kind of a file", 1, NAME_LENGTH)
-    if not isinstance(one.digest, str) or not DIGEST.fullmatch(one.digest):
+    kind = checked_line(one.kind, "the kind of a file", 1, MAX_NAME_LENGTH)
+    if not isinstance(one.digest, str) or not DIGEST_PATTERN.fullmatch(one.digest):
         raise BadInput(f"the digest of its file {kind!r} is not 64 hexadecimal digits")
     return StoredFile(kind, one.digest)
 

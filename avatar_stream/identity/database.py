@@ -15,9 +15,9 @@ from typing import Final
 from avatar_stream.errors import LibraryFault, LibraryFull
 from avatar_stream.identity.schema import MIGRATIONS
 
-BUSY: Final = 20.0  # seconds that another process may hold the lock
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+LOCK_TIMEOUT: Final = 20.0  # seconds that another process may hold the lock
+_DISK_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 class Database:
@@ -29,25 +29,25 @@ class Database:
         self._lock = threading.RLock()
         self._depth = 0  # of reading(), in the thread that holds the lock
         self._connection: sqlite3.Connection | None = None
-        self._alone = False  # the connection keeps everybody else out: see _opened_alone
-        self._stamp: tuple[int, ...] | None = None  # of the file that is open
+        self._is_exclusive = False  # the connection keeps everybody else out: see _open_exclusive
+        self._file_identity: tuple[int, ...] | None = None  # of the file that is open
 
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
-            self._let_go()
+            self._close_connection()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one thread at a time; faults of disk and database as one sentence."""
-        with self.explained(), self._lock:
+        with self.translated_errors(), self._lock:
             self._depth += 1
             try:
-                yield self._current()
+                yield self._current_connection()
             finally:
                 self._depth -= 1
-                if self._alone and not self._depth:
-                    self._let_go()
+                if self._is_exclusive and not self._depth:
+                    self._close_connection()
 
     @contextlib.contextmanager
     def changing(self, undo: Callable[[], None] = lambda: None) -> Iterator[sqlite3.Connection]:
@@ -64,32 +64,32 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            if not self._check_place():
+            if not self._is_same_file():
                 raise LibraryFault(f"{self.path} was replaced while it was changed: try again")
 
     # Underneath
 
-    def _current(self) -> sqlite3.Connection:
+    def _current_connection(self) -> sqlite3.Connection:
         if self._connection is not None and self._connection.in_transaction:
             return self._connection
-        same = self._stamp is None or self._check_place()
+        same = self._file_identity is None or self._is_same_file()
         if self._connection is not None and same:
             return self._connection
-        self._let_go()
-        self._connection = self._opened()
-        self._stamp = self._found()
+        self._close_connection()
+        self._connection = self._open()
+        self._file_identity = self._read_file_identity()
         return self._connection
 
-    def _check_place(self) -> bool:
+    def _is_same_file(self) -> bool:
         """The file that is open is still the library's; raises :class:`LibraryFault` where there is none any more."""
-        found = self._found()
+        found = self._read_file_identity()
         if found is None:
             raise LibraryFault(
                 f"{self.path} was deleted while it was in use: put it back, or start again with an empty library"
             )
-        return found == self._stamp
+        return found == self._file_identity
 
-    def _found(self) -> tuple[int, ...] | None:
+    def _read_file_identity(self) -> tuple[int, ...] | None:
         try:
             found = self.path.stat()
         except FileNotFoundError:
@@ -98,32 +98,32 @@ class Database:
         # What is only read, without a lock, is read anew when it was changed.
         return (*place, found.st_size, found.st_mtime_ns) if self.read_only else place
 
-    def _let_go(self) -> None:
-        connection, self._connection, self._alone = self._connection, None, False
+    def _close_connection(self) -> None:
+        connection, self._connection, self._is_exclusive = self._connection, None, False
         if connection is None:
             return
         with contextlib.suppress(sqlite3.Error):
-            if self._stamp != self._found():
+            if self._file_identity != self._read_file_identity():
                 # Another file has taken its place: the log of changes that lies beside it is not that one's.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         there = self.path.exists()
         self.read_only = there and not (os.access(self.folder, os.W_OK) and os.access(self.path, os.W_OK))
         if self.read_only:
-            return self._opened_to_read()
+            return self._open_read_only()
         try:
-            connection = _connected(str(self.path))
+            connection = _connect(str(self.path))
             try:
-                _log_ahead(connection)
+                _enable_wal(connection)
             except BaseException:
                 connection.close()
                 raise
         except sqlite3.OperationalError as error:
-            if not there or error.sqlite_errorcode not in _NO_ROOM:
+            if not there or error.sqlite_errorcode not in _DISK_FULL_CODES:
                 raise
-            connection = self._opened_alone()
+            connection = self._open_exclusive()
         try:
             for pragma in ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
                 connection.execute(f"PRAGMA {pragma}")
@@ -133,21 +133,21 @@ class Database:
             raise
         return connection
 
-    def _opened_alone(self) -> sqlite3.Connection:
+    def _open_exclusive(self) -> sqlite3.Connection:
         """On a full disk there is no room for the file that processes share; one alone needs none. It is closed after
         each use, so that nobody is kept out for long, and so that all is as usual once there is room.
         """
-        connection = _connected(str(self.path))
+        connection = _connect(str(self.path))
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
-        self._alone = True
+        self._is_exclusive = True
         return connection
 
-    def _opened_to_read(self) -> sqlite3.Connection:
+    def _open_read_only(self) -> sqlite3.Connection:
         address = self.path.absolute().as_uri()
         try:
             # Where another account writes to it this one sees what it writes.
-            connection = _connected(f"{address}?mode=ro")
+            connection = _connect(f"{address}?mode=ro")
             version = _version(connection)
         except sqlite3.OperationalError:
             log = self.path.with_name(f"{self.path.name}-wal")
@@ -155,7 +155,7 @@ class Database:
                 raise LibraryFault(
                     f"the library in {self.folder} was not closed and cannot be written: open it once where it can be"
                 ) from None
-            connection = _connected(f"{address}?immutable=1")
+            connection = _connect(f"{address}?immutable=1")
             version = _version(connection)
         if version < len(MIGRATIONS):
             raise LibraryFault(
@@ -196,29 +196,29 @@ class Database:
             )
 
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         """Faults of disk and database as one sentence."""
         try:
             yield
         except OSError as error:
-            if error.errno in _FULL:
-                raise self._full() from error
+            if error.errno in _DISK_FULL_ERRNOS:
+                raise self._disk_full_error() from error
             raise LibraryFault(f"the library in {self.folder} failed: {error.strerror or error}") from error
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) in _NO_ROOM:
-                raise self._full() from error
+            if getattr(error, "sqlite_errorcode", None) in _DISK_FULL_CODES:
+                raise self._disk_full_error() from error
             raise LibraryFault(f"the library in {self.folder} failed: {error}") from error
 
-    def _full(self) -> LibraryFull:
+    def _disk_full_error(self) -> LibraryFull:
         return LibraryFull(
             f"No space left on the disk of the library in {self.folder}: make room, "
             "for example with avatar-stream identity remove"
         )
 
 
-def _connected(name: str) -> sqlite3.Connection:
+def _connect(name: str) -> sqlite3.Connection:
     found = sqlite3.connect(
-        name, timeout=BUSY, isolation_level=None, check_same_thread=False, uri=name.startswith("file:")
+        name, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False, uri=name.startswith("file:")
     )
     found.text_factory = _as_text
     return found
@@ -229,8 +229,8 @@ def _as_text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-def _log_ahead(connection: sqlite3.Connection) -> None:
-    until = time.monotonic() + BUSY
+def _enable_wal(connection: sqlite3.Connection) -> None:
+    until = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")

@@ -15,7 +15,13 @@ from avatar_stream.errors import BadInput, BadPicture, Forbidden, LibraryFault
 from avatar_stream.face import geometry
 from avatar_stream.face.fit import fit_still
 from avatar_stream.face.mesh import Floats
-from avatar_stream.identity.attributes import TEETH, agreement, attributes_of, contradictions, unchecked
+from avatar_stream.identity.attributes import (
+    MIN_TEETH_GAP,
+    attributes_of,
+    contradictions,
+    match_score,
+    unchecked_topics,
+)
 from avatar_stream.identity.checks import (
     MAX_SOURCES,
     checked_consent,
@@ -24,7 +30,7 @@ from avatar_stream.identity.checks import (
     checked_text,
 )
 from avatar_stream.identity.likeness import Likeness, distance
-from avatar_stream.identity.quality import Quality, judge
+from avatar_stream.identity.picture_quality import PictureQuality, assess_portrait
 from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import checked_style, styled
@@ -33,18 +39,18 @@ from avatar_stream.portrait.interior.mouth import SHOWN
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 
 Image = npt.NDArray[np.uint8]
-Refer = Callable[[Image], Mapping[str, npt.NDArray[Any]]]
+ReferenceNetwork = Callable[[Image], Mapping[str, npt.NDArray[Any]]]
 """What the reference network says of an aligned face, by name."""
 
 log = logging.getLogger(__name__)
 
-JUDGED: Final = 512  # pixels at which pictures are judged and compared
-SAME: Final = 0.46
+ASSESSED_SIZE: Final = 512  # pixels at which pictures are judged and compared
+MAX_SAME_PERSON_DISTANCE: Final = 0.46
 """Distance of two likenesses up to which pictures may be of one person (measured by ``engines.likeness``)."""
-PROTECTED: Final = 0.32
+MAX_PROTECTED_DISTANCE: Final = 0.32
 """Distance up to which a face is taken for one that is protected: stricter, for a refusal needs a reason."""
-ASLEEP: Final = 0.12  # opening of the wider eye below which both are shut
-TURNED: Final = 12.0  # degrees from the portrait from which another picture shows more of a side
+MAX_CLOSED_EYE_OPENING: Final = 0.12  # opening of the wider eye below which both are shut
+MIN_TURN_DEGREES: Final = 12.0  # degrees from the portrait from which another picture shows more of a side
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Enrolled:
     """What an enrolment did: the character, the quality of every picture, and which one it shows."""
 
     character: Character
-    qualities: tuple[Quality, ...]
+    qualities: tuple[PictureQuality, ...]
     shown: int
 
     def report(self) -> dict[str, Any]:
@@ -72,7 +78,7 @@ def enrol(
     description: str = "",
     style: str = "",
     protected: bool = False,
-    refer: Refer | None = None,
+    refer: ReferenceNetwork | None = None,
     quota: int = 0,
 ) -> Enrolled:
     """Enrol the person that one to five ``pictures`` (bytes of files) show; the best of them becomes the portrait.
@@ -88,10 +94,10 @@ def enrol(
     agreed = checked_consent(consent, owner, time.time())
     portraits = [_prepared(data, number, len(pictures)) for number, data in enumerate(pictures, 1)]
     likenesses = [likeness_of(portrait) for portrait in portraits]
-    _agree(likenesses)
+    _check_same_person(likenesses)
     for likeness in likenesses:
         refuse_protected(store, likeness, owner)
-    qualities = tuple(judge(portrait) for portrait in portraits)
+    qualities = tuple(assess_portrait(portrait) for portrait in portraits)
     shown = int(np.argmax([quality.score for quality in qualities]))
     best = portraits[shown]
     fit, fitter = fit_still(best.landmarks)
@@ -100,12 +106,12 @@ def enrol(
     if description:
         # Said, not refused: whoever enrols knows better than a classifier.
         quality["description"] = contradictions(seen, description)
-        quality["unchecked"] = unchecked(description)
+        quality["unchecked"] = unchecked_topics(description)
     if style:
         quality["style_distance"] = round(distance(likenesses[shown], likeness_of(styled(best, style))), 3)
     character = Character(
         "", name, owner, agreed, time.time(), 0.0, tags, description, style, protected, quality,
-        z_id=_vector(best, refer),
+        z_id=_identity_vector(best, refer),
         likeness=np.mean(likenesses, axis=0).astype(np.float32),
         shape=np.asarray(fitter.identity, np.float32),
         mood=fit.coefficients,
@@ -117,14 +123,14 @@ def enrol(
 
 def described(store: Store, description: str) -> Character | None:
     """The character that a description fits best, in their own words and in what is seen of them; None for nobody."""
-    found = [(_fits(one, description), one) for one in store.characters()]
+    found = [(_match_score(one, description), one) for one in store.characters()]
     best = max(found, key=lambda pair: pair[0], default=(0.0, None))
     return best[1] if best[0] > 0 else None
 
 
-def _fits(one: Character, description: str) -> float:
+def _match_score(one: Character, description: str) -> float:
     text = " ".join((one.name, one.description, *one.tags))
-    return agreement(one.quality.get("attributes", {}), text, description)
+    return match_score(one.quality.get("attributes", {}), text, description)
 
 
 def portrait_of(store: Store, character: Character, size: int, *, square: bool = False) -> Portrait:
@@ -133,7 +139,7 @@ def portrait_of(store: Store, character: Character, size: int, *, square: bool =
     digest = character.file(kind)
     if digest is not None:
         try:
-            return unpacked(store.read(digest))
+            return unpack_portrait(store.read(digest))
         except (LibraryFault, BadPicture) as error:  # made anew from the picture
             log.warning("the prepared portrait of %s cannot be used: %s", character.name, error)
     source = character.file("source 0")
@@ -144,21 +150,21 @@ def portrait_of(store: Store, character: Character, size: int, *, square: bool =
     except LibraryFault as error:
         raise LibraryFault(f"the picture of {character.name} cannot be read: {error}") from error
     plain = prepare(read_picture(data), size, name=character.name, square=square)
-    portrait = beside(styled(plain, character.style), _others(store, character))
+    portrait = add_other_views(styled(plain, character.style), _other_portraits(store, character))
     try:
-        store.attach(character.id, kind, packed(portrait))
+        store.attach(character.id, kind, pack_portrait(portrait))
     except LibraryFault as error:  # it is shown all the same, and prepared anew next time
         log.warning("the prepared portrait of %s is not kept: %s", character.name, error)
     return portrait
 
 
-def _others(store: Store, character: Character) -> list[Portrait]:
+def _other_portraits(store: Store, character: Character) -> list[Portrait]:
     """The character's other pictures, in their style."""
     digests = [one.digest for one in character.files if one.kind.startswith("source ") and one.kind != "source 0"]
-    return [styled(prepare(read_picture(store.read(digest)), JUDGED), character.style) for digest in digests]
+    return [styled(prepare(read_picture(store.read(digest)), ASSESSED_SIZE), character.style) for digest in digests]
 
 
-def beside(portrait: Portrait, others: Sequence[Portrait]) -> Portrait:
+def add_other_views(portrait: Portrait, others: Sequence[Portrait]) -> Portrait:
     """The portrait with what other pictures of the same person show and it does not: their teeth where its mouth is
     shut, their lids where its eyes are open, the cheek that it turns away.
     """
@@ -179,13 +185,13 @@ def beside(portrait: Portrait, others: Sequence[Portrait]) -> Portrait:
     asleep = min(others, key=opening, default=None)
     turned = []
     for side in (1, -1):
-        aside = [one for one in others if side * (yaw(one) - yaw(portrait)) > TURNED]
+        aside = [one for one in others if side * (yaw(one) - yaw(portrait)) > MIN_TURN_DEGREES]
         if aside:
             turned.append(max(aside, key=lambda one: side * yaw(one)))
     return replace(
         portrait,
-        teeth=part(laughing) if laughing is not None and gap(laughing) >= TEETH else None,
-        asleep=part(asleep) if asleep is not None and opening(asleep) < ASLEEP else None,
+        teeth=part(laughing) if laughing is not None and gap(laughing) >= MIN_TEETH_GAP else None,
+        asleep=part(asleep) if asleep is not None and opening(asleep) < MAX_CLOSED_EYE_OPENING else None,
         turned=tuple(part(one) for one in turned),
     )
 
@@ -198,12 +204,12 @@ def likeness_of(portrait: Portrait) -> npt.NDArray[np.float32]:
 def refuse_protected(store: Store, likeness: npt.NDArray[np.float32], owner: str) -> None:
     """Raise :class:`Forbidden`, and say so in the audit, where a face is protected by somebody else."""
     for one in store.protected():
-        if one.owner != owner and distance(one.likeness, likeness) < PROTECTED:
+        if one.owner != owner and distance(one.likeness, likeness) < MAX_PROTECTED_DISTANCE:
             store.note(owner, "refused", one.id, "a protected face")
             raise Forbidden("this face is protected: only who enrolled it may use it here")
 
 
-def packed(portrait: Portrait) -> bytes:
+def pack_portrait(portrait: Portrait) -> bytes:
     """A prepared portrait as a file."""
     arrays: dict[str, Any] = {
         "picture": portrait.picture,
@@ -224,7 +230,7 @@ def packed(portrait: Portrait) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(data: bytes) -> Portrait:
+def unpack_portrait(data: bytes) -> Portrait:
     """And back; raises :class:`BadPicture` for what is no prepared portrait."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as found:
@@ -274,22 +280,22 @@ def as_jpeg(picture: Image, quality: int = 90) -> bytes:
 
 def _prepared(data: bytes, number: int, of: int) -> Portrait:
     try:
-        return prepare(read_picture(data), JUDGED)
+        return prepare(read_picture(data), ASSESSED_SIZE)
     except BadPicture as error:
         raise BadPicture(f"picture {number} of {of}: {error}" if of > 1 else str(error)) from None
 
 
-def _agree(likenesses: Sequence[npt.NDArray[np.float32]]) -> None:
+def _check_same_person(likenesses: Sequence[npt.NDArray[np.float32]]) -> None:
     """Raise :class:`BadPicture` unless all pictures may show one person."""
     for a in range(len(likenesses)):
         for b in range(a + 1, len(likenesses)):
-            if distance(likenesses[a], likenesses[b]) > SAME:
+            if distance(likenesses[a], likenesses[b]) > MAX_SAME_PERSON_DISTANCE:
                 raise BadPicture(
                     f"pictures {a + 1} and {b + 1} do not look like one person: enrol each person on their own"
                 )
 
 
-def _vector(portrait: Portrait, refer: Refer | None) -> npt.NDArray[np.float32]:
+def _identity_vector(portrait: Portrait, refer: ReferenceNetwork | None) -> npt.NDArray[np.float32]:
     """``z_id (512,)`` of length 1; none without networks."""
     if refer is None:
         return np.zeros(0, np.float32)

@@ -17,16 +17,16 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from avatar_stream.identity.likeness import Likeness, distance, smaller
+from avatar_stream.identity.likeness import Likeness, distance, shrink_aligned
 from avatar_stream.portrait.engine import PortraitEngine
 
 log = logging.getLogger(__name__)
 
-EVERY: Final = 0.16  # seconds between looks: four frames at 25 a second
-LIMIT: Final = 0.30
+CHECK_INTERVAL: Final = 0.16  # seconds between looks: four frames at 25 a second
+MAX_LIKENESS_DISTANCE: Final = 0.30
 """Distance from which a painted face counts as somebody else's (docs/identity.md: how it was set)."""
-CALM: Final = 5.0  # seconds without another fault after which a step is taken back
-REDUCED: Final = 0.5  # of the expression's gain
+RECOVERY_TIME: Final = 5.0  # seconds without another fault after which a step is taken back
+REDUCED_GAIN: Final = 0.5  # of the expression's gain
 
 
 class Step(IntEnum):
@@ -38,7 +38,7 @@ class Step(IntEnum):
     PLAIN = 3  # and only the warp is shown
 
 
-class Guarded(Protocol):
+class ExpressionControl(Protocol):
     """What the guard asks of a loop."""
 
     def reduce_expression(self, gain: float) -> None:
@@ -48,7 +48,7 @@ class Guarded(Protocol):
 class Guard:
     """Judges the pictures of one engine; not thread-safe."""
 
-    def __init__(self, engine: PortraitEngine, loop: Guarded) -> None:
+    def __init__(self, engine: PortraitEngine, loop: ExpressionControl) -> None:
         self.engine = engine
         self.step = Step.WATCHING
         self.faults = 0
@@ -61,28 +61,28 @@ class Guard:
 
     def look(self, now: float) -> float | None:
         """Look at window and newest picture, and act, at ``now`` seconds; the distance, None for no picture."""
-        if self.step is Step.PLAIN and now - self._fault_at > CALM:
-            self._go(Step.REDUCED, now)
+        if self.step is Step.PLAIN and now - self._fault_at > RECOVERY_TIME:
+            self._set_step(Step.REDUCED, now)
         sound, faces = self.engine.sound(), self.engine.faces()
         if faces is not None:
-            painted, own = (self._embed(smaller(face)) for face in faces)
+            painted, own = (self._embed(shrink_aligned(face)) for face in faces)
             self.distance = distance(painted, own)
-        if not sound or (faces is not None and self.distance is not None and self.distance > LIMIT):
+        if not sound or (faces is not None and self.distance is not None and self.distance > MAX_LIKENESS_DISTANCE):
             self._fault(now)
-        elif self.step and now - self._fault_at > CALM:
-            self._go(Step(self.step - 1), now)
+        elif self.step and now - self._fault_at > RECOVERY_TIME:
+            self._set_step(Step(self.step - 1), now)
         return self.distance if faces is not None else None
 
     def _fault(self, now: float) -> None:
         self.faults += 1
-        self._go(Step(min(self.step + 1, Step.PLAIN)), now)
+        self._set_step(Step(min(self.step + 1, Step.PLAIN)), now)
         log.warning("the avatar left its portrait (distance %s): %s", self.distance, self.step.name.lower())
 
-    def _go(self, step: Step, now: float) -> None:
+    def _set_step(self, step: Step, now: float) -> None:
         up, self.step, self._fault_at = step > self.step, step, now
         if up:
             self.engine.anchor()
-        self._loop.reduce_expression(REDUCED if step >= Step.REDUCED else 1.0)
+        self._loop.reduce_expression(REDUCED_GAIN if step >= Step.REDUCED else 1.0)
         self.engine.plain = step >= Step.PLAIN
 
 
@@ -95,7 +95,7 @@ class GuardThread:
     def __init__(
         self,
         engine: Callable[[], PortraitEngine | None],
-        loop: Guarded,
+        loop: ExpressionControl,
         on_distance: Callable[[float], None] | None = None,
     ) -> None:
         self.guard: Guard | None = None
@@ -109,7 +109,7 @@ class GuardThread:
         self._stopped.set()
 
     def _run(self) -> None:
-        while not self._stopped.wait(EVERY):
+        while not self._stopped.wait(CHECK_INTERVAL):
             engine = self._engine()
             if engine is None:
                 continue

@@ -15,20 +15,20 @@ import numpy as np
 from avatar_stream.errors import BadInput, LibraryFault, UnknownPortrait
 from avatar_stream.identity.enrol import Enrolled, as_jpeg, enrol, likeness_of, portrait_of, refuse_protected
 from avatar_stream.identity.records import Character
-from avatar_stream.identity.store import PREFIX, Store
+from avatar_stream.identity.store import CHARACTER_ID_PREFIX, Store
 from avatar_stream.portrait.background import UPLOADED
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
 from avatar_stream.runtime.networks import Networks
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-SPEAKS: Final = 36  # frame of the sample clip from which its driver speaks: a face at rest costs less
-DEFAULT = "noor"
-HOT: Final = 24  # prepared portraits that stay in memory
-KEPT_SIDE: Final = 1280  # pixels of an upload's longer side that are kept, to enrol it
+FIRST_SPEECH_FRAME: Final = 36  # frame of the sample clip from which its driver speaks: a face at rest costs less
+DEFAULT_PORTRAIT = "noor"
+MAX_PREPARED: Final = 24  # prepared portraits that stay in memory
+MAX_UPLOAD_SIDE: Final = 1280  # pixels of an upload's longer side that are kept, to enrol it
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class LibraryEntry:
     """One entry as a page sees it."""
 
     id: str
@@ -92,16 +92,16 @@ class Library:
     @property
     def default(self) -> str:
         """Id of the portrait a new session starts with."""
-        return DEFAULT if DEFAULT in self._samples else next(iter(self._samples))
+        return DEFAULT_PORTRAIT if DEFAULT_PORTRAIT in self._samples else next(iter(self._samples))
 
-    def entries(self, owner: str | None = None) -> list[Identity]:
+    def entries(self, owner: str | None = None) -> list[LibraryEntry]:
         """The shipped samples, and an owner's characters. Uploads are known only to who sent them."""
         found = self._store.characters(owner=owner) if self._store else []
-        return [Identity(one.id, one.name, False, one.style, one.tags) for one in found] + self.samples()
+        return [LibraryEntry(one.id, one.name, False, one.style, one.tags) for one in found] + self.samples()
 
-    def samples(self) -> list[Identity]:
+    def samples(self) -> list[LibraryEntry]:
         """The shipped samples."""
-        return [Identity(id, id.replace("-", " ").title(), True) for id in self._samples]
+        return [LibraryEntry(id, id.replace("-", " ").title(), True) for id in self._samples]
 
     def is_sample(self, key: str) -> bool:
         """It is a shipped sample, which everybody may see."""
@@ -115,17 +115,17 @@ class Library:
             refuse_protected(self._store, likeness_of(portrait), owner)
         key = f"u-{secrets.token_urlsafe(12)}"
         with self._lock:
-            self._uploaded[key] = Upload(owner, portrait, as_jpeg(_no_larger(picture), 95))
-            _make_room(self._uploaded, self._limit)
+            self._uploaded[key] = Upload(owner, portrait, as_jpeg(_shrunk(picture), 95))
+            _limit_entries(self._uploaded, self._limit)
         return key
 
     def add_background(self, data: bytes, owner: str = "") -> str:
         """Take in a picture for backgrounds and return its id; raises ``BadPicture``."""
-        picture = _no_larger(read_picture(data))
+        picture = _shrunk(read_picture(data))
         key = UPLOADED + secrets.token_urlsafe(12)
         with self._lock:
             self._backgrounds[key] = Background(owner, picture)
-            _make_room(self._backgrounds, self._limit)
+            _limit_entries(self._backgrounds, self._limit)
         return key
 
     def background(self, key: str, owner: str | None = None) -> Image:
@@ -152,7 +152,7 @@ class Library:
 
     def character(self, key: str, owner: str | None) -> Character:
         """An owner's character; raises :class:`UnknownPortrait` for somebody else's, as for none."""
-        if self._store is not None and key.startswith(PREFIX):
+        if self._store is not None and key.startswith(CHARACTER_ID_PREFIX):
             with contextlib.suppress(UnknownPortrait):
                 return self._store.get(key, owner)
         raise UnknownPortrait("this portrait is not on the server any more: choose it again")
@@ -180,13 +180,13 @@ class Library:
             else:
                 made = portrait_of(self.store, self.store.get(key), self._size, square=True)
             self._prepared[key] = made
-            while len(self._prepared) > HOT:
+            while len(self._prepared) > MAX_PREPARED:
                 self._prepared.popitem(last=False)
             return made
 
     def used(self, key: str, who: str, how: str) -> None:
         """Write down that somebody shows a character."""
-        if self._store is not None and key.startswith(PREFIX):
+        if self._store is not None and key.startswith(CHARACTER_ID_PREFIX):
             self._store.use(key, who, how)
 
     def change(
@@ -206,7 +206,7 @@ class Library:
             with self._lock:
                 self._uploaded.pop(key, None)
             return
-        self._own(key, owner)
+        self._check_owner(key, owner)
         self.store.remove(key, who=who)
         with self._lock:
             self._prepared.pop(key, None)
@@ -222,21 +222,21 @@ class Library:
             found = self._uploaded.get(key)
         return found if found is not None and owner in (None, found.owner) else None
 
-    def _own(self, key: str, owner: str | None) -> None:
+    def _check_owner(self, key: str, owner: str | None) -> None:
         """Raise :class:`UnknownPortrait` unless ``owner`` has such a character, be its record damaged."""
         with contextlib.suppress(LibraryFault):
             self.character(key, owner)
 
 
-def _make_room(kept: "OrderedDict[str, Any]", limit: int) -> None:
+def _limit_entries(kept: "OrderedDict[str, Any]", limit: int) -> None:
     """Forget the oldest of who has sent the most, so that nobody pushes out what others have sent."""
     while len(kept) > limit:
         most, _ = Counter(one.owner for one in kept.values()).most_common(1)[0]
         del kept[next(key for key, one in kept.items() if one.owner == most)]
 
 
-def _no_larger(picture: Image) -> Image:
-    scale = KEPT_SIDE / max(picture.shape[:2])
+def _shrunk(picture: Image) -> Image:
+    scale = MAX_UPLOAD_SIDE / max(picture.shape[:2])
     if scale >= 1:
         return picture
     return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)

@@ -17,23 +17,25 @@ from avatar_stream.face.mesh import Floats
 
 Image = npt.NDArray[np.uint8]
 
-SIZE: Final = 96
+FACE_SIZE: Final = 96
 
 
 def likeness_face(picture: Image, landmarks: Floats) -> Image:
     """The face of landmarks ``(478, 3)`` in RGB ``picture``, where the network wants it: RGB ``(96, 96, 3)``."""
-    matrix = geometry.aligned_frame(landmarks, SIZE)
+    matrix = geometry.aligned_frame(landmarks, FACE_SIZE)
     # Every pixel of a large face counts.
     scale = float(np.linalg.norm(matrix[0, :2]))
     if scale < 0.5:
         picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.35 / scale), np.uint8)
-    found = cv2.warpAffine(picture, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    found = cv2.warpAffine(
+        picture, matrix, (FACE_SIZE, FACE_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(found, np.uint8)
 
 
-def smaller(face: Image) -> Image:
+def shrink_aligned(face: Image) -> Image:
     """An aligned face (see ``avatar_stream.portrait.aligned``), RGB ``(192, 192, 3)``, as the network wants it."""
-    return np.asarray(cv2.resize(face, (SIZE, SIZE), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class Likeness:

@@ -11,7 +11,7 @@ import numpy as np
 from platformdirs import user_data_path
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.identity.text import escaped
+from avatar_stream.identity.visible_text import escaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Character:
         }
 
 
-def account() -> str:
+def account_name() -> str:
     """Who uses this machine's commands: the account's name."""
     try:
         return escaped(getpass.getuser()) or "local"
@@ -94,16 +94,16 @@ def default_library() -> Path:
     return user_data_path("avatar-stream", appauthor=False) / "library"
 
 
-def numbers(values: Floats) -> bytes:
+def floats_to_bytes(values: Floats) -> bytes:
     """Numbers as they are kept."""
     return np.asarray(values, "<f4").tobytes()
 
 
-def from_numbers(data: bytes) -> Floats:
+def floats_from_bytes(data: bytes) -> Floats:
     """And back."""
     return np.frombuffer(data, "<f4").astype(np.float32)
 
 
-def plain_json(value: Any) -> str:
+def canonical_json(value: Any) -> str:
     """JSON that is the same for the same value; raises ``ValueError`` for a number that is not finite."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -7,9 +7,15 @@ from typing import Any, Final
 
 from avatar_stream.errors import BadInput, LibraryFault
 from avatar_stream.face.mesh import Floats
-from avatar_stream.identity.checks import LATEST, LENGTHS, NAME_LENGTH, TEXT_LENGTH, checked_character
-from avatar_stream.identity.records import Character, StoredFile, from_numbers, numbers, plain_json
-from avatar_stream.identity.text import escaped
+from avatar_stream.identity.checks import (
+    MAX_NAME_LENGTH,
+    MAX_TEXT_LENGTH,
+    MAX_TIMESTAMP,
+    VECTOR_LENGTHS,
+    checked_character,
+)
+from avatar_stream.identity.records import Character, StoredFile, canonical_json, floats_from_bytes, floats_to_bytes
+from avatar_stream.identity.visible_text import escaped
 
 MAX_JSON_LENGTH: Final = 200_000  # characters of a column
 
@@ -37,7 +43,7 @@ COLUMNS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class AuditEntry:
     """A line of the audit: when, who, what, of which character."""
 
     at: float
@@ -51,9 +57,10 @@ def to_row(one: Character) -> tuple[Any, ...]:
     """A character in the order of ``COLUMNS``."""
     consent = {"statement": one.consent.statement, "by": one.consent.by, "at": one.consent.at}
     return (
-        one.id, one.name, one.owner, plain_json(list(one.tags)), one.description, one.style, int(one.protected),
-        plain_json(consent), one.created, one.used, plain_json(dict(one.quality)), plain_json(dict(one.settings)),
-        numbers(one.z_id), numbers(one.likeness), numbers(one.shape), numbers(one.mood),
+        one.id, one.name, one.owner, canonical_json(list(one.tags)), one.description, one.style, int(one.protected),
+        canonical_json(consent), one.created, one.used, canonical_json(dict(one.quality)),
+        canonical_json(dict(one.settings)), floats_to_bytes(one.z_id), floats_to_bytes(one.likeness),
+        floats_to_bytes(one.shape), floats_to_bytes(one.mood),
     )  # fmt: skip
 
 
@@ -63,23 +70,23 @@ def to_character(row: Mapping[str, Any], files: Iterable[StoredFile]) -> Charact
         return checked_character(
             {name: row[name] for name in ("id", "name", "owner", "description", "style", "created", "used")}
             | {name: _parsed(row, name) for name in ("tags", "consent", "quality", "settings")}
-            | {name: _numbers(row, name) for name in LENGTHS}
+            | {name: _numbers(row, name) for name in VECTOR_LENGTHS}
             | {"protected": _flag(row["protected"]), "files": tuple(files)},
             kept=True,
         )
     except BadInput as error:
-        who = f"{said_plainly(row['name'])} ({said_plainly(row['id'])})"
+        who = f"{printable(row['name'])} ({printable(row['id'])})"
         raise LibraryFault(f"the record of {who} is damaged, {error}: restore it or remove it") from None
 
 
-def to_use(row: Sequence[Any]) -> Use:
+def to_audit_entry(row: Sequence[Any]) -> AuditEntry:
     """A line of the audit; a time that cannot be is the beginning of 1970."""
     at, *words = row
-    sound = isinstance(at, int | float) and 0 <= at <= LATEST
-    return Use(float(at) if sound else 0.0, *(said_plainly(word, TEXT_LENGTH) for word in words))
+    sound = isinstance(at, int | float) and 0 <= at <= MAX_TIMESTAMP
+    return AuditEntry(float(at) if sound else 0.0, *(printable(word, MAX_TEXT_LENGTH) for word in words))
 
 
-def said_plainly(value: Any, most: int = NAME_LENGTH) -> str:
+def printable(value: Any, most: int = MAX_NAME_LENGTH) -> str:
     """Any value of the database as ``most`` characters that can be shown."""
     return escaped(str(value)[:most])
 
@@ -98,7 +105,7 @@ def _numbers(row: Mapping[str, Any], name: str) -> Floats:
     data = row[name]
     if not isinstance(data, bytes) or len(data) % 4:
         raise BadInput(f"its {name} cannot be read")
-    return from_numbers(data)
+    return floats_from_bytes(data)
 
 
 def _flag(value: Any) -> Any:

@@ -18,23 +18,23 @@ from typing import Any, Final
 from avatar_stream.errors import BadInput, LibraryFault, LibraryFull, NameTaken, UnknownPortrait
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.checks import (
-    DIGEST,
-    ID,
-    LATEST,
-    LENGTHS,
+    DIGEST_PATTERN,
+    ID_PATTERN,
+    MAX_TIMESTAMP,
+    VECTOR_LENGTHS,
     checked_character,
     checked_name,
     checked_settings,
     checked_sources,
 )
 from avatar_stream.identity.database import Database
-from avatar_stream.identity.files import Files
-from avatar_stream.identity.records import Character, StoredFile, from_numbers, plain_json
-from avatar_stream.identity.schema import COLUMNS, Use, said_plainly, to_character, to_row, to_use
+from avatar_stream.identity.file_store import FileStore
+from avatar_stream.identity.records import Character, StoredFile, canonical_json, floats_from_bytes
+from avatar_stream.identity.schema import COLUMNS, AuditEntry, printable, to_audit_entry, to_character, to_row
 
 log = logging.getLogger(__name__)
 
-PREFIX: Final = "c-"
+CHARACTER_ID_PREFIX: Final = "c-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files, self._database = Files(folder / "files"), Database(folder)
+        self._files, self._database = FileStore(folder / "files"), Database(folder)
         self._reported: set[str] = set()
-        with self._database.explained():
+        with self._database.translated_errors():
             self._files.make()
         with self._database.reading():
-            self._sweep()
+            self._delete_orphaned_files()
 
     def close(self) -> None:
         """Let go of the database."""
@@ -71,7 +71,7 @@ class Store:
         """The character of an id, and of an ``owner`` where one is named; raises :class:`UnknownPortrait`."""
         found: list[Character] = []
         faults: list[LibraryFault] = []
-        if ID.fullmatch(key):
+        if ID_PATTERN.fullmatch(key):
             query = "SELECT * FROM characters WHERE id = ? AND (? IS NULL OR owner = ?)"
             found, faults = self._read(query, (key, owner, owner))
         if faults:
@@ -86,14 +86,14 @@ class Store:
         """
         with self._database.reading() as connection:
             query = "SELECT id, name FROM characters WHERE id = ? OR name = ?"
-            found = connection.execute(query, (_sent(said), _sent(" ".join(said.split())))).fetchall()
+            found = connection.execute(query, (_encodable(said), _encodable(" ".join(said.split())))).fetchall()
         if not found:
             raise UnknownPortrait(
                 f"there is no character {said!r}: avatar-stream identity list shows those there are"
             )
         if len(found) > 1:
             raise BadInput(f"{len(found)} characters are called {said!r}: give the id of one")
-        return found[0][0], said_plainly(found[0][1])
+        return found[0][0], printable(found[0][1])
 
     def find(self, said: str) -> Character:
         """The character of an id or a name; raises :class:`UnknownPortrait`."""
@@ -114,7 +114,7 @@ class Store:
         """Those of an ``owner`` (None: everybody's) whose name, tags or description contain ``text``, by name; and
         what is wrong with each record that is damaged.
         """
-        pattern = "%" + _sent(text).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        pattern = "%" + _encodable(text).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         query = (
             "SELECT * FROM characters WHERE (? IS NULL OR owner = ?) AND (name LIKE ? ESCAPE '\\'"
             " OR description LIKE ? ESCAPE '\\' OR tags LIKE ? ESCAPE '\\') ORDER BY name"
@@ -126,23 +126,23 @@ class Store:
         """Faces that nobody else may use. Damage elsewhere in a record takes no protection away."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT id, owner, likeness FROM characters WHERE protected != 0").fetchall()
-        length = 4 * LENGTHS["likeness"][0]
+        length = 4 * VECTOR_LENGTHS["likeness"][0]
         return [
-            Protected(id, owner, from_numbers(data))
+            Protected(id, owner, floats_from_bytes(data))
             for id, owner, data in rows
             if isinstance(data, bytes) and len(data) == length
         ]
 
     def read(self, digest: str) -> bytes:
         """A file's bytes; raises :class:`LibraryFault` where it is gone or not what it was."""
-        with self._database.explained():
+        with self._database.translated_errors():
             return self._files.read(digest)
 
-    def uses(self, limit: int = 100) -> list[Use]:
+    def uses(self, limit: int = 100) -> list[AuditEntry]:
         """The last lines of the audit, newest first, in the order in which they were written: clocks jump."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT * FROM audit ORDER BY rowid DESC LIMIT ?", (limit,))
-            return [to_use(row) for row in rows]
+            return [to_audit_entry(row) for row in rows]
 
     def problems(self) -> list[str]:
         """What is not as it should be, a sentence each: nothing in a sound library."""
@@ -153,7 +153,7 @@ class Store:
         characters, faults = self.listed()
         found += [str(fault) for fault in faults]
         found += [f"the picture of {one.name} is missing" for one in characters if one.file("source 0") is None]
-        for digest in filter(DIGEST.fullmatch, digests):  # of others the record's fault tells
+        for digest in filter(DIGEST_PATTERN.fullmatch, digests):  # of others the record's fault tells
             try:
                 self.read(digest)
             except LibraryFault as error:
@@ -171,7 +171,7 @@ class Store:
         checked_sources(files)
         character = checked_character(
             {one.name: getattr(character, one.name) for one in fields(Character)}
-            | {"id": PREFIX + secrets.token_hex(8), "files": (), "consent": _consent(character)}
+            | {"id": CHARACTER_ID_PREFIX + secrets.token_hex(8), "files": (), "consent": _consent(character)}
         )
         with self._change() as connection:
             count = connection.execute("SELECT COUNT(*) FROM characters WHERE owner = ?", (character.owner,))
@@ -193,7 +193,7 @@ class Store:
                 "INSERT INTO files VALUES (?, ?, ?)",
                 [(character.id, one.kind, one.digest) for one in character.files],
             )
-            _note(connection, who or character.owner, "add", character.id, character.consent.statement)
+            _write_audit(connection, who or character.owner, "add", character.id, character.consent.statement)
         return character
 
     def attach(self, key: str, kind: str, data: bytes) -> None:
@@ -212,34 +212,34 @@ class Store:
                 connection.execute("UPDATE characters SET name = ? WHERE id = ?", (name, key))
             except sqlite3.IntegrityError:
                 raise NameTaken(f"there is a character called {name!r} already: choose another name") from None
-            _note(connection, who, "rename", key, f"{before.name} to {name}")
+            _write_audit(connection, who, "rename", key, f"{before.name} to {name}")
         return name
 
     def set_settings(self, key: str, settings: Mapping[str, Any], *, who: str) -> None:
         """Keep the settings that go with a character; raises :class:`BadInput`."""
-        text = plain_json(checked_settings(settings))
+        text = canonical_json(checked_settings(settings))
         with self._change() as connection:
             self.get(key)
             connection.execute("UPDATE characters SET settings = ? WHERE id = ?", (text, key))
-            _note(connection, who, "settings", key, text)
+            _write_audit(connection, who, "settings", key, text)
 
     def use(self, key: str, who: str, how: str) -> None:
         """Write down that a character was used; on a full disk it is logged."""
-        if self._unwritten(who, "use", key):
+        if self._skip_if_read_only(who, "use", key):
             return
         try:
             with self._change() as connection:
                 connection.execute("UPDATE characters SET used = ? WHERE id = ?", (_now(), key))
-                _note(connection, who, "use", key, how)
+                _write_audit(connection, who, "use", key, how)
         except LibraryFull as error:
             log.warning("not kept that %s did use with %s: %s", who, key, error)
 
     def note(self, who: str, action: str, key: str, detail: str) -> None:
         """A line of the audit."""
-        if self._unwritten(who, action, key):
+        if self._skip_if_read_only(who, action, key):
             return
         with self._change() as connection:
-            _note(connection, who, action, key, detail)
+            _write_audit(connection, who, action, key, detail)
 
     def remove(self, key: str, *, who: str) -> None:
         """Remove a character, its files, and what the library's own backups hold of it; the audit says so.
@@ -247,15 +247,15 @@ class Store:
         Also one whose record is damaged, and on a full disk.
         """
         with self._database.reading() as connection:
-            if not connection.execute("SELECT 1 FROM characters WHERE id = ?", (_sent(key),)).fetchone():
+            if not connection.execute("SELECT 1 FROM characters WHERE id = ?", (_encodable(key),)).fetchone():
                 raise UnknownPortrait("there is no such character: it may have been removed")
             digests = {row[0] for row in connection.execute("SELECT digest FROM files WHERE character = ?", (key,))}
         try:
             self._delete(key, who)
         except LibraryFull:
-            self._make_room(key)
+            self._free_space(key)
             self._delete(key, who)
-        self._drop(digests)
+        self._delete_unreferenced(digests)
         with self._database.reading() as connection:
             # Not in the log of changes, either.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -282,9 +282,9 @@ class Store:
             connection.execute("DELETE FROM characters WHERE id = ?", (key,))
             # What was said in words goes too; that there was somebody stays.
             connection.execute("UPDATE audit SET detail = '' WHERE character = ?", (key,))
-            _note(connection, who, "remove", key, "")
+            _write_audit(connection, who, "remove", key, "")
 
-    def _make_room(self, key: str) -> None:
+    def _free_space(self, key: str) -> None:
         """Delete what goes anyway before the record does, and prepared portraits, which are made anew when needed."""
         query = (
             "SELECT DISTINCT digest FROM files WHERE (character = ? OR kind LIKE 'portrait %') AND digest NOT IN"
@@ -314,21 +314,21 @@ class Store:
                 faults.append(fault)
         return found, faults
 
-    def _unwritten(self, who: str, action: str, key: str) -> bool:
+    def _skip_if_read_only(self, who: str, action: str, key: str) -> bool:
         """The library can only be read: what was done is logged and not kept."""
         with self._database.reading():
             if self._database.read_only:
                 log.warning("not kept that %s did %s with %s: the library can only be read", who, action, key)
             return self._database.read_only
 
-    def _drop(self, digests: set[str]) -> None:
+    def _delete_unreferenced(self, digests: set[str]) -> None:
         """Delete files that no record names any more."""
         with self._change() as connection:
             for digest in digests:
                 if not connection.execute("SELECT 1 FROM files WHERE digest = ?", (digest,)).fetchone():
                     self._files.delete(digest)
 
-    def _sweep(self) -> None:
+    def _delete_orphaned_files(self) -> None:
         """Delete what a crash has left: files that no record names. Only who may write has anything to sweep."""
         if self._database.read_only:
             return
@@ -336,16 +336,16 @@ class Store:
             self._files.sweep(row[0] for row in connection.execute("SELECT digest FROM files"))
 
 
-def _note(connection: sqlite3.Connection, who: str, action: str, key: str, detail: str) -> None:
+def _write_audit(connection: sqlite3.Connection, who: str, action: str, key: str, detail: str) -> None:
     connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?)", (_now(), who, action, key, detail))
 
 
 def _now() -> float:
     """Seconds since 1970, also where the clock says something impossible."""
-    return min(max(time.time(), 0.0), LATEST)
+    return min(max(time.time(), 0.0), MAX_TIMESTAMP)
 
 
-def _sent(text: str) -> str:
+def _encodable(text: str) -> str:
     """Text that the database takes: lone surrogates are in none of it."""
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -27,7 +27,7 @@ from aiortc.rtp import (
 
 from avatar_stream.media.decoding import StreamDecoder
 from avatar_stream.media.packet_filter import PacketFilter, transports
-from avatar_stream.rate_limits import Bucket
+from avatar_stream.rate_limits import RateLimit
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def listen_to_feedback(sender: RTCRtpSender, listener: Listener) -> None:
     bounded.
     """
     handle = sender._handle_rtcp_packet
-    resent = Bucket(*RESEND_RATE)
+    resent = RateLimit(*RESEND_RATE)
 
     async def listen(packet: Any) -> None:
         if isinstance(packet, RtcpRtpfbPacket):

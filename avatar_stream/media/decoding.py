@@ -18,7 +18,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from avatar_stream.media.picture_size import Size, h264_size, h264_starts, vp8_size
 from avatar_stream.media.upright import keep_pixel_shape
-from avatar_stream.rate_limits import Bucket
+from avatar_stream.rate_limits import RateLimit
 
 MAX_PIXELS: Final = 1920 * 1920
 """Of a picture that is decoded. 2560 x 1440 has as many; a face never needs them."""
@@ -54,7 +54,7 @@ class StreamDecoder:
         self._stopped = False
         self._needs_key = kind == "video"  # what is no key frame builds on frames that were not decoded
         self._gap = False  # frames were left out before the first that waits
-        self._share = Bucket(*PROCESSOR_SHARE)
+        self._share = RateLimit(*PROCESSOR_SHARE)
 
     def put(self, item: Encoded | None) -> None:
         """Leave a frame to be decoded; None ends the thread. Never blocks."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 from aioice import stun
 from aiortc import RTCPeerConnection
 
-from avatar_stream.rate_limits import Bucket
+from avatar_stream.rate_limits import RateLimit
 
 MAX_DATAGRAM: Final = 2048  # bytes; WebRTC keeps to the path's MTU, 1,500 at most
 STUN_HEADER: Final = 20  # bytes (RFC 8489 section 5)
@@ -113,13 +113,13 @@ class PacketFilter:
         self._sources: set[bytes] = set()  # of packets whose authentication held
         self._last: tuple[str, int] | None = None  # the address that was last found to be known
         self._buckets = {
-            Kind.RTP: Bucket(*RTP_RATE),
-            Kind.RTCP: Bucket(*RTCP_RATE),
-            Kind.DTLS: Bucket(*DTLS_RATE),
-            Kind.STUN: Bucket(*STUN_RATE),
+            Kind.RTP: RateLimit(*RTP_RATE),
+            Kind.RTCP: RateLimit(*RTCP_RATE),
+            Kind.DTLS: RateLimit(*DTLS_RATE),
+            Kind.STUN: RateLimit(*STUN_RATE),
         }
-        self._rtcp_bytes = Bucket(*RTCP_BYTES)
-        self._foreign = Bucket(*STUN_RATE)  # checks from addresses that are not known yet
+        self._rtcp_bytes = RateLimit(*RTCP_BYTES)
+        self._foreign = RateLimit(*STUN_RATE)  # checks from addresses that are not known yet
         self._username = f"{connection.local_username}:".encode()
         self._password = connection.local_password.encode()
         self._too_many = False  # since the last batch began

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.errors import AvatarError, BadInput
-from avatar_stream.extras import install_line
+from avatar_stream.extras import install_command
 
 DRIVER: Final = {
     "linux": "no virtual camera device: install v4l2loopback (on Debian and Ubuntu: sudo apt install "
@@ -32,7 +32,7 @@ class VirtualCamera:
         try:
             import pyvirtualcam
         except ImportError:
-            line = install_line("camera")
+            line = install_command("camera")
             raise BadInput(
                 f"a virtual camera needs one more package: {line} (or do without it: --no-device)"
             ) from None

@@ -24,7 +24,7 @@ from avatar_stream.face.retarget import KEEP
 from avatar_stream.face.small_faces import Detail
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.face.tracker import FaceState, FaceTracker
-from avatar_stream.identity.named import portrait_named
+from avatar_stream.identity.find_portrait import find_portrait
 from avatar_stream.identity.records import default_library
 from avatar_stream.media.marking import Marker
 from avatar_stream.pipeline.avatar import Avatar
@@ -106,7 +106,7 @@ class LocalCamera:
         self._networks, self._rig = networks, rig
         library = options.library or default_library()
         opened = [
-            portrait_named(name, options.size, square=True, library=library, use="camera")
+            find_portrait(name, options.size, square=True, library=library, use="camera")
             for name in options.portraits
         ]
         self._portraits = [on_background(portrait, options.background) for portrait in opened]

@@ -164,7 +164,7 @@ class LiveLoop:
         return self._watching.guard if self._watching else None
 
     def reduce_expression(self, gain: float) -> None:
-        """See ``avatar_stream.identity.guard.Guarded``."""
+        """See ``avatar_stream.identity.guard.ExpressionControl``."""
         self.commands.put(lambda avatar: avatar.reduce_expression(gain))
 
     def stop(self) -> bool:

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from avatar_stream.errors import EngineUnavailable
-from avatar_stream.extras import pip_line
+from avatar_stream.extras import pip_command
 from avatar_stream.runtime import onnx_runtime, openvino_cpu, tensorrt_build, tensorrt_gpu
 from avatar_stream.runtime.network import WINDOWS, Network, Ticker, tick_path
 from avatar_stream.runtime.precision import fastest
@@ -53,7 +53,7 @@ def load(
                 raise EngineUnavailable(f"the engine {name} cannot run here: {_line(error)}") from error
             log.warning("the engine %s cannot run here (%s): trying the next best", name, _line(error))
     raise EngineUnavailable(
-        f"no engine can run the networks here: {pip_line('install openvino')}, or use --engine warp"
+        f"no engine can run the networks here: {pip_command('install openvino')}, or use --engine warp"
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avatar_stream.errors import EngineUnavailable
-from avatar_stream.extras import install_line
+from avatar_stream.extras import install_command
 from avatar_stream.runtime.plans import PlanCache, PlanKey, network_hash
 
 SESSIONS = (1, 2, 4, 8, 16)
@@ -51,10 +51,10 @@ def _needed(target: str | None) -> Any:
     found = flavour(target)
     if found is None and any(_installed()):
         raise EngineUnavailable(
-            f"TensorRT for RTX does not run on {gpu_name()}: {install_line('tensorrt')}, or the same with [cuda]"
+            f"TensorRT for RTX does not run on {gpu_name()}: {install_command('tensorrt')}, or the same with [cuda]"
         )
     if found is None:
-        line = install_line("tensorrt-rtx")
+        line = install_command("tensorrt-rtx")
         raise EngineUnavailable(f"TensorRT is not installed: {line} for RTX cards, with [tensorrt] for others")
     return found
 

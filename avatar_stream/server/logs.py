@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from avatar_stream.identity.text import escaped
+from avatar_stream.identity.visible_text import escaped
 
 PACKET_LOGGERS: Final = ("aioice", "aiortc", "asyncio", "libav", "avatar_stream.media")
 """Loggers that write about what arrives in packets."""

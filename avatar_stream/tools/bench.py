@@ -13,7 +13,7 @@ from aiortc.codecs import vpx
 from aiortc.jitterbuffer import JitterFrame
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.identity.library import SAMPLES, SPEAKS, sample_pictures
+from avatar_stream.identity.library import FIRST_SPEECH_FRAME, SAMPLES, sample_pictures
 from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.files import Clip
 from avatar_stream.media.marking import Marker
@@ -32,8 +32,8 @@ from avatar_stream.runtime.work import MatrixProduct, multiply_adds
 from avatar_stream.tools.parity import recorded_ticks
 
 ROUNDS: Final = 5
-PAIRS: Final = 12  # of a tick and a product, in a round
-QUALITY_FRAMES: Final = 60
+PAIRS_PER_ROUND: Final = 12  # of a tick and a product, in a round
+FRAMES_PER_QUALITY: Final = 60
 STAGES: Final = ("decode", "track", "retarget", "warp", "interior", "align", "network", "compose", "encode")
 
 
@@ -50,8 +50,8 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
     portrait = prepare(read_picture(next(iter(sample_pictures().values()))), size, square=True)
     each = frames // ROUNDS
     packets = _camera_packets(each)
-    staged, loop = _Staged(portrait, networks, packets), _Loop(portrait, networks, packets)
-    against = (_ticking(networks), MatrixProduct(threads, networks.name)) if networks else None
+    staged, loop = _StageTimer(portrait, networks, packets), _LoopTimer(portrait, networks, packets)
+    against = (_network_timer(networks), MatrixProduct(threads, networks.name)) if networks else None
     operations = 2 * multiply_adds(tick_path(WEIGHTS))
     staged.run(min(10, each))
     loop.run(min(10, each))
@@ -62,7 +62,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
         found = stages | {"sum_ms": sum(stages.values()), "fps": fps, "processor_ms": processor_ms}
         if against:
             tick_seconds, product = against
-            pairs = [(operations / tick_seconds(), product.rate()) for _ in range(PAIRS)]
+            pairs = [(operations / tick_seconds(), product.rate()) for _ in range(PAIRS_PER_ROUND)]
             rate, ceiling = np.median(pairs, axis=0)
             found |= {
                 "network_gflops": rate / 1e9,
@@ -87,12 +87,12 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
         "warp_alone_ms": round(_warp_alone(portrait, staged.targets), 2),
     }
     if networks:
-        report["qualities"] = _qualities(portrait, networks, staged.targets)
+        report["qualities"] = _quality_costs(portrait, networks, staged.targets)
         report["network_gmacs"] = round(operations / 2e9, 2)
     return report
 
 
-class _Staged:
+class _StageTimer:
     """The loop stage by stage on one thread."""
 
     def __init__(self, portrait: Portrait, networks: Networks | None, packets: list[bytes]) -> None:
@@ -108,17 +108,17 @@ class _Staged:
             one.totals.clear()
         decoder = vpx.Vp8Decoder()
         for packet in self._packets[:frames]:
-            image = self._times.measure("decode", _decoded, decoder, packet)
+            image = self._times.measure("decode", _decode, decoder, packet)
             moved = self.avatar.follow(image, self._drawn / 25)
             self.targets.append(moved.target)
             picture = self.avatar.draw(moved).picture
-            self._times.measure("encode", _encoded, self._encoder, self._marker, self._drawn, picture)
+            self._times.measure("encode", _encode, self._encoder, self._marker, self._drawn, picture)
             self._drawn += 1
         totals = {name: ms for one in counted for name, ms in one.totals.items()}
         return {name: totals[name] / frames for name in STAGES if name in totals}
 
 
-class _Loop:
+class _LoopTimer:
     """The loop as ``render`` runs it: what comes before painting some frames ahead, on another thread."""
 
     def __init__(self, portrait: Portrait, networks: Networks | None, packets: list[bytes]) -> None:
@@ -129,27 +129,27 @@ class _Loop:
     def run(self, frames: int) -> tuple[float, float]:
         """Frames a second over the first ``frames``, and milliseconds of processor time for each."""
         began, used = time.perf_counter(), time.process_time()
-        for warped in ahead(self._posed(frames, self._drawn)):
-            _encoded(self._encoder, self._marker, self._drawn, self._avatar.paint(warped).picture)
+        for warped in ahead(self._warped(frames, self._drawn)):
+            _encode(self._encoder, self._marker, self._drawn, self._avatar.paint(warped).picture)
             self._drawn += 1
         seconds, used = time.perf_counter() - began, time.process_time() - used
         return frames / seconds, 1e3 * used / frames
 
-    def _posed(self, frames: int, since: int) -> Iterator[Warped]:
+    def _warped(self, frames: int, since: int) -> Iterator[Warped]:
         decoder = vpx.Vp8Decoder()
         for number, packet in enumerate(self._packets[:frames], since):
-            yield self._avatar.pose(self._avatar.follow(_decoded(decoder, packet), number / 25))
+            yield self._avatar.pose(self._avatar.follow(_decode(decoder, packet), number / 25))
 
     def close(self) -> None:
         self._avatar.close()
 
 
-def _decoded(decoder: vpx.Vp8Decoder, packet: bytes) -> npt.NDArray[np.uint8]:
+def _decode(decoder: vpx.Vp8Decoder, packet: bytes) -> npt.NDArray[np.uint8]:
     frame: Any = decoder.decode(JitterFrame(packet, 0))[0]
     return upright(frame)
 
 
-def _ticking(networks: Networks) -> Callable[[], float]:
+def _network_timer(networks: Networks) -> Callable[[], float]:
     """What runs the network once and says how many seconds that took."""
     face, (frame,) = recorded_ticks(1)
     window = RollingWindow(networks, networks.refer(face["reference"][0]))
@@ -163,11 +163,11 @@ def _ticking(networks: Networks) -> Callable[[], float]:
     return seconds
 
 
-def _encoded(encoder: VideoEncoder, marker: Marker, number: int, picture: npt.NDArray[np.uint8]) -> None:
+def _encode(encoder: VideoEncoder, marker: Marker, number: int, picture: npt.NDArray[np.uint8]) -> None:
     encoder.encode(marker(picture), number * 3600)
 
 
-def _qualities(portrait: Portrait, networks: Networks, targets: list[Floats]) -> dict[str, float]:
+def _quality_costs(portrait: Portrait, networks: Networks, targets: list[Floats]) -> dict[str, float]:
     """Milliseconds a frame of drawing (warp to finished picture) at every quality."""
     costs = {}
     for quality in DRAWING_QUALITIES:
@@ -177,9 +177,9 @@ def _qualities(portrait: Portrait, networks: Networks, targets: list[Floats]) ->
         engine.quality = quality
         engine(targets[0])
         began = time.perf_counter()
-        for target in targets[:QUALITY_FRAMES]:
+        for target in targets[:FRAMES_PER_QUALITY]:
             engine(target)
-        costs[quality.name] = round((time.perf_counter() - began) / len(targets[:QUALITY_FRAMES]) * 1e3, 2)
+        costs[quality.name] = round((time.perf_counter() - began) / len(targets[:FRAMES_PER_QUALITY]) * 1e3, 2)
     return costs
 
 
@@ -201,7 +201,7 @@ def _camera_packets(count: int) -> list[bytes]:
     from where its driver speaks.
     """
     clip = Clip(SAMPLES / "driver.mp4")
-    pictures = [picture for _, picture in islice(clip.frames(), SPEAKS, None)]
+    pictures = [picture for _, picture in islice(clip.frames(), FIRST_SPEECH_FRAME, None)]
     clip.close()
     encoder, packets = VideoEncoder("VP8", 25), []
     for number in range(count):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from avatar_stream.errors import BadInput
 
-SAME: Final = ("processor", "engine", "size", "threads")
+COMPARABLE_KEYS: Final = ("processor", "engine", "size", "threads")
 """What two reports must share for their milliseconds to be comparable."""
 
 
@@ -71,7 +71,7 @@ def compare(new: dict[str, Any], old: dict[str, Any]) -> str:
         apart = "" if least <= high and low <= most else "  differs"
         lines.append(f"  {name:<14}{before:>9.2f}{now:>9.2f}{now / before:>8.2f}{apart}")
     lines += ["", "'differs': no round of one lies within the rounds of the other."]
-    for name in SAME:
+    for name in COMPARABLE_KEYS:
         if new[name] != old.get(name):
             lines.append(f"Not the same {name}: {old.get(name)} before, {new[name]} now. Compare with care.")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from avatar_stream.errors import AvatarError
-from avatar_stream.extras import again_line, pip_line
+from avatar_stream.extras import pip_command, reinstall_command
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.runtime import choose, onnx_runtime, tensorrt_build
 from avatar_stream.runtime.choose import THREADS
@@ -18,7 +18,7 @@ from avatar_stream.runtime.processor import processor
 from avatar_stream.runtime.rollout import accurate, least_psnr
 
 PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
-HINTS = (
+CAMERA_HINTS = (
     "Browsers give the camera to https pages and to http://localhost only.",
     "From another machine: forward the port (ssh -L 8080:localhost:8080 HOST), or serve with --host, --tokens and"
     " --certificate, or behind an https proxy (docs/deploy.md).",
@@ -29,7 +29,9 @@ HINTS = (
 def examine() -> dict[str, Any]:
     """Everything :func:`sentences` tells, as data. ``problems`` is empty when the server can run."""
     versions = {name: _installed(name) for name in PACKAGES}
-    problems = [f"{name} is not installed: {again_line()}" for name, version in versions.items() if version is None]
+    problems = [
+        f"{name} is not installed: {reinstall_command()}" for name, version in versions.items() if version is None
+    ]
     if not all(path.is_file() for path in (WEIGHTS / "reference.onnx", tick_path(WEIGHTS), WEIGHTS / WEIGHTS_FILE)):
         problems.append("the network's weights are missing from the package: install it again")
     if not sample_pictures():
@@ -45,7 +47,7 @@ def examine() -> dict[str, Any]:
         "engine": engine,
         "why": why,
         "precisions": precisions,
-        "hints": list(HINTS),
+        "hints": list(CAMERA_HINTS),
         "problems": problems,
     }
 
@@ -127,11 +129,13 @@ def _import_problems() -> list[str]:
         try:
             __import__(module)
         except (ImportError, AvatarError) as error:
-            hint = "apt-get install -y libgl1 libglib2.0-0" if ".so" in str(error) else again_line()
+            hint = "apt-get install -y libgl1 libglib2.0-0" if ".so" in str(error) else reinstall_command()
             problems.append(f"{module} cannot be imported ({error}): {hint}")
     if _installed("onnxruntime") and _installed("onnxruntime-gpu") and not onnx_runtime.has_cuda():
-        remove, renew = pip_line("uninstall -y onnxruntime"), "install --force-reinstall --no-deps onnxruntime-gpu"
-        problems.append(f"onnxruntime lies over onnxruntime-gpu, both are one module: {remove} && {pip_line(renew)}")
+        remove, renew = pip_command("uninstall -y onnxruntime"), "install --force-reinstall --no-deps onnxruntime-gpu"
+        problems.append(
+            f"onnxruntime lies over onnxruntime-gpu, both are one module: {remove} && {pip_command(renew)}"
+        )
     if sys.version_info >= (3, 13):
         problems.append("mediapipe 0.10.21 has no wheel for this Python: use 3.11 or 3.12")
     return problems

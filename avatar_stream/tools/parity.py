@@ -24,7 +24,7 @@ from avatar_stream.runtime.openvino_cpu import openvino_precision
 from avatar_stream.runtime.precision import fastest
 from avatar_stream.runtime.rollout import Rolled, accurate, identity_of, psnr, roll, squared_errors
 
-TICKS = 500
+DEFAULT_TICKS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Parity:
         return accurate(self.engine, min(self.psnr, self.psnr_last)) and math.isfinite(self.state)
 
 
-def recorded_ticks(count: int = TICKS) -> tuple[Arrays, list[Arrays]]:
+def recorded_ticks(count: int = DEFAULT_TICKS) -> tuple[Arrays, list[Arrays]]:
     """The reference input of a sample portrait, and the frames of ``count`` ticks of it under the sample driver."""
     portrait = prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
     clip = Clip(SAMPLES / "driver.mp4")
@@ -97,7 +97,7 @@ def engines_here(weights: Path = WEIGHTS) -> list[tuple[str, str | None]]:
 
 
 def check(
-    ticks: int = TICKS, weights: Path = WEIGHTS, progress: Callable[[str, int, int], None] | None = None
+    ticks: int = DEFAULT_TICKS, weights: Path = WEIGHTS, progress: Callable[[str, int, int], None] | None = None
 ) -> tuple[list[Parity], dict[str, str]]:
     """Every engine that runs here against the reference; and why those that should and do not, do not."""
     face, frames = recorded_ticks(ticks)

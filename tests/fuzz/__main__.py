@@ -5,12 +5,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from avatar_stream.extras import install_line
+from avatar_stream.extras import install_command
 
 try:
     import atheris
 except ModuleNotFoundError:
-    sys.exit(f"python -m tests.fuzz needs atheris: {install_line('fuzz')}")
+    sys.exit(f"python -m tests.fuzz needs atheris: {install_command('fuzz')}")
 
 with atheris.instrument_imports(
     include=[f"avatar_stream.{name}" for name in ("server", "identity", "portrait.portrait", "rigs", "face", "media")]

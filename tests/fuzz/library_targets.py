@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
 from avatar_stream.errors import AvatarError
-from avatar_stream.identity.checks import LENGTHS
-from avatar_stream.identity.records import Character, Consent, StoredFile, plain_json
+from avatar_stream.identity.checks import VECTOR_LENGTHS
+from avatar_stream.identity.export_import import read_export
+from avatar_stream.identity.records import Character, Consent, StoredFile, canonical_json
 from avatar_stream.identity.schema import COLUMNS, MIGRATIONS, to_character, to_row
-from avatar_stream.identity.text import unseen
-from avatar_stream.identity.travel import read_export
+from avatar_stream.identity.visible_text import invisible_characters
 from avatar_stream.server.http.enrolment_requests import parse_changes, parse_enrolment
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -52,11 +52,11 @@ def enrolment(data: bytes) -> None:
     with contextlib.suppress(AvatarError):
         said = parse_enrolment(data)
         json.dumps(said, ensure_ascii=False).encode()
-        assert not unseen("".join((said["name"], said["consent"], said["description"], *said["tags"])))
+        assert not invisible_characters("".join((said["name"], said["consent"], said["description"], *said["tags"])))
     with contextlib.suppress(AvatarError):
         name, settings = parse_changes(data)
-        plain_json(settings).encode()
-        assert not unseen(name or "")
+        canonical_json(settings).encode()
+        assert not invisible_characters(name or "")
 
 
 def row(data: bytes) -> None:
@@ -81,7 +81,7 @@ def seeds() -> dict[str, list[bytes]]:
     """Sound inputs."""
     full = _character()
     plain = replace(full, quality={}, settings={}, tags=(), description="", z_id=np.zeros(0, np.float32))
-    manifests = [plain_json(_manifest(one)).encode() for one in (full, plain)]
+    manifests = [canonical_json(_manifest(one)).encode() for one in (full, plain)]
     signed = manifests[0].replace(b"KEY", PUBLIC)
     signed = signed.replace(b"PICTURE", hashlib.sha256(_picture()).hexdigest().encode())
     said = {
@@ -106,9 +106,9 @@ def seeds() -> dict[str, list[bytes]]:
 def _fits(character: Character) -> None:
     """Everything of a character that passed can be sent, kept and shown."""
     pickle.loads(pickle.dumps(character))
-    text = plain_json(character.public())
+    text = canonical_json(character.public())
     text.encode()
-    assert not unseen(text), text
+    assert not invisible_characters(text), text
     values = to_row(replace(character, id="c-0123456789abcdef"))
     with _database() as connection:
         connection.execute(f"INSERT INTO characters VALUES ({', '.join('?' * len(values))})", values)
@@ -155,7 +155,7 @@ def _manifest(one: Character) -> dict[str, Any]:
         "version": 1,
         "key": "KEY",
         "character": one.public(),
-        "numbers": {name: [float(x) for x in getattr(one, name)] for name in LENGTHS},
+        "numbers": {name: [float(x) for x in getattr(one, name)] for name in VECTOR_LENGTHS},
         "files": {"source 0": "PICTURE"},
     }
 

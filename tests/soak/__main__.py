@@ -14,12 +14,12 @@ import json
 import sys
 from pathlib import Path
 
-from avatar_stream.extras import install_line
+from avatar_stream.extras import install_command
 
 try:
     from tests.soak import attacks, endurance, loads, strangers, sync
 except ModuleNotFoundError as error:
-    sys.exit(f"python -m tests.soak needs {error.name}: {install_line('test')}, or make install-test")
+    sys.exit(f"python -m tests.soak needs {error.name}: {install_command('test')}, or make install-test")
 
 COMMANDS = {
     "load": loads.load,

@@ -16,10 +16,10 @@ import pytest
 from avatar_stream.cli.main import main
 from avatar_stream.errors import BadInput, BadPicture, LibraryFault, UnknownPortrait
 from avatar_stream.identity.checks import checked_name, checked_quality, checked_tags, checked_text
-from avatar_stream.identity.records import plain_json
+from avatar_stream.identity.export_import import export_character, import_character, library_key
+from avatar_stream.identity.records import canonical_json
 from avatar_stream.identity.store import Store
-from avatar_stream.identity.text import escaped
-from avatar_stream.identity.travel import exported, imported, library_key
+from avatar_stream.identity.visible_text import escaped
 from avatar_stream.server.http.enrolment_requests import parse_changes, parse_enrolment
 from avatar_stream.server.logs import TextLines
 from tests.unit.test_store import PICTURES, files, person
@@ -83,7 +83,7 @@ def test_a_log_line_stays_one_line() -> None:
 def signed(store: Store, change: Any, pictures: dict[str, bytes] | None = None) -> bytes:
     """An exported character whose manifest was changed by its own library, so that the signature holds."""
     one = store.find("Ana") if store.characters() else store.add(person(), PICTURES)
-    with zipfile.ZipFile(io.BytesIO(exported(store, one, "me"))) as archive:
+    with zipfile.ZipFile(io.BytesIO(export_character(store, one, "me"))) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(parts["manifest.json"])
     change(manifest)
@@ -124,7 +124,7 @@ def test_an_import_is_checked_whole(store: Store, tmp_path: Path, field: str, va
     data = signed(store, lambda manifest: manifest["character"].update({field: value}))
     there = Store(tmp_path / "there")
     with pytest.raises(BadInput, match=r"cannot be taken in|no exported character"):
-        imported(there, data, owner="them")
+        import_character(there, data, owner="them")
     assert there.characters() == []
     assert files(there) == []
     there.close()
@@ -134,7 +134,7 @@ def test_an_import_is_checked_whole(store: Store, tmp_path: Path, field: str, va
 @pytest.mark.parametrize("field", ["z_id", "likeness", "shape", "mood"])
 def test_an_imports_numbers_are_numbers(store: Store, field: str, value: Any) -> None:
     with pytest.raises(BadInput):
-        imported(store, signed(store, lambda one: one["numbers"].update({field: value})), owner="them")
+        import_character(store, signed(store, lambda one: one["numbers"].update({field: value})), owner="them")
 
 
 def test_an_imports_pictures_are_pictures(store: Store) -> None:
@@ -144,7 +144,7 @@ def test_an_imports_pictures_are_pictures(store: Store) -> None:
         manifest["files"]["source 0"] = sha256(b"no picture").hexdigest()
 
     with pytest.raises(BadPicture):
-        imported(store, signed(store, unread, {"source-0": b"no picture"}), owner="them")
+        import_character(store, signed(store, unread, {"source-0": b"no picture"}), owner="them")
     data = PICTURES["source 0"]
     for name in ("source-7", "source-x", "source-..", "source-1-2"):
 
@@ -152,7 +152,7 @@ def test_an_imports_pictures_are_pictures(store: Store) -> None:
             manifest["files"][name.replace("-", " ")] = sha256(data).hexdigest()
 
         with pytest.raises(BadInput, match="numbered from 0"):
-            imported(store, signed(store, more, {name: data}), owner="them")
+            import_character(store, signed(store, more, {name: data}), owner="them")
     deep = signed(store, lambda manifest: None)
     with zipfile.ZipFile(io.BytesIO(deep)) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -162,7 +162,7 @@ def test_an_imports_pictures_are_pictures(store: Store) -> None:
         for name, part in parts.items():
             archive.writestr(name, part)
     with pytest.raises(BadInput, match="no exported character"):
-        imported(store, out.getvalue(), owner="them")
+        import_character(store, out.getvalue(), owner="them")
 
 
 DAMAGE: list[tuple[str, Any]] = [
@@ -231,8 +231,8 @@ def test_what_an_older_version_let_in_is_shown_escaped(store: Store, capsys: pyt
     evil = "\x1b]0;owned\x07\u202e"
     consent = {"statement": f"This is me {evil}", "by": evil, "at": 1.0}
     for column, value in (
-        ("name", f"Ana{evil}"), ("owner", f"me{evil}"), ("description", evil), ("tags", plain_json([evil])),
-        ("consent", plain_json(consent)), ("quality", json.dumps({"advice": [evil, "\ud800"]})),
+        ("name", f"Ana{evil}"), ("owner", f"me{evil}"), ("description", evil), ("tags", canonical_json([evil])),
+        ("consent", canonical_json(consent)), ("quality", json.dumps({"advice": [evil, "\ud800"]})),
     ):  # fmt: skip
         damage(store, ana.id, column, value)
     with sqlite3.connect(store.folder / "library.db") as connection:
@@ -244,7 +244,7 @@ def test_what_an_older_version_let_in_is_shown_escaped(store: Store, capsys: pyt
         said = capsys.readouterr()
         assert escaped(said.out + said.err, keep="\n") == said.out + said.err, words
     one = store.get(ana.id)
-    plain_json(one.public()).encode()  # what a page is sent
+    canonical_json(one.public()).encode()  # what a page is sent
     pickle.loads(pickle.dumps(one))
     from avatar_stream.identity.card import identity_card
 

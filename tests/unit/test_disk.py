@@ -14,7 +14,7 @@ import pytest
 
 from avatar_stream.cli.main import main
 from avatar_stream.errors import BadInput, LibraryFault, LibraryFull
-from avatar_stream.identity.named import portrait_named
+from avatar_stream.identity.find_portrait import find_portrait
 from avatar_stream.identity.store import Store
 from tests.unit.test_store import PICTURES, files, person, png
 
@@ -218,7 +218,7 @@ def test_a_lost_folder_of_files_is_said(tmp_path: Path) -> None:
         store.add(person("Bo"), PICTURES)
     assert [one.name for one in store.characters()] == ["Ana"]
     with pytest.raises(LibraryFault, match="picture of Ana cannot be read"):
-        portrait_named("Ana", 128, library=tmp_path, use="render")
+        find_portrait("Ana", 128, library=tmp_path, use="render")
     store.close()
 
 

@@ -17,9 +17,9 @@ import pytest
 from avatar_stream.cli.main import parser
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.identity.enrol import enrol
+from avatar_stream.identity.export_import import export_character
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.identity.store import Store
-from avatar_stream.identity.travel import exported
 from avatar_stream.media.files import Clip
 from avatar_stream.media.recorder import Recorder
 from avatar_stream.rigs.files import MotionWriter
@@ -110,7 +110,7 @@ def with_ana(words: list[str], desk: Path, enrolled: Path) -> dict[str, str]:
         shutil.copytree(enrolled, library)
         store = Store(library)
         ana = store.find("Ana")
-        (desk / "ana.character").write_bytes(exported(store, ana, "me"))
+        (desk / "ana.character").write_bytes(export_character(store, ana, "me"))
         if words[:2] == ["identity", "import"]:
             store.remove(ana.id, who="me")
         if words[:2] == ["identity", "remove"]:

@@ -17,7 +17,7 @@ from avatar_stream.errors import BadInput, BadPicture, Forbidden
 from avatar_stream.face import geometry
 from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.identity import enrol as module
-from avatar_stream.identity.attributes import attributes_of, claims
+from avatar_stream.identity.attributes import attributes_of, claimed_attributes
 from avatar_stream.identity.card import identity_card
 from avatar_stream.identity.enrol import (
     Enrolled,
@@ -25,13 +25,13 @@ from avatar_stream.identity.enrol import (
     described,
     enrol,
     likeness_of,
-    packed,
+    pack_portrait,
     portrait_of,
-    unpacked,
+    unpack_portrait,
 )
 from avatar_stream.identity.library import SAMPLES, Library, sample_pictures
 from avatar_stream.identity.likeness import distance
-from avatar_stream.identity.quality import judge
+from avatar_stream.identity.picture_quality import assess_portrait
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import STYLES, styled
 from avatar_stream.media.files import Clip
@@ -112,7 +112,7 @@ def test_the_teeth_of_another_picture_go_with_a_closed_mouth(store: Store) -> No
     assert many.asleep is not None
     assert max(geometry.eye_openings(many.asleep[1])) < 0.12
     assert many.turned
-    kept = unpacked(packed(many))
+    kept = unpack_portrait(pack_portrait(many))
     assert len(kept.turned) == len(many.turned)
     assert kept.asleep is not None
     again = portrait_of(store, store.get(character.id), 256)
@@ -176,7 +176,7 @@ def test_a_portrait_is_prepared_once(store: Store, monkeypatch: pytest.MonkeyPat
 
 def test_a_packed_portrait_is_the_same(tmp_path: Path) -> None:
     portrait = prepare(read_picture(NOOR), 256)
-    found = unpacked(packed(portrait))
+    found = unpack_portrait(pack_portrait(portrait))
     for name in ("picture", "plate", "matte", "landmarks", "box"):
         assert np.array_equal(getattr(found, name), getattr(portrait, name))
 
@@ -201,8 +201,8 @@ def test_a_character_in_a_style(store: Store) -> None:
 
 def test_advice_is_given_for_poor_pictures() -> None:
     soft = cv2.GaussianBlur(read_picture(FELIX), (0, 0), 6)
-    assert any("soft" in sentence for sentence in judge(prepare(soft.astype(np.uint8), 512)).advice)
-    assert judge(prepare(read_picture(FELIX), 512)).advice == ()
+    assert any("soft" in sentence for sentence in assess_portrait(prepare(soft.astype(np.uint8), 512)).advice)
+    assert assess_portrait(prepare(read_picture(FELIX), 512)).advice == ()
 
 
 def test_what_is_seen_of_a_face() -> None:
@@ -224,7 +224,7 @@ def test_what_is_seen_of_a_face() -> None:
     ],
 )
 def test_claims_are_read_from_words(words: str, said: dict[str, bool]) -> None:
-    assert claims(words) == said
+    assert claimed_attributes(words) == said
 
 
 def test_a_description_is_checked_where_it_can_be(store: Store) -> None:
@@ -305,17 +305,17 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_character_is_rendered_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from avatar_stream.identity.named import portrait_named
+    from avatar_stream.identity.find_portrait import find_portrait
 
     store = Store(tmp_path)
     enrolled(store)
-    portrait = portrait_named("felix", 256, library=tmp_path, use="render")
+    portrait = find_portrait("felix", 256, library=tmp_path, use="render")
     assert isinstance(portrait, Portrait)
-    assert portrait_named("Felix", 256, library=tmp_path, use="render").picture.shape == portrait.picture.shape
+    assert find_portrait("Felix", 256, library=tmp_path, use="render").picture.shape == portrait.picture.shape
     assert store.uses()[0].detail == "render"
     store.close()
     with pytest.raises(BadPicture, match="no sample"):
-        portrait_named("nobody", 256, library=tmp_path, use="render")
+        find_portrait("nobody", 256, library=tmp_path, use="render")
 
 
 @pytest.fixture

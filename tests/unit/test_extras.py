@@ -11,7 +11,7 @@ import pytest
 from avatar_stream import extras
 from avatar_stream.cli.main import main
 from avatar_stream.errors import BadInput
-from avatar_stream.extras import again_line, install_line
+from avatar_stream.extras import install_command, reinstall_command
 from avatar_stream.media.virtual_camera import VirtualCamera
 from tests.waiting import PATIENCE
 
@@ -25,14 +25,14 @@ def test_in_a_clone_it_is_pips_for_the_clone(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
     monkeypatch.setattr(Path, "exists", lambda path: path.name == "pip")
     there = "" if folder == ROOT else f"cd {ROOT} && "
-    assert install_line("camera") == f'{there}.venv/bin/pip install -e ".[camera]"'
-    assert again_line() == f"{there}.venv/bin/pip install -e ."
+    assert install_command("camera") == f'{there}.venv/bin/pip install -e ".[camera]"'
+    assert reinstall_command() == f"{there}.venv/bin/pip install -e ."
 
 
 @pytest.mark.parametrize("extra", ["tensorrt-rtx", "tensorrt", "cuda", "camera", "heic", "provenance"])
 def test_elsewhere_it_is_the_packages_themselves(extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(extras, "CLONE", tmp_path)
-    line = install_line(extra)
+    monkeypatch.setattr(extras, "CLONE_FOLDER", tmp_path)
+    line = install_command(extra)
     for wanted in EXTRAS[extra]:
         assert re.split("[>=]", wanted)[0] in line
     assert line.count('"') == 2 * len(EXTRAS[extra])

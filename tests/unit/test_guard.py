@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from avatar_stream.identity import guard
-from avatar_stream.identity.guard import EVERY, LIMIT, Guard
+from avatar_stream.identity.guard import CHECK_INTERVAL, MAX_LIKENESS_DISTANCE, Guard
 from avatar_stream.identity.library import SAMPLES, sample_pictures
-from avatar_stream.identity.likeness import Likeness, distance, likeness_face, smaller
+from avatar_stream.identity.likeness import Likeness, distance, likeness_face, shrink_aligned
 from avatar_stream.media.files import Clip
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
@@ -19,7 +19,7 @@ from avatar_stream.runtime.networks import Networks
 pytestmark = pytest.mark.slow
 
 PERIOD = 1 / 25
-LOOK = round(EVERY / PERIOD)  # frames between looks
+LOOK = round(CHECK_INTERVAL / PERIOD)  # frames between looks
 
 
 class Loop:
@@ -49,7 +49,7 @@ class Loop:
         faces = self.avatar.engine.faces()
         if faces is None:
             return 0.0
-        return distance(*(Likeness.shared()(smaller(face)) for face in faces))
+        return distance(*(Likeness.shared()(shrink_aligned(face)) for face in faces))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_an_avatar_that_is_well_is_left_alone(loop: Loop) -> None:
     assert loop.guard.faults == 0
     assert loop.guard.step.name == "WATCHING"
     assert loop.guard.distance is not None
-    assert loop.guard.distance < LIMIT
+    assert loop.guard.distance < MAX_LIKENESS_DISTANCE
 
 
 @pytest.mark.parametrize("corrupt", [corrupt_state, corrupt_conditioning])
@@ -95,7 +95,7 @@ def test_drift_is_corrected_within_25_ticks(loop: Loop, corrupt: Callable[[Loop]
     corrupt(loop)
     loop.run(25)
     assert loop.avatar.engine.sound()
-    assert loop.apart() < LIMIT
+    assert loop.apart() < MAX_LIKENESS_DISTANCE
     # And it is what an avatar shows that nothing has happened to.
     other = Loop(loop.avatar.engine.portrait)
     other.run(loop.ticks)
@@ -108,7 +108,7 @@ def test_drift_is_corrected_within_25_ticks(loop: Loop, corrupt: Callable[[Loop]
 
 def test_a_network_that_paints_somebody_else_is_switched_off(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anchoring does not help there: within 25 ticks only the portrait's own pixels are left."""
-    monkeypatch.setattr(guard, "CALM", 1.0)
+    monkeypatch.setattr(guard, "RECOVERY_TIME", 1.0)
     loop.run(122)  # the mouth is about to open wide: where nothing is painted nobody can be painted
     window = type(loop.avatar.engine._window)
     push = window.push  # type: ignore[union-attr]
@@ -129,7 +129,7 @@ def test_a_network_that_paints_somebody_else_is_switched_off(loop: Loop, monkeyp
     loop.run(round(4 / PERIOD))
     assert loop.guard.step.name == "WATCHING"
     assert not loop.avatar.engine.plain
-    assert loop.apart() < LIMIT
+    assert loop.apart() < MAX_LIKENESS_DISTANCE
 
 
 def test_faces_of_one_person_are_near(portrait: Portrait) -> None:

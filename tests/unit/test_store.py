@@ -19,10 +19,10 @@ import pytest
 
 from avatar_stream.errors import AvatarError, BadInput, LibraryFault, NameTaken, UnknownPortrait
 from avatar_stream.identity.checks import checked_consent, checked_name, checked_tags
+from avatar_stream.identity.export_import import export_character, import_character
 from avatar_stream.identity.records import Character, Consent
 from avatar_stream.identity.schema import MIGRATIONS, to_row
 from avatar_stream.identity.store import Store
-from avatar_stream.identity.travel import exported, imported
 from tests.waiting import PATIENCE
 
 
@@ -230,29 +230,29 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
 
 def test_a_character_travels(store: Store, tmp_path: Path) -> None:
     ana = store.add(person(tags=("red",), settings={"keep": 0.5}), PICTURES)
-    data = exported(store, ana, "me")
+    data = export_character(store, ana, "me")
     there = Store(tmp_path / "there")
-    done = imported(there, data, owner="them")
+    done = import_character(there, data, owner="them")
     assert done.character.id != ana.id
     assert (done.character.owner, done.character.consent.statement) == ("them", ana.consent.statement)
     assert done.character.settings == {"keep": 0.5}
     assert np.allclose(done.character.likeness, ana.likeness)
     assert {there.read(one.digest) for one in done.character.files} == set(PICTURES.values())
     with pytest.raises(NameTaken):
-        imported(there, data, owner="them")
+        import_character(there, data, owner="them")
     there.close()
 
 
 def test_a_tampered_export_is_refused(store: Store, tmp_path: Path) -> None:
-    data = exported(store, store.add(person(), PICTURES), "me")
+    data = export_character(store, store.add(person(), PICTURES), "me")
     there = Store(tmp_path / "there")
     for old, new in ((b"a picture", b"b picture"), (b'"name": "Ana"', b'"name": "Eve"'), (b"I agree", b"I argue")):
         assert old in data
         with pytest.raises(BadInput):
-            imported(there, data.replace(old, new), owner="them")
+            import_character(there, data.replace(old, new), owner="them")
     for wrong in (b"", b"PK", data[:200], data[: len(data) // 2], json.dumps({}).encode()):
         with pytest.raises(BadInput, match="no exported character"):
-            imported(there, wrong, owner="them")
+            import_character(there, wrong, owner="them")
     assert there.characters() == []
     assert files(there) == []
     there.close()
@@ -285,7 +285,7 @@ from pathlib import Path
 from tests.unit.test_store import PICTURES, person
 from avatar_stream.identity.schema import to_row
 from avatar_stream.identity.store import Store
-from avatar_stream.identity.travel import exported, imported
+from avatar_stream.identity.export_import import export_character, import_character
 from dataclasses import replace
 store, k = Store(Path(sys.argv[1])), 0
 print("ready", flush=True)
@@ -294,9 +294,9 @@ while True:
     name = f"{random.random()}"
     one = store.add(person(name), PICTURES | {"source 2": name.encode() * 3000})
     if k % 3 == 0:
-        data = exported(store, one, "me")
+        data = export_character(store, one, "me")
         store.remove(one.id, who="me")
-        imported(store, data, owner="me")
+        import_character(store, data, owner="me")
     elif k % 3 == 1:
         store.remove(one.id, who="me")
 """

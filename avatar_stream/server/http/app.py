@@ -38,7 +38,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from avatar_stream.errors import AvatarError, ServerFull, TooMany, Unauthorized, WrongType
-from avatar_stream.identity.text import escaped
+from avatar_stream.identity.visible_text import escaped
 from avatar_stream.rigs.face_packet import code_file
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import Access

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from avatar_stream.errors import BadInput
 from avatar_stream.identity.checks import (
+    MAX_NAME_LENGTH,
     MAX_SOURCES,
-    NAME_LENGTH,
     checked_consent,
     checked_name,
     checked_settings,
@@ -89,5 +89,5 @@ def _object(body: bytes, schema: Mapping[str, Any]) -> dict[str, Any]:
         raise BadInput("the body must be a JSON object")
     if unknown := set(said) - set(schema["properties"]):
         known = ", ".join(schema["properties"])
-        raise BadInput(f"there is no field {min(unknown)[:NAME_LENGTH]!r}: use {known}")
+        raise BadInput(f"there is no field {min(unknown)[:MAX_NAME_LENGTH]!r}: use {known}")
     return said

@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, Response
 from avatar_stream.errors import TooMany, Unauthorized
 from avatar_stream.identity.card import as_png, identity_card
 from avatar_stream.identity.library import Library
-from avatar_stream.identity.records import account
+from avatar_stream.identity.records import account_name
 from avatar_stream.identity.style import STYLES
-from avatar_stream.rate_limits import Addresses
+from avatar_stream.rate_limits import AddressRateLimits
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import ANYBODY, Access, Caller, require
 from avatar_stream.server.heap import trim
@@ -48,7 +48,7 @@ class People:
         # A picture takes a second of a processor: sessions come first.
         self._preparers = ThreadPoolExecutor(settings.uploads_at_once, "upload", initializer=work_behind)
         minute = settings.uploads_per_minute
-        self._uploads = Addresses(minute / 60, minute / 2)
+        self._uploads = AddressRateLimits(minute / 60, minute / 2)
 
     async def list(self, request: Request) -> Response:
         """List the portraits a visitor can choose: their own characters, and the samples."""
@@ -163,7 +163,7 @@ class People:
 
 def _owner(caller: Caller) -> str:
     """Whose a character is: the token's; on a server of one's own, the account's, as for the command."""
-    return account() if caller is ANYBODY else caller.name
+    return account_name() if caller is ANYBODY else caller.name
 
 
 def _is_json(request: Request) -> bool:

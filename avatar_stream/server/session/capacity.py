@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from avatar_stream.identity.library import SAMPLES, SPEAKS
+from avatar_stream.identity.library import FIRST_SPEECH_FRAME, SAMPLES
 from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.files import Clip
 from avatar_stream.media.marking import Marker
@@ -48,7 +48,7 @@ class Load:
 def measure(networks: Networks | None, portrait: Portrait, fps: int) -> Load:
     """Draw and encode a second and a half of the sample clip."""
     clip = Clip(SAMPLES / "driver.mp4")
-    pictures = [picture for _, picture in islice(clip.frames(), SPEAKS, SPEAKS + FRAMES)]
+    pictures = [picture for _, picture in islice(clip.frames(), FIRST_SPEECH_FRAME, FIRST_SPEECH_FRAME + FRAMES)]
     clip.close()
     avatar, encoder, marker = Avatar(portrait, networks), VideoEncoder("VP8", fps), Marker()
     used, taken = [time.process_time()], [0.0]

@@ -10,7 +10,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from avatar_stream.errors import AvatarError, NotFound
-from avatar_stream.rate_limits import Bucket
+from avatar_stream.rate_limits import RateLimit
 from avatar_stream.rigs.face_packet import unpack
 from avatar_stream.server.access import ANYBODY, Access, Caller, require, require_life, require_owner
 from avatar_stream.server.rtc.signalling import Role
@@ -62,7 +62,7 @@ class Control:
         require_owner(caller, peer.owner)
 
     async def _handle(self, socket: WebSocket, session: SessionHandle) -> None:
-        messages, frames = Bucket(self._settings.message_rate), Bucket(self._settings.motion_rate)
+        messages, frames = RateLimit(self._settings.message_rate), RateLimit(self._settings.motion_rate)
         while True:
             command: Command | None = None
             reason = ""

@@ -10,7 +10,7 @@ from typing import Any, Final
 from avatar_stream.errors import BadInput, NameTaken, NotFound, ServerFull, TooMany, Unauthorized
 from avatar_stream.identity.library import Library
 from avatar_stream.portrait.background import OWN
-from avatar_stream.rate_limits import Addresses
+from avatar_stream.rate_limits import AddressRateLimits
 from avatar_stream.server.access import NAME, Access, Caller, require_life
 from avatar_stream.server.rtc.signalling import Role
 from avatar_stream.server.session.capacity import cores
@@ -35,7 +35,7 @@ class SessionRegistry:
         self._peers: dict[str, tuple[SessionHandle, PeerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         minute = settings.offers_per_minute
-        self._offers = Addresses(minute / 60, max(minute / 12, 1))
+        self._offers = AddressRateLimits(minute / 60, max(minute / 12, 1))
 
     @property
     def capacity(self) -> int:

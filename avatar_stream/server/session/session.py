@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from avatar_stream.errors import NotFound
-from avatar_stream.identity.guard import LIMIT
+from avatar_stream.identity.guard import MAX_LIKENESS_DISTANCE
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.media.marking import Marker, label_for
 from avatar_stream.pipeline.avatar import Avatar
@@ -242,7 +242,7 @@ class Session:
             return None
         return {
             "distance": round(guard.distance, 3),
-            "limit": LIMIT,
+            "limit": MAX_LIKENESS_DISTANCE,
             "step": guard.step.name.lower(),
             "faults": guard.faults,
         }

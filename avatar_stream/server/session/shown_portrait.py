@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from avatar_stream.face.expression import Expression
 from avatar_stream.identity.records import Character
-from avatar_stream.identity.store import PREFIX
+from avatar_stream.identity.store import CHARACTER_ID_PREFIX
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.background import OWN, UPLOADED, on_background
 from avatar_stream.portrait.portrait import Portrait
@@ -82,7 +82,7 @@ class ShownPortrait:
         return bool(self._character_settings)
 
     def _settings(self, key: str) -> Mapping[str, Any]:
-        if not self._library.keeps or not key.startswith(PREFIX):
+        if not self._library.keeps or not key.startswith(CHARACTER_ID_PREFIX):
             return {}
         found = self._library.character(key, self.owner)
         self._library.used(key, self._who, self._how)

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from avatar_stream.identity.enrol import as_jpeg
+from avatar_stream.identity.export_import import export_character
 from avatar_stream.identity.store import Store
-from avatar_stream.identity.travel import exported
 from tests.soak.attacks import bomb
 from tests.soak.stranger.guest import SDP, Guest
 from tests.soak.stranger.people import command, enrolled, raw_characters, still_works, uploaded
@@ -48,7 +48,7 @@ async def exported_noor(world: World) -> bytes:
     def export() -> bytes:
         store = Store(world.library)
         try:
-            return exported(store, store.get(keys[0]), "boss")
+            return export_character(store, store.get(keys[0]), "boss")
         finally:
             store.close()
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from avatar_stream.errors import BadPicture, UnknownPortrait
 from avatar_stream.identity.enrol import portrait_of
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.identity.records import account
+from avatar_stream.identity.records import account_name
 from avatar_stream.identity.store import Store
 from avatar_stream.portrait.portrait import Portrait
 
 
-def portrait_named(name: str, size: int, *, square: bool = False, library: Path, use: str) -> Portrait:
+def find_portrait(name: str, size: int, *, square: bool = False, library: Path, use: str) -> Portrait:
     """The portrait of a path, a sample or a character of ``library``, whose ``use`` is written down.
 
     Raises :class:`BadPicture` for none of them.
@@ -29,7 +29,7 @@ def portrait_named(name: str, size: int, *, square: bool = False, library: Path,
         store = Store(library)
         try:
             character = store.find(name)
-            store.use(character.id, account(), use)
+            store.use(character.id, account_name(), use)
             return portrait_of(store, character, size, square=square)
         except UnknownPortrait:
             pass

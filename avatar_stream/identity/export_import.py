@@ -16,16 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from avatar_stream.errors import BadInput, LibraryFault
-from avatar_stream.identity.checks import LENGTHS, MAX_SOURCES, checked_character, checked_sources
-from avatar_stream.identity.records import Character, plain_json
+from avatar_stream.identity.checks import MAX_SOURCES, VECTOR_LENGTHS, checked_character, checked_sources
+from avatar_stream.identity.records import Character, canonical_json
 from avatar_stream.identity.store import Store
 from avatar_stream.portrait.portrait import read_picture
 
-SUFFIX: Final = ".character"
-VERSION: Final = 1
+EXPORT_SUFFIX: Final = ".character"
+FORMAT_VERSION: Final = 1
 MAX_BYTES: Final = 200_000_000  # of all that is in such a file
 MAX_MANIFEST_BYTES: Final = 1_000_000
-NONE: Final = "this is no exported character: avatar-stream identity export makes one"
+NOT_AN_EXPORT: Final = "this is no exported character: avatar-stream identity export makes one"
 _FIELDS: Final = (
     "name", "consent", "created", "tags", "description", "style", "protected", "quality", "settings",
 )  # fmt: skip
@@ -65,19 +65,19 @@ def fingerprint(key: Ed25519PublicKey) -> str:
     return ":".join(digest[k : k + 4] for k in range(0, 16, 4))
 
 
-def exported(store: Store, character: Character, who: str) -> bytes:
+def export_character(store: Store, character: Character, who: str) -> bytes:
     """The character's record and its pictures as one signed file."""
     key = library_key(store)
     files = {one.kind: store.read(one.digest) for one in character.files if one.kind.startswith("source ")}
     manifest = {
-        "version": VERSION,
+        "version": FORMAT_VERSION,
         "exported": time.time(),
         "key": key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
         "character": character.public(),
-        "numbers": {name: [float(x) for x in getattr(character, name)] for name in LENGTHS},
+        "numbers": {name: [float(x) for x in getattr(character, name)] for name in VECTOR_LENGTHS},
         "files": {kind: hashlib.sha256(data).hexdigest() for kind, data in files.items()},
     }
-    text = plain_json(manifest).encode()
+    text = canonical_json(manifest).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("manifest.json", text)
@@ -88,8 +88,8 @@ def exported(store: Store, character: Character, who: str) -> bytes:
     return buffer.getvalue()
 
 
-def imported(store: Store, data: bytes, *, owner: str, name: str = "", quota: int = 0) -> Imported:
-    """Take in a file that :func:`exported` made, under its own name or as ``name``.
+def import_character(store: Store, data: bytes, *, owner: str, name: str = "", quota: int = 0) -> Imported:
+    """Take in a file that :func:`export_character` made, under its own name or as ``name``.
 
     Raises :class:`BadInput` for a file that was changed since or is not sound, and ``NameTaken``.
     """
@@ -101,7 +101,7 @@ def imported(store: Store, data: bytes, *, owner: str, name: str = "", quota: in
 
 def read_export(data: bytes, owner: str) -> tuple[Character, dict[str, bytes], str]:
     """The character of such a file as ``owner``'s, its pictures, and the fingerprint of who signed it."""
-    text, signature, files = _opened(data)
+    text, signature, files = _read_archive(data)
     try:
         manifest = json.loads(text)
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(manifest["key"]))
@@ -109,14 +109,14 @@ def read_export(data: bytes, owner: str) -> tuple[Character, dict[str, bytes], s
         digests = manifest["files"]
         if {kind: hashlib.sha256(picture).hexdigest() for kind, picture in files.items()} != digests:
             raise InvalidSignature
-        if not isinstance(manifest["version"], int) or manifest["version"] > VERSION:
+        if not isinstance(manifest["version"], int) or manifest["version"] > FORMAT_VERSION:
             raise BadInput("this character was exported by a newer version: update avatar-stream to import it")
         said = dict(manifest["character"])
-        given = {one: said[one] for one in _FIELDS} | {one: manifest["numbers"][one] for one in LENGTHS}
+        given = {one: said[one] for one in _FIELDS} | {one: manifest["numbers"][one] for one in VECTOR_LENGTHS}
     except InvalidSignature:
         raise BadInput("this file was changed since it was exported: ask for it again") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BadInput(NONE) from None
+        raise BadInput(NOT_AN_EXPORT) from None
     try:
         checked_sources(files)
         character = checked_character(given | {"id": "", "owner": owner, "used": 0.0, "files": ()})
@@ -127,7 +127,7 @@ def read_export(data: bytes, owner: str) -> tuple[Character, dict[str, bytes], s
     return character, files, fingerprint(key)
 
 
-def _opened(data: bytes) -> tuple[bytes, bytes, dict[str, bytes]]:
+def _read_archive(data: bytes) -> tuple[bytes, bytes, dict[str, bytes]]:
     """Manifest, signature and the files of an archive, none larger than it may be."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -142,4 +142,4 @@ def _opened(data: bytes) -> tuple[bytes, bytes, dict[str, bytes]]:
     except BadInput:
         raise
     except Exception:  # whatever the decoders of the standard library make of bytes that are no archive
-        raise BadInput(NONE) from None
+        raise BadInput(NOT_AN_EXPORT) from None

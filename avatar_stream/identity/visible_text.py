@@ -11,14 +11,14 @@ from typing import Any, Final
 from avatar_stream.errors import BadInput
 
 JOINERS: Final = "\u200c\u200d"  # invisible and needed: inside words of Persian and Hindi, inside emoji
-_UNSEEN: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})  # Unicode's general categories
+_INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})  # Unicode's general categories
 
 
-def unseen(text: str) -> set[str]:
+def invisible_characters(text: str) -> set[str]:
     """The characters of a text that cannot be seen. A joiner counts where it joins nothing."""
     if text.isascii() and text.isprintable():
         return set()
-    found = {one for one in text if one not in JOINERS and unicodedata.category(one) in _UNSEEN}
+    found = {one for one in text if one not in JOINERS and unicodedata.category(one) in _INVISIBLE_CATEGORIES}
     for before, one, after in zip(" " + text, text, text[1:] + " ", strict=False):
         if one in JOINERS and any(other.isspace() or other in JOINERS for other in (before, after)):
             found.add(one)
@@ -27,7 +27,7 @@ def unseen(text: str) -> set[str]:
 
 def escaped(text: str, *, keep: str = "") -> str:
     r"""The text with what cannot be seen written as ``\x1b`` or ``\u202e``; characters in ``keep`` stay."""
-    hidden = unseen(text) - set(keep)
+    hidden = invisible_characters(text) - set(keep)
     return "".join(_escape(one) if one in hidden else one for one in text) if hidden else text
 
 
@@ -46,7 +46,7 @@ def checked_line(value: Any, what: str, least: int, most: int, *, kept: bool = F
         raise BadInput(
             f"{what} has {least} to {most} characters" if least else f"{what} has at most {most} characters"
         )
-    hidden = unseen(line)
+    hidden = invisible_characters(line)
     if hidden and not kept:
         raise BadInput(f"{what} has a character that cannot be seen ({_escape(min(hidden))}): leave it out")
     return escaped(line)
@@ -57,6 +57,6 @@ def _escape(one: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def day(at: float) -> str:
+def format_date(at: float) -> str:
     """A time in seconds since 1970 as a date for a person, in UTC."""
     return time.strftime("%d %B %Y", time.gmtime(at)).lstrip("0")

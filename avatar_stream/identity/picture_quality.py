@@ -11,17 +11,19 @@ from avatar_stream.face.fit import fit_still
 from avatar_stream.portrait.aligned import ALIGNED_SIZE, to_aligned
 from avatar_stream.portrait.portrait import Portrait
 
-SMALL: Final = 75  # pixels between the outer corners of the eyes, in a picture of 512, below which a face is coarse
+MIN_EYE_DISTANCE_PIXELS: Final = (
+    75  # pixels between the outer corners of the eyes, in a picture of 512, below which a face is coarse
+)
 # Fine over middling detail: 0.54 in sharp portraits, 0.33 in ones blurred by three pixels of 512.
-SOFT: Final = 0.34
-ASIDE: Final = 18.0  # degrees from which a cheek is hidden
-SHUT: Final = 0.16  # opening of the narrower eye
-OPEN: Final = 0.08  # gap of the lips, eye distances
-COVERED: Final = 0.06  # error of the fitted lips, eye distances
+MIN_DETAIL: Final = 0.34
+MAX_YAW_DEGREES: Final = 18.0  # degrees from which a cheek is hidden
+MIN_EYE_OPENING: Final = 0.16  # opening of the narrower eye
+MAX_LIP_GAP: Final = 0.08  # gap of the lips, eye distances
+MAX_LIP_FIT_ERROR: Final = 0.06  # error of the fitted lips, eye distances
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class PictureQuality:
     """Measures of one picture, and ``advice``, a sentence for each that is not as it should be.
 
     ``eyes`` pixels between the outer corners of the eyes; ``detail`` how much of it is fine; ``yaw`` and ``pitch``
@@ -45,7 +47,7 @@ class Quality:
         return found | {"advice": list(self.advice)}
 
 
-def judge(portrait: Portrait) -> Quality:
+def assess_portrait(portrait: Portrait) -> PictureQuality:
     """The quality of a prepared picture."""
     landmarks = portrait.landmarks
     pitch, yaw, _ = geometry.euler_degrees(geometry.head_pose(landmarks).rotation)
@@ -55,23 +57,25 @@ def judge(portrait: Portrait) -> Quality:
     mouth = float(geometry.lip_gaps(landmarks).max())
     covered = fit_still(landmarks)[0].mouth_error
     rules = (
-        (eyes < SMALL, "the face is small: a picture closer to the head shows more of it"),
-        (detail < SOFT, "the picture is soft: a sharper one keeps more of the skin"),
-        (abs(yaw) > ASIDE, "the head is turned: one that looks at the camera moves better"),
-        (opening < SHUT, "the eyes are shut or nearly: open ones know what their colour is"),
-        (mouth > OPEN, "the mouth is open: one that is shut shows the lips as they are at rest"),
-        (covered > COVERED, "something lies over the mouth, a hand perhaps: it would move with it"),
+        (eyes < MIN_EYE_DISTANCE_PIXELS, "the face is small: a picture closer to the head shows more of it"),
+        (detail < MIN_DETAIL, "the picture is soft: a sharper one keeps more of the skin"),
+        (abs(yaw) > MAX_YAW_DEGREES, "the head is turned: one that looks at the camera moves better"),
+        (opening < MIN_EYE_OPENING, "the eyes are shut or nearly: open ones know what their colour is"),
+        (mouth > MAX_LIP_GAP, "the mouth is open: one that is shut shows the lips as they are at rest"),
+        (covered > MAX_LIP_FIT_ERROR, "something lies over the mouth, a hand perhaps: it would move with it"),
     )
     parts = (
-        np.clip(eyes / SMALL, 0, 1),
-        np.clip(detail / SOFT, 0, 1),
-        np.clip(1.3 - abs(yaw) / ASIDE * 0.5, 0, 1),
-        np.clip(opening / SHUT, 0, 1),
-        np.clip(1.1 - mouth / OPEN * 0.1, 0.4, 1),
-        np.clip(1.3 - covered / COVERED * 0.3, 0, 1),
+        np.clip(eyes / MIN_EYE_DISTANCE_PIXELS, 0, 1),
+        np.clip(detail / MIN_DETAIL, 0, 1),
+        np.clip(1.3 - abs(yaw) / MAX_YAW_DEGREES * 0.5, 0, 1),
+        np.clip(opening / MIN_EYE_OPENING, 0, 1),
+        np.clip(1.1 - mouth / MAX_LIP_GAP * 0.1, 0.4, 1),
+        np.clip(1.3 - covered / MAX_LIP_FIT_ERROR * 0.3, 0, 1),
     )
     advice = tuple(sentence for bad, sentence in rules if bad)
-    return Quality(eyes, detail, float(yaw), float(pitch), opening, mouth, covered, float(np.prod(parts)), advice)
+    return PictureQuality(
+        eyes, detail, float(yaw), float(pitch), opening, mouth, covered, float(np.prod(parts)), advice
+    )
 
 
 def _detail(portrait: Portrait) -> float:
