@@ -22,9 +22,9 @@ from avatar_stream.media.watermark import SURE, Watermark, found
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.pipeline.render import render as render_file
 from avatar_stream.portrait.portrait import Portrait
-from avatar_stream.tools.inspect import PIECE, inspect
+from avatar_stream.tools.inspect import FRAMES_PER_PIECE, inspect
 
-FRAMES = PIECE + 10
+FRAMES = FRAMES_PER_PIECE + 10
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +67,14 @@ def test_the_watermark_is_read_from_two_seconds_of_a_recording(pictures: list[Im
         marker = Marker(watermark=watermark)
         streamed = through([marker(picture) for picture in pictures], codec, 1_500_000)
         recorded = list(through([frame.reformat(format="yuv420p") for frame in streamed], "VP8", 1_000_000))
-        read.append(found(luma(frame) for frame in recorded[-PIECE:]))
+        read.append(found(luma(frame) for frame in recorded[-FRAMES_PER_PIECE:]))
     assert read[0] > 2 * SURE
     assert abs(read[1]) < SURE
 
 
 def test_the_watermark_is_read_at_another_size(pictures: list[Image]) -> None:
     marker = Marker()
-    frames = [luma(marker(picture)) for picture in pictures[:PIECE]]
+    frames = [luma(marker(picture)) for picture in pictures[:FRAMES_PER_PIECE]]
     assert found(cv2.resize(one, (270, 270), interpolation=cv2.INTER_AREA).astype(np.uint8) for one in frames) > SURE
 
 

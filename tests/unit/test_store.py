@@ -203,7 +203,7 @@ def test_a_damaged_file_is_noticed(store: Store) -> None:
     ana = store.add(person(), PICTURES)
     digest = ana.file("source 0")
     assert digest is not None
-    store._files.place(digest).write_bytes(b"something else")
+    store._files.path(digest).write_bytes(b"something else")
     with pytest.raises(LibraryFault, match="damaged"):
         store.read(digest)
     assert len(store.problems()) == 1
