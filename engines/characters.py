@@ -60,7 +60,7 @@ def guarded(packs: Path, most: int) -> None:
         avatar = Avatar(prepare_tracked(still.picture(0), still.landmarks[0], 512), Networks.shared())
         for k in range(120):
             avatar.draw(avatar.follow(clip.picture((k + 7 * number) % len(clip)), k / 25))
-            faces = avatar.engine.faces()
+            faces = avatar.renderer.last_faces()
             if k % 4 == 0 and faces is not None:
                 found.append(distance(*(embed(shrink_aligned(face)) for face in faces)))
         avatar.close()

@@ -95,13 +95,13 @@ def loop(networks: Networks, size: int, frames: int) -> dict[str, Any]:
     avatar = Avatar(portrait, networks)
     for k, picture in enumerate(driver[:8]):
         avatar.draw(avatar.follow(picture, k / FPS))
-    for counted in (avatar.times, avatar.engine.times):
+    for counted in (avatar.times, avatar.renderer.times):
         counted.totals.clear()
     began = time.perf_counter()
     for k, picture in enumerate(driver):
         avatar.draw(avatar.follow(picture, k / FPS))
     took = time.perf_counter() - began
-    stages = avatar.times.totals | avatar.engine.times.totals
+    stages = avatar.times.totals | avatar.renderer.times.totals
     avatar.close()
     return {
         "fps": round(len(driver) / took, 1),

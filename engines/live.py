@@ -38,7 +38,7 @@ def driven(networks: Networks | None, clip: Footage) -> list[Image]:
     frames = [clip.picture(k) for k in range(len(clip))]
     avatar = Avatar(prepare(frames[0], 512), networks)
     pictures = [avatar.draw(avatar.follow(frame, k / 25)).picture for k, frame in enumerate(frames)]
-    pictures = pictures[avatar.engine.delay :] + [frame.picture for frame in avatar.engine.flush()]
+    pictures = pictures[avatar.renderer.delay :] + [frame.picture for frame in avatar.renderer.flush()]
     avatar.close()
     return pictures
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.aligned import ALIGNED_SIZE, to_aligned
-from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Image, Portrait, prepare_tracked
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
 from engines.data.packs import Footage, load_packs
 from engines.report import table
@@ -41,7 +41,7 @@ def shown(portrait: Portrait, clip: Footage, k: int, networks: Networks) -> tupl
     target = (clip.landmarks[k] - [left, top, 0]).astype(np.float32)
     inside = np.s_[top : top + height, left : left + width]
     matrix = geometry.aligned_frame(target, ALIGNED_SIZE)
-    drawn = PortraitEngine(portrait, networks)(target).picture[inside]
+    drawn = PortraitRenderer(portrait, networks)(target).picture[inside]
     points = (target[:468, :2] @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
     return to_aligned(drawn, matrix), to_aligned(clip.picture(k)[inside], matrix), points
 

@@ -42,7 +42,7 @@ def driven(networks: Networks | None, person: Footage, portrait: int, driver: in
     with Avatar(prepare(person.picture(portrait), 512), networks) as avatar:
         for k, frame in enumerate(frames):
             picture = avatar.draw(avatar.follow(frame, k / 25)).picture
-        flushed = avatar.engine.flush()
+        flushed = avatar.renderer.flush()
     return flushed[-1].picture if flushed else picture
 
 

@@ -20,10 +20,10 @@ from avatar_stream.face.mouth_view import COLUMNS, ROWS
 from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
-from avatar_stream.pipeline.avatar import Avatar, Moved
+from avatar_stream.pipeline.avatar import Avatar, RetargetedFace
 from avatar_stream.portrait.compositor import paste_back
-from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
 
 Image = npt.NDArray[np.uint8]
@@ -45,7 +45,7 @@ def example(names: list[str], networks: Networks) -> list[list[Image]]:
         avatar = Avatar(portrait, networks)
         pictures = [avatar.draw(avatar.follow(frame, k / 25)).picture for k, frame in enumerate(driver)]
         avatar.close()
-        rows.append([portrait.picture] + [pictures[k + avatar.engine.delay] for k in FRAMES])
+        rows.append([portrait.picture] + [pictures[k + avatar.renderer.delay] for k in FRAMES])
     return rows
 
 
@@ -85,19 +85,19 @@ def steps(names: list[str], networks: Networks) -> list[list[Image]]:
         portrait = prepare(read_picture(sample_pictures()[name]), 512, square=True)
         with Avatar(portrait, networks) as avatar:
             for k, frame in enumerate(driver):
-                moved = avatar.follow(frame, k / 25)
-                drawn = avatar.pose(moved)
+                face = avatar.follow(frame, k / 25)
+                drawn = avatar.pose(face)
                 lit = avatar.paint(drawn).picture
-        cells = np.zeros((ROWS, COLUMNS, 3), np.float32) if moved.view is None else moved.view[..., [0, 1, 1]]
+        cells = np.zeros((ROWS, COLUMNS, 3), np.float32) if face.view is None else face.view[..., [0, 1, 1]]
         cells = cv2.resize(np.clip(cells * 235, 0, 255).astype(np.uint8), (512, 512), interpolation=cv2.INTER_NEAREST)
         with Avatar(portrait, None) as plain:
-            warped = plain.draw(Moved(plain.engine, moved.target, None)).picture
+            warped = plain.draw(RetargetedFace(plain.renderer, face.target, None)).picture
         mesh_of = warped // 3
         offset = np.array(portrait.box[:2])
         for a, b, c in mesh.skin_triangles():
-            corners = np.round((moved.target[[a, b, c], :2] + offset) * 8).astype(np.int32)
+            corners = np.round((face.target[[a, b, c], :2] + offset) * 8).astype(np.int32)
             cv2.polylines(mesh_of, [corners], True, (170, 200, 255), 1, cv2.LINE_AA, 3)
-        mouthed = paste_back(portrait, drawn.posed.crop)
+        mouthed = paste_back(portrait, drawn.crop.image)
         rows.append([seen[:, 80:560], cells, portrait.picture, mesh_of, warped, mouthed, lit])
     return rows
 
@@ -116,10 +116,10 @@ def failures(names: list[str], networks: Networks) -> list[list[Image]]:
 
 
 def shown(portrait: Portrait, target: Floats, networks: Networks) -> Image:
-    """The portrait as the engine shows it with landmarks ``target (478, 3)``."""
-    engine = PortraitEngine(portrait, networks)
+    """The portrait as the renderer shows it with landmarks ``target (478, 3)``."""
+    renderer = PortraitRenderer(portrait, networks)
     for _ in range(networks.slots):
-        picture = engine(target).picture
+        picture = renderer(target).picture
     return picture
 
 

@@ -15,8 +15,8 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from avatar_stream.face.mouth_view import read_mouth
-from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import prepare_tracked
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.network import WINDOWS, Arrays, HostStream, Job, batched, tick_path
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.runtime.openvino_cpu import OpenVinoNetwork, OpenVinoTicker
@@ -65,13 +65,13 @@ def recorded_ticks(weights: Path, packs: Path, slots: int) -> list[Arrays]:
         recorder = Recorder(ticker)
         first = int(np.argmin(np.where(clip.good, clip.mouth, np.inf)))
         portrait = prepare_tracked(clip.picture(first), clip.landmarks[first], 512)
-        engine = PortraitEngine(portrait, Networks.of(reference, {slots: recorder}))
+        renderer = PortraitRenderer(portrait, Networks.of(reference, {slots: recorder}))
         usable = clip.good.nonzero()[0]
         order = usable[np.argsort(clip.mouth[usable])][:: max(1, len(usable) // 24)]  # from closed to wide open
         for k in order:
             face = clip.landmarks[k]
             view = read_mouth(clip.picture(int(k)), face)
-            engine(face - np.array([*portrait.box[:2], 0], np.float32), view=view)
+            renderer(face - np.array([*portrait.box[:2], 0], np.float32), view=view)
         kept += recorder.seen[3::STRIDE][:TICKS] + recorder.seen[-2:]
     return kept
 

@@ -11,8 +11,8 @@ from avatar_stream.face.mouth_view import read_mouth
 from avatar_stream.face.tracker import FaceTracker
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.aligned import to_aligned
-from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
 from engines.data.packs import Footage
 from engines.judges import (
@@ -65,9 +65,9 @@ def pairs(networks: Networks, cases: list[Case]) -> tuple[dict[str, Any], list[I
 
 def _painted(networks: Networks, case: Case) -> Image:
     """What the live engine shows for a pair, in the aligned frame of its truth."""
-    engine = PortraitEngine(case.source.portrait, networks)
+    renderer = PortraitRenderer(case.source.portrait, networks)
     for _ in range(networks.slots):
-        picture = engine(case.source.target, view=case.source.view).picture
+        picture = renderer(case.source.target, view=case.source.view).picture
     left, top, width, height = case.source.portrait.box
     matrix = geometry.aligned_frame(case.source.target, 192)
     return to_aligned(picture[top : top + height, left : left + width], matrix)
@@ -78,7 +78,7 @@ def own_motion(networks: Networks | None, clip: Footage, judge: IdentityJudge) -
     good = clip.good.nonzero()[0]
     first = int(good[np.argmin(clip.mouth[good] - 0.2 * clip.eyes[good])])
     portrait = prepare_tracked(clip.picture(first), clip.landmarks[first], 512)
-    engine = PortraitEngine(portrait, networks)
+    renderer = PortraitRenderer(portrait, networks)
     tracker = FaceTracker(hold=0)
     offset = np.array([*portrait.box[:2], 0], np.float32)
     truth, outputs = [], []
@@ -87,9 +87,9 @@ def own_motion(networks: Networks | None, clip: Footage, judge: IdentityJudge) -
         if face is not None:
             truth.append(clip.picture(k))
             view = read_mouth(clip.picture(k), face)
-            outputs.append(engine((face - offset).astype(np.float32), view=view).picture)
+            outputs.append(renderer((face - offset).astype(np.float32), view=view).picture)
     tracker.close()
-    outputs = outputs[engine.delay :] + [frame.picture for frame in engine.flush()]
+    outputs = outputs[renderer.delay :] + [frame.picture for frame in renderer.flush()]
     row = {
         "l1": float(np.mean([np.abs(a.astype(int) - b).mean() for a, b in zip(outputs, truth, strict=True)])),
         "psnr": float(np.mean([psnr(a, b, np.ones(a.shape[:2], bool)) for a, b in zip(outputs, truth, strict=True)])),
@@ -158,7 +158,7 @@ def gaze_sweep(networks: Networks | None, stills: list[Footage], frames: int = 6
     rows = []
     for still in stills:
         portrait = prepare_tracked(still.picture(0), still.landmarks[0], 512)
-        engine = PortraitEngine(portrait, networks)
+        renderer = PortraitRenderer(portrait, networks)
         pose = geometry.head_pose(portrait.landmarks)
         asked, outputs = [], []
         for k in range(frames):
@@ -168,8 +168,8 @@ def gaze_sweep(networks: Networks | None, stills: list[Footage], frames: int = 6
             face[468:478, :2] += np.array([0.1 * np.sin(phase), 0.02 * np.sin(0.7 * phase)], np.float32) * width
             target = pose.apply(face)
             asked.append(float(geometry.gaze(target)[0]))
-            outputs.append(engine(target).picture)
-        outputs = outputs[engine.delay :] + [frame.picture for frame in engine.flush()]
+            outputs.append(renderer(target).picture)
+        outputs = outputs[renderer.delay :] + [frame.picture for frame in renderer.flush()]
         found = track_again(outputs)
         both = [(a, float(geometry.gaze(face)[0])) for a, face in zip(asked, found, strict=True) if face is not None]
         wanted, seen = np.array(both).T
@@ -202,8 +202,8 @@ def _driven(networks: Networks | None, portrait: Portrait, frames: Any) -> Itera
     avatar = Avatar(portrait, networks)
     for k, frame in enumerate(frames):
         picture = avatar.draw(avatar.follow(frame, k / 25)).picture
-        if k >= avatar.engine.delay:
+        if k >= avatar.renderer.delay:
             yield picture
-    for finished in avatar.engine.flush():
+    for finished in avatar.renderer.flush():
         yield finished.picture
     avatar.close()

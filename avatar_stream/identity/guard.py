@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from avatar_stream.identity.likeness import Likeness, distance, shrink_aligned
-from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.renderer import PortraitRenderer
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ class ExpressionControl(Protocol):
 
 
 class Guard:
-    """Judges the pictures of one engine; not thread-safe."""
+    """Judges the pictures of one renderer; not thread-safe."""
 
-    def __init__(self, engine: PortraitEngine, loop: ExpressionControl) -> None:
-        self.engine = engine
+    def __init__(self, renderer: PortraitRenderer, loop: ExpressionControl) -> None:
+        self.renderer = renderer
         self.step = Step.WATCHING
         self.faults = 0
         """Looks at which something was wrong."""
@@ -63,11 +63,11 @@ class Guard:
         """Look at window and newest picture, and act, at ``now`` seconds; the distance, None for no picture."""
         if self.step is Step.PLAIN and now - self._fault_at > RECOVERY_TIME:
             self._set_step(Step.REDUCED, now)
-        sound, faces = self.engine.sound(), self.engine.faces()
+        intact, faces = self.renderer.is_intact(), self.renderer.last_faces()
         if faces is not None:
             painted, own = (self._embed(shrink_aligned(face)) for face in faces)
             self.distance = distance(painted, own)
-        if not sound or (faces is not None and self.distance is not None and self.distance > MAX_LIKENESS_DISTANCE):
+        if not intact or (faces is not None and self.distance is not None and self.distance > MAX_LIKENESS_DISTANCE):
             self._fault(now)
         elif self.step and now - self._fault_at > RECOVERY_TIME:
             self._set_step(Step(self.step - 1), now)
@@ -81,25 +81,25 @@ class Guard:
     def _set_step(self, step: Step, now: float) -> None:
         up, self.step, self._fault_at = step > self.step, step, now
         if up:
-            self.engine.anchor()
+            self.renderer.reset_window()
         self._loop.reduce_expression(REDUCED_GAIN if step >= Step.REDUCED else 1.0)
-        self.engine.plain = step >= Step.PLAIN
+        self.renderer.warp_only = step >= Step.PLAIN
 
 
 class GuardThread:
-    """Looks at the newest engine's pictures until it is stopped.
+    """Looks at the newest renderer's pictures until it is stopped.
 
-    ``engine`` says which engine draws now, ``on_distance`` is called with every distance.
+    ``renderer`` says which renderer draws now, ``on_distance`` is called with every distance.
     """
 
     def __init__(
         self,
-        engine: Callable[[], PortraitEngine | None],
+        renderer: Callable[[], PortraitRenderer | None],
         loop: ExpressionControl,
         on_distance: Callable[[float], None] | None = None,
     ) -> None:
         self.guard: Guard | None = None
-        self._engine, self._loop, self._on_distance = engine, loop, on_distance
+        self._renderer, self._loop, self._on_distance = renderer, loop, on_distance
         self._stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="guard", daemon=True)
         self.thread.start()
@@ -110,11 +110,11 @@ class GuardThread:
 
     def _run(self) -> None:
         while not self._stopped.wait(CHECK_INTERVAL):
-            engine = self._engine()
-            if engine is None:
+            renderer = self._renderer()
+            if renderer is None:
                 continue
-            if self.guard is None or self.guard.engine is not engine:
-                self.guard = Guard(engine, self._loop)
+            if self.guard is None or self.guard.renderer is not renderer:
+                self.guard = Guard(renderer, self._loop)
             try:
                 found = self.guard.look(time.monotonic())
             except Exception:

@@ -1,6 +1,6 @@
-"""One driver and one portrait: tracking, retargeting and painting, in two halves that may run on two threads.
+"""One driver and one portrait: tracking, retargeting, warping and painting, in steps that may run on two threads.
 
-The live session and ``render`` both run this and nothing else, so what is measured offline is what users get.
+Live sessions and ``render`` both run this class, so offline measurements are true of live sessions.
 """
 
 import os
@@ -26,47 +26,47 @@ from avatar_stream.face.tracker import FaceState, FaceTracker, LandmarkFilter
 from avatar_stream.pipeline.prefetch import ahead
 from avatar_stream.portrait.background import OWN, on_background
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
-from avatar_stream.portrait.engine import Frame, PortraitEngine, Posed, StageTimes
 from avatar_stream.portrait.interior.mouth import UNTRUSTED
 from avatar_stream.portrait.portrait import Portrait
+from avatar_stream.portrait.renderer import Frame, PortraitRenderer, StageTimes, WarpedCrop
 from avatar_stream.runtime.networks import Networks
 
 Image = npt.NDArray[np.uint8]
 Driven = Image | ArkitFrame | TrackedFace | None
-"""What may move an avatar: a camera's RGB frame ``(h, w, 3)``, motion, a face found elsewhere, or nobody."""
+"""What may drive an avatar: a camera's RGB frame ``(h, w, 3)``, motion, a face tracked elsewhere, or nobody."""
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """Where a driver's frame moves the portrait's landmarks, and the engine of that portrait."""
+class RetargetedFace:
+    """The retargeted landmarks ``target (478, 3)`` for a driver's frame, and the renderer of their portrait."""
 
-    engine: PortraitEngine
+    renderer: PortraitRenderer
     target: Floats
     tag: Any
     view: Floats | None = None
-    """What the driver's mouth shows."""
+    """What the camera sees of the driver's mouth (see ``avatar_stream.face.mouth_view``)."""
     torso: Torso | None = None
     """How the driver's shoulders have moved."""
 
 
 @dataclass(frozen=True, slots=True)
-class Warped:
-    """The portrait posed after a driver's frame, ready to be painted by its engine."""
+class WarpedPortrait:
+    """The portrait warped for a driver's frame, and the renderer that will paint it."""
 
-    engine: PortraitEngine
-    posed: Posed
+    renderer: PortraitRenderer
+    crop: WarpedCrop
 
-    def unpainted(self) -> "Warped":
-        """The same for an engine that fails: to be shown as it is."""
-        return Warped(self.engine, Posed(DRAWING_QUALITIES[-1], self.posed.crop, None, self.posed.tag))
+    def unpainted(self) -> "WarpedPortrait":
+        """The warp alone, for when the network fails."""
+        return WarpedPortrait(self.renderer, WarpedCrop(DRAWING_QUALITIES[-1], self.crop.image, None, self.crop.tag))
 
 
 class Avatar:
     """A portrait that does what a driver does.
 
-    ``avatar(frame)`` is the whole loop for one frame, :meth:`stream` for many. Underneath are ``follow`` (camera
-    frame, or motion, to landmarks), ``pose`` (to the warp) and ``paint`` (to the picture), each to be called from one
-    thread.
+    ``avatar(frame)`` runs the whole loop for one frame, :meth:`stream` for many. Its steps are ``follow`` (camera
+    frame, or motion, to landmarks), ``pose`` (landmarks to the warped portrait) and ``paint`` (to the picture). Call
+    each of them from one thread only.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Avatar:
         mirror: bool = False,
         background: str | Image = OWN,
     ) -> None:
-        """Of a prepared portrait, or of a picture that can be one (see ``Portrait.open``).
+        """``portrait`` is a prepared one, or a picture that ``Portrait.open`` can prepare.
 
-        ``networks`` are those of this machine's best engine by default; None shows the warp alone. ``gain`` (0 to 2)
-        scales expression, ``keep`` (0 to 1) says how much of the portrait's own smile or frown stays, and ``mirror``
-        moves it as a mirror would. ``background`` is its ``own``, that one's ``blur``, a colour as
-        ``#00ff00``, or a picture RGB ``(h, w, 3)``.
+        ``networks`` default to this machine's best engine; None shows the warp alone. ``gain`` (0 to 2) scales the
+        expression. ``keep`` (0 to 1) is how much of the portrait's own smile or frown stays. ``mirror`` moves the
+        avatar like a mirror image of the driver. ``background`` is ``own``, ``blur`` (its own, blurred), a colour
+        such as ``#00ff00``, or a picture RGB ``(h, w, 3)``.
         """
         if not isinstance(portrait, Portrait):
             portrait = Portrait.open(portrait)
@@ -92,45 +92,47 @@ class Avatar:
         self.networks = Networks.shared() if networks == "auto" else networks
         self.times = StageTimes()
         self.face = FaceState.SEARCHING
-        self._tracker, self._mouth = FaceTracker(), ViewFilter()
-        self._steady = LandmarkFilter()  # of landmarks that are found elsewhere
-        self._view: Floats | None = None
+        self._tracker, self._mouth_filter = FaceTracker(), ViewFilter()
+        self._landmark_filter = LandmarkFilter()  # for faces tracked elsewhere; the tracker has its own
+        self._mouth_view: Floats | None = None
         self._torso = TorsoTracker()
         self._animator = Animator(Retargeter(portrait.landmarks, portrait.box[2:], gain=gain, keep=keep))
         self._animator.mirror = mirror
-        self._gain, self._reduced = gain, 1.0
-        self._kind: type | None = None  # of the last driver: its motion, or its face
+        self._gain, self._guard_gain = gain, 1.0
+        self._driver_kind: type | None = (
+            None  # ArkitFrame, or TrackedFace (also for camera frames); None before the first
+        )
         self._rest = Rest()
-        self._engine = PortraitEngine(portrait, self.networks)
+        self._renderer = PortraitRenderer(portrait, self.networks)
 
     def __call__(self, image: Driven, time: float | None = None) -> Image:
         """The avatar's picture RGB ``(H, W, 3)`` for a camera frame RGB ``(h, w, 3)`` taken at ``time`` seconds.
 
-        A frame of motion does as well, or a face found elsewhere; None stands for nobody there. Without ``time`` the
-        frame is from now. With a window of several slots the picture is ``engine.delay`` frames older.
+        ``image`` may also be a frame of motion, or a face tracked elsewhere; None means nobody is there. ``time`` is
+        now by default. With a window of several slots the picture is ``renderer.delay`` frames older.
         """
         now = clock.monotonic() if time is None else time
         return self.draw(self.follow(image, now)).picture
 
     def stream(self, frames: Iterable[tuple[float, Driven]]) -> Iterator[Image]:
-        """A picture for each of ``frames``, (seconds, camera frame) one after the other.
+        """A picture for each of ``frames``, which are pairs of seconds and camera frame.
 
-        Following, drawing and what the caller does with the pictures run beside each other on three threads, so
-        ``frames`` is read a little ahead.
+        Following, painting and the caller's own work run on three threads at once, so ``frames`` is read a little
+        ahead.
         """
-        skip = self.engine.delay
+        skip = self.renderer.delay
 
-        def followed() -> Iterator[Warped]:
+        def followed() -> Iterator[WarpedPortrait]:
             for at, image in frames:
                 yield self.pose(self.follow(image, at))
 
         def drawn() -> Iterator[Image]:
-            # The first ``delay`` pictures repeat the first frame; the last ones are fetched at the end.
+            # The first ``delay`` pictures repeat the first frame; ``flush`` brings the last ones.
             for number, warped in enumerate(ahead(followed())):
                 picture = self.paint(warped).picture
                 if number >= skip:
                     yield picture
-            yield from (frame.picture for frame in self.engine.flush())
+            yield from (frame.picture for frame in self.renderer.flush())
 
         yield from ahead(drawn())
 
@@ -143,57 +145,57 @@ class Avatar:
         self.close()
 
     @property
-    def engine(self) -> PortraitEngine:
-        """The engine of the portrait shown now."""
-        return self._engine
+    def renderer(self) -> PortraitRenderer:
+        """The renderer of the portrait shown now."""
+        return self._renderer
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of its pictures."""
-        height, width = self._engine.portrait.picture.shape[:2]
+        """Width and height of the avatar's pictures."""
+        height, width = self._renderer.portrait.picture.shape[:2]
         return width, height
 
     @property
     def keep(self) -> float:
-        """How much of the portrait's own mood stays, 0 to 1."""
+        """How much of the portrait's own smile or frown stays, 0 to 1."""
         return self._animator.retargeter.keep
 
     @property
     def calibrated(self) -> bool:
-        """What the driver is like at rest is known."""
+        """The driver's face at rest is known."""
         return self._animator.driver.calibrated or self._rest.calibrated
 
     @property
     def faces(self) -> int:
-        """How many people the driver's picture showed lately."""
+        """How many faces the camera showed at the last count."""
         return self._tracker.faces
 
     @property
     def too_small(self) -> int:
-        """Width in pixels of a driver's face that is too small to be followed; 0 where there is none."""
+        """Width in pixels of a face that is too small to be tracked; 0 where there is none."""
         return self._tracker.too_small
 
     @property
     def motion(self) -> ArkitFrame:
-        """What the driver did last, in ARKit's terms."""
+        """The driver's last motion, as ARKit's blend shapes."""
         return to_arkit(self._animator.motion)
 
-    def follow(self, image: Driven, time: float, tag: Any = None, detail: Detail = None) -> Moved:
-        """Track an RGB frame taken at ``time`` seconds and say where it moves the portrait's landmarks.
+    def follow(self, image: Driven, time: float, tag: Any = None, detail: Detail = None) -> RetargetedFace:
+        """Track the face in an RGB frame taken at ``time`` seconds, and retarget its landmarks to the portrait.
 
-        ``image`` may be motion, or a face that was found elsewhere; None stands for a camera that sends nothing:
-        nobody is there. ``detail`` makes the frame with more pixels, where ``image`` was scaled down and its face
-        may be small.
+        ``image`` may also be motion, or a face tracked elsewhere; None means that the camera sends nothing, so nobody
+        is there. Where ``image`` was scaled down and its face may be small, ``detail`` returns the frame with more
+        pixels.
         """
         if image is not None:
             kind = ArkitFrame if isinstance(image, ArkitFrame) else TrackedFace
-            if kind is not self._kind and self._kind is not None:
+            if kind is not self._driver_kind and self._driver_kind is not None:
                 self._animator.hand_over()
-            self._kind = kind
+            self._driver_kind = kind
         if isinstance(image, ArkitFrame):
-            return self._act(image, time, tag)
+            return self._follow_motion(image, time, tag)
         if isinstance(image, TrackedFace):
-            return self._take(image, time, tag)
+            return self._follow_tracked(image, time, tag)
         landmarks = part = None
         if image is None:
             self.face = FaceState.LOST
@@ -201,90 +203,90 @@ class Avatar:
             found = self.times.measure("track", self._tracker.update, image, time, detail)
             self.face, landmarks, part = found.state, found.landmarks, found.part
         target = self.times.measure("retarget", self._animator, landmarks, time)
-        # A face that is only taken to be there still shows what it showed last, also on its way to rest.
+        # While the tracker only assumes a face, also on its way to rest, the last view of the mouth stays.
         if landmarks is not None and part is not None:
-            self._see(self.times.measure("track", read_mouth, part.image, part.inside(landmarks)), time)
-        return self._moved(target, tag, image)
+            self._update_mouth_view(self.times.measure("track", read_mouth, part.image, part.inside(landmarks)), time)
+        return self._retargeted(target, tag, image)
 
-    def _take(self, face: TrackedFace, time: float, tag: Any) -> Moved:
+    def _follow_tracked(self, face: TrackedFace, time: float, tag: Any) -> RetargetedFace:
         landmarks = face.landmarks
         if landmarks is None:
             self.face = FaceState.LOST
-            self._steady.reset()
+            self._landmark_filter.reset()
         else:
             self.face = FaceState.FOUND
-            landmarks = self._steady(landmarks, time)
+            landmarks = self._landmark_filter(landmarks, time)
         target = self.times.measure("retarget", self._animator, landmarks, time)
         if landmarks is not None:
-            self._see(face.view, time)
-        return self._moved(target, tag)
+            self._update_mouth_view(face.view, time)
+        return self._retargeted(target, tag)
 
-    def _see(self, view: Floats | None, time: float) -> None:
-        """Take in what the driver's mouth shows; nothing where a hand lies over it."""
+    def _update_mouth_view(self, view: Floats | None, time: float) -> None:
+        """Filter a new view of the driver's mouth; none counts while something covers the mouth."""
         fit = self._animator.driver.fit
         covered = fit is None or fit.mouth_error > UNTRUSTED[1]
-        view = self._mouth(None if covered else view, time)
-        self._view = mirrored_view(view) if view is not None and self._animator.mirror else view
+        view = self._mouth_filter(None if covered else view, time)
+        self._mouth_view = mirrored_view(view) if view is not None and self._animator.mirror else view
 
-    def _moved(self, target: Floats, tag: Any, image: Image | None = None) -> Moved:
-        """``image`` is the camera's, where there is one: shoulders come to rest where none is."""
+    def _retargeted(self, target: Floats, tag: Any, image: Image | None = None) -> RetargetedFace:
+        """``image`` is the camera's, if there is one; without it the shoulders come to rest."""
         torso = None
-        # Only a portrait that shows shoulders is worth looking for the driver's.
-        if self._engine.portrait.shoulders is not None:
+        # The driver's shoulders matter only where the portrait shows shoulders.
+        if self._renderer.portrait.shoulders is not None:
             torso = self.times.measure("track", self._torso.update, image)
             torso = torso.mirrored if self._animator.mirror else torso
-        return Moved(self._engine, target, tag, self._view, torso)
+        return RetargetedFace(self._renderer, target, tag, self._mouth_view, torso)
 
-    def _act(self, frame: ArkitFrame, time: float, tag: Any) -> Moved:
-        self.face, self._view = FaceState.FOUND, None
+    def _follow_motion(self, frame: ArkitFrame, time: float, tag: Any) -> RetargetedFace:
+        self.face, self._mouth_view = FaceState.FOUND, None
         rested = self._rest(mirrored_frame(frame) if self._animator.mirror else frame)
         target = self.times.measure("retarget", self._animator.move, to_motion(rested), time)
-        return self._moved(target, tag)
+        return self._retargeted(target, tag)
 
-    def pose(self, moved: Moved) -> Warped:
-        """Warp the portrait."""
-        return Warped(moved.engine, moved.engine.pose(moved.target, moved.tag, moved.view, moved.torso))
+    def pose(self, face: RetargetedFace) -> WarpedPortrait:
+        """Warp the portrait to the retargeted landmarks, with mouth and eyes drawn in."""
+        return WarpedPortrait(face.renderer, face.renderer.warp_to(face.target, face.tag, face.view, face.torso))
 
-    def paint(self, warped: Warped) -> Frame:
-        """Paint; the picture that comes back is ``engine.delay`` frames older (see ``PortraitEngine``)."""
-        return warped.engine.paint(warped.posed)
+    def paint(self, warped: WarpedPortrait) -> Frame:
+        """Paint; the picture returned is ``renderer.delay`` frames older (see ``PortraitRenderer.paint``)."""
+        return warped.renderer.paint(warped.crop)
 
-    def draw(self, moved: Moved) -> Frame:
-        """Pose and paint."""
-        return self.paint(self.pose(moved))
+    def draw(self, face: RetargetedFace) -> Frame:
+        """``pose``, then ``paint``."""
+        return self.paint(self.pose(face))
 
-    def change_portrait(self, engine: PortraitEngine) -> None:
-        """Show another, already prepared portrait from the next frame on; call on the thread of ``follow``."""
-        self._animator.change_portrait(Retargeter(engine.portrait.landmarks, engine.portrait.box[2:]))
-        self._engine = engine
+    def change_portrait(self, renderer: PortraitRenderer) -> None:
+        """Show another portrait from the next frame on. Call it on the thread that calls ``follow``."""
+        self._animator.change_portrait(Retargeter(renderer.portrait.landmarks, renderer.portrait.box[2:]))
+        self._renderer = renderer
 
     def recalibrate(self) -> None:
-        """Learn anew, from the next frames, what the driver is like at rest."""
+        """Learn the driver's face at rest again, from the next frames."""
         self._tracker.choose_again()
         self._animator.recalibrate()
         self._rest.recalibrate()
         self._torso.recalibrate()
 
     def set_gain(self, gain: float) -> None:
-        """Scale expression; 1 is as driven."""
+        """Scale the expression; 1 leaves it as the driver shows it."""
         self._gain = gain
-        self._animator.retargeter.gain = gain * self._reduced
+        self._animator.retargeter.gain = gain * self._guard_gain
 
     def reduce_expression(self, gain: float) -> None:
-        """Scale what :meth:`set_gain` asked for; 1 leaves it. For the guard."""
-        self._reduced = gain
+        """Scale the gain of :meth:`set_gain` once more; 1 leaves it. The guard uses this."""
+        self._guard_gain = gain
         self.set_gain(self._gain)
 
     def set_keep(self, keep: float) -> None:
-        """How much of the portrait's own mood stays, 0 to 1."""
+        """Set how much of the portrait's own smile or frown stays, 0 to 1."""
         self._animator.retargeter.keep = keep
 
     def set_expression(self, expression: Expression) -> None:
-        """What the face may do, whatever its driver does: parts held, movements limited, regions scaled."""
+        """Bound what the face may do, whatever its driver does: hold parts, limit movements, scale regions."""
         self._animator.expression = expression
 
     def set_mirror(self, mirror: bool) -> None:
-        """Move like a mirror image of the driver. Rest is learnt again, on the new side."""
+        """Move like a mirror image of the driver. A change learns the driver's rest again."""
         if mirror != self._animator.mirror:
             self._animator.mirror = mirror
             self.recalibrate()

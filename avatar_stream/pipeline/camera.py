@@ -31,7 +31,7 @@ from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.pipeline.live_loop import RECENT, LiveLoop, camera_detail, camera_image
 from avatar_stream.pipeline.quality_ladder import Ladder
 from avatar_stream.portrait.background import OWN, on_background
-from avatar_stream.portrait.engine import PortraitEngine
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.rigs.vmc import VmcSender
 from avatar_stream.runtime.networks import Networks
 
@@ -158,8 +158,8 @@ class LocalCamera:
         wanted = switches.portrait % len(self._portraits)
         if wanted != self._shown:
             self._shown = wanted
-            engine = PortraitEngine(self._portraits[wanted], self._networks)
-            self.loop.commands.put(lambda avatar: avatar.change_portrait(engine))
+            renderer = PortraitRenderer(self._portraits[wanted], self._networks)
+            self.loop.commands.put(lambda avatar: avatar.change_portrait(renderer))
 
     def _line(self) -> str:
         delay = self.loop.delay()

@@ -29,7 +29,7 @@ from avatar_stream.media.mailbox import Closed, Mailbox
 from avatar_stream.media.marking import Marker
 from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.media.upright import upright
-from avatar_stream.pipeline.avatar import Avatar, Warped
+from avatar_stream.pipeline.avatar import Avatar, WarpedPortrait
 from avatar_stream.pipeline.quality_ladder import Ladder
 from avatar_stream.voice.speaker import VoiceMotion
 
@@ -124,7 +124,7 @@ class LiveLoop:
         self._fps, self._ladder, self._log, self._name, self._marks = fps, ladder, log, name, marks
         self._listener = listener or NullListener()
         self._camera: Mailbox[tuple[av.VideoFrame | Motion, float]] = Mailbox()
-        self._posed: Mailbox[tuple[Warped, float]] = Mailbox()  # and the seconds that it took to get there
+        self._warped: Mailbox[tuple[WarpedPortrait, float]] = Mailbox()  # and the seconds that it took to get there
         self._drawn: deque[tuple[float, float]] = deque(maxlen=150)  # when, and how long after its camera frame
         self._voice = VoiceMotion()
         self._heard_at = -math.inf
@@ -156,7 +156,7 @@ class LiveLoop:
         self._start(self._follow, "follow", avatar)
         self._start(self._draw, "draw", avatar)
         if avatar.networks is not None:
-            self._watching = GuardThread(lambda: avatar.engine, self, self._listener.likeness_measured)
+            self._watching = GuardThread(lambda: avatar.renderer, self, self._listener.likeness_measured)
 
     @property
     def guard(self) -> Guard | None:
@@ -173,7 +173,7 @@ class LiveLoop:
         if self._watching:
             self._watching.stop()
         self._camera.close()
-        self._posed.close()
+        self._warped.close()
         for thread in self.threads:
             thread.join(JOIN)
         if any(thread.is_alive() for thread in self.threads):
@@ -219,15 +219,15 @@ class LiveLoop:
                 while True:
                     self.commands.get_nowait()(avatar)
             began = time.monotonic()
-            moved = avatar.follow(image, arrived, Tag(arrived, mark), detail)
+            face = avatar.follow(image, arrived, Tag(arrived, mark), detail)
             if self._ladder:
-                moved.engine.quality = self._ladder.quality
-            # Posed here, because the thread that draws has to wait for the network, which sessions share.
-            self._posed.put((avatar.pose(moved), time.monotonic() - began))
+                face.renderer.quality = self._ladder.quality
+            # Warped here, because the thread that draws has to wait for the network, which sessions share.
+            self._warped.put((avatar.pose(face), time.monotonic() - began))
 
     def _draw(self, avatar: Avatar) -> None:
         while True:
-            warped, followed = self._posed.take()
+            warped, followed = self._warped.take()
             began = time.monotonic()
             try:
                 finished = avatar.paint(warped)
@@ -240,7 +240,7 @@ class LiveLoop:
             if self._marks and finished.tag.mark is not None:
                 picture = picture.copy()
                 draw_mark(picture, finished.tag.mark)
-            self.newest = self.marker.framed(picture, warped.engine)
+            self.newest = self.marker.framed(picture, warped.renderer)
             now = self.progress = time.monotonic()
             if self._ladder and self._ladder.observe(max(now - began, FOLLOWING * followed), now):
                 self._log.info("drawing at quality %s", self._ladder.quality.name)

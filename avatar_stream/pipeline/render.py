@@ -88,7 +88,7 @@ def render(
             source.close()
         avatar.close()
     took = time.perf_counter() - began
-    totals = avatar.times.totals | avatar.engine.times.totals
+    totals = avatar.times.totals | avatar.renderer.times.totals
     engine = networks.name if networks else "warp"
     stages = {name: round(total / done.frames, 2) for name, total in totals.items()}
     notes = [f"the sound of {driving} cannot be decoded here: the film is silent"] if done.silenced else []
@@ -118,7 +118,7 @@ def _written(
     progress: Callable[[int, int], None] | None,
 ) -> _Count:
     """Drive ``avatar`` with ``source`` into the MP4 file ``path``."""
-    height, width = avatar.engine.portrait.picture.shape[:2]
+    height, width = avatar.renderer.portrait.picture.shape[:2]
     clip = None if isinstance(source, MotionFile) else source
     recorder = Recorder(path, source.rate, (width, height), clip, marker=marker)
     count, times = _Count(silenced=recorder.silenced), deque[float]()

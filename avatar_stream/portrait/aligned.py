@@ -13,7 +13,7 @@ import numpy.typing as npt
 from avatar_stream.face import geometry
 from avatar_stream.face.landmark_raster import RASTER_SIZE, UNKNOWN, landmark_raster
 from avatar_stream.face.mesh import Floats
-from avatar_stream.portrait.warp import GRID, Warped
+from avatar_stream.portrait.warp import GRID, WarpResult
 
 Image = npt.NDArray[np.uint8]
 
@@ -61,7 +61,7 @@ def rest_face(crop: Image, landmarks: Floats) -> RestFace:
     return RestFace(image, geometry.lip_gaps(landmarks), geometry.eye_openings(landmarks), geometry.gaze(landmarks))
 
 
-def aligned_input(warped: Warped, target: Floats, rest: RestFace) -> AlignedInput:
+def aligned_input(warped: WarpResult, target: Floats, rest: RestFace) -> AlignedInput:
     """Align a warped crop, its interior drawn, by its target landmarks ``(478, 3)``; mark what the warp cannot
     know.
     """
@@ -107,7 +107,7 @@ _BELOW_BROWS = np.zeros((RASTER_SIZE, 1), np.uint8)
 _BELOW_BROWS[round(0.29 * RASTER_SIZE) : round(0.45 * RASTER_SIZE)] = 1
 
 
-def _aligned_stretch(warped: Warped, matrix: Floats) -> Image:
+def _aligned_stretch(warped: WarpResult, matrix: Floats) -> Image:
     height, width = warped.image.shape[:2]
     # Grid cell -> crop pixel -> aligned pixel -> raster cell, all with centres at i + 0.5.
     scale = RASTER_SIZE / ALIGNED_SIZE

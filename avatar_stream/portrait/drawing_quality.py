@@ -1,4 +1,4 @@
-"""How well a picture is drawn: the whole network at full resolution, or less of either."""
+"""How well a picture is drawn: the network at full resolution for every frame, or less of either."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,19 +8,19 @@ from typing import Final
 class DrawingQuality:
     """One way to draw.
 
-    ``slots`` of the window (0: the warp alone), ``scale`` of the moved region's resolution, the network on every
-    ``every``-th frame (between them the last residual is painted once more).
+    The window has ``slots`` (0: the warp alone). The moved region is drawn at ``scale`` of its resolution. The
+    network runs for every ``network_every``-th frame; the frames between get the last residual again.
     """
 
     name: str
     slots: int
     scale: float = 1
-    every: int = 1
+    network_every: int = 1
 
 
 DRAWING_QUALITIES: Final = (
     DrawingQuality("full", 1),
     DrawingQuality("smaller", 1, scale=0.7),
-    DrawingQuality("half rate", 1, scale=0.7, every=2),
+    DrawingQuality("half rate", 1, scale=0.7, network_every=2),
     DrawingQuality("warp", 0),
 )

@@ -1,7 +1,7 @@
 """The rolling latent window: N frames in flight at staggered noise levels, one in and one out per tick.
 
-The denoising itself is the exported tick network; this class owns the state it carries. The frame that comes out of a
-tick went in N - 1 ticks earlier.
+The exported tick network denoises; this class owns the state between ticks. The frame that comes out of a tick went
+in N - 1 ticks earlier.
 """
 
 import numpy as np
@@ -13,25 +13,25 @@ from avatar_stream.runtime.networks import Networks
 
 
 class RollingWindow:
-    """One session's window on one portrait; cost and memory of a tick never change."""
+    """One session's window for one portrait. Every tick takes the same time and memory."""
 
     def __init__(self, networks: Networks, identity: Arrays, slots: int | None = None) -> None:
-        """``identity`` is what ``networks`` said of the portrait's face."""
+        """``identity`` is what ``networks.refer`` returned for the portrait's face."""
         self.slots = slots or networks.slots
         self._networks = networks
         self._ticks = networks.batchers[self.slots]
-        wanted = {name: value for name, value in identity.items() if name != "z_id"}
-        # A shorter window runs the last, the noisiest, of the levels.
-        wanted["modulation"] = wanted["modulation"][:, -self.slots :]
-        self._stream = networks.tickers[self.slots].open(wanted)
-        on_host: Arrays = getattr(self._stream, "identity", {})  # what is on a device stays there
+        conditioning = {name: value for name, value in identity.items() if name != "z_id"}
+        # A shorter window runs the last of the levels, which are the noisiest.
+        conditioning["modulation"] = conditioning["modulation"][:, -self.slots :]
+        self._stream = networks.tickers[self.slots].open(conditioning)
+        on_host: Arrays = getattr(self._stream, "identity", {})  # empty where it lives on a device
         self._conditioning = [(value, value.copy()) for value in on_host.values() if isinstance(value, np.ndarray)]
         self.empty = True
         """No frame is in flight."""
 
     @property
-    def current(self) -> bool:
-        """The networks still run on what this window was opened on."""
+    def is_current(self) -> bool:
+        """The networks still use the runtime that this window was opened on."""
         return self._networks.batchers.get(self.slots) is self._ticks
 
     def reset(self) -> None:
@@ -39,15 +39,15 @@ class RollingWindow:
         self._stream.reset()
         self.empty = True
 
-    def sound(self) -> bool:
-        """The state is finite and the conditioning as it was made."""
+    def is_intact(self) -> bool:
+        """The state is finite, and the conditioning is unchanged."""
         kept = all(np.array_equal(now, given) for now, given in self._conditioning)
         return kept and all(bool(np.isfinite(value).all()) for value in self._stream.state().values())
 
     def push(self, shown: npt.NDArray[np.uint8], raster: npt.NDArray[np.uint8]) -> Floats:
         """Push a frame (see ``AlignedInput``) and return the oldest slot's residual ``float32 (192, 192, 3)``.
 
-        An empty window is first filled with the same frame, so that what comes out is always a real result.
+        An empty window is first filled with the same frame, so every result belongs to a real frame.
         """
         frame = {"shown": shown, "raster": raster}
         for _ in range(self.slots if self.empty else 1):

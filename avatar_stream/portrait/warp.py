@@ -37,7 +37,7 @@ COARSE = 32  # and around it, where the flow is smooth and the triangles are lar
 
 
 @dataclass(frozen=True, slots=True)
-class Warped:
+class WarpResult:
     """One warped crop.
 
     ``image`` is RGB ``(h, w, 3)``; ``stretch`` ``uint8 (GRID, GRID)`` is 0 where the source is shown at its own
@@ -100,7 +100,7 @@ class PortraitWarp:
         self._fine, self._coarse = Grid(GRID, extent), Grid(COARSE, extent)
         self._calm = (1 - border.hold(self._fine.identity.reshape(-1, 2), 1.0 / COARSE)).reshape(GRID, GRID, 1)
 
-    def __call__(self, target: Floats, torso: Torso | None = None) -> Warped:
+    def __call__(self, target: Floats, torso: Torso | None = None) -> WarpResult:
         """Move the portrait so that its landmarks come to ``target`` ``(478, 3)``, crop pixels, and its shoulders
         where ``torso`` has them.
         """
@@ -108,11 +108,11 @@ class PortraitWarp:
         flow = cv2.resize(flow, self.size, interpolation=cv2.INTER_LINEAR)
         moved = self._moved(flow, target)
         if self._plain:
-            return Warped(np.ascontiguousarray(moved[..., :3]), stretch)
+            return WarpResult(np.ascontiguousarray(moved[..., :3]), stretch)
         matte = cv2.cvtColor(moved[..., 3], cv2.COLOR_GRAY2RGB)
         front = cv2.multiply(cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB), matte, scale=1 / 255)
         back = cv2.multiply(self._plate, cv2.bitwise_not(matte), scale=1 / 255)
-        return Warped(cv2.add(front, back).astype(np.uint8), stretch)
+        return WarpResult(cv2.add(front, back).astype(np.uint8), stretch)
 
     def _moved(self, flow: Floats, target: Floats) -> Image:
         """The crop and its matte along a backward map."""
@@ -134,7 +134,7 @@ class PortraitWarp:
         return moved
 
     def flow(self, target: Floats, torso: Torso | None = None) -> tuple[Floats, Image]:
-        """Backward map ``(GRID, GRID, 2)`` in source pixels, and the stretch (see :class:`Warped`)."""
+        """Backward map ``(GRID, GRID, 2)`` in source pixels, and the stretch (see :class:`WarpResult`)."""
         points = self._move(target, torso)
         around = self._coarse.identity.copy()
         covered, sources, _ = self._coarse.flow(points, self._source, self._outside)

@@ -18,10 +18,10 @@ from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.files import Clip
 from avatar_stream.media.marking import Marker
 from avatar_stream.media.upright import upright
-from avatar_stream.pipeline.avatar import Avatar, Warped
+from avatar_stream.pipeline.avatar import Avatar, WarpedPortrait
 from avatar_stream.pipeline.prefetch import ahead
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
-from avatar_stream.portrait.engine import PortraitEngine, StageTimes
+from avatar_stream.portrait.renderer import PortraitRenderer, StageTimes
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.rolling_window import RollingWindow
 from avatar_stream.portrait.warp import PortraitWarp
@@ -103,7 +103,7 @@ class _StageTimer:
 
     def run(self, frames: int) -> dict[str, float]:
         """Milliseconds a frame by stage over the first ``frames``."""
-        counted = (self._times, self.avatar.times, self.avatar.engine.times)
+        counted = (self._times, self.avatar.times, self.avatar.renderer.times)
         for one in counted:
             one.totals.clear()
         decoder = vpx.Vp8Decoder()
@@ -135,7 +135,7 @@ class _LoopTimer:
         seconds, used = time.perf_counter() - began, time.process_time() - used
         return frames / seconds, 1e3 * used / frames
 
-    def _warped(self, frames: int, since: int) -> Iterator[Warped]:
+    def _warped(self, frames: int, since: int) -> Iterator[WarpedPortrait]:
         decoder = vpx.Vp8Decoder()
         for number, packet in enumerate(self._packets[:frames], since):
             yield self._avatar.pose(self._avatar.follow(_decode(decoder, packet), number / 25))
@@ -173,12 +173,12 @@ def _quality_costs(portrait: Portrait, networks: Networks, targets: list[Floats]
     for quality in DRAWING_QUALITIES:
         if quality.slots:
             networks.add(quality.slots)
-        engine = PortraitEngine(portrait, networks)
-        engine.quality = quality
-        engine(targets[0])
+        renderer = PortraitRenderer(portrait, networks)
+        renderer.quality = quality
+        renderer(targets[0])
         began = time.perf_counter()
         for target in targets[:FRAMES_PER_QUALITY]:
-            engine(target)
+            renderer(target)
         costs[quality.name] = round((time.perf_counter() - began) / len(targets[:FRAMES_PER_QUALITY]) * 1e3, 2)
     return costs
 

@@ -19,8 +19,8 @@ from avatar_stream.face.motion import Driver, Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import SAMPLES
 from avatar_stream.media.recorder import Recorder
-from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import prepare, read_picture
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
 from engines.data.packs import load_packs
 
@@ -45,12 +45,12 @@ def main() -> None:
     spoken = [driver(face) for face in clip.landmarks[clip.good]]
 
     portrait = prepare(read_picture(SAMPLES / f"{arguments.face}.jpg"), HEIGHT, square=True)
-    engine = PortraitEngine(portrait, Networks())
+    renderer = PortraitRenderer(portrait, Networks())
     retarget = Retargeter(portrait.landmarks)
     recorder = Recorder(arguments.out, Fraction(RATE), (WIDTH, HEIGHT))
     for number in range(arguments.frames):
-        recorder.write(_webcam(engine(retarget(acted(number / RATE, spoken))).picture))
-    for frame in engine.flush():
+        recorder.write(_webcam(renderer(retarget(acted(number / RATE, spoken))).picture))
+    for frame in renderer.flush():
         recorder.write(_webcam(frame.picture))
     recorder.close()
 

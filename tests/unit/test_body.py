@@ -11,8 +11,8 @@ from avatar_stream.face.body import FARTHEST, Torso, TorsoTracker, find_shoulder
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.pipeline.avatar import Avatar
-from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.portrait.warp import PortraitWarp
 from tests.unit.faces import face
 
@@ -54,9 +54,9 @@ def test_shoulders_are_known_where_they_are_seen(portrait: Portrait) -> None:
 
 
 def test_the_chest_moves_and_the_rest_stays(portrait: Portrait) -> None:
-    engine = PortraitEngine(portrait, None)
+    renderer = PortraitRenderer(portrait, None)
     still, moved = (
-        engine.paint(engine.pose(portrait.landmarks, torso=torso)).picture.astype(int)
+        renderer.paint(renderer.warp_to(portrait.landmarks, torso=torso)).picture.astype(int)
         for torso in (None, Torso((0.15, 0.0)))
     )
     change = np.abs(moved - still).mean(-1)

@@ -1,4 +1,4 @@
-"""Drift is noticed and corrected within 25 ticks, whatever part of the engine it is injected into."""
+"""Drift is noticed and corrected within 25 ticks, whatever part of the renderer it is injected into."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ class Loop:
         clip = Clip(SAMPLES / "driver.mp4")
         self.pictures = [picture for _, picture in clip.frames()]
         clip.close()
-        self.guard = Guard(self.avatar.engine, self)
+        self.guard = Guard(self.avatar.renderer, self)
         self.ticks = 0
 
     def reduce_expression(self, gain: float) -> None:
@@ -46,7 +46,7 @@ class Loop:
 
     def apart(self) -> float:
         """How far the picture of now is from what the portrait's own pixels show; 0 for the warp alone."""
-        faces = self.avatar.engine.faces()
+        faces = self.avatar.renderer.last_faces()
         if faces is None:
             return 0.0
         return distance(*(Likeness.shared()(shrink_aligned(face)) for face in faces))
@@ -65,7 +65,7 @@ def loop(portrait: Portrait) -> Any:
 
 
 def stream(loop: Loop) -> Any:
-    window = loop.avatar.engine._window
+    window = loop.avatar.renderer._window
     assert window is not None
     return window._stream
 
@@ -94,12 +94,12 @@ def test_drift_is_corrected_within_25_ticks(loop: Loop, corrupt: Callable[[Loop]
     loop.run(at)
     corrupt(loop)
     loop.run(25)
-    assert loop.avatar.engine.sound()
+    assert loop.avatar.renderer.is_intact()
     assert loop.apart() < MAX_LIKENESS_DISTANCE
     # And it is what an avatar shows that nothing has happened to.
-    other = Loop(loop.avatar.engine.portrait)
+    other = Loop(loop.avatar.renderer.portrait)
     other.run(loop.ticks)
-    ours, theirs = loop.avatar.engine.faces(), other.avatar.engine.faces()
+    ours, theirs = loop.avatar.renderer.last_faces(), other.avatar.renderer.last_faces()
     assert ours is not None
     assert theirs is not None
     assert np.abs(ours[0].astype(int) - theirs[0]).mean() < 0.3
@@ -110,25 +110,25 @@ def test_a_network_that_paints_somebody_else_is_switched_off(loop: Loop, monkeyp
     """Anchoring does not help there: within 25 ticks only the portrait's own pixels are left."""
     monkeypatch.setattr(guard, "RECOVERY_TIME", 1.0)
     loop.run(122)  # the mouth is about to open wide: where nothing is painted nobody can be painted
-    window = type(loop.avatar.engine._window)
+    window = type(loop.avatar.renderer._window)
     push = window.push  # type: ignore[union-attr]
     stranger = prepare(read_picture(sample_pictures()["noor"]), 256, square=True)
-    face = cv2.flip(Avatar(stranger, None).engine.rest_face, 0).astype(np.float32)
+    face = cv2.flip(Avatar(stranger, None).renderer.rest_face, 0).astype(np.float32)
 
     def painted(self: Any, shown: Any, raster: Any) -> Any:
         return 2 * (face - shown)
 
     monkeypatch.setattr(window, "push", painted)
-    loop.avatar.engine.anchor()
+    loop.avatar.renderer.reset_window()
     loop.run(25)
     assert loop.guard.step.name == "PLAIN"
-    assert loop.avatar.engine.plain
+    assert loop.avatar.renderer.warp_only
     assert loop.apart() == 0
     monkeypatch.setattr(window, "push", push)
     # Once it is well again, the guard takes its steps back.
     loop.run(round(4 / PERIOD))
     assert loop.guard.step.name == "WATCHING"
-    assert not loop.avatar.engine.plain
+    assert not loop.avatar.renderer.warp_only
     assert loop.apart() < MAX_LIKENESS_DISTANCE
 
 

@@ -6,8 +6,8 @@ import pytest
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.pipeline.quality_ladder import PATIENCE, Ladder
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
-from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
 
 PERIOD = 0.04
@@ -78,12 +78,12 @@ def portrait() -> Portrait:
 
 
 def test_every_quality_draws_the_portrait_and_may_follow_any_other(portrait: Portrait) -> None:
-    engine = PortraitEngine(portrait, Networks())
+    renderer = PortraitRenderer(portrait, Networks())
     order = [0, 1, 2, 3, 2, 0, 3, 1, 0]
     for level in order:
-        engine.quality = DRAWING_QUALITIES[level]
+        renderer.quality = DRAWING_QUALITIES[level]
         for _ in range(3):
-            picture = engine(portrait.landmarks).picture
+            picture = renderer(portrait.landmarks).picture
             assert picture.shape == portrait.picture.shape
             error = np.abs(picture.astype(int) - portrait.picture).mean()
             assert error < 5, (DRAWING_QUALITIES[level].name, error)

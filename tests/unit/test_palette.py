@@ -116,7 +116,7 @@ def test_what_other_pictures_lend_comes_in_the_portraits_hues(portrait: Portrait
     shown = in_colours(portrait, grey)
     avatar = Avatar(replace(shown, teeth=lent, asleep=lent, turned=(lent,)), None)
     try:
-        made = avatar.engine.portrait
+        made = avatar.renderer.portrait
         assert made.teeth is not None
         assert made.asleep is not None
         assert max(chroma(picture) for picture in (made.teeth[0], made.asleep[0], made.turned[0][0])) == 0

@@ -13,8 +13,8 @@ from avatar_stream.errors import EngineUnavailable
 from avatar_stream.face import mesh
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
-from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime import choose, tensorrt_build
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.runtime.plans import PlanKey
@@ -30,16 +30,16 @@ def portrait() -> Portrait:
     return prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
 
 
-def drawn(engine: PortraitEngine, portrait: Portrait) -> float:
+def drawn(renderer: PortraitRenderer, portrait: Portrait) -> float:
     """Mean error of the portrait at rest, in grey levels."""
-    picture = engine(portrait.landmarks).picture
+    picture = renderer(portrait.landmarks).picture
     return float(np.abs(picture.astype(int) - portrait.picture).mean())
 
 
 def test_a_broken_engine_is_replaced_while_it_draws(portrait: Portrait, caplog: pytest.LogCaptureFixture) -> None:
     networks = Networks(runtime="openvino")
-    engine = PortraitEngine(portrait, networks)
-    assert drawn(engine, portrait) < 4
+    renderer = PortraitRenderer(portrait, networks)
+    assert drawn(renderer, portrait) < 4
 
     def broken(jobs: Any) -> Any:
         raise RuntimeError("the device is gone")
@@ -52,12 +52,12 @@ def test_a_broken_engine_is_replaced_while_it_draws(portrait: Portrait, caplog: 
     with caplog.at_level(logging.WARNING):
         while networks.name.startswith("openvino") and time.monotonic() < until:
             try:
-                engine(next(talking))
+                renderer(next(talking))
             except RuntimeError as error:
                 failures += str(error) == "the device is gone"
             time.sleep(0.02)
     assert networks.name == "onnxruntime fp32"
-    assert drawn(engine, portrait) < 4
+    assert drawn(renderer, portrait) < 4
     assert "the device is gone" in caplog.text
     assert failures >= 3
 
@@ -100,14 +100,14 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
 
 def test_a_session_goes_over_to_a_new_engine(machine: Machine, portrait: Portrait) -> None:
     networks = Networks(runtime="openvino")
-    engine = PortraitEngine(portrait, networks)
-    assert drawn(engine, portrait) < 4
+    renderer = PortraitRenderer(portrait, networks)
+    assert drawn(renderer, portrait) < 4
     upgrade(networks)
     assert networks.name == "tensorrt fp16"
     assert machine.built == 1
     for level in (0, 1, 0):
-        engine.quality = DRAWING_QUALITIES[level]
-        assert drawn(engine, portrait) < 4
+        renderer.quality = DRAWING_QUALITIES[level]
+        assert drawn(renderer, portrait) < 4
     upgrade(Networks(runtime="openvino"))
     assert machine.built == 1, "what was built once is kept"
 

@@ -6,8 +6,8 @@ import pytest
 from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.portrait.rolling_window import RollingWindow
 from avatar_stream.runtime.network import CARRIED, Arrays, HostStream, Job
 from avatar_stream.runtime.networks import Networks
@@ -72,50 +72,50 @@ def portrait() -> Portrait:
 
 @pytest.mark.parametrize("slots", [1, 2, 4])
 def test_every_frame_is_finished_once_and_with_its_own_tag(portrait: Portrait, slots: int) -> None:
-    engine = PortraitEngine(portrait, fake_networks(slots))
-    tags = [engine(portrait.landmarks, tag).tag for tag in range(8)]
-    tags += [frame.tag for frame in engine.flush()]
-    assert tags[engine.delay :] == list(range(8))
+    renderer = PortraitRenderer(portrait, fake_networks(slots))
+    tags = [renderer(portrait.landmarks, tag).tag for tag in range(8)]
+    tags += [frame.tag for frame in renderer.flush()]
+    assert tags[renderer.delay :] == list(range(8))
 
 
 def test_the_network_runs_where_the_face_has_changed(portrait: Portrait) -> None:
     networks = fake_networks(1)
-    engine, ticker = PortraitEngine(portrait, networks), networks.tickers[1]
+    renderer, ticker = PortraitRenderer(portrait, networks), networks.tickers[1]
     assert isinstance(ticker, CountingTicker)
     opened = portrait.landmarks.copy()
     opened[list(mesh.INNER_LIP_LOWER), 1] += 10
     for target, runs in ((portrait.landmarks, 1), (portrait.landmarks, 1), (opened, 2), (opened, 2)):
-        engine(target)
+        renderer(target)
         assert ticker.runs == runs
-    engine.anchor()
-    engine(opened)
+    renderer.reset_window()
+    renderer(opened)
     assert ticker.runs == 3
     # What comes little by little is a change, too.
     for _ in range(40):
         opened[list(mesh.INNER_LIP_LOWER), 1] += 0.25
-        engine(opened)
+        renderer(opened)
     assert 3 < ticker.runs < 43
 
 
 def test_a_window_of_several_frames_is_always_moved_on(portrait: Portrait) -> None:
     networks = fake_networks(2)
-    engine, ticker = PortraitEngine(portrait, networks), networks.tickers[2]
+    renderer, ticker = PortraitRenderer(portrait, networks), networks.tickers[2]
     assert isinstance(ticker, CountingTicker)
     for _ in range(3):
-        engine(portrait.landmarks)
+        renderer(portrait.landmarks)
     assert ticker.runs == 4  # the first frame fills it
 
 
 def test_real_networks_leave_the_portrait_alone_where_nothing_moves(portrait: Portrait) -> None:
-    engine = PortraitEngine(portrait, Networks())
+    renderer = PortraitRenderer(portrait, Networks())
     for _ in range(3):
-        picture = engine(portrait.landmarks).picture
+        picture = renderer(portrait.landmarks).picture
     error = np.abs(picture.astype(int) - portrait.picture).mean()
     assert error < 4, error
 
 
 def test_warp_alone_reproduces_the_portrait_at_rest(portrait: Portrait) -> None:
-    picture = PortraitEngine(portrait, None)(portrait.landmarks).picture
+    picture = PortraitRenderer(portrait, None)(portrait.landmarks).picture
     assert np.abs(picture.astype(int) - portrait.picture).mean() < 2.5
 
 
@@ -124,7 +124,7 @@ def test_an_opened_mouth_changes_the_mouth_and_leaves_the_corner(portrait: Portr
     lower = [*mesh.INNER_LIP_LOWER[1:-1], *mesh.OUTER_LIP_LOWER[1:-1], 152, 148, 377]
     opened[lower, 1] += 14
     networks = Networks()
-    still, moved = PortraitEngine(portrait, networks), PortraitEngine(portrait, networks)
+    still, moved = PortraitRenderer(portrait, networks), PortraitRenderer(portrait, networks)
     for _ in range(2):
         a, b = still(portrait.landmarks).picture.astype(int), moved(opened).picture.astype(int)
     x, y = (int(v) for v in opened[[13, 14], :2].mean(0))

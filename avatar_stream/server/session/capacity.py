@@ -57,7 +57,7 @@ def measure(networks: Networks | None, portrait: Portrait, fps: int) -> Load:
         encoder.encode(marker(shown), 3600 * number)
         if number % SOME == 0:
             used.append(time.process_time())
-            taken.append(avatar.engine.times.totals.get("network", 0.0) / 1e3)
+            taken.append(avatar.renderer.times.totals.get("network", 0.0) / 1e3)
     avatar.close()
     device = networks is not None and ("tensorrt" in networks.name or "cuda" in networks.name)
     # The first few set things up; a neighbour's burst makes some others dear.

@@ -17,8 +17,8 @@ from avatar_stream.media.marking import Marker, label_for
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.pipeline.live_loop import RECENT, LiveLoop
 from avatar_stream.pipeline.quality_ladder import Ladder
-from avatar_stream.portrait.engine import PortraitEngine
 from avatar_stream.portrait.portrait import Portrait
+from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.heap import trim
 from avatar_stream.server.metrics import Counting
@@ -207,10 +207,10 @@ class Session:
         if self.publisher.ended.is_set():
             raise NotFound("the session has ended")
         began = clock()
-        engine = await self._in_background(PortraitEngine, await self._in_background(choose, key), self._networks)
+        renderer = await self._in_background(PortraitRenderer, await self._in_background(choose, key), self._networks)
         self._next_change = clock() + CHANGE_PAUSE_FACTOR * (clock() - began)
-        engine.times.on_stage = self._metrics.stage
-        self.live_loop.commands.put(lambda avatar: avatar.change_portrait(engine))
+        renderer.times.on_stage = self._metrics.stage
+        self.live_loop.commands.put(lambda avatar: avatar.change_portrait(renderer))
 
     def status(self) -> dict[str, Any]:
         """What the page shows: pictures a second, milliseconds from camera frame to picture, the face."""
@@ -279,7 +279,7 @@ class Session:
         self.live_loop.newest = self.live_loop.marker(portrait.picture)
         avatar = await self._in_background(Avatar, portrait, self._networks)
         self.shown.apply_settings(avatar)
-        for times in (avatar.times, avatar.engine.times):
+        for times in (avatar.times, avatar.renderer.times):
             times.on_stage = self._metrics.stage
         self.live_loop.start(avatar)
 
