@@ -21,8 +21,8 @@ from avatar_stream.media.upright import upright
 from avatar_stream.pipeline.avatar import Avatar, WarpedPortrait
 from avatar_stream.pipeline.prefetch import ahead
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
-from avatar_stream.portrait.renderer import PortraitRenderer, StageTimes
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
+from avatar_stream.portrait.renderer import PortraitRenderer, StageTimes
 from avatar_stream.portrait.rolling_window import RollingWindow
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.runtime.network import tick_path
