@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from avatar_stream.face.retarget import KEEP
+from avatar_stream.face.retarget import DEFAULT_KEEP
 from avatar_stream.media.marking import POSITIONS, TEXT
 
 _processors = os.cpu_count() or 2
@@ -36,7 +36,11 @@ class Settings:
         0, 256, "server",
     )  # fmt: skip
     keep_expression: float = setting(
-        KEEP, "how much of a portrait's own smile or frown stays, until the page asks otherwise", 0, 1, "server"
+        DEFAULT_KEEP,
+        "how much of a portrait's own smile or frown stays, until the page asks otherwise",
+        0,
+        1,
+        "server",
     )
     frame_marks: bool = setting(False, "carry frame numbers through, to measure latency", group="server")
     library: str = setting(

@@ -67,7 +67,7 @@ class Signals:
         """Measures of landmarks ``(478, 3)``, one a frame."""
         poses = [geometry.head_pose(face) for face in faces]
         angles = np.array([geometry.euler_degrees(pose.rotation) for pose in poses], np.float32).reshape(-1, 3)
-        heads = [pose.undo(face) for pose, face in zip(poses, faces, strict=True)]
+        heads = [pose.apply_inverse(face) for pose, face in zip(poses, faces, strict=True)]
         return Signals(
             np.array([geometry.mouth_opening(face) for face in faces], np.float32),
             np.array(

@@ -16,7 +16,7 @@ from PIL import Image as Pictures
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.mouth_view import COLUMNS, ROWS
+from avatar_stream.face.mouth_view import VIEW_COLUMNS, VIEW_ROWS
 from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
@@ -88,7 +88,7 @@ def steps(names: list[str], networks: Networks) -> list[list[Image]]:
                 face = avatar.follow(frame, k / 25)
                 drawn = avatar.pose(face)
                 lit = avatar.paint(drawn).picture
-        cells = np.zeros((ROWS, COLUMNS, 3), np.float32) if face.view is None else face.view[..., [0, 1, 1]]
+        cells = np.zeros((VIEW_ROWS, VIEW_COLUMNS, 3), np.float32) if face.view is None else face.view[..., [0, 1, 1]]
         cells = cv2.resize(np.clip(cells * 235, 0, 255).astype(np.uint8), (512, 512), interpolation=cv2.INTER_NEAREST)
         with Avatar(portrait, None) as plain:
             warped = plain.draw(RetargetedFace(plain.renderer, face.target, None)).picture
@@ -127,13 +127,13 @@ def turned(landmarks: Floats, pitch: float, yaw: float) -> Floats:
     """The head turned, in degrees."""
     pose = geometry.head_pose(landmarks)
     turn = geometry.from_rotation_vector(np.radians([pitch, yaw, 0]))
-    return geometry.Pose(pose.scale, turn @ pose.rotation, pose.translation).apply(pose.undo(landmarks))
+    return geometry.Pose(pose.scale, turn @ pose.rotation, pose.translation).apply(pose.apply_inverse(landmarks))
 
 
 def opened(landmarks: Floats, wide: float) -> Floats:
     """The mouth opened to ``wide`` eye distances by lowering the jaw."""
     pose = geometry.head_pose(landmarks)
-    face = pose.undo(landmarks)
+    face = pose.apply_inverse(landmarks)
     drop = (wide - geometry.mouth_opening(landmarks)) * geometry.eye_distance(face)
     corner, chin = float(face[[78, 308], 1].mean()), float(face[152, 1])
     follows = np.clip((face[:, 1] - corner) / (0.3 * (chin - corner)), 0, 1)

@@ -162,7 +162,7 @@ def gaze_sweep(networks: Networks | None, stills: list[Footage], frames: int = 6
         pose = geometry.head_pose(portrait.landmarks)
         asked, outputs = [], []
         for k in range(frames):
-            face = pose.undo(portrait.landmarks)
+            face = pose.apply_inverse(portrait.landmarks)
             width = float(np.linalg.norm(face[33] - face[133]))
             phase = 2 * np.pi * k / 30
             face[468:478, :2] += np.array([0.1 * np.sin(phase), 0.02 * np.sin(0.7 * phase)], np.float32) * width

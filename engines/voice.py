@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from avatar_stream.voice import visemes
-from avatar_stream.voice.mel import BANDS, RATE, MelBands
-from avatar_stream.voice.visemes import AFTER, BEFORE, SHAPES, contexts
+from avatar_stream.voice.mel import MEL_BANDS, SAMPLE_RATE, MelBands
+from avatar_stream.voice.visemes import FRAMES_AFTER, FRAMES_BEFORE, MOUTH_SHAPES, contexts
 from engines.data.speech import OTHER_LANGUAGES, SENTENCES, Espeak, Spoken
 
 Floats = npt.NDArray[np.float32]
@@ -54,7 +54,9 @@ def somebody_else(spoken: Spoken, random: np.random.Generator) -> Spoken:
     """The same by a longer or shorter throat: played faster or slower."""
     by = float(random.uniform(0.84, 1.2))
     sound = cv2.resize(spoken.sound[None], (round(len(spoken.sound) / by), 1), interpolation=cv2.INTER_LINEAR)[0]
-    shapes = cv2.resize(spoken.shapes, (len(SHAPES), round(len(spoken.shapes) / by)), interpolation=cv2.INTER_LINEAR)
+    shapes = cv2.resize(
+        spoken.shapes, (len(MOUTH_SHAPES), round(len(spoken.shapes) / by)), interpolation=cv2.INTER_LINEAR
+    )
     return Spoken(sound, shapes)
 
 
@@ -64,7 +66,7 @@ def in_a_room(spoken: Spoken, random: np.random.Generator) -> Floats:
     tilt = float(random.uniform(-0.6, 0.6))
     sound = np.append(sound[:1], sound[1:] + tilt * sound[:-1])
     if random.random() < 0.6:
-        length = int(RATE * random.uniform(0.05, 0.3))
+        length = int(SAMPLE_RATE * random.uniform(0.05, 0.3))
         echo = random.normal(0, 1, length) * np.exp(-6 * np.arange(length) / length) * random.uniform(0.02, 0.12)
         echo[0] = 1
         sound = np.convolve(sound, echo)[: len(sound)]
@@ -83,16 +85,16 @@ def examples(spoken: list[Spoken], random: np.random.Generator | None) -> tuple[
     for number, one in enumerate(spoken):
         if number % 6 == 0:
             bands = MelBands()
-        pause = np.zeros(RATE // 2, np.float32)
+        pause = np.zeros(SAMPLE_RATE // 2, np.float32)
         sound = np.concatenate([pause, one.sound if random is None else in_a_room(one, random), pause])
         if random is not None:
             sound = sound + random.normal(0, 10 ** random.uniform(-4.5, -2.5), len(sound)).astype(np.float32)
         frames = bands(sound)
-        shapes = np.zeros((len(frames), len(SHAPES)), np.float32)
-        begins = len(pause) * 100 // RATE
+        shapes = np.zeros((len(frames), len(MOUTH_SHAPES)), np.float32)
+        begins = len(pause) * 100 // SAMPLE_RATE
         shapes[begins : begins + len(one.shapes)] = one.shapes[: len(frames) - begins]
         inputs.append(contexts(frames))
-        wanted.append(shapes[BEFORE : len(frames) - AFTER])
+        wanted.append(shapes[FRAMES_BEFORE : len(frames) - FRAMES_AFTER])
     return np.concatenate(inputs), np.concatenate(wanted)
 
 
@@ -100,7 +102,9 @@ def trained(inputs: Floats, wanted: Floats, steps: int) -> nn.Sequential:
     """The network."""
     torch.manual_seed(1)
     model = nn.Sequential(
-        nn.Linear((BEFORE + AFTER + 1) * (BANDS + 1), HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, len(SHAPES))
+        nn.Linear((FRAMES_BEFORE + FRAMES_AFTER + 1) * (MEL_BANDS + 1), HIDDEN),
+        nn.ReLU(),
+        nn.Linear(HIDDEN, len(MOUTH_SHAPES)),
     )
     x, y = torch.from_numpy(inputs), torch.from_numpy(wanted)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-3)
@@ -108,7 +112,7 @@ def trained(inputs: Floats, wanted: Floats, steps: int) -> nn.Sequential:
     for _ in range(steps):
         chosen = torch.randint(len(x), (1024,))
         # Lips that must meet are rare and looked for.
-        weight = torch.ones(len(chosen), len(SHAPES))
+        weight = torch.ones(len(chosen), len(MOUTH_SHAPES))
         weight[:, 4] += 5 * y[chosen, 4]
         loss = (weight * (model(x[chosen]).sigmoid() - y[chosen]) ** 2).mean()
         optimizer.zero_grad()
@@ -130,7 +134,7 @@ def followed(spoken: list[Spoken]) -> dict[str, float]:
     """Correlation of each shape with what was spoken, and the share of pressed lips that are seen, live."""
     inputs, wanted = examples(spoken, np.random.default_rng(9))
     found = visemes.viseme_network()(inputs)
-    out = {name: float(np.corrcoef(found[:, k], wanted[:, k])[0, 1]) for k, name in enumerate(SHAPES)}
+    out = {name: float(np.corrcoef(found[:, k], wanted[:, k])[0, 1]) for k, name in enumerate(MOUTH_SHAPES)}
     pressed = wanted[:, 4] > 0.6
     out["pressed seen"] = float((found[pressed, 4] > 0.4).mean())
     out["falsely pressed"] = float((found[wanted[:, 4] < 0.1, 4] > 0.4).mean())

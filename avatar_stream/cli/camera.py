@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from avatar_stream.cli.arguments import number
 from avatar_stream.cli.files import marker_for
 from avatar_stream.errors import BadInput
-from avatar_stream.face.retarget import KEEP
+from avatar_stream.face.retarget import DEFAULT_KEEP
 from avatar_stream.identity.library import DEFAULT_PORTRAIT
 from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
 from avatar_stream.runtime.networks import Networks
@@ -45,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=number(5, 60), default=25, help="pictures a second (%(default)s)")
     add("--gain", type=number(0, 2), default=1.0, help="scale of the expression (%(default)s)")
     add(
-        "--keep-expression", type=number(0, 1), default=KEEP, metavar="SHARE", help="of the portrait's own that stays"
+        "--keep-expression",
+        type=number(0, 1),
+        default=DEFAULT_KEEP,
+        metavar="SHARE",
+        help="of the portrait's own that stays",
     )
     add("--background", default=OWN, help=BACKGROUND_HELP)
     add("--mirror", action="store_true", help="move as a mirror would")

@@ -10,11 +10,11 @@ from typing import Any
 
 from avatar_stream.cli.arguments import ENGINES, number, picture_side
 from avatar_stream.errors import BadInput
-from avatar_stream.face.retarget import KEEP
+from avatar_stream.face.retarget import DEFAULT_KEEP
 from avatar_stream.identity.records import default_library
 from avatar_stream.media.marking import POSITIONS, TEXT, Marker, label_for
 from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
-from avatar_stream.rigs.files import SUFFIX
+from avatar_stream.rigs.files import MOTION_FILE_SUFFIX
 from avatar_stream.runtime.networks import networks_for
 
 
@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
     render.add_argument(
         "--keep-expression",
         type=number(0, 1),
-        default=KEEP,
+        default=DEFAULT_KEEP,
         metavar="SHARE",
         help="how much of the portrait's own smile or frown stays, 0 to 1 (%(default)s)",
     )
@@ -46,7 +46,7 @@ def add_commands(commands: Any) -> None:
 
     record = commands.add_parser("record-motion", help="write a video's motion to a file that render plays")
     record.add_argument("driving", type=Path, help="video of one face")
-    record.add_argument("-o", "--output", type=Path, required=True, help=f"{SUFFIX} file to write")
+    record.add_argument("-o", "--output", type=Path, required=True, help=f"{MOTION_FILE_SUFFIX} file to write")
     record.add_argument("--json", action="store_true", help="print a JSON report")
     record.set_defaults(run=_record_motion)
 
@@ -115,8 +115,9 @@ def _render(arguments: argparse.Namespace) -> None:
 def _record_motion(arguments: argparse.Namespace) -> None:
     from avatar_stream.rigs.record import record_motion
 
-    if arguments.output.suffix != SUFFIX:
-        raise BadInput(f"recorded motion is a {SUFFIX} file: name it {arguments.output.with_suffix(SUFFIX).name}")
+    if arguments.output.suffix != MOTION_FILE_SUFFIX:
+        name = arguments.output.with_suffix(MOTION_FILE_SUFFIX).name
+        raise BadInput(f"recorded motion is a {MOTION_FILE_SUFFIX} file: name it {name}")
     progress = None if arguments.json or not sys.stderr.isatty() else _bar()
     done = record_motion(arguments.driving, arguments.output, progress)
     if arguments.json:

@@ -6,12 +6,12 @@ import numpy as np
 
 from avatar_stream.face.expression import Expression
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.motion import Driver, Motion, mirrored
+from avatar_stream.face.motion import Motion, MotionEstimator, mirrored
 from avatar_stream.face.retarget import Retargeter
 
 EASE_SECONDS = 0.6  # between a followed face and rest
-HANDOVER_SECONDS = 0.35  # from one kind of driver to another
-BREATH_SECONDS = 4.2
+SOURCE_CHANGE_SECONDS = 0.35  # from one kind of driver to another
+BREATH_PERIOD_SECONDS = 4.2
 
 
 class Animator:
@@ -23,7 +23,7 @@ class Animator:
 
     def __init__(self, retargeter: Retargeter) -> None:
         self.retargeter = retargeter
-        self.driver = Driver()
+        self.estimator = MotionEstimator()
         self.mirror = False
         self.expression = Expression()
         """What the face may do, whatever the driver does."""
@@ -41,9 +41,9 @@ class Animator:
 
     def recalibrate(self) -> None:
         """Learn anew what the driver is like at rest."""
-        self.driver.recalibrate()
+        self.estimator.recalibrate()
 
-    def hand_over(self) -> None:
+    def change_source(self) -> None:
         """Another kind of driver takes over, a voice after a camera: ease from what is shown now to what it does."""
         self._before, self._taken = self._shown, 0.0
 
@@ -59,10 +59,10 @@ class Animator:
         Landmarks that are no numbers are nobody's: what is learnt of a driver would keep them for good.
         """
         if landmarks is None or not np.isfinite(landmarks).all():
-            return self.move(None, time)
-        return self.move(self.driver(mirrored(landmarks) if self.mirror else landmarks), time)
+            return self.follow_motion(None, time)
+        return self.follow_motion(self.estimator(mirrored(landmarks) if self.mirror else landmarks), time)
 
-    def move(self, motion: Motion | None, time: float) -> Floats:
+    def follow_motion(self, motion: Motion | None, time: float) -> Floats:
         """Portrait landmarks for a motion that is read already (None: nobody there)."""
         step = 0.0 if self._time is None else min(max(time - self._time, 0.0), 0.25)
         first = self._time is None
@@ -79,17 +79,17 @@ class Animator:
         shown, retargeter = self.expression(self._motion), self.retargeter
         face = retargeter.fit.face
         if followed > 0:
-            face = face + followed * (retargeter.expressed(shown) - face)
+            face = face + followed * (retargeter.with_expression(shown) - face)
         # A still face breathes: about a pixel up and down and half a degree of nod at 256 pixels.
-        wave = (1 - followed) * math.sin(2 * math.pi * time / BREATH_SECONDS)
-        placed = retargeter.placed(
+        wave = (1 - followed) * math.sin(2 * math.pi * time / BREATH_PERIOD_SECONDS)
+        placed = retargeter.with_head_pose(
             np.asarray(face, np.float32),
             np.asarray(followed * shown.turn + np.array([0.008 * wave, 0, 0]), np.float32),
             np.asarray(followed * shown.shift + np.array([0, 0.008 * wave]), np.float32),
             followed * shown.scale + 0.003 * wave,
         )
         if self._before is not None:
-            self._taken = min(self._taken + step / HANDOVER_SECONDS, 1.0)
+            self._taken = min(self._taken + step / SOURCE_CHANGE_SECONDS, 1.0)
             share = np.float32(self._taken * self._taken * (3 - 2 * self._taken))
             placed = np.asarray(self._before + share * (placed - self._before), np.float32)
             if self._taken == 1:

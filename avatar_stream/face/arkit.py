@@ -14,23 +14,30 @@ from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import COEFFICIENTS, INDEX, face_model
+from avatar_stream.face.model import COEFFICIENT_INDEX, COEFFICIENT_NAMES, face_model
 from avatar_stream.face.motion import Motion, lip_gap
 
-_SPLIT: Final = ("browInnerUp", "cheekPuff")  # one each in ARKit, one a side in the face model
-_LOOKS: Final = [f"eyeLook{way}{side}" for way in ("Down", "In", "Out", "Up") for side in ("Left", "Right")]
-NAMES: Final = tuple(
-    sorted({*(name for name in COEFFICIENTS if not name.startswith(_SPLIT)), *_SPLIT, *_LOOKS, "tongueOut"})
+_SPLIT_SHAPES: Final = ("browInnerUp", "cheekPuff")  # one each in ARKit, one a side in the face model
+_EYE_LOOK_SHAPES: Final = [f"eyeLook{way}{side}" for way in ("Down", "In", "Out", "Up") for side in ("Left", "Right")]
+BLEND_SHAPES: Final = tuple(
+    sorted(
+        {
+            *(name for name in COEFFICIENT_NAMES if not name.startswith(_SPLIT_SHAPES)),
+            *_SPLIT_SHAPES,
+            *_EYE_LOOK_SHAPES,
+            "tongueOut",
+        }
+    )
 )
-MAX_NUMBER: Final = 1000
+MAX_ABSOLUTE_VALUE: Final = 1000
 """The largest number in a frame of motion: a shape's share, a quaternion's part, a metre."""
-FACE_WIDTH: Final = 0.14  # metres, an adult's
-DISTANCE: Final = 0.6  # metres from a face at rest to its camera
-LOOK: Final = np.array([0.6, 0.5])  # radians that an eye turns, sideways and up or down, at coefficient 1
-WIDE: Final = 0.25  # of its usual opening that an eye opens further at eyeWide 1
-_UPRIGHT: Final = np.array([1, -1, -1])  # landmarks have y down and z away from the viewer
-_SIDES: Final = (("Right", 1.0), ("Left", -1.0))  # and which way the nose lies, to the viewer's right
-_STILL: Final = (0.0, 0.0, 0.0, 1.0)
+FACE_WIDTH_METRES: Final = 0.14  # metres, an adult's
+CAMERA_DISTANCE_METRES: Final = 0.6  # metres from a face at rest to its camera
+EYE_TURN_RADIANS: Final = np.array([0.6, 0.5])  # radians that an eye turns, sideways and up or down, at coefficient 1
+EXTRA_OPENING_AT_EYE_WIDE: Final = 0.25  # of its usual opening that an eye opens further at eyeWide 1
+_LANDMARK_AXES_TO_ARKIT: Final = np.array([1, -1, -1])  # landmarks have y down and z away from the viewer
+_EYE_SIDES: Final = (("Right", 1.0), ("Left", -1.0))  # and which way the nose lies, to the viewer's right
+_NO_ROTATION: Final = (0.0, 0.0, 0.0, 1.0)
 
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
@@ -43,7 +50,7 @@ class ArkitFrame:
     """
 
     shapes: Mapping[str, float] = field(default_factory=dict)
-    rotation: Quaternion = _STILL
+    rotation: Quaternion = _NO_ROTATION
     position: Vector = (0.0, 0.0, 0.0)
 
     def to_json(self, time: float) -> dict[str, Any]:
@@ -61,51 +68,51 @@ class ArkitFrame:
         if not isinstance(message, dict) or not isinstance(message.get("blendShapes"), dict):
             raise BadInput('a frame of motion is a JSON object with "blendShapes"')
         shapes = message["blendShapes"]
-        if unknown := sorted(str(name) for name in shapes if name not in _KNOWN):
+        if unknown := sorted(str(name) for name in shapes if name not in _BLEND_SHAPE_SET):
             raise BadInput(f"{unknown[0][:40]!r} is none of ARKit's blend shapes")
         head = message.get("head", {})
         if not isinstance(head, dict):
             raise BadInput('"head" is an object with "rotation" and "position"')
-        rotation = _numbers(head.get("rotation", _STILL), 4, "rotation")
+        rotation = _checked_numbers(head.get("rotation", _NO_ROTATION), 4, "rotation")
         size = math.sqrt(sum(x * x for x in rotation))
         if not 0.5 < size < 2:
             raise BadInput('"rotation" is a unit quaternion x, y, z, w')
-        values = _numbers(list(shapes.values()), len(shapes), "blendShapes")
+        values = _checked_numbers(list(shapes.values()), len(shapes), "blendShapes")
         x, y, z, w = (v / size for v in rotation)
-        px, py, pz = _numbers(head.get("position", (0, 0, 0)), 3, "position")
+        px, py, pz = _checked_numbers(head.get("position", (0, 0, 0)), 3, "position")
         named = {name: min(max(value, 0.0), 1.0) for name, value in zip(shapes, values, strict=True)}
         return ArkitFrame(named, (x, y, z, w), (px, py, pz))
 
 
-_KNOWN: Final = frozenset(NAMES)
+_BLEND_SHAPE_SET: Final = frozenset(BLEND_SHAPES)
 
 
-def _numbers(values: Any, count: int, name: str) -> list[float]:
+def _checked_numbers(values: Any, count: int, name: str) -> list[float]:
     if not isinstance(values, list | tuple) or len(values) != count:
         raise BadInput(f'"{name}" needs {count} numbers')
     for value in values:
         # NaN is within no bounds, and an integer of any length can be compared, though not made a float.
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_NUMBER:
-            raise BadInput(f'"{name}" needs {count} numbers from -{MAX_NUMBER} to {MAX_NUMBER}')
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_ABSOLUTE_VALUE:
+            raise BadInput(f'"{name}" needs {count} numbers from -{MAX_ABSOLUTE_VALUE} to {MAX_ABSOLUTE_VALUE}')
     return [float(value) for value in values]
 
 
 def to_arkit(motion: Motion) -> ArkitFrame:
     """A driver's motion for other rigs, from the face at rest as the driver was read."""
-    by_name = {name: float(value) for name, value in zip(COEFFICIENTS, motion.coefficients, strict=True)}
-    shapes: dict[str, float] = {name: min(max(by_name[name], 0.0), 1.0) for name in NAMES if name in by_name}
-    for name in _SPLIT:
+    by_name = {name: float(value) for name, value in zip(COEFFICIENT_NAMES, motion.coefficients, strict=True)}
+    shapes: dict[str, float] = {name: min(max(by_name[name], 0.0), 1.0) for name in BLEND_SHAPES if name in by_name}
+    for name in _SPLIT_SHAPES:
         shapes[name] = min(max((by_name[f"{name}Left"] + by_name[f"{name}Right"]) / 2, 0.0), 1.0)
-    for (side, inwards), opening, look in zip(_SIDES, motion.lids, motion.look, strict=True):
+    for (side, inwards), opening, look in zip(_EYE_SIDES, motion.lids, motion.look, strict=True):
         shapes[f"eyeBlink{side}"] = float(np.clip(1 - opening, 0, 1))
-        shapes[f"eyeWide{side}"] = float(np.clip((opening - 1) / WIDE, 0, 1))
-        inward, down = (float(x) for x in np.clip(look / LOOK, -1, 1) * [inwards, 1])
+        shapes[f"eyeWide{side}"] = float(np.clip((opening - 1) / EXTRA_OPENING_AT_EYE_WIDE, 0, 1))
+        inward, down = (float(x) for x in np.clip(look / EYE_TURN_RADIANS, -1, 1) * [inwards, 1])
         shapes |= {f"eyeLookIn{side}": max(inward, 0.0), f"eyeLookOut{side}": max(-inward, 0.0)}
         shapes |= {f"eyeLookDown{side}": max(down, 0.0), f"eyeLookUp{side}": max(-down, 0.0)}
     shapes["tongueOut"] = 0.0
-    x, y, z, w = (float(v) for v in Rotation.from_rotvec(motion.turn * _UPRIGHT).as_quat())
-    right, down = (float(v) * FACE_WIDTH for v in motion.shift)
-    return ArkitFrame(shapes, (x, y, z, w), (right, -down, DISTANCE * (1 - math.exp(-motion.scale))))
+    x, y, z, w = (float(v) for v in Rotation.from_rotvec(motion.turn * _LANDMARK_AXES_TO_ARKIT).as_quat())
+    right, down = (float(v) * FACE_WIDTH_METRES for v in motion.shift)
+    return ArkitFrame(shapes, (x, y, z, w), (right, -down, CAMERA_DISTANCE_METRES * (1 - math.exp(-motion.scale))))
 
 
 def to_motion(frame: ArkitFrame) -> Motion:
@@ -114,33 +121,35 @@ def to_motion(frame: ArkitFrame) -> Motion:
     What a camera would see and blend shapes do not say, the small and personal, is left out.
     """
     shapes = frame.shapes
-    coefficients = np.zeros(len(COEFFICIENTS), np.float32)
+    coefficients = np.zeros(len(COEFFICIENT_NAMES), np.float32)
     for name, value in shapes.items():
-        for full in (f"{name}Left", f"{name}Right") if name in _SPLIT else (name,):
-            if full in INDEX:
-                coefficients[INDEX[full]] = value
+        for full in (f"{name}Left", f"{name}Right") if name in _SPLIT_SHAPES else (name,):
+            if full in COEFFICIENT_INDEX:
+                coefficients[COEFFICIENT_INDEX[full]] = value
     model = face_model()
     face = model.neutral + np.tensordot(coefficients, model.expressions, 1)
     lids, look = [], []
-    for side, inwards in _SIDES:
-        lids.append(1 - shapes.get(f"eyeBlink{side}", 0.0) + WIDE * shapes.get(f"eyeWide{side}", 0.0))
+    for side, inwards in _EYE_SIDES:
+        lids.append(
+            1 - shapes.get(f"eyeBlink{side}", 0.0) + EXTRA_OPENING_AT_EYE_WIDE * shapes.get(f"eyeWide{side}", 0.0)
+        )
         inward = shapes.get(f"eyeLookIn{side}", 0.0) - shapes.get(f"eyeLookOut{side}", 0.0)
         look.append([inward * inwards, shapes.get(f"eyeLookDown{side}", 0.0) - shapes.get(f"eyeLookUp{side}", 0.0)])
     still = Motion.neutral()
     return Motion(
-        np.asarray(Rotation.from_quat(frame.rotation).as_rotvec() * _UPRIGHT, np.float32),
-        np.array([frame.position[0], -frame.position[1]], np.float32) / np.float32(FACE_WIDTH),
-        -math.log(min(max(1 - frame.position[2] / DISTANCE, 0.2), 5.0)),
+        np.asarray(Rotation.from_quat(frame.rotation).as_rotvec() * _LANDMARK_AXES_TO_ARKIT, np.float32),
+        np.array([frame.position[0], -frame.position[1]], np.float32) / np.float32(FACE_WIDTH_METRES),
+        -math.log(min(max(1 - frame.position[2] / CAMERA_DISTANCE_METRES, 0.2), 5.0)),
         coefficients,
-        _closed(lip_gap(np.asarray(face, np.float32))),
+        _without_overlap(lip_gap(np.asarray(face, np.float32))),
         np.array(lids, np.float32),
         still.lid_shape,
-        np.asarray(np.array(look) * LOOK, np.float32),
-        still.residual,
+        np.asarray(np.array(look) * EYE_TURN_RADIANS, np.float32),
+        still.fit_residual,
     )
 
 
-def _closed(gap: Floats) -> Floats:
+def _without_overlap(gap: Floats) -> Floats:
     """Lips that would pass through each other touch: mouthClose often says more than jawOpen asks for."""
     gap[gap[:, 1] < 0] = 0
     return gap
@@ -148,22 +157,22 @@ def _closed(gap: Floats) -> Floats:
 
 def mirrored_frame(frame: ArkitFrame) -> ArkitFrame:
     """The frame as a mirror shows it."""
-    shapes = {_TWIN[name]: value for name, value in frame.shapes.items()}
+    shapes = {_MIRRORED_NAMES[name]: value for name, value in frame.shapes.items()}
     (x, y, z, w), (right, up, near) = frame.rotation, frame.position
     return ArkitFrame(shapes, (x, -y, -z, w), (-right, up, near))
 
 
-def _twin(name: str) -> str:
+def _mirrored_name(name: str) -> str:
     for one, other in (("Left", "Right"), ("Right", "Left")):
         if name.endswith(one):
             return name.removesuffix(one) + other
     return name
 
 
-_TWIN: Final = {name: _twin(name) for name in NAMES}
+_MIRRORED_NAMES: Final = {name: _mirrored_name(name) for name in BLEND_SHAPES}
 
 
-class Rest:
+class HeadPoseCalibration:
     """Takes the head's pose of the first frame as rest: phones and rigs send it as their camera sees it."""
 
     def __init__(self) -> None:

@@ -17,12 +17,14 @@ from avatar_stream.native_output import quiet_graph
 Image = npt.NDArray[np.uint8]
 
 _SHOULDERS: Final = (12, 11)  # the person's right and left: left and right in the picture
-VISIBLE: Final = 0.6
-EVERY: Final = 5  # frames between looks
-EASES: Final = 0.2  # share of the way to what was seen last, a frame
-SETTLES: Final = 0.02  # and of the way from the usual place to where they are, a look: nobody sits still for ever
-FARTHEST: Final = (0.22, 0.14)  # shoulder widths that they move, sideways, and up or down
-MOST_ROLL: Final = 0.18  # radians
+MIN_VISIBILITY: Final = 0.6
+FRAMES_PER_DETECTION: Final = 5  # frames between looks
+SMOOTHING_PER_FRAME: Final = 0.2  # share of the way to what was seen last, a frame
+REST_RATE_PER_DETECTION: Final = (
+    0.02  # and of the way from the usual place to where they are, a look: nobody sits still for ever
+)
+MAX_SHIFT_WIDTHS: Final = (0.22, 0.14)  # shoulder widths that they move, sideways, and up or down
+MAX_ROLL_RADIANS: Final = 0.18  # radians
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ class Torso:
 
 def find_shoulders(image: Image) -> Floats | None:
     """Both shoulders ``(2, 2)`` in pixels of a still RGB image, the left one in the picture first; None if hidden."""
-    with _pose(static=True) as network:
-        return _found(network, image)
+    with _pose_network(static=True) as network:
+        return _detect_shoulders(network, image)
 
 
 class TorsoTracker:
@@ -68,15 +70,15 @@ class TorsoTracker:
         """The torso in the next RGB frame; without one it comes to rest."""
         if image is None:
             self._seen = None
-        elif self._frames % EVERY == 0:
+        elif self._frames % FRAMES_PER_DETECTION == 0:
             if self._network is None:
-                self._network = _pose(static=False)
-            found = _found(self._network, image)
+                self._network = _pose_network(static=False)
+            found = _detect_shoulders(self._network, image)
             if found is not None:
                 self._look(found / image.shape[0])
         self._frames += 1
         wanted = np.zeros(3, np.float32) if self._seen is None else self._seen
-        self._shown = self._shown + np.float32(EASES) * (wanted - self._shown)
+        self._shown = self._shown + np.float32(SMOOTHING_PER_FRAME) * (wanted - self._shown)
         right, down, roll = (float(value) for value in self._shown)
         return Torso((right, down), roll)
 
@@ -92,26 +94,26 @@ class TorsoTracker:
     def _look(self, shoulders: Floats) -> None:
         if self._usual is None:
             self._usual = shoulders
-        self._usual = self._usual + np.float32(SETTLES) * (shoulders - self._usual)
+        self._usual = self._usual + np.float32(REST_RATE_PER_DETECTION) * (shoulders - self._usual)
         line, before = shoulders[1] - shoulders[0], self._usual[1] - self._usual[0]
         shift = (shoulders.mean(0) - self._usual.mean(0)) / max(float(np.linalg.norm(before)), 1e-3)
         roll = math.atan2(line[1], line[0]) - math.atan2(before[1], before[0])
-        limits = np.array([*FARTHEST, MOST_ROLL])
+        limits = np.array([*MAX_SHIFT_WIDTHS, MAX_ROLL_RADIANS])
         self._seen = np.asarray(limits * np.tanh(np.array([*shift, roll]) / limits), np.float32)
 
 
-def _pose(static: bool) -> Any:
+def _pose_network(static: bool) -> Any:
     from mediapipe.python.solutions.pose import Pose
 
     return quiet_graph(lambda: Pose(static_image_mode=static, model_complexity=1))
 
 
-def _found(network: Any, image: Image) -> Floats | None:
+def _detect_shoulders(network: Any, image: Image) -> Floats | None:
     landmarks = network.process(np.ascontiguousarray(image)).pose_landmarks
     if landmarks is None:
         return None
     both = [landmarks.landmark[k] for k in _SHOULDERS]
-    if min(one.visibility for one in both) < VISIBLE:
+    if min(one.visibility for one in both) < MIN_VISIBILITY:
         return None
     height, width = image.shape[:2]
     return np.array([[one.x * width, one.y * height] for one in both], np.float32)

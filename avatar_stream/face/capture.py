@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.arkit import ArkitFrame, to_arkit
-from avatar_stream.face.motion import Driver, mirrored
+from avatar_stream.face.motion import MotionEstimator, mirrored
 from avatar_stream.face.tracker import FaceTracker
 
 
@@ -13,7 +13,7 @@ class FaceCapture:
 
     def __init__(self, *, mirror: bool = False) -> None:
         self.mirror = mirror
-        self._tracker, self._driver = FaceTracker(), Driver()
+        self._tracker, self._driver = FaceTracker(), MotionEstimator()
 
     def __call__(self, image: npt.NDArray[np.uint8], time: float) -> ArkitFrame | None:
         """The motion in an RGB frame ``(h, w, 3)`` taken at ``time`` seconds; None where nobody is seen."""

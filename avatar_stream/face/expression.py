@@ -10,18 +10,18 @@ from typing import Any, Final
 import numpy as np
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.held_parts import HOLDS, checked_hold, held
+from avatar_stream.face.held_parts import HOLDABLE_PARTS, checked_hold, hold_parts
 from avatar_stream.face.mesh import INNER_LIP_UPPER
-from avatar_stream.face.model import INDEX, indices
-from avatar_stream.face.motion import RELATIVE, Motion
+from avatar_stream.face.model import COEFFICIENT_INDEX, coefficient_indices
+from avatar_stream.face.motion import RELATIVE_COEFFICIENTS, Motion
 
 REGIONS: Final = ("brows", "eyes", "gaze", "mouth", "jaw", "head")
-MOST: Final = 2.0
-_COEFFICIENTS: Final = {
-    "brows": indices("brow"),
-    "eyes": indices("eyeBlink", "eyeSquint", "eyeWide", "cheekSquint"),
-    "mouth": indices("mouth", "cheekPuff", "noseSneer"),
-    "jaw": indices("jaw"),
+MAX_GAIN: Final = 2.0
+_REGION_COEFFICIENTS: Final = {
+    "brows": coefficient_indices("brow"),
+    "eyes": coefficient_indices("eyeBlink", "eyeSquint", "eyeWide", "cheekSquint"),
+    "mouth": coefficient_indices("mouth", "cheekPuff", "noseSneer"),
+    "jaw": coefficient_indices("jaw"),
 }
 _BLINKS: Final = ("eyeBlinkRight", "eyeBlinkLeft")  # in the order of a motion's lids
 
@@ -52,8 +52,8 @@ class Expression:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hold", checked_hold(self.hold))
-        object.__setattr__(self, "limits", _limits(self.limits))
-        object.__setattr__(self, "gains", _gains(self.gains))
+        object.__setattr__(self, "limits", _checked_limits(self.limits))
+        object.__setattr__(self, "gains", _checked_gains(self.gains))
 
     @property
     def free(self) -> bool:
@@ -64,13 +64,13 @@ class Expression:
         """The motion within these bounds."""
         if self.free:
             return motion
-        return self._limited(held(self._scaled(motion), self.hold))
+        return self._limited(hold_parts(self._scaled(motion), self.hold))
 
     def _scaled(self, motion: Motion) -> Motion:
         if not self.gains:
             return motion
         coefficients = motion.coefficients.copy()
-        for region, places in _COEFFICIENTS.items():
+        for region, places in _REGION_COEFFICIENTS.items():
             coefficients[places] = np.clip(coefficients[places] * self.gains.get(region, 1.0), -1, 1)
         eyes, mouth = self.gains.get("eyes", 1.0), self.gains.get("mouth", 1.0)
         head = self.gains.get("head", 1.0)
@@ -81,7 +81,7 @@ class Expression:
             lids=np.asarray(np.maximum(1 + eyes * (motion.lids - 1), 0), np.float32),
             lid_shape=np.asarray(motion.lid_shape * min(eyes, 1.0), np.float32),
             look=np.asarray(motion.look * self.gains.get("gaze", 1.0), np.float32),
-            residual=np.asarray(motion.residual * min(mouth, eyes, 1.0), np.float32),
+            fit_residual=np.asarray(motion.fit_residual * min(mouth, eyes, 1.0), np.float32),
             turn=np.asarray(motion.turn * head, np.float32),
             shift=np.asarray(motion.shift * head, np.float32),
             scale=motion.scale * head,
@@ -107,8 +107,8 @@ class Expression:
                     gap = gap.copy()
                     gap[:, 1] = np.maximum(gap[:, 1], 0.6 * least * arc)
             # What is told from its usual level may be below it, where nothing more is asked for.
-            low = -1.0 if INDEX[name] in RELATIVE and least == 0 else least
-            coefficients[INDEX[name]] = np.clip(coefficients[INDEX[name]], low, most)
+            low = -1.0 if COEFFICIENT_INDEX[name] in RELATIVE_COEFFICIENTS and least == 0 else least
+            coefficients[COEFFICIENT_INDEX[name]] = np.clip(coefficients[COEFFICIENT_INDEX[name]], low, most)
         return replace(motion, coefficients=coefficients, gap=gap, lids=lids)
 
     def to_json(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Expression:
             raise BadInput("an expression has hold, limits and gains")
         hold, limits, gains = (said.get(name) for name in ("hold", "limits", "gains"))
         if hold is not None and not (isinstance(hold, list) and all(isinstance(one, str) for one in hold)):
-            raise BadInput(f"hold is a list of {', '.join(HOLDS)}")
+            raise BadInput(f"hold is a list of {', '.join(HOLDABLE_PARTS)}")
         return Expression(
             hold or [],
             {} if limits is None else limits,
@@ -137,24 +137,26 @@ class Expression:
         )
 
 
-def _limits(said: Any) -> dict[str, tuple[float, float]]:
+def _checked_limits(said: Any) -> dict[str, tuple[float, float]]:
     found: dict[str, tuple[float, float]] = {}
     pairs: list[tuple[str, Any]] = list(said.items()) if isinstance(said, Mapping) else [("", None)]
     for name, pair in pairs:
-        sound = isinstance(pair, list | tuple) and len(pair) == 2 and all(_number(value, 1.0) for value in pair)
-        if name not in INDEX or not sound or pair[0] > pair[1]:
+        sound = (
+            isinstance(pair, list | tuple) and len(pair) == 2 and all(_is_number_up_to(value, 1.0) for value in pair)
+        )
+        if name not in COEFFICIENT_INDEX or not sound or pair[0] > pair[1]:
             raise BadInput("a limit is an ARKit name with the least and the most it may be, from 0 to 1")
         found[name] = (float(pair[0]), float(pair[1]))
     return found
 
 
-def _gains(said: Any) -> dict[str, float]:
+def _checked_gains(said: Any) -> dict[str, float]:
     if not isinstance(said, Mapping) or not all(
-        name in REGIONS and _number(value, MOST) for name, value in said.items()
+        name in REGIONS and _is_number_up_to(value, MAX_GAIN) for name, value in said.items()
     ):
-        raise BadInput(f"a gain is one of {', '.join(REGIONS)} with a number from 0 to {MOST:g}")
+        raise BadInput(f"a gain is one of {', '.join(REGIONS)} with a number from 0 to {MAX_GAIN:g}")
     return {name: float(value) for name, value in said.items() if value != 1}
 
 
-def _number(value: Any, most: float) -> bool:
+def _is_number_up_to(value: Any, most: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most

@@ -14,27 +14,27 @@ from avatar_stream.face import mesh
 from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import (
-    COEFFICIENTS,
-    EXPECTED,
-    NOISE,
-    PERSONAL,
-    POINTS,
-    SHARED,
+    COEFFICIENT_NAMES,
+    EXPRESSION_DEVIATION,
+    IDENTITY_DEVIATION,
+    INDEPENDENT_SHARE,
+    LANDMARK_NOISE,
+    MESH_POINTS,
     FaceModel,
     face_model,
 )
 
-PRECISION: Final = SHARED / NOISE**2
-REFINE_FRAMES: Final = 100  # of a session over which identity is learnt
-KEPT_FRAMES: Final = 24  # of these that are remembered, spread over time
-ROUNDS: Final = 12  # of the bounded solver, at most
+LANDMARK_PRECISION: Final = INDEPENDENT_SHARE / LANDMARK_NOISE**2
+IDENTITY_FRAMES: Final = 100  # of a session over which identity is learnt
+IDENTITY_SAMPLES: Final = 24  # of these that are remembered, spread over time
+MAX_SOLVER_ROUNDS: Final = 12  # of the bounded solver, at most
 
-EYES: Final = (  # iris centre, corners
+IRISES_AND_CORNERS: Final = (  # iris centre, corners
     (mesh.RIGHT_IRIS[0], [mesh.RIGHT_LID_UPPER[0], mesh.RIGHT_LID_UPPER[-1]]),
     (mesh.LEFT_IRIS[0], [mesh.LEFT_LID_UPPER[0], mesh.LEFT_LID_UPPER[-1]]),
 )
-RIGID: Final = np.full(POINTS, 0.05, np.float32)  # how much a landmark says of the pose
-RIGID[sorted(set(mesh.STABLE) - set(mesh.FACE_OVAL))] = 1.0
+RIGID_WEIGHTS: Final = np.full(MESH_POINTS, 0.05, np.float32)  # how much a landmark says of the pose
+RIGID_WEIGHTS[sorted(set(mesh.STABLE_LANDMARKS) - set(mesh.FACE_OVAL))] = 1.0
 _LIPS = sorted({*mesh.LIPS_RING, *mesh.MOUTH_RING})
 
 
@@ -59,7 +59,7 @@ class Fit:
     @property
     def named(self) -> dict[str, float]:
         """The coefficients by name."""
-        return {name: float(value) for name, value in zip(COEFFICIENTS, self.coefficients, strict=True)}
+        return {name: float(value) for name, value in zip(COEFFICIENT_NAMES, self.coefficients, strict=True)}
 
 
 class Solver:
@@ -67,38 +67,38 @@ class Solver:
 
     def __init__(self, model: FaceModel) -> None:
         self.model = model
-        root = np.sqrt(model.weights * PRECISION).ravel()
-        self.expressions = model.expressions.reshape(len(COEFFICIENTS), -1).astype(np.float64)
+        root = np.sqrt(model.weights * LANDMARK_PRECISION).ravel()
+        self.expressions = model.expressions.reshape(len(COEFFICIENT_NAMES), -1).astype(np.float64)
         self.identities = model.identities.reshape(len(model.identities), -1).astype(np.float64)
         self._scaled_e = self.expressions * root
         self._scaled_i = self.identities * root
         self._root = root
-        self.normal_e = self._scaled_e @ self._scaled_e.T + np.eye(len(COEFFICIENTS)) / EXPECTED**2
+        self.normal_e = self._scaled_e @ self._scaled_e.T + np.eye(len(COEFFICIENT_NAMES)) / EXPRESSION_DEVIATION**2
         normal_i = self._scaled_i @ self._scaled_i.T
         self.values_i, self.vectors_i = np.linalg.eigh(normal_i)
         cross = self._scaled_e @ self._scaled_i.T
-        prior = np.eye(len(normal_i)) / PERSONAL**2
+        prior = np.eye(len(normal_i)) / IDENTITY_DEVIATION**2
         self.normal_both = np.block([[self.normal_e, cross], [cross.T, normal_i + prior]])
 
     def coefficients(self, offset: Floats, start: Floats) -> Floats:
         """Expression that explains ``offset (468, 3)`` from the neutral face of this person."""
-        return bounded(self.normal_e, self._scaled_e @ (offset.ravel() * self._root), start)
+        return solve_bounded(self.normal_e, self._scaled_e @ (offset.ravel() * self._root), start)
 
     def identity(self, offset: npt.NDArray[np.float32], frames: int) -> Floats:
         """Identity that explains ``offset (468, 3)``, the sum over ``frames`` of what expression leaves."""
         side = self._scaled_i @ (offset.ravel() * self._root)
-        inner = (self.vectors_i.T @ side) / (frames * self.values_i + PERSONAL**-2)
+        inner = (self.vectors_i.T @ side) / (frames * self.values_i + IDENTITY_DEVIATION**-2)
         return np.asarray(self.vectors_i @ inner, np.float32)
 
-    def both(self, offset: Floats, start: Floats, identity: Floats) -> tuple[Floats, Floats]:
+    def expression_and_identity(self, offset: Floats, start: Floats, identity: Floats) -> tuple[Floats, Floats]:
         """Expression and identity of a single picture, together."""
         right = offset.ravel() * self._root
         side = np.concatenate([self._scaled_e @ right, self._scaled_i @ right])
-        found = bounded(self.normal_both, side, np.concatenate([start, identity]), len(COEFFICIENTS))
-        return found[: len(COEFFICIENTS)], found[len(COEFFICIENTS) :]
+        found = solve_bounded(self.normal_both, side, np.concatenate([start, identity]), len(COEFFICIENT_NAMES))
+        return found[: len(COEFFICIENT_NAMES)], found[len(COEFFICIENT_NAMES) :]
 
 
-def bounded(
+def solve_bounded(
     normal: npt.NDArray[np.float64], side: npt.NDArray[np.float64], start: Floats, limited: int | None = None
 ) -> Floats:
     """Minimise ``x A x / 2 - b x`` with the first ``limited`` elements of x in 0..1, from the active set of
@@ -113,7 +113,7 @@ def bounded(
     low = np.zeros(n, bool)
     high = np.zeros(n, bool)
     low[:limited], high[:limited] = x[:limited] <= 0, x[:limited] >= 1
-    for _ in range(ROUNDS):
+    for _ in range(MAX_SOLVER_ROUNDS):
         free = ~(low | high)
         x[low], x[high] = 0, 1
         right = side[free] - normal[np.ix_(free, high)].sum(1)
@@ -134,45 +134,47 @@ class Fitter:
 
     def __init__(self, model: FaceModel | None = None) -> None:
         self.model = model or face_model()
-        self.solver = _solver() if model is None else Solver(model)
+        self.solver = _shared_solver() if model is None else Solver(model)
         self.reset()
 
     def reset(self) -> None:
         """Forget whose face it was."""
         self.identity = np.zeros(len(self.model.identities), np.float32)
         self.neutral = self.model.neutral
-        self._coefficients = np.zeros(len(COEFFICIENTS), np.float32)
-        self._kept: list[tuple[Floats, Floats]] = []
+        self._coefficients = np.zeros(len(COEFFICIENT_NAMES), np.float32)
+        self._samples: list[tuple[Floats, Floats]] = []
         self._seen = 0
         self._next = 0
 
     @property
     def settled(self) -> bool:
         """Identity is known as well as it will be."""
-        return self._seen >= REFINE_FRAMES
+        return self._seen >= IDENTITY_FRAMES
 
     def __call__(self, landmarks: Floats) -> Fit:
         """Fit ``landmarks (478, 3)`` in pixels."""
         if self._seen == 0:
-            self._first(landmarks)
+            self._fit_first(landmarks)
         # The pose hardly depends on expression: the last frame's is near enough.
         pose = rigid_pose(self._shape(), landmarks)
-        offset = pose.undo(landmarks[:POINTS]) - self.neutral
+        offset = pose.apply_inverse(landmarks[:MESH_POINTS]) - self.neutral
         self._coefficients = self.solver.coefficients(offset, self._coefficients)
-        fit = self._read(pose, landmarks)
-        if self._seen < REFINE_FRAMES:
+        fit = self._make_fit(pose, landmarks)
+        if self._seen < IDENTITY_FRAMES:
             self._refine(fit)
         return fit
 
-    def _first(self, landmarks: Floats) -> None:
+    def _fit_first(self, landmarks: Floats) -> None:
         """Everything from one picture: expression and identity share what they both could explain by their priors."""
         for _ in range(4):
             pose = rigid_pose(self._shape(), landmarks)
-            offset = pose.undo(landmarks[:POINTS]) - self.model.neutral
-            self._coefficients, identity = self.solver.both(offset, self._coefficients, self.identity)
-            self._be(identity)
+            offset = pose.apply_inverse(landmarks[:MESH_POINTS]) - self.model.neutral
+            self._coefficients, identity = self.solver.expression_and_identity(
+                offset, self._coefficients, self.identity
+            )
+            self._set_identity(identity)
 
-    def _be(self, identity: Floats) -> None:
+    def _set_identity(self, identity: Floats) -> None:
         self.identity = identity
         flat = identity @ self.solver.identities
         self.neutral = np.asarray(self.model.neutral + flat.reshape(-1, 3), np.float32)
@@ -181,9 +183,9 @@ class Fitter:
         flat = self._coefficients @ self.solver.expressions
         return np.asarray(self.neutral + flat.reshape(-1, 3), np.float32)
 
-    def _read(self, pose: Pose, landmarks: Floats) -> Fit:
-        face, shape = pose.undo(landmarks), self._shape()
-        off = (face[:POINTS] - shape) * np.array([1, 1, 0.4], np.float32)
+    def _make_fit(self, pose: Pose, landmarks: Floats) -> Fit:
+        face, shape = pose.apply_inverse(landmarks), self._shape()
+        off = (face[:MESH_POINTS] - shape) * np.array([1, 1, 0.4], np.float32)
         size = np.einsum("ij,ij->i", off, off)
         return Fit(
             pose,
@@ -203,7 +205,7 @@ class Fitter:
         model = self.model
         balls = model.eyeballs + np.tensordot(self.identity, model.eyeball_identities, 1)
         out = np.zeros((2, 2), np.float32)
-        for side, (iris, corners) in enumerate(EYES):
+        for side, (iris, corners) in enumerate(IRISES_AND_CORNERS):
             middle = balls[side, :2] + face[corners, :2].mean(0) - self.neutral[corners, :2].mean(0)
             out[side] = np.arcsin(np.clip((face[iris, :2] - middle) / model.eyeball_radius, -0.9, 0.9))
         return out
@@ -211,25 +213,25 @@ class Fitter:
     def _refine(self, fit: Fit) -> None:
         """Take a frame in, read one of those kept anew, and find the identity that explains them all best."""
         self._seen += 1
-        entry = (fit.face[:POINTS], fit.coefficients)
-        if len(self._kept) < KEPT_FRAMES:
-            self._kept.append(entry)
+        entry = (fit.face[:MESH_POINTS], fit.coefficients)
+        if len(self._samples) < IDENTITY_SAMPLES:
+            self._samples.append(entry)
         elif self._seen % 4 == 0:
-            self._kept[(self._seen // 4) % KEPT_FRAMES] = entry
-        k = self._next = (self._next + 1) % len(self._kept)
-        face, before = self._kept[k]
-        self._kept[k] = (face, self.solver.coefficients(face - self.neutral, before))
-        faces = np.sum([face for face, _ in self._kept], axis=0)
-        expressions = np.sum([w for _, w in self._kept], axis=0) @ self.solver.expressions
-        left = faces - len(self._kept) * self.model.neutral - expressions.reshape(-1, 3)
-        self._be(self.solver.identity(left, len(self._kept)))
+            self._samples[(self._seen // 4) % IDENTITY_SAMPLES] = entry
+        k = self._next = (self._next + 1) % len(self._samples)
+        face, before = self._samples[k]
+        self._samples[k] = (face, self.solver.coefficients(face - self.neutral, before))
+        faces = np.sum([face for face, _ in self._samples], axis=0)
+        expressions = np.sum([w for _, w in self._samples], axis=0) @ self.solver.expressions
+        left = faces - len(self._samples) * self.model.neutral - expressions.reshape(-1, 3)
+        self._set_identity(self.solver.identity(left, len(self._samples)))
 
 
 def fit_still(landmarks: Floats) -> tuple[Fit, Fitter]:
     """Fit a single picture's landmarks; the fitter that comes back knows the person."""
     fitter = Fitter()
-    fitter._first(landmarks)
-    fitter._seen = REFINE_FRAMES
+    fitter._fit_first(landmarks)
+    fitter._seen = IDENTITY_FRAMES
     return fitter(landmarks), fitter
 
 
@@ -237,7 +239,7 @@ def rigid_pose(shape: Floats, landmarks: Floats) -> Pose:
     """The pose that takes the model's ``shape (468, 3)`` to ``landmarks``, by the points that move little with
     expression.
     """
-    return weighted_similarity(shape, landmarks[:POINTS], RIGID)
+    return weighted_similarity(shape, landmarks[:MESH_POINTS], RIGID_WEIGHTS)
 
 
 def weighted_similarity(source: Floats, target: Floats, weight: Floats) -> Pose:
@@ -257,11 +259,11 @@ def weighted_similarity(source: Floats, target: Floats, weight: Floats) -> Pose:
     return Pose(scale, rotation, np.asarray(target_mean - scale * rotation @ source_mean, np.float32))
 
 
-_SHARED: list[Solver] = []
+_SHARED_SOLVER: list[Solver] = []
 
 
-def _solver() -> Solver:
+def _shared_solver() -> Solver:
     """The shipped model's solver, made once."""
-    if not _SHARED:
-        _SHARED.append(Solver(face_model()))
-    return _SHARED[0]
+    if not _SHARED_SOLVER:
+        _SHARED_SOLVER.append(Solver(face_model()))
+    return _SHARED_SOLVER[0]

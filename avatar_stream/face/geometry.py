@@ -21,7 +21,7 @@ class Pose:
         """Map ``(n, 3)`` points."""
         return np.asarray(self.scale * points @ self.rotation.T + self.translation, np.float32)
 
-    def undo(self, points: Floats) -> Floats:
+    def apply_inverse(self, points: Floats) -> Floats:
         """Inverse of :meth:`apply`."""
         return np.asarray((points - self.translation) @ self.rotation / self.scale, np.float32)
 
@@ -47,7 +47,7 @@ def similarity(source: Floats, target: Floats) -> Pose:
 
 def head_pose(landmarks: Floats) -> Pose:
     """Pose that takes the frontal template face to ``landmarks`` (stable points only)."""
-    stable = list(mesh.STABLE)
+    stable = list(mesh.STABLE_LANDMARKS)
     return similarity(mesh.template()[stable], landmarks[stable])
 
 
@@ -101,7 +101,7 @@ def mouth_opening(landmarks: Floats) -> float:
 
 # Change of the gap between the lips, in eye distances: below, an opened mouth is the portrait's own; above, it is
 # new.
-MOUTH_CHANGED = (0.015, 0.05)
+LIP_GAP_CHANGE_RANGE = (0.015, 0.05)
 
 
 def lip_gaps(landmarks: Floats) -> Floats:
@@ -112,7 +112,7 @@ def lip_gaps(landmarks: Floats) -> Floats:
     return np.asarray(np.linalg.norm(gaps, axis=1) / max(eye_distance(landmarks), 1e-6), np.float32)
 
 
-def step(low: float, high: float, value: float) -> float:
+def smoothstep(low: float, high: float, value: float) -> float:
     """0 up to ``low``, 1 from ``high``, smooth between."""
     t = min(max((value - low) / (high - low), 0.0), 1.0)
     return t * t * (3 - 2 * t)

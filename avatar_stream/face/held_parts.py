@@ -7,33 +7,33 @@ from typing import Final
 import numpy as np
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.model import INDEX, indices
+from avatar_stream.face.model import COEFFICIENT_INDEX, coefficient_indices
 from avatar_stream.face.motion import Motion
 
-HOLDS: Final = ("gaze", "smile", "serious", "mouth", "teeth", "awake", "brows")
+HOLDABLE_PARTS: Final = ("gaze", "smile", "serious", "mouth", "teeth", "awake", "brows")
 """Eyes that look where the portrait looks; a gentle smile; no smile at all; lips that stay shut; lips that part too
 little to show teeth; eyes that never quite close; brows at rest."""
-SMILE: Final = 0.4
-COVERED: Final = 0.045  # gap of the lips (eye distances) up to which they cover the teeth
-AWAKE: Final = 0.62  # of an eye's usual opening
-_SMILE: Final = [INDEX["mouthSmileLeft"], INDEX["mouthSmileRight"]]
-_AGAINST: Final = indices("mouthFrown", "mouthPucker")
-_SERIOUS: Final = indices("mouthSmile", "mouthDimple", "cheekSquint")
-_SHOWS_TEETH: Final = indices("mouthUpperUp", "mouthLowerDown", "mouthStretch")
-_BROWS: Final = indices("brow")
-_MOUTH: Final = indices("jaw", "mouth")
-_JAW: Final = indices("jawOpen")
+MIN_HELD_SMILE: Final = 0.4
+MAX_COVERING_LIP_GAP: Final = 0.045  # gap of the lips (eye distances) up to which they cover the teeth
+MIN_AWAKE_OPENING: Final = 0.62  # of an eye's usual opening
+_SMILE: Final = [COEFFICIENT_INDEX["mouthSmileLeft"], COEFFICIENT_INDEX["mouthSmileRight"]]
+_AGAINST_SMILE: Final = coefficient_indices("mouthFrown", "mouthPucker")
+_SMILE_AND_CHEEKS: Final = coefficient_indices("mouthSmile", "mouthDimple", "cheekSquint")
+_SHOWS_TEETH: Final = coefficient_indices("mouthUpperUp", "mouthLowerDown", "mouthStretch")
+_BROWS: Final = coefficient_indices("brow")
+_MOUTH: Final = coefficient_indices("jaw", "mouth")
+_JAW: Final = coefficient_indices("jawOpen")
 
 
 def checked_hold(names: Collection[str]) -> frozenset[str]:
-    """These, each one of ``HOLDS``; raises :class:`~avatar_stream.errors.BadInput`."""
+    """These, each one of ``HOLDABLE_PARTS``; raises :class:`~avatar_stream.errors.BadInput`."""
     found = frozenset([names] if isinstance(names, str) else names)
-    if not found <= set(HOLDS):
-        raise BadInput(f"what can be held is {', '.join(HOLDS)}")
+    if not found <= set(HOLDABLE_PARTS):
+        raise BadInput(f"what can be held is {', '.join(HOLDABLE_PARTS)}")
     return found
 
 
-def held(motion: Motion, hold: Collection[str]) -> Motion:
+def hold_parts(motion: Motion, hold: Collection[str]) -> Motion:
     """The motion with these parts held."""
     if not hold:
         return motion
@@ -45,18 +45,18 @@ def held(motion: Motion, hold: Collection[str]) -> Motion:
     if "brows" in hold:
         coefficients[_BROWS] = 0
     if "smile" in hold:
-        coefficients[_SMILE] = np.maximum(coefficients[_SMILE], SMILE)
-        coefficients[_AGAINST] = 0
+        coefficients[_SMILE] = np.maximum(coefficients[_SMILE], MIN_HELD_SMILE)
+        coefficients[_AGAINST_SMILE] = 0
     if "serious" in hold:
-        coefficients[_SERIOUS] = 0
+        coefficients[_SMILE_AND_CHEEKS] = 0
     if "teeth" in hold:
         coefficients[_SHOWS_TEETH] = 0
         coefficients[_JAW] = np.minimum(coefficients[_JAW], 0.1)
-        gap = gap * np.float32(min(1.0, COVERED / max(float(np.abs(gap[:, 1]).max()), 1e-6)))
+        gap = gap * np.float32(min(1.0, MAX_COVERING_LIP_GAP / max(float(np.abs(gap[:, 1]).max()), 1e-6)))
     if "gaze" in hold:
         look = np.zeros_like(look)
-    lids = np.maximum(motion.lids, AWAKE) if "awake" in hold else motion.lids
-    residual = motion.residual
+    lids = np.maximum(motion.lids, MIN_AWAKE_OPENING) if "awake" in hold else motion.lids
+    residual = motion.fit_residual
     if "mouth" in hold or "teeth" in hold:  # what the model does not say is mostly about the mouth
         residual = np.zeros_like(residual)
-    return replace(motion, coefficients=coefficients, gap=gap, lids=lids, look=look, residual=residual)
+    return replace(motion, coefficients=coefficients, gap=gap, lids=lids, look=look, fit_residual=residual)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
-LANDMARKS: Final = 478
+LANDMARK_COUNT: Final = 478
 
 FACE_OVAL: Final = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
@@ -38,9 +38,9 @@ LEFT_BROW: Final = (300, 293, 334, 296, 336)
 NOSE_LINE: Final = (168, 6, 197, 195, 5, 4, 1)
 NOSE_BASE: Final = 2
 # Chin and what lies between it and the lower lip: they go down with an opening jaw.
-JAW: Final = (152, 148, 377, 176, 400, 149, 378, 150, 379, 175, 199, 200, 18, 83, 313, 201, 421, 208, 428)
+JAW_LANDMARKS: Final = (152, 148, 377, 176, 400, 149, 378, 150, 379, 175, 199, 200, 18, 83, 313, 201, 421, 208, 428)
 # Points that hardly move with expression: forehead, temples, nose bridge, eye corners.
-STABLE: Final = (
+STABLE_LANDMARKS: Final = (
     10, 338, 297, 332, 284, 109, 67, 103, 54, 151, 9, 8, 168, 6, 197, 195, 5, 33, 133, 263, 362,
     127, 356, 162, 389, 21, 251, 108, 337, 69, 299, 104, 333, 234, 454, 98, 327,
 )  # fmt: skip
@@ -52,19 +52,19 @@ LIPS_RING: Final = OUTER_LIP_UPPER + OUTER_LIP_LOWER[-2:0:-1]
 
 
 @cache
-def _shipped() -> dict[str, npt.NDArray[np.generic]]:
+def _mesh_arrays() -> dict[str, npt.NDArray[np.generic]]:
     with np.load(Path(__file__).parent / "face_mesh.npz") as stored:
         return {name: stored[name] for name in stored.files}
 
 
 def skin_triangles() -> Ints:
     """The 852 triangles of the 468-point mesh; eyes and mouth are holes. ``int32 (852, 3)``."""
-    return _shipped()["triangles"].astype(np.int32)
+    return _mesh_arrays()["triangles"].astype(np.int32)
 
 
 def template() -> Floats:
     """Mean face, symmetric, frontal, unit scale (outer eye corners 1 apart), centred. ``float32 (478, 3)``."""
-    return _shipped()["template"].astype(np.float32)
+    return _mesh_arrays()["template"].astype(np.float32)
 
 
 def eye_triangles() -> Ints:

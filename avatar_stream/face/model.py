@@ -16,15 +16,15 @@ import numpy.typing as npt
 from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats
 
-POINTS: Final = 468  # landmarks without the irises
+MESH_POINTS: Final = 468  # landmarks without the irises
 DEPTH_WEIGHT: Final = 0.15  # MediaPipe guesses depth from one picture
-NOISE: Final = 0.02  # deviation of a landmark from the model, in eye distances
-SHARED: Final = 0.1  # how much a landmark says on its own: neighbours err together
+LANDMARK_NOISE: Final = 0.02  # deviation of a landmark from the model, in eye distances
+INDEPENDENT_SHARE: Final = 0.1  # how much a landmark says on its own: neighbours err together
 # Deviations a fit expects. Of those tried, these two scatter a person's neutral face least from frame to frame.
-EXPECTED: Final = 0.5  # of an expression coefficient
-PERSONAL: Final = 0.5  # of an identity coefficient
+EXPRESSION_DEVIATION: Final = 0.5  # of an expression coefficient
+IDENTITY_DEVIATION: Final = 0.5  # of an identity coefficient
 
-COEFFICIENTS: Final = (
+COEFFICIENT_NAMES: Final = (
     "browDownLeft", "browDownRight", "browInnerUpLeft", "browInnerUpRight", "browOuterUpLeft", "browOuterUpRight",
     "cheekPuffLeft", "cheekPuffRight", "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight",
     "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
@@ -38,21 +38,21 @@ COEFFICIENTS: Final = (
 these.
 """
 
-INDEX: Final = {name: k for k, name in enumerate(COEFFICIENTS)}
+COEFFICIENT_INDEX: Final = {name: k for k, name in enumerate(COEFFICIENT_NAMES)}
 
 
-def indices(*stems: str) -> list[int]:
+def coefficient_indices(*stems: str) -> list[int]:
     """Coefficients whose names begin with one of ``stems``."""
-    return [k for k, name in enumerate(COEFFICIENTS) if name.startswith(stems)]
+    return [k for k, name in enumerate(COEFFICIENT_NAMES) if name.startswith(stems)]
 
 
 def coefficients(**named: float) -> Floats:
     """Coefficients ``(45,)`` by name, the others 0; a name without its side is meant on both."""
-    out = np.zeros(len(COEFFICIENTS), np.float32)
+    out = np.zeros(len(COEFFICIENT_NAMES), np.float32)
     for name, value in named.items():
         for full in (name, f"{name}Left", f"{name}Right"):
-            if full in INDEX:
-                out[INDEX[full]] = value
+            if full in COEFFICIENT_INDEX:
+                out[COEFFICIENT_INDEX[full]] = value
     return out
 
 
@@ -81,7 +81,7 @@ class FaceModel:
 
 
 @cache
-def shipped() -> dict[str, npt.NDArray[np.generic]]:
+def model_arrays() -> dict[str, npt.NDArray[np.generic]]:
     """The arrays of ``face_model.npz``."""
     with np.load(Path(__file__).parent / "face_model.npz") as stored:
         return {name: stored[name] for name in stored.files}
@@ -90,7 +90,7 @@ def shipped() -> dict[str, npt.NDArray[np.generic]]:
 @cache
 def face_model() -> FaceModel:
     """The shipped model."""
-    stored = shipped()
+    stored = model_arrays()
 
     def array(name: str) -> Floats:
         return np.asarray(stored[name], np.float32)
@@ -108,8 +108,8 @@ def face_model() -> FaceModel:
 
 def landmark_weights() -> Floats:
     """How much a fit trusts each landmark, ``(468, 3)`` by axis: mouths and lids say most, the outline slides."""
-    weights = np.ones(POINTS, np.float32)
-    forehead = mesh.template()[:POINTS, 1] < -0.35
+    weights = np.ones(MESH_POINTS, np.float32)
+    forehead = mesh.template()[:MESH_POINTS, 1] < -0.35
     weights[forehead] = 0.4
     weights[list(mesh.FACE_OVAL)] = 0.25
     weights[[*mesh.LIPS_RING, *mesh.MOUTH_RING]] = 3.0

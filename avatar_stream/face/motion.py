@@ -14,26 +14,29 @@ from avatar_stream.face import geometry, mesh
 from avatar_stream.face.fit import Fit, Fitter
 from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import COEFFICIENTS, POINTS, indices
+from avatar_stream.face.model import COEFFICIENT_NAMES, MESH_POINTS, coefficient_indices
 
-HEAD_RATE: Final = 0.001  # the share of the way to a frame's pose that rest goes: two thirds in 40 s
-AHEAD: Final = 25.0  # degrees a face may be turned and still count as looking ahead
-PATIENCE: Final = 50  # frames that look elsewhere before any will do: some cameras stand at the side
-SEALED, PARTED = 0.004, 0.016  # gap of the lips that is closed to a tracker, and from which it is taken as it is
-BLINKING: Final = 0.55  # of the opening at rest: where an eye below it looks is the tracker's guess
+REST_RATE_PER_FRAME: Final = 0.001  # the share of the way to a frame's pose that rest goes: two thirds in 40 s
+MAX_AHEAD_DEGREES: Final = 25.0  # degrees a face may be turned and still count as looking ahead
+MAX_FRAMES_TURNED_ASIDE: Final = 50  # frames that look elsewhere before any will do: some cameras stand at the side
+CLOSED_LIP_GAP, OPEN_LIP_GAP = (
+    0.004,
+    0.016,
+)  # gap of the lips that is closed to a tracker, and from which it is taken as it is
+MIN_GAZE_OPENING: Final = 0.55  # of the opening at rest: where an eye below it looks is the tracker's guess
 
-BOTH: Final = (0.5, 0.9)  # opening of the wider eye: below, both blink together; above, each for itself
-SEAM: Final = 0.75  # how far down from the upper lid the lids of an open eye will meet
-LIDS: Final = (
+WINK_OPENING_RANGE: Final = (0.5, 0.9)  # opening of the wider eye: below, both blink together; above, each for itself
+LID_SEAM_SHARE: Final = 0.75  # how far down from the upper lid the lids of an open eye will meet
+LID_LANDMARKS: Final = (
     (mesh.RIGHT_LID_UPPER, mesh.RIGHT_LID_LOWER),
     (mesh.LEFT_LID_UPPER, mesh.LEFT_LID_LOWER),
 )
 LID_POINTS: Final = len(mesh.RIGHT_LID_UPPER) - 2
 
-MOUTH: Final = indices("jaw", "mouth")
-CALM: Final = 0.5  # sum of these coefficients at which a frame says e times less of the face at rest
+MOUTH_COEFFICIENTS: Final = coefficient_indices("jaw", "mouth")
+CALM_DECAY: Final = 0.5  # sum of these coefficients at which a frame says e times less of the face at rest
 
-RELATIVE: Final = indices("brow", "cheekPuff", "noseSneer")
+RELATIVE_COEFFICIENTS: Final = coefficient_indices("brow", "cheekPuff", "noseSneer")
 """Coefficients followed from the driver's usual level: brows sit differently on everybody."""
 
 
@@ -41,12 +44,14 @@ RELATIVE: Final = indices("brow", "cheekPuff", "noseSneer")
 class Motion:
     """One frame of a driver.
 
-    ``turn (3,)`` rotation vector from rest in radians, ``shift (2,)`` in face widths, ``scale`` log of the size
-    ratio; ``coefficients (45,)`` in 0..1, those in ``RELATIVE`` less their usual level; ``gap (11, 3)`` from upper to
-    lower inner lip in the head's axes, corner to corner, in eye distances; ``lids (2,)`` openings of the right and
-    left eye over their usual ones, ``lid_shape (2, 2, 7)`` how the lids' gap and their seam differ from what that
-    says, in eye distances down; ``look (2, 2)`` radians right and down from where the eyes usually look; ``residual
-    (468, 3)`` what the face model does not say, less its usual value.
+    ``turn (3,)``: head rotation vector from rest, in radians. ``shift (2,)``: head shift from rest to the right and
+    down, in face widths. ``scale``: logarithm of the face's size over its size at rest. ``coefficients (45,)``:
+    expression, 0 to 1; those in ``RELATIVE_COEFFICIENTS`` are minus their usual level. ``gap (11, 3)``: vectors from
+    the upper to the lower inner lip, corner to corner, in the head's axes and eye distances. ``lids (2,)``: openings
+    of the right and the left eye over their usual openings. ``lid_shape (2, 2, 7)``: how the gap between the lids and
+    the height of their seam differ from what ``lids`` gives, in eye distances, downwards. ``look (2, 2)``: radians
+    right and down from where each eye usually looks. ``fit_residual (468, 3)``: landmarks minus the fitted face
+    model, minus the usual value of that difference.
     """
 
     turn: Floats
@@ -57,7 +62,7 @@ class Motion:
     lids: Floats
     lid_shape: Floats
     look: Floats
-    residual: Floats
+    fit_residual: Floats
 
     @staticmethod
     def neutral() -> "Motion":
@@ -67,16 +72,16 @@ class Motion:
             zero(3, np.float32),
             zero(2, np.float32),
             0.0,
-            zero(len(COEFFICIENTS), np.float32),
+            zero(len(COEFFICIENT_NAMES), np.float32),
             zero((len(mesh.INNER_LIP_UPPER), 3), np.float32),
             np.ones(2, np.float32),
             zero((2, 2, LID_POINTS), np.float32),
             zero((2, 2), np.float32),
-            zero((POINTS, 3), np.float32),
+            zero((MESH_POINTS, 3), np.float32),
         )
 
 
-class Level:
+class RunningQuantile:
     """A running quantile of some numbers: quick at first, slow and steady later.
 
     Stochastic approximation (Robbins and Monro, 1951), so that neither memory nor time grows.
@@ -88,7 +93,7 @@ class Level:
         self.value: Floats | None = None
         self._count = 0
 
-    def add(self, numbers: Floats) -> Floats:
+    def update(self, numbers: Floats) -> Floats:
         """Take a frame's numbers in and return the level."""
         if self.value is None:
             self.value = numbers.astype(np.float32).copy()
@@ -101,7 +106,7 @@ class Level:
         return self.value
 
 
-class HeadRest:
+class RestHeadPose:
     """The head's usual place: that of the first frame which looks roughly ahead, in time the middle of all that do.
 
     It moves slowly, so that two sessions of one driver come to the same rest wherever they began, and a laptop that
@@ -111,13 +116,13 @@ class HeadRest:
     def __init__(self) -> None:
         self.pose: Pose | None = None
         self._first: Pose | None = None
-        self._patience = PATIENCE
+        self._patience = MAX_FRAMES_TURNED_ASIDE
         self._away = np.zeros(7, np.float32)
 
-    def add(self, pose: Pose) -> Pose:
+    def update(self, pose: Pose) -> Pose:
         """Take a frame's pose in and return the pose at rest."""
         pitch, yaw, _ = geometry.euler_degrees(pose.rotation)
-        ahead = max(abs(pitch), abs(yaw)) < AHEAD
+        ahead = max(abs(pitch), abs(yaw)) < MAX_AHEAD_DEGREES
         if self._first is None:
             if not ahead and self._patience > 0:
                 self._patience -= 1
@@ -129,7 +134,7 @@ class HeadRest:
             turn = geometry.to_rotation_vector(pose.rotation @ first.rotation.T)
             place = (pose.translation - first.translation) / width
             away = np.concatenate([turn, place, [math.log(max(pose.scale / first.scale, 1e-3))]])
-            self._away = self._away + (away - self._away) * HEAD_RATE
+            self._away = self._away + (away - self._away) * REST_RATE_PER_FRAME
             self.pose = Pose(
                 first.scale * math.exp(float(self._away[6])),
                 geometry.from_rotation_vector(self._away[:3]) @ first.rotation,
@@ -139,7 +144,7 @@ class HeadRest:
         return self.pose
 
 
-class Driver:
+class MotionEstimator:
     """Reads one driver, frame after frame; one per session."""
 
     def __init__(self) -> None:
@@ -151,15 +156,15 @@ class Driver:
     def recalibrate(self) -> None:
         """Take rest and identity anew from the next frames."""
         self.fitter.reset()
-        self._head = HeadRest()
+        self._head = RestHeadPose()
         self._levels = {
-            "openings": Level(0.6, 0.03),
-            "lids": Level(0.5, 0.006),
-            "look": Level(0.5, 0.03),
-            "brows": Level(0.5, 0.06),
+            "openings": RunningQuantile(0.6, 0.03),
+            "lids": RunningQuantile(0.5, 0.006),
+            "look": RunningQuantile(0.5, 0.03),
+            "brows": RunningQuantile(0.5, 0.06),
         }
         self._residual: Floats | None = None
-        self._calm = 0.0
+        self._calm_weight = 0.0
         self._look = np.zeros((2, 2), np.float32)
 
     @property
@@ -170,17 +175,17 @@ class Driver:
     def __call__(self, landmarks: Floats) -> Motion:
         """The motion of ``landmarks (478, 3)`` in pixels."""
         fit = self.fit = self.fitter(landmarks)
-        rest = self._head.add(fit.pose)
-        middle = self.fitter.neutral[list(mesh.STABLE)].mean(0)[None]
+        rest = self._head.update(fit.pose)
+        middle = self.fitter.neutral[list(mesh.STABLE_LANDMARKS)].mean(0)[None]
         width = rest.scale * float(np.linalg.norm(self.fitter.neutral[234] - self.fitter.neutral[454]))
         moved = (fit.pose.apply(middle)[0] - rest.apply(middle)[0])[:2] / width
         openings = np.array(geometry.eye_openings(fit.face), np.float32)
-        lids = openings / np.maximum(self._levels["openings"].add(openings), 0.08)
+        lids = openings / np.maximum(self._levels["openings"].update(openings), 0.08)
         # Trackers often see one eye of a blink half open still; a wink leaves the other one wide.
-        blinking = 1 - geometry.step(*BOTH, float(lids.max()))
+        blinking = 1 - geometry.smoothstep(*WINK_OPENING_RANGE, float(lids.max()))
         lids = lids + 0.8 * blinking * (lids.min() - lids)
         coefficients = fit.coefficients.copy()
-        coefficients[RELATIVE] -= self._levels["brows"].add(fit.coefficients[RELATIVE])
+        coefficients[RELATIVE_COEFFICIENTS] -= self._levels["brows"].update(fit.coefficients[RELATIVE_COEFFICIENTS])
         return Motion(
             geometry.to_rotation_vector(fit.pose.rotation @ rest.rotation.T),
             np.asarray(moved, np.float32),
@@ -189,49 +194,49 @@ class Driver:
             lip_gap(fit.face),
             lids.astype(np.float32),
             self._lid_shape(fit, lids),
-            self._looking(fit, lids),
-            self._left_over(fit),
+            self._gaze_change(fit, lids),
+            self._fit_residual(fit),
         )
 
     def _lid_shape(self, fit: Fit, lids: Floats) -> Floats:
         """Gap and seam of the lids, less the usual gap times the opening and the usual seam."""
         seen = np.stack([lid_lines(fit.face, side) for side in (0, 1)])
-        usual = self._levels["lids"].add(seen)
+        usual = self._levels["lids"].update(seen)
         out = seen - usual
         out[:, 0] -= (lids[:, None] - 1) * usual[:, 0]
         return np.asarray(out, np.float32)
 
-    def _looking(self, fit: Fit, lids: Floats) -> Floats:
+    def _gaze_change(self, fit: Fit, lids: Floats) -> Floats:
         """Gaze from its usual direction; eyes that are all but shut keep the last one.
 
         Half of what an eye does is its own: the rest, the tracker's noise more likely, is shared.
         """
-        if lids.min() > BLINKING:
-            usual = self._levels["look"].add(fit.gaze)
+        if lids.min() > MIN_GAZE_OPENING:
+            usual = self._levels["look"].update(fit.gaze)
             look = fit.gaze - usual
             self._look = np.asarray(0.5 * look + 0.5 * look.mean(0), np.float32)
         return self._look
 
-    def _left_over(self, fit: Fit) -> Floats:
+    def _fit_residual(self, fit: Fit) -> Floats:
         """What the model does not say of the face, less its usual value: that of calm faces, above all.
 
         The further a mouth moves the more the model misses, and none of that belongs to the face at rest.
         """
-        residual = fit.face[:POINTS] - fit.shape
+        residual = fit.face[:MESH_POINTS] - fit.shape
         if self._residual is None:
-            self._residual, self._calm = residual, 1.0
-        calm = math.exp(-float(fit.coefficients[MOUTH].sum()) / CALM)
-        self._calm += calm
-        self._residual = self._residual + (residual - self._residual) * max(calm / self._calm, 0.01 * calm)
+            self._residual, self._calm_weight = residual, 1.0
+        calm = math.exp(-float(fit.coefficients[MOUTH_COEFFICIENTS].sum()) / CALM_DECAY)
+        self._calm_weight += calm
+        self._residual = self._residual + (residual - self._residual) * max(calm / self._calm_weight, 0.01 * calm)
         return np.asarray(residual - self._residual, np.float32)
 
 
 def lid_lines(face: Floats, side: int) -> Floats:
     """Gap between the lids and height of the seam where they meet, over the eye's corners, ``(2, 7)``, downwards."""
-    upper, lower = LIDS[side]
+    upper, lower = LID_LANDMARKS[side]
     above, below = face[list(upper[1:-1]), 1], face[list(lower[1:-1]), 1]
     corners = (face[upper[0], 1] + face[upper[-1], 1]) / 2
-    return np.stack([below - above, SEAM * below + (1 - SEAM) * above - corners])
+    return np.stack([below - above, LID_SEAM_SHARE * below + (1 - LID_SEAM_SHARE) * above - corners])
 
 
 def lip_gap(face: Floats) -> Floats:
@@ -240,14 +245,16 @@ def lip_gap(face: Floats) -> Floats:
     """
     gap = face[list(mesh.INNER_LIP_LOWER)] - face[list(mesh.INNER_LIP_UPPER)]
     size = float(np.abs(gap[2:-2, 1]).mean())
-    return np.asarray(gap * geometry.step(SEALED, PARTED, size), np.float32)
+    return np.asarray(gap * geometry.smoothstep(CLOSED_LIP_GAP, OPEN_LIP_GAP, size), np.float32)
 
 
 _TEMPLATE_WIDTH = float(np.linalg.norm(mesh.template()[234] - mesh.template()[454]))
-_MIRROR = np.array([-1, 1, 1], np.float32)
-_TWINS = np.argmin(np.linalg.norm(mesh.template()[:, None] - (mesh.template() * _MIRROR)[None], axis=-1), axis=1)
+_MIRROR_X = np.array([-1, 1, 1], np.float32)
+_MIRRORED_LANDMARKS = np.argmin(
+    np.linalg.norm(mesh.template()[:, None] - (mesh.template() * _MIRROR_X)[None], axis=-1), axis=1
+)
 
 
 def mirrored(landmarks: Floats) -> Floats:
     """The landmarks as a mirror shows them (about x = 0): left and right change places."""
-    return np.asarray(landmarks[_TWINS] * _MIRROR, np.float32)
+    return np.asarray(landmarks[_MIRRORED_LANDMARKS] * _MIRROR_X, np.float32)

@@ -8,10 +8,10 @@ from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats
 
 LIP_POINTS: Final = 31  # along each lip
-UPPER, LOWER = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
+UPPER_INNER_LIP, LOWER_INNER_LIP = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
 
 
-def spline(knots: int, points: int) -> Floats:
+def smoothing_matrix(knots: int, points: int) -> Floats:
     """The matrix ``(points, knots)`` that takes a line to a smooth one with the same ends.
 
     Straight between the knots, then averaged over most of their distance: it rounds corners and never swings beyond
@@ -32,9 +32,9 @@ def spline(knots: int, points: int) -> Floats:
     return np.asarray(out, np.float32)
 
 
-LIP_SPLINE: Final = spline(len(UPPER), LIP_POINTS)
+LIP_SMOOTHING: Final = smoothing_matrix(len(UPPER_INNER_LIP), LIP_POINTS)
 
 
 def lip_lines(landmarks: Floats) -> tuple[Floats, Floats]:
     """The inner lips of landmarks ``(478, 3)`` as smooth lines ``(31, 2)``, upper and lower, corner to corner."""
-    return LIP_SPLINE @ landmarks[UPPER, :2], LIP_SPLINE @ landmarks[LOWER, :2]
+    return LIP_SMOOTHING @ landmarks[UPPER_INNER_LIP, :2], LIP_SMOOTHING @ landmarks[LOWER_INNER_LIP, :2]

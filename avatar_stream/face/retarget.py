@@ -16,33 +16,38 @@ from avatar_stream.face import geometry, mesh
 from avatar_stream.face.fit import Fit, fit_still
 from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import INDEX, POINTS, face_model, indices
-from avatar_stream.face.motion import LIDS, RELATIVE, SEAM, Motion
+from avatar_stream.face.model import COEFFICIENT_INDEX, MESH_POINTS, coefficient_indices, face_model
+from avatar_stream.face.motion import LID_LANDMARKS, LID_SEAM_SHARE, RELATIVE_COEFFICIENTS, Motion
 
-KEEP: Final = 0.2  # of the portrait's own mood that stays, where nothing else is asked for
+DEFAULT_KEEP: Final = 0.2  # of the portrait's own mood that stays, where nothing else is asked for
 
 # Limits beyond which the portrait stops being plausible. Soft: motion flattens towards them.
 MAX_TURN: Final = np.radians([24.0, 34.0, 30.0])  # pitch, yaw, roll away from the portrait's own
-ASIDE: Final = (15.0, 35.0)  # degrees a portrait is turned, from which and to which it may turn less
-HIDDEN: Final = 0.8
+TURNED_PORTRAIT_DEGREES: Final = (
+    15.0,
+    35.0,
+)  # degrees a portrait is turned, from which and to which it may turn less
+MAX_TURN_REDUCTION: Final = 0.8
 MAX_SHIFT: Final = np.array([0.42, 0.3])  # face widths aside, up and down: what a neck bears over still shoulders
 MIN_SHIFT: Final = 0.05  # face widths that are left to a face at the very edge
 MAX_ROOM_SHARE: Final = 0.8  # of the way from the face to the edge of its crop
 SCALE_RANGE: Final = 1.3
-MAX_RESIDUAL: Final = 0.16  # eye distances of any landmark that the model does not explain
-MAX_GAP: Final = 0.75  # eye distances between the lips
-MAX_LOOK: Final = 0.6  # radians
+MAX_FIT_RESIDUAL: Final = 0.16  # eye distances of any landmark that the model does not explain
+MAX_LIP_GAP: Final = 0.75  # eye distances between the lips
+MAX_GAZE_RADIANS: Final = 0.6  # radians
 # Trackers leave a gap between the lids of a closed eye. Of the eye's usual opening: shut below, as driven above.
-SHUT, AS_DRIVEN = 0.3, 0.6
-WIDEST: Final = 1.25  # of the portrait's own opening
+CLOSED_EYE_OPENING, MIN_EXACT_EYE_OPENING = 0.3, 0.6
+MAX_EYE_OPENING: Final = 1.25  # of the portrait's own opening
 
-MOOD: Final = indices("mouthSmile", "mouthFrown", "mouthDimple", "cheekSquint")
+MOOD_COEFFICIENTS: Final = coefficient_indices("mouthSmile", "mouthFrown", "mouthDimple", "cheekSquint")
 """What may stay of a portrait's own expression; its open mouth may not, or lips would not close."""
-_POUT: Final = [INDEX["mouthPucker"], INDEX["mouthFunnel"]]
-_LID_SKIN: Final = indices("eyeBlink")
-_NOT_ADDED: Final = indices("eyeBlink", "eyeSquint", "eyeWide")  # lids follow their measured opening instead
+_POUT_COEFFICIENTS: Final = [COEFFICIENT_INDEX["mouthPucker"], COEFFICIENT_INDEX["mouthFunnel"]]
+_BLINK_COEFFICIENTS: Final = coefficient_indices("eyeBlink")
+_NOT_ADDED: Final = coefficient_indices(
+    "eyeBlink", "eyeSquint", "eyeWide"
+)  # lids follow their measured opening instead
 
-_STABLE = list(mesh.STABLE)
+_STABLE = list(mesh.STABLE_LANDMARKS)
 _IRISES = (list(mesh.RIGHT_IRIS), list(mesh.LEFT_IRIS))
 _LIPS = (
     (list(mesh.INNER_LIP_UPPER), -0.4), (list(mesh.INNER_LIP_LOWER), 0.6),
@@ -59,7 +64,7 @@ class Retargeter:
     """
 
     def __init__(
-        self, rest: Floats, size: tuple[int, int] | None = None, *, gain: float = 1.0, keep: float = KEEP
+        self, rest: Floats, size: tuple[int, int] | None = None, *, gain: float = 1.0, keep: float = DEFAULT_KEEP
     ) -> None:
         self.rest = rest
         self.gain = gain
@@ -68,44 +73,46 @@ class Retargeter:
         self._model = fitter.model
         self._moves = fitter.solver.expressions
         self._width = self.fit.pose.scale * float(np.linalg.norm(self.fit.face[234] - self.fit.face[454]))
-        self._skin = _lid_skin(self.fit)
+        self._skin = _lid_skin_moves(self.fit)
         oval = rest[list(mesh.FACE_OVAL), :2]
         room = np.full((2, 2), np.inf) if size is None else np.stack([oval.min(0), np.array(size) - oval.max(0)])
         # Left and up in the first row, right and down in the second.
         self._most_shift = np.minimum(MAX_SHIFT, np.maximum(MAX_ROOM_SHARE * room / self._width, MIN_SHIFT))
         # A portrait that looks aside hides a cheek: turned back to the viewer it would have none.
         _, yaw, _ = geometry.euler_degrees(self.fit.pose.rotation)
-        self._most = MAX_TURN * np.array([1, 1 - HIDDEN * geometry.step(*ASIDE, abs(yaw)), 1])
+        self._most = MAX_TURN * np.array(
+            [1, 1 - MAX_TURN_REDUCTION * geometry.smoothstep(*TURNED_PORTRAIT_DEGREES, abs(yaw)), 1]
+        )
 
     def __call__(self, motion: Motion) -> Floats:
         """Landmarks ``(478, 3)`` in crop pixels for ``motion``."""
-        return self.placed(self.expressed(motion), motion.turn, motion.shift, motion.scale)
+        return self.with_head_pose(self.with_expression(motion), motion.turn, motion.shift, motion.scale)
 
-    def expressed(self, motion: Motion) -> Floats:
+    def with_expression(self, motion: Motion) -> Floats:
         """The portrait's face ``(478, 3)`` in the model's axes with the motion's expression."""
         own = self.fit.coefficients
         change = self._wanted(motion.coefficients) - own
-        change[RELATIVE] = np.clip(self.gain * motion.coefficients[RELATIVE], -0.5, 1)
+        change[RELATIVE_COEFFICIENTS] = np.clip(self.gain * motion.coefficients[RELATIVE_COEFFICIENTS], -0.5, 1)
         change[_NOT_ADDED] = 0
         face = self.fit.face.copy()
-        face[:POINTS] += (change @ self._moves).reshape(-1, 3).astype(np.float32)
-        size = np.linalg.norm(motion.residual, axis=1, keepdims=True)
-        limited = MAX_RESIDUAL * np.tanh(size * self.gain / MAX_RESIDUAL) / np.maximum(size, 1e-6)
-        face[:POINTS] += motion.residual * limited
+        face[:MESH_POINTS] += (change @ self._moves).reshape(-1, 3).astype(np.float32)
+        size = np.linalg.norm(motion.fit_residual, axis=1, keepdims=True)
+        limited = MAX_FIT_RESIDUAL * np.tanh(size * self.gain / MAX_FIT_RESIDUAL) / np.maximum(size, 1e-6)
+        face[:MESH_POINTS] += motion.fit_residual * limited
         self._part_lips(face, motion.gap)
         self._move_lids(face, motion)
         self._turn_eyes(face, motion.look)
         return face
 
-    def placed(self, face: Floats, turn: Floats, shift: Floats, scale: float) -> Floats:
+    def with_head_pose(self, face: Floats, turn: Floats, shift: Floats, scale: float) -> Floats:
         """``face (478, 3)`` in the model's axes, turned and moved from the portrait's own pose, in crop pixels."""
         pose = self.fit.pose
-        rotation = geometry.from_rotation_vector(_soft(turn, self._most)) @ pose.rotation
-        size = pose.scale * math.exp(float(_soft(scale, math.log(SCALE_RANGE))))
+        rotation = geometry.from_rotation_vector(_soft_limit(turn, self._most)) @ pose.rotation
+        size = pose.scale * math.exp(float(_soft_limit(scale, math.log(SCALE_RANGE))))
         # Turn about the middle of the points that do not move with expression, then shift as the driver shifted.
         middle = self.fit.face[_STABLE].mean(0)
         where = pose.apply(middle[None])[0]
-        where[:2] += _soft(shift, np.where(shift < 0, *self._most_shift)) * self._width
+        where[:2] += _soft_limit(shift, np.where(shift < 0, *self._most_shift)) * self._width
         offset = where - size * rotation @ middle
         return Pose(size, np.asarray(rotation, np.float32), np.asarray(offset, np.float32)).apply(face)
 
@@ -114,14 +121,14 @@ class Retargeter:
         wanted = np.clip(self.gain * driver, 0, 1)
         if self.keep > 0:
             # Nobody smiles and pouts at once: a pouting driver takes the portrait's smile off.
-            kept = self.keep * (1 - wanted[_POUT].max()) * self.fit.coefficients[MOOD]
-            wanted[MOOD] = 1 - (1 - wanted[MOOD]) * (1 - kept)
+            kept = self.keep * (1 - wanted[_POUT_COEFFICIENTS].max()) * self.fit.coefficients[MOOD_COEFFICIENTS]
+            wanted[MOOD_COEFFICIENTS] = 1 - (1 - wanted[MOOD_COEFFICIENTS]) * (1 - kept)
         return wanted
 
     def _part_lips(self, face: Floats, gap: Floats) -> None:
         """Open the lips exactly as far as the driver's are, whatever the portrait's did (in place)."""
         size = float(np.abs(gap[:, 1]).max()) * self.gain
-        wanted = gap * (self.gain * float(_soft(size, MAX_GAP)) / max(size, 1e-6))
+        wanted = gap * (self.gain * float(_soft_limit(size, MAX_LIP_GAP)) / max(size, 1e-6))
         now = face[list(mesh.INNER_LIP_LOWER)] - face[list(mesh.INNER_LIP_UPPER)]
         for ring, share in _LIPS:
             face[ring] += share * (wanted - now)
@@ -129,45 +136,53 @@ class Retargeter:
     def _move_lids(self, face: Floats, motion: Motion) -> None:
         """Open each eye by its driver's share of its own usual opening (in place)."""
         rest = self.fit.face
-        for side, (upper, lower) in enumerate(LIDS):
+        for side, (upper, lower) in enumerate(LID_LANDMARKS):
             share = 1 + (float(motion.lids[side]) - 1) * min(self.gain, 1.3)
-            share = min(share * geometry.step(SHUT, AS_DRIVEN, share), WIDEST)
+            share = min(
+                share * geometry.smoothstep(CLOSED_EYE_OPENING, MIN_EXACT_EYE_OPENING, share), MAX_EYE_OPENING
+            )
             above, below, corners = list(upper[1:-1]), list(lower[1:-1]), [upper[0], upper[-1]]
-            face[:POINTS] += self._skin[side] * (1 - share)
+            face[:MESH_POINTS] += self._skin[side] * (1 - share)
             # How the line of the lids differs counts less the further they are shut.
             gap, seam_moved = motion.lid_shape[side] * (self.gain * min(share, 1.0))
-            seam = SEAM * rest[below] + (1 - SEAM) * rest[above] + (face[corners] - rest[corners]).mean(0)
+            seam = (
+                LID_SEAM_SHARE * rest[below]
+                + (1 - LID_SEAM_SHARE) * rest[above]
+                + (face[corners] - rest[corners]).mean(0)
+            )
             seam[:, 1] += seam_moved
             open_by = share * (rest[below] - rest[above])
             open_by[:, 1] = np.maximum(open_by[:, 1] + gap, 0)
-            face[above] = seam - SEAM * open_by
-            face[below] = seam + (1 - SEAM) * open_by
+            face[above] = seam - LID_SEAM_SHARE * open_by
+            face[below] = seam + (1 - LID_SEAM_SHARE) * open_by
 
     def _turn_eyes(self, face: Floats, look: Floats) -> None:
         """Turn the irises with their eyeballs (in place)."""
         radius = self._model.eyeball_radius
-        for side, ((upper, _), iris) in enumerate(zip(LIDS, _IRISES, strict=True)):
+        for side, ((upper, _), iris) in enumerate(zip(LID_LANDMARKS, _IRISES, strict=True)):
             corners = face[[upper[0], upper[-1]]]
             moved = (corners - self.fit.face[[upper[0], upper[-1]]]).mean(0)
             own = self.fit.gaze[side]
-            turned = own + _soft(look[side] * self.gain, MAX_LOOK)
+            turned = own + _soft_limit(look[side] * self.gain, MAX_GAZE_RADIANS)
             step = radius * (np.sin(turned) - np.sin(own))
             middle = self.fit.face[iris[0]] + moved
             # An iris stays between the corners, half hidden at most.
             reach = 0.36 * abs(float(corners[1, 0] - corners[0, 0]))
             centre = float(corners[:, 0].mean())
-            step[0] = np.clip(middle[0] + step[0], *_ordered(centre - reach, centre + reach, middle[0])) - middle[0]
+            step[0] = (
+                np.clip(middle[0] + step[0], *_range_including(centre - reach, centre + reach, middle[0])) - middle[0]
+            )
             face[iris] = self.fit.face[iris] + moved
             face[iris, :2] += step.astype(np.float32)
 
 
-def _ordered(low: float, high: float, own: float) -> tuple[float, float]:
+def _range_including(low: float, high: float, own: float) -> tuple[float, float]:
     return min(low, own), max(high, own)
 
 
-def _lid_skin(fit: Fit) -> Floats:
+def _lid_skin_moves(fit: Fit) -> Floats:
     """How the skin around each eye moves as it shuts, ``(2, 468, 3)``, in proportion to the eye's opening."""
-    moves = face_model().expressions[[_LID_SKIN[1], _LID_SKIN[0]]].copy()
+    moves = face_model().expressions[[_BLINK_COEFFICIENTS[1], _BLINK_COEFFICIENTS[0]]].copy()
     openings = geometry.eye_openings(fit.face)
     usual = geometry.eye_openings(np.concatenate([face_model().neutral, np.zeros((10, 3), np.float32)]))
     for side, (now, then) in enumerate(zip(openings, usual, strict=True)):
@@ -175,7 +190,7 @@ def _lid_skin(fit: Fit) -> Floats:
     return np.asarray(moves, np.float32)
 
 
-def _soft(value: npt.ArrayLike, limit: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def _soft_limit(value: npt.ArrayLike, limit: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Identity up to two thirds of the limit, then flattening towards it."""
     v, top = np.asarray(value, np.float64), np.asarray(limit, np.float64)
     size = np.abs(v)

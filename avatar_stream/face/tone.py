@@ -10,15 +10,15 @@ from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
 
 Image = npt.NDArray[np.uint8]
-CHEEKS: Final = (50, 280, 205, 425, 195)  # landmarks on plain skin
+SKIN_LANDMARKS: Final = (50, 280, 205, 425, 195)  # landmarks on plain skin
 FACE_CORNERS: Final = (33, 263, 61, 291)  # of eyes and mouth: what has edges lies between
 # The brightest third of the teeth beside skin: least squares over 614 training stills.
 TOOTH_SHARE: Final = np.array([0.78, 0.81, 0.77], np.float32)
 TOOTH_OFFSET: Final = np.array([58, 78, 82], np.float32)
 # Fine detail over middling detail of the training stills when blurred by so many pixels; where hardly any fine
 # detail is left, middling over coarse.
-FINE: Final = ((0.56, 0.64, 0.76, 0.90), (1.4, 1.0, 0.7, 0.0))
-COARSE: Final = ((0.33, 0.40, 0.47, 0.53), (4.5, 3.0, 2.0, 1.4))
+FINE_DETAIL_TO_BLUR: Final = ((0.56, 0.64, 0.76, 0.90), (1.4, 1.0, 0.7, 0.0))
+COARSE_DETAIL_TO_BLUR: Final = ((0.33, 0.40, 0.47, 0.53), (4.5, 3.0, 2.0, 1.4))
 
 
 def skin_tone(picture: Image, landmarks: Floats) -> Floats:
@@ -26,7 +26,7 @@ def skin_tone(picture: Image, landmarks: Floats) -> Floats:
     height, width = picture.shape[:2]
     reach = max(1, round(float(np.linalg.norm(landmarks[33, :2] - landmarks[263, :2])) / 20))
     tones = []
-    for x, y in np.round(landmarks[list(CHEEKS), :2]).astype(int):
+    for x, y in np.round(landmarks[list(SKIN_LANDMARKS), :2]).astype(int):
         patch = picture[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
         if 0 <= x < width and 0 <= y < height and patch.size:
             tones.append(patch.reshape(-1, 3).mean(0))
@@ -53,6 +53,6 @@ def softness(picture: Image, landmarks: Floats) -> float:
     fine, middling, coarse = (
         float(np.sqrt(((a - b) ** 2).mean())) for a, b in ((grey, one), (one, two), (two, four))
     )
-    if fine > FINE[0][0] * middling:
-        return float(np.interp(fine / max(middling, 1e-3), *FINE))
-    return float(np.interp(middling / max(coarse, 1e-3), *COARSE))
+    if fine > FINE_DETAIL_TO_BLUR[0][0] * middling:
+        return float(np.interp(fine / max(middling, 1e-3), *FINE_DETAIL_TO_BLUR))
+    return float(np.interp(middling / max(coarse, 1e-3), *COARSE_DETAIL_TO_BLUR))

@@ -5,7 +5,7 @@ from typing import Final
 
 from avatar_stream.face.mesh import Floats
 
-HEIGHT: Final = 480.0  # pixels of the picture that a packet's landmarks are in
+PACKET_PICTURE_HEIGHT: Final = 480.0  # pixels of the picture that a packet's landmarks are in
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,4 +16,4 @@ class TrackedFace:
 
     landmarks: Floats | None
     view: Floats | None = None
-    height: float = HEIGHT
+    height: float = PACKET_PICTURE_HEIGHT

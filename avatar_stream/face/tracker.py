@@ -12,11 +12,9 @@ import numpy.typing as npt
 
 from avatar_stream.face import geometry
 from avatar_stream.face.filters import OneEuro
-from avatar_stream.face.followed_person import Followed
+from avatar_stream.face.followed_person import FollowedPerson
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.small_faces import CloserLook, Detail, Part
-from avatar_stream.face.small_faces import boxes as _boxes
-from avatar_stream.face.small_faces import detector as _face_detector
+from avatar_stream.face.small_faces import Crop, FullResolution, SmallFaceSearch, detect_boxes, face_detector
 from avatar_stream.native_output import BLANK_PICTURE, quiet_graph, quiet_reset, quietly
 
 Image = npt.NDArray[np.uint8]
@@ -42,7 +40,7 @@ class Tracking:
     state: FaceState
     landmarks: Floats | None
     fresh: bool  # landmarks were seen in this very frame
-    part: Part | None = None  # what of the picture they were seen in
+    crop: Crop | None = None  # what of the picture they were seen in
 
 
 class LandmarkFilter:
@@ -66,7 +64,7 @@ def detect_faces(image: Image, *, far: bool = False) -> list[tuple[float, float,
     ``far`` uses the detector trained for faces up to 5 m away, which also finds small ones.
     """
     with _detector(far) as detector:
-        return _boxes(detector, image)
+        return detect_boxes(detector, image)
 
 
 def landmarks_of_still(image: Image) -> Floats | None:
@@ -95,10 +93,10 @@ class FaceTracker:
 
     ``hold`` seconds of misses are bridged with the last landmarks. Several faces: the largest is chosen when
     tracking starts, and followed until it is lost (see :mod:`.followed_person`). Where there is none, a small
-    one is looked for part by part (see :mod:`.small_faces`).
+    one is looked for crop by crop (see :mod:`.small_faces`).
     """
 
-    COUNT_EVERY = 30  # frames between looks for other people
+    FRAMES_PER_COUNT = 30  # frames between looks for other people
 
     def __init__(self, *, smooth: bool = True, hold: float = 0.2) -> None:
         self.hold = hold
@@ -108,8 +106,8 @@ class FaceTracker:
         self._last: Floats | None = None
         self._last_seen = 0.0
         self._frames = 0
-        self._closer = CloserLook()
-        self._followed = Followed()
+        self._small_faces = SmallFaceSearch()
+        self._followed = FollowedPerson()
         self._shape: tuple[int, ...] = (1, 1)
         self.faces = 0
         """How many people were in the picture when it was last looked at."""
@@ -117,19 +115,19 @@ class FaceTracker:
     @property
     def too_small(self) -> int:
         """Width in pixels of a face that was seen lately and is too small to be followed; 0 where there is none."""
-        return self._closer.too_small
+        return self._small_faces.too_small
 
-    def update(self, image: Image, time: float, detail: Detail = None) -> Tracking:
+    def update(self, image: Image, time: float, full_resolution: FullResolution = None) -> Tracking:
         """Track an RGB frame taken at ``time`` seconds; sizes may change between frames.
 
-        ``detail`` makes the same frame with more pixels, where ``image`` was scaled down: a small face is looked for
-        there. Landmarks are in pixels of ``image``.
+        Where ``image`` was scaled down, ``full_resolution`` returns the same frame with all its pixels, in which a
+        small face is searched for. Landmarks are in pixels of ``image``.
         """
-        part = self._closer.part(image, detail)
+        crop = self._small_faces.crop(image, full_resolution)
         if image.shape[0] * self._shape[1] != image.shape[1] * self._shape[0]:  # turned: everything is elsewhere
-            self.choose_again()
+            self.follow_largest()
         self._shape = image.shape
-        raw = self._find(part, time)
+        raw = self._find(crop, time)
         if raw is None:
             if self._last is not None and time - self._last_seen <= self.hold:
                 self.state = FaceState.HELD
@@ -139,58 +137,58 @@ class FaceTracker:
             self._last = None
             if self._filter:
                 self._filter.reset()
-            if self._closer.active:
-                self._closer.lose()
+            if self._small_faces.active:
+                self._small_faces.clear_window()
             else:
-                self._closer.search(image, detail)
+                self._small_faces.search(image, full_resolution)
             return Tracking(self.state, None, False)
-        self._followed.saw(raw / image.shape[1], time)
-        if self._closer.keep(raw, image):
+        self._followed.update(raw / image.shape[1], time)
+        if self._small_faces.update_window(raw, image):
             quiet_reset(self._face_mesh)  # it looks where the face was in the last window
         if self._filter:
             raw = self._filter(raw, time)
         self._last, self._last_seen, self.state = raw, time, FaceState.FOUND
-        return Tracking(self.state, raw, True, part)
+        return Tracking(self.state, raw, True, crop)
 
-    def choose_again(self) -> None:
+    def follow_largest(self) -> None:
         """Follow the largest face from the next frame on, whoever was followed."""
-        self._followed = Followed()
+        self._followed = FollowedPerson()
         self._last = None
 
     def close(self) -> None:
         """Hand the networks on."""
         _give_back(self._face_mesh, self._detector)
-        self._closer.close()
+        self._small_faces.close()
 
-    def _find(self, part: Part, time: float) -> Floats | None:
+    def _find(self, crop: Crop, time: float) -> Floats | None:
         """Landmarks in pixels of the whole picture."""
         self._frames += 1
         if self._last is None:
-            return self._acquire(part, time)
-        raw = _landmarks(self._face_mesh, part.image)
-        if self._frames % self.COUNT_EVERY == 0:
-            self.faces = len(_boxes(self._detector, part.image))
+            return self._acquire(crop, time)
+        raw = _landmarks(self._face_mesh, crop.image)
+        if self._frames % self.FRAMES_PER_COUNT == 0:
+            self.faces = len(detect_boxes(self._detector, crop.image))
         if raw is None:
             return None
-        raw = part.outside(raw)
-        if self._followed.same(raw / self._shape[1], time):
+        raw = crop.to_picture(raw)
+        if self._followed.matches(raw / self._shape[1], time):
             return raw
-        return self._acquire(part, time)  # MediaPipe has gone over to somebody else
+        return self._acquire(crop, time)  # MediaPipe has gone over to somebody else
 
-    def _acquire(self, part: Part, time: float) -> Floats | None:
-        image = part.image
-        boxes = _boxes(self._detector, image)
+    def _acquire(self, crop: Crop, time: float) -> Floats | None:
+        image = crop.image
+        boxes = detect_boxes(self._detector, image)
         self.faces = len(boxes)
-        number = self._followed.choose([part.box_outside(box, self._shape[1]) for box in boxes], time)
+        number = self._followed.choose([crop.box_in_picture(box, self._shape[1]) for box in boxes], time)
         if boxes and number is None:
             return None
         if number is not None and len(boxes) > 1:
             # MediaPipe takes the most confident face: the others are covered.
             image = image.copy()
-            keep = _region(boxes[number], image.shape)
+            keep = _box_slices(boxes[number], image.shape)
             kept = image[keep].copy()
             for box in boxes[:number] + boxes[number + 1 :]:
-                image[_region(box, image.shape)] = 0
+                image[_box_slices(box, image.shape)] = 0
             image[keep] = kept
             quiet_reset(self._face_mesh)
             if self._filter:
@@ -198,34 +196,34 @@ class FaceTracker:
         raw = _landmarks(self._face_mesh, image)
         if raw is None:
             return None
-        raw = part.outside(raw)
-        return raw if self._followed.same(raw / self._shape[1], time) else None
+        raw = crop.to_picture(raw)
+        return raw if self._followed.matches(raw / self._shape[1], time) else None
 
 
 # MediaPipe does not give back all of a graph it closes (147 MB stay after 120 of them): graphs go from one tracker
 # to the next.
-_IDLE: deque[tuple[Any, Any]] = deque()
-_MOST_IDLE = 8
-_met = False  # a face: MediaPipe warns about the first one that a process finds
+_IDLE_NETWORKS: deque[tuple[Any, Any]] = deque()
+_MAX_IDLE_NETWORKS = 8
+_face_seen = False  # a face: MediaPipe warns about the first one that a process finds
 
 
 def _borrow() -> tuple[Any, Any]:
     try:
-        return _IDLE.pop()
+        return _IDLE_NETWORKS.pop()
     except IndexError:
         return _face_mesh(static=False), _detector(False)
 
 
 def _give_back(face_mesh: Any, detector: Any) -> None:
-    if len(_IDLE) >= _MOST_IDLE:
+    if len(_IDLE_NETWORKS) >= _MAX_IDLE_NETWORKS:
         face_mesh.close()
         detector.close()
         return
     _landmarks(face_mesh, BLANK_PICTURE)  # forget whose face it followed
-    _IDLE.append((face_mesh, detector))
+    _IDLE_NETWORKS.append((face_mesh, detector))
 
 
-def _region(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _box_slices(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[slice, slice]:
     left, top, width, height = box
     pad = 0.25 * width
     return (
@@ -249,16 +247,16 @@ def _face_mesh(*, static: bool) -> Any:
 
 
 def _detector(far: bool) -> Any:
-    return _face_detector(far=far)
+    return face_detector(far=far)
 
 
 def _landmarks(face_mesh: Any, image: Image) -> Floats | None:
-    global _met
-    with contextlib.nullcontext() if _met else quietly():
+    global _face_seen
+    with contextlib.nullcontext() if _face_seen else quietly():
         found = face_mesh.process(image).multi_face_landmarks
     if not found:
         return None
-    _met = True
+    _face_seen = True
     height, width = image.shape[:2]
     points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32)
     return points * np.array([width, height, width], np.float32)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from avatar_stream.face import geometry
 from avatar_stream.face.fit import fit_still
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import INDEX
+from avatar_stream.face.model import COEFFICIENT_INDEX
 from avatar_stream.identity.likeness import FACE_SIZE, likeness_face
 from avatar_stream.portrait.portrait import Portrait
 
@@ -28,7 +28,7 @@ MIN_SMILE: Final = 0.25  # mean of the smile's coefficients
 MIN_TEETH_GAP: Final = 0.045  # gap of the lips, eye distances
 EYE_ROWS: Final = slice(1, 6)  # rows of HOG blocks that the eyes are in
 EYE_COLOUR_ROWS: Final = slice(2, 6)  # and of twelve rows of colour
-_SMILE_INDICES: Final = [INDEX["mouthSmileLeft"], INDEX["mouthSmileRight"]]
+_SMILE_INDICES: Final = [COEFFICIENT_INDEX["mouthSmileLeft"], COEFFICIENT_INDEX["mouthSmileRight"]]
 
 # Words for what can be checked, English and Chinese, and what turns them round.
 CHECKED_WORDS: Final = {

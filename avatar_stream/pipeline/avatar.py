@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.animator import Animator
-from avatar_stream.face.arkit import ArkitFrame, Rest, mirrored_frame, to_arkit, to_motion
+from avatar_stream.face.arkit import ArkitFrame, HeadPoseCalibration, mirrored_frame, to_arkit, to_motion
 from avatar_stream.face.body import Torso, TorsoTracker
 from avatar_stream.face.expression import Expression
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.mouth_view import ViewFilter, mirrored_view, read_mouth
-from avatar_stream.face.retarget import KEEP, Retargeter
-from avatar_stream.face.small_faces import Detail
+from avatar_stream.face.retarget import DEFAULT_KEEP, Retargeter
+from avatar_stream.face.small_faces import FullResolution
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.face.tracker import FaceState, FaceTracker, LandmarkFilter
 from avatar_stream.pipeline.prefetch import ahead
@@ -75,7 +75,7 @@ class Avatar:
         networks: Networks | Literal["auto"] | None = "auto",
         *,
         gain: float = 1.0,
-        keep: float = KEEP,
+        keep: float = DEFAULT_KEEP,
         mirror: bool = False,
         background: str | Image = OWN,
     ) -> None:
@@ -102,7 +102,7 @@ class Avatar:
         self._driver_kind: type | None = (
             None  # ArkitFrame, or TrackedFace (also for camera frames); None before the first
         )
-        self._rest = Rest()
+        self._rest = HeadPoseCalibration()
         self._renderer = PortraitRenderer(portrait, self.networks)
 
     def __call__(self, image: Driven, time: float | None = None) -> Image:
@@ -163,7 +163,7 @@ class Avatar:
     @property
     def calibrated(self) -> bool:
         """The driver's face at rest is known."""
-        return self._animator.driver.calibrated or self._rest.calibrated
+        return self._animator.estimator.calibrated or self._rest.calibrated
 
     @property
     def faces(self) -> int:
@@ -180,7 +180,7 @@ class Avatar:
         """The driver's last motion, as ARKit's blend shapes."""
         return to_arkit(self._animator.motion)
 
-    def follow(self, image: Driven, time: float, tag: Any = None, detail: Detail = None) -> RetargetedFace:
+    def follow(self, image: Driven, time: float, tag: Any = None, detail: FullResolution = None) -> RetargetedFace:
         """Track the face in an RGB frame taken at ``time`` seconds, and retarget its landmarks to the portrait.
 
         ``image`` may also be motion, or a face tracked elsewhere; None means that the camera sends nothing, so nobody
@@ -190,22 +190,24 @@ class Avatar:
         if image is not None:
             kind = ArkitFrame if isinstance(image, ArkitFrame) else TrackedFace
             if kind is not self._driver_kind and self._driver_kind is not None:
-                self._animator.hand_over()
+                self._animator.change_source()
             self._driver_kind = kind
         if isinstance(image, ArkitFrame):
             return self._follow_motion(image, time, tag)
         if isinstance(image, TrackedFace):
             return self._follow_tracked(image, time, tag)
-        landmarks = part = None
+        landmarks = crop = None
         if image is None:
             self.face = FaceState.LOST
         else:
             found = self.times.measure("track", self._tracker.update, image, time, detail)
-            self.face, landmarks, part = found.state, found.landmarks, found.part
+            self.face, landmarks, crop = found.state, found.landmarks, found.crop
         target = self.times.measure("retarget", self._animator, landmarks, time)
         # While the tracker only assumes a face, also on its way to rest, the last view of the mouth stays.
-        if landmarks is not None and part is not None:
-            self._update_mouth_view(self.times.measure("track", read_mouth, part.image, part.inside(landmarks)), time)
+        if landmarks is not None and crop is not None:
+            self._update_mouth_view(
+                self.times.measure("track", read_mouth, crop.image, crop.to_crop(landmarks)), time
+            )
         return self._retargeted(target, tag, image)
 
     def _follow_tracked(self, face: TrackedFace, time: float, tag: Any) -> RetargetedFace:
@@ -223,7 +225,7 @@ class Avatar:
 
     def _update_mouth_view(self, view: Floats | None, time: float) -> None:
         """Filter a new view of the driver's mouth; none counts while something covers the mouth."""
-        fit = self._animator.driver.fit
+        fit = self._animator.estimator.fit
         covered = fit is None or fit.mouth_error > UNTRUSTED[1]
         view = self._mouth_filter(None if covered else view, time)
         self._mouth_view = mirrored_view(view) if view is not None and self._animator.mirror else view
@@ -240,7 +242,7 @@ class Avatar:
     def _follow_motion(self, frame: ArkitFrame, time: float, tag: Any) -> RetargetedFace:
         self.face, self._mouth_view = FaceState.FOUND, None
         rested = self._rest(mirrored_frame(frame) if self._animator.mirror else frame)
-        target = self.times.measure("retarget", self._animator.move, to_motion(rested), time)
+        target = self.times.measure("retarget", self._animator.follow_motion, to_motion(rested), time)
         return self._retargeted(target, tag)
 
     def pose(self, face: RetargetedFace) -> WarpedPortrait:
@@ -262,7 +264,7 @@ class Avatar:
 
     def recalibrate(self) -> None:
         """Learn the driver's face at rest again, from the next frames."""
-        self._tracker.choose_again()
+        self._tracker.follow_largest()
         self._animator.recalibrate()
         self._rest.recalibrate()
         self._torso.recalibrate()

@@ -20,8 +20,8 @@ from avatar_stream.client import ClientSession, connect, portraits, upload
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.mouth_view import read_mouth
-from avatar_stream.face.retarget import KEEP
-from avatar_stream.face.small_faces import Detail
+from avatar_stream.face.retarget import DEFAULT_KEEP
+from avatar_stream.face.small_faces import FullResolution
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.face.tracker import FaceState, FaceTracker
 from avatar_stream.identity.find_portrait import find_portrait
@@ -60,7 +60,7 @@ class Options:
     size: int = 512
     fps: float = 25
     gain: float = 1.0
-    keep: float = KEEP
+    keep: float = DEFAULT_KEEP
     mirror: bool = False
     seconds: float | None = None
     """End by itself after so long."""
@@ -175,11 +175,11 @@ class FaceFinder:
     def __init__(self) -> None:
         self._tracker = FaceTracker(smooth=False, hold=0)
 
-    def __call__(self, image: Image, detail: Detail = None) -> TrackedFace:
+    def __call__(self, image: Image, detail: FullResolution = None) -> TrackedFace:
         """The face, and what its mouth shows; ``detail`` makes the frame with more pixels (see ``FaceTracker``)."""
         found = self._tracker.update(image, 0.0, detail)
-        landmarks, part = found.landmarks, found.part
-        view = None if landmarks is None or part is None else read_mouth(part.image, part.inside(landmarks))
+        landmarks, crop = found.landmarks, found.crop
+        view = None if landmarks is None or crop is None else read_mouth(crop.image, crop.to_crop(landmarks))
         return TrackedFace(landmarks, view, image.shape[0])
 
     def close(self) -> None:

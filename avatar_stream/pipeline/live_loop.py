@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.arkit import ArkitFrame
-from avatar_stream.face.small_faces import Detail
+from avatar_stream.face.small_faces import FullResolution
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.identity.guard import Guard, GuardThread
 from avatar_stream.media.mailbox import Closed, Mailbox
@@ -276,6 +276,6 @@ def camera_image(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
     return upright(frame, CAMERA_SIDE)
 
 
-def camera_detail(frame: av.VideoFrame) -> Detail:
+def camera_detail(frame: av.VideoFrame) -> FullResolution:
     """What makes the same picture with more pixels, for a face that is small in it; None where it has no more."""
     return partial(upright, frame, DETAIL_SIDE) if max(frame.width, frame.height) > CAMERA_SIDE else None

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from avatar_stream.errors import BadClip
-from avatar_stream.face.retarget import KEEP
-from avatar_stream.face.small_faces import no_face_in
+from avatar_stream.face.retarget import DEFAULT_KEEP
+from avatar_stream.face.small_faces import no_face_message
 from avatar_stream.face.tracker import FaceState
 from avatar_stream.media import provenance
 from avatar_stream.media.files import Clip
@@ -20,7 +20,7 @@ from avatar_stream.media.sound import only_sounds
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.background import OWN
 from avatar_stream.portrait.portrait import Image, Portrait
-from avatar_stream.rigs.files import SUFFIX, MotionFile
+from avatar_stream.rigs.files import MOTION_FILE_SUFFIX, MotionFile
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.voice.speaker import VoiceFile
 
@@ -40,7 +40,7 @@ class Rendered:
 
 def driver(path: Path) -> Clip | VoiceFile | MotionFile:
     """What is in the file: a video, speech, or recorded motion; raises ``BadClip``."""
-    if path.suffix == SUFFIX:
+    if path.suffix == MOTION_FILE_SUFFIX:
         return MotionFile(path)
     return VoiceFile(path) if only_sounds(path) else Clip(path)
 
@@ -52,7 +52,7 @@ def render(
     *,
     networks: Networks | None,
     gain: float = 1.0,
-    keep: float = KEEP,
+    keep: float = DEFAULT_KEEP,
     background: str | Image = OWN,
     marker: Marker | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -75,7 +75,7 @@ def render(
             if done.frames == 0:
                 raise BadClip(f"{driving} has no readable frames")
             if done.seen == 0:
-                raise BadClip(no_face_in(driving, avatar.too_small))
+                raise BadClip(no_face_message(driving, avatar.too_small))
             if credentials:
                 signed = unfinished.with_suffix(".signed.mp4")
                 try:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import geometry
-from avatar_stream.face.landmark_raster import RASTER_SIZE, UNKNOWN, landmark_raster
+from avatar_stream.face.landmark_raster import RASTER_SIZE, UNKNOWN_CHANNEL, landmark_raster
 from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.warp import GRID, WarpResult
 
@@ -68,8 +68,8 @@ def aligned_input(warped: WarpResult, target: Floats, rest: RestFace) -> Aligned
     matrix = geometry.aligned_frame(target, ALIGNED_SIZE)
     points = geometry.transform_2d(matrix, target)
     raster = landmark_raster((points + 0.5) / ALIGNED_SIZE)
-    cv2.max(_aligned_stretch(warped, matrix), _unknown(raster, target, rest), dst=raster[UNKNOWN])
-    return AlignedInput(to_aligned(warped.image, matrix), raster, residual_gate(raster[UNKNOWN]), matrix)
+    cv2.max(_aligned_stretch(warped, matrix), _unknown(raster, target, rest), dst=raster[UNKNOWN_CHANNEL])
+    return AlignedInput(to_aligned(warped.image, matrix), raster, residual_gate(raster[UNKNOWN_CHANNEL]), matrix)
 
 
 def residual_gate(unknown: Image) -> Floats:
@@ -84,11 +84,13 @@ def residual_gate(unknown: Image) -> Floats:
 
 def _unknown(raster: Image, target: Floats, rest: RestFace) -> Image:
     """An opened mouth, lids that moved, irises that turned: 255 where nothing is known of them."""
-    opened = geometry.step(*geometry.MOUTH_CHANGED, float(np.abs(geometry.lip_gaps(target) - rest.gaps).max()))
-    turned = geometry.step(0.03, 0.08, float(np.linalg.norm(geometry.gaze(target) - rest.gaze)))
+    opened = geometry.smoothstep(
+        *geometry.LIP_GAP_CHANGE_RANGE, float(np.abs(geometry.lip_gaps(target) - rest.gaps).max())
+    )
+    turned = geometry.smoothstep(0.03, 0.08, float(np.linalg.norm(geometry.gaze(target) - rest.gaze)))
     out = np.asarray(raster[0] * np.float32(opened), np.uint8)
     for side, open_now, open_then in zip(_SIDES, geometry.eye_openings(target), rest.eyes, strict=True):
-        moved = max(geometry.step(0.06, 0.2, abs(open_now - open_then)), turned)
+        moved = max(geometry.smoothstep(0.06, 0.2, abs(open_now - open_then)), turned)
         if moved > 0:
             region = _eye_region(raster, side)
             out[:, side] = cv2.max(out[:, side], np.asarray(region * np.float32(moved), np.uint8))

@@ -63,7 +63,7 @@ class TurnedTexture:
     def draw(self, picture: Image, target: Floats) -> None:
         """Lay what this picture shows better over a portrait warped to ``target (478, 3)`` (in place)."""
         turn = (_yaw(target) - self._own_yaw) * np.sign(self.yaw - self._own_yaw)
-        whole = float(geometry.step(*TURN, turn))
+        whole = float(geometry.smoothstep(*TURN, turn))
         if whole == 0:
             return
         height, width = picture.shape[:2]

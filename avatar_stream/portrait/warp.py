@@ -27,7 +27,7 @@ from avatar_stream.portrait.triangle_raster import Grid, areas
 
 Image = npt.NDArray[np.uint8]
 
-_STABLE = np.array(mesh.STABLE)
+_STABLE = np.array(mesh.STABLE_LANDMARKS)
 _AROUND_MOUTH = np.array([*mesh.LIPS_RING, 152, 200])  # the lips, and the chin below them
 
 GRID = 96  # flow cells across the crop in the face: 2.7 px at 256. 128 costs 0.6 ms more for 0.02 dB
@@ -119,7 +119,7 @@ class PortraitWarp:
         share = 0.0
         if self._meeting is not None:
             change = float(np.abs(geometry.lip_gaps(target) - self._gaps).max())
-            share = float(geometry.step(*geometry.MOUTH_CHANGED, change))
+            share = float(geometry.smoothstep(*geometry.LIP_GAP_CHANGE_RANGE, change))
 
         def along(source: Image) -> Image:
             return np.asarray(

@@ -22,13 +22,13 @@ from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.mouth_view import BRIGHTEST, COLUMNS, ROWS
-from avatar_stream.face.tracked_face import HEIGHT, TrackedFace
+from avatar_stream.face.mouth_view import MAX_TOOTH_SHARE, VIEW_COLUMNS, VIEW_ROWS
+from avatar_stream.face.tracked_face import PACKET_PICTURE_HEIGHT, TrackedFace
 
-_HEAD: Final = struct.Struct("<BB3hH2h")
-_TURN, _SIZE, _PLACE = 32767, 32768, 8192
-_EYES: Final = (33, 263)
-_BROW, _NOSE = (9, 8, 168), (2, 94, 164)  # between them runs the face's own vertical
+_HEADER: Final = struct.Struct("<BB3hH2h")
+_ROTATION_UNITS, _SIZE_UNITS, _POSITION_UNITS = 32767, 32768, 8192
+_OUTER_EYE_CORNERS: Final = (33, 263)
+_UPPER_AXIS_POINTS, _LOWER_AXIS_POINTS = (9, 8, 168), (2, 94, 164)  # between them runs the face's own vertical
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ class FaceCode:
     moves: Floats
     weight: Floats
 
-    def numbers(self, face: Floats) -> Floats:
+    def encode(self, face: Floats) -> Floats:
         """The whole numbers that say ``face (478, 3)`` best."""
         weighed = (face.reshape(-1) - self.mean) * self.weight
         size = (self.moves**2 * self.weight).sum(1)
         return np.asarray(np.clip(np.round(self.moves @ weighed / size), -127, 127), np.float32)
 
-    def face(self, numbers: Floats) -> Floats:
+    def decode(self, numbers: Floats) -> Floats:
         """The face ``(478, 3)`` of these numbers."""
         return np.asarray(self.mean + numbers @ self.moves, np.float32).reshape(-1, 3)
 
@@ -69,12 +69,12 @@ def face_code() -> FaceCode:
     return FaceCode(mean, (moves * scale[:, None]).astype(np.float32), weight)
 
 
-def own_axes(landmarks: Floats) -> tuple[Floats, Floats, float]:
+def face_axes(landmarks: Floats) -> tuple[Floats, Floats, float]:
     """Rotation ``(3, 3)`` of the face's own axes, the middle between the eyes, and the distance of their corners."""
-    right, left = (landmarks[k].astype(np.float64) for k in _EYES)
+    right, left = (landmarks[k].astype(np.float64) for k in _OUTER_EYE_CORNERS)
     size = max(float(np.linalg.norm(left - right)), 1e-6)
     x = (left - right) / size
-    y = landmarks[list(_NOSE)].mean(0) - landmarks[list(_BROW)].mean(0)
+    y = landmarks[list(_LOWER_AXIS_POINTS)].mean(0) - landmarks[list(_UPPER_AXIS_POINTS)].mean(0)
     y = y - (y @ x) * x
     y /= max(float(np.linalg.norm(y)), 1e-6)
     return np.stack([x, y, np.cross(x, y)], 1).astype(np.float32), ((right + left) / 2).astype(np.float32), size
@@ -85,21 +85,21 @@ def pack(face: TrackedFace) -> bytes:
     height = face.height
     if face.landmarks is None:
         return b"\0"
-    axes, middle, size = own_axes(face.landmarks)
-    numbers = face_code().numbers((face.landmarks - middle) @ axes / np.float32(size))
-    turn = Rotation.from_matrix(axes.astype(np.float64)).as_quat(canonical=True)[:3] * _TURN
-    place = np.clip(middle[:2] / height * _PLACE, -32768, 32767)
-    head = _HEAD.pack(
+    axes, middle, size = face_axes(face.landmarks)
+    numbers = face_code().encode((face.landmarks - middle) @ axes / np.float32(size))
+    turn = Rotation.from_matrix(axes.astype(np.float64)).as_quat(canonical=True)[:3] * _ROTATION_UNITS
+    place = np.clip(middle[:2] / height * _POSITION_UNITS, -32768, 32767)
+    head = _HEADER.pack(
         1,
         face.view is not None,
         *(round(float(x)) for x in turn),
-        min(round(size / height * _SIZE), 65535),
+        min(round(size / height * _SIZE_UNITS), 65535),
         *(round(float(x)) for x in place),
     )
     packet = head + numbers.astype(np.int8).tobytes()
     if face.view is None:
         return packet
-    cells = np.clip(np.round(face.view.reshape(-1, 2) / BRIGHTEST * 15), 0, 15).astype(np.uint8)
+    cells = np.clip(np.round(face.view.reshape(-1, 2) / MAX_TOOTH_SHARE * 15), 0, 15).astype(np.uint8)
     return packet + (cells[:, 0] << 4 | cells[:, 1]).tobytes()
 
 
@@ -108,23 +108,23 @@ def unpack(packet: bytes) -> TrackedFace:
     if packet == b"\0":
         return TrackedFace(None)
     code = face_code()
-    count, cells = len(code.moves), ROWS * COLUMNS
-    if len(packet) < _HEAD.size or packet[0] != 1:
+    count, cells = len(code.moves), VIEW_ROWS * VIEW_COLUMNS
+    if len(packet) < _HEADER.size or packet[0] != 1:
         raise BadInput("a packet of a face begins with 1, and one of nobody is 0")
-    _, seen, *turn, size, x, y = _HEAD.unpack_from(packet)
-    if len(packet) != _HEAD.size + count + (cells if seen else 0) or size == 0:
+    _, seen, *turn, size, x, y = _HEADER.unpack_from(packet)
+    if len(packet) != _HEADER.size + count + (cells if seen else 0) or size == 0:
         raise BadInput(
-            f"a packet of a face has {_HEAD.size + count} bytes, and {cells} more with a view of its mouth"
+            f"a packet of a face has {_HEADER.size + count} bytes, and {cells} more with a view of its mouth"
         )
-    quaternion = np.array([*turn, 0.0]) / _TURN
+    quaternion = np.array([*turn, 0.0]) / _ROTATION_UNITS
     quaternion[3] = np.sqrt(max(1 - float(quaternion @ quaternion), 0.0))
     axes = Rotation.from_quat(quaternion).as_matrix().astype(np.float32)
-    face = code.face(np.frombuffer(packet, np.int8, count, _HEAD.size).astype(np.float32))
-    middle = np.array([x, y, 0], np.float32) * np.float32(HEIGHT / _PLACE)
-    landmarks = face @ axes.T * np.float32(size / _SIZE * HEIGHT) + middle
+    face = code.decode(np.frombuffer(packet, np.int8, count, _HEADER.size).astype(np.float32))
+    middle = np.array([x, y, 0], np.float32) * np.float32(PACKET_PICTURE_HEIGHT / _POSITION_UNITS)
+    landmarks = face @ axes.T * np.float32(size / _SIZE_UNITS * PACKET_PICTURE_HEIGHT) + middle
     view = None
     if seen:
-        pairs = np.frombuffer(packet, np.uint8, cells, _HEAD.size + count)
-        view = np.stack([pairs >> 4, pairs & 15], -1).astype(np.float32).reshape(ROWS, COLUMNS, 2)
-        view *= np.float32(BRIGHTEST / 15)
+        pairs = np.frombuffer(packet, np.uint8, cells, _HEADER.size + count)
+        view = np.stack([pairs >> 4, pairs & 15], -1).astype(np.float32).reshape(VIEW_ROWS, VIEW_COLUMNS, 2)
+        view *= np.float32(MAX_TOOTH_SHARE / 15)
     return TrackedFace(np.asarray(landmarks, np.float32), view)

@@ -10,10 +10,10 @@ from avatar_stream.errors import BadClip, BadInput
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.strict_json import read_json
 
-SUFFIX: Final = ".jsonl"
+MOTION_FILE_SUFFIX: Final = ".jsonl"
 FORMAT: Final = "avatar-stream-motion"
 VERSION: Final = 1
-LONGEST_LINE: Final = 16_384
+MAX_LINE_CHARACTERS: Final = 16_384
 
 
 class MotionWriter:
@@ -45,7 +45,7 @@ class MotionFile:
         self.path = path
         try:
             with path.open(encoding="utf-8") as file:
-                first = file.readline(LONGEST_LINE)
+                first = file.readline(MAX_LINE_CHARACTERS)
                 self.expected = sum(1 for _ in file)
             head = read_json(first, "its first line")
         except OSError as error:
@@ -65,10 +65,10 @@ class MotionFile:
         """(seconds, frame) of every line; raises ``BadClip`` with the line that is wrong."""
         with self.path.open(encoding="utf-8") as file:
             file.readline()
-            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), ""), 2):
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_CHARACTERS + 1), ""), 2):
                 try:
-                    if len(line) > LONGEST_LINE:
-                        raise BadInput(f"longer than {LONGEST_LINE} characters")
+                    if len(line) > MAX_LINE_CHARACTERS:
+                        raise BadInput(f"longer than {MAX_LINE_CHARACTERS} characters")
                     message = read_json(line, "a frame")
                     time = message.get("time") if isinstance(message, dict) else None
                     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time < 1e6:

@@ -7,9 +7,9 @@ from pythonosc import osc_bundle, osc_message
 from pythonosc.osc_packet import OscPacket
 
 # It writes a line of log for every datagram with a type that it does not know: whoever sends must not fill a log.
-_silent = logging.Logger("pythonosc", logging.CRITICAL)
+_SILENT_LOGGER = logging.Logger("pythonosc", logging.CRITICAL)
 for _module in (osc_bundle, osc_message):
-    vars(_module)["logging"] = _silent
+    vars(_module)["logging"] = _SILENT_LOGGER
 
 BUNDLE_NAME: Final = b"#bundle\x00"
 BUNDLE_HEADER_BYTES: Final = 16  # bytes: its name and its time
@@ -21,11 +21,11 @@ def messages(packet: bytes) -> list[tuple[str, list[Any]]]:
 
     Raises ``ParseError`` of python-osc, ``ValueError`` or ``IndexError`` for what is no OSC.
     """
-    _check(packet, 0)
+    _check_element(packet, 0)
     return [(timed.message.address, list(timed.message.params)) for timed in OscPacket(packet).messages]
 
 
-def _check(element: bytes, depth: int) -> None:
+def _check_element(element: bytes, depth: int) -> None:
     """Raise ``ValueError`` unless an element's parts are whole: python-osc reads one of size -4 for ever."""
     if not element.startswith(BUNDLE_NAME):
         if not element.startswith(b"/"):
@@ -38,5 +38,5 @@ def _check(element: bytes, depth: int) -> None:
         size = int.from_bytes(element[at : at + 4], "big", signed=True)
         if size <= 0 or size % 4 or at + 4 + size > len(element):
             raise ValueError("an element of no such size")
-        _check(element[at + 4 : at + 4 + size], depth + 1)
+        _check_element(element[at + 4 : at + 4 + size], depth + 1)
         at += 4 + size

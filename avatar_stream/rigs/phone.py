@@ -11,27 +11,27 @@ from typing import Final
 
 from scipy.spatial.transform import Rotation
 
-from avatar_stream.face.arkit import NAMES, ArkitFrame
+from avatar_stream.face.arkit import BLEND_SHAPES, ArkitFrame
 
 PHONE_PORT: Final = 49983
-HELLO: Final = b"iFacialMocap_sahuasouryya9218sauhuiayeta91555dy3719"
+GREETING: Final = b"iFacialMocap_sahuasouryya9218sauhuiayeta91555dy3719"
 """What the app wants to be sent, at its own port 49983, before it sends anything."""
-LONGEST: Final = 4096
-_KNOWN: Final = frozenset(NAMES)
-_PAIR: Final = re.compile(r"([A-Za-z]+?)(_[LR])?[-&](\d{1,3})(?:\.\d+)?")
+MAX_PACKET_BYTES: Final = 4096
+_BLEND_SHAPE_SET: Final = frozenset(BLEND_SHAPES)
+_SHAPE_PATTERN: Final = re.compile(r"([A-Za-z]+?)(_[LR])?[-&](\d{1,3})(?:\.\d+)?")
 
 
 def parse_phone(packet: bytes) -> ArkitFrame | None:
     """The frame of a datagram; None if it is none."""
-    if len(packet) > LONGEST or b"=head#" not in packet:
+    if len(packet) > MAX_PACKET_BYTES or b"=head#" not in packet:
         return None
     shapes_text, _, rest = packet.decode("ascii", "replace").partition("=head#")
     shapes = {}
     for part in shapes_text.split("|"):
-        if (found := _PAIR.fullmatch(part)) is None:
+        if (found := _SHAPE_PATTERN.fullmatch(part)) is None:
             continue
         name = found[1] + {"_L": "Left", "_R": "Right", None: ""}[found[2]]
-        if name in _KNOWN:
+        if name in _BLEND_SHAPE_SET:
             shapes[name] = min(int(found[3]) / 100, 1.0)
     try:
         numbers = [float(x) for x in rest.split("|")[0].split(",")]

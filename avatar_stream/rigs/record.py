@@ -6,7 +6,7 @@ from pathlib import Path
 
 from avatar_stream.errors import BadClip
 from avatar_stream.face.capture import FaceCapture
-from avatar_stream.face.small_faces import no_face_in
+from avatar_stream.face.small_faces import no_face_message
 from avatar_stream.media.files import Clip
 from avatar_stream.media.output import whole_file
 from avatar_stream.rigs.files import MotionWriter
@@ -39,7 +39,7 @@ def record_motion(driving: Path, output: Path, progress: Callable[[int, int], No
             finally:
                 writer.close()
             if seen == 0:
-                raise BadClip(no_face_in(driving, capture.too_small))
+                raise BadClip(no_face_message(driving, capture.too_small))
     finally:
         clip.close()
         capture.close()

@@ -16,19 +16,25 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.arkit import LOOK, MAX_NUMBER, NAMES, ArkitFrame
-from avatar_stream.rigs.clips import HELD, Mixer, Track
+from avatar_stream.face.arkit import BLEND_SHAPES, EYE_TURN_RADIANS, MAX_ABSOLUTE_VALUE, ArkitFrame
+from avatar_stream.rigs.clips import HOLD_SECONDS, BlendShapeMixer, FadingValue
 
 VMC_PORT: Final = 39539  # a receiver's usual port (a marionette's, in the protocol's words)
-_PASCAL: Final = {name: name[0].upper() + name[1:] for name in NAMES}
-_SPINE: Final = ("spine", "chest", "upperchest", "neck", "head")  # whose turns add up to the head's, root first
-_EYES: Final = {"lefteye": "Left", "righteye": "Right"}
-_BONES: Final = frozenset(_SPINE) | frozenset(_EYES)
-_MAX_LOOK: Final = 1.0  # radians; an eye bone that is turned further rests so, and says nothing about gaze
-_PAUSE: Final = 0.01  # seconds without a message that end a frame of a sender that does not say where it ends
-_LONGEST: Final = 0.05  # seconds that a frame's messages may come without such a pause
-_PERIOD: Final = 0.01  # seconds between such frames at least: SlimeVR sends several hundred bundles a second
-_NECK: Final = 0.5  # of a head's turn that its neck does
+_PERFECT_SYNC_NAMES: Final = {name: name[0].upper() + name[1:] for name in BLEND_SHAPES}
+_SPINE_BONES: Final = ("spine", "chest", "upperchest", "neck", "head")  # whose turns add up to the head's, root first
+_EYE_BONES: Final = {"lefteye": "Left", "righteye": "Right"}
+_READ_BONES: Final = frozenset(_SPINE_BONES) | frozenset(_EYE_BONES)
+_MAX_EYE_TURN_RADIANS: Final = (
+    1.0  # radians; an eye bone that is turned further rests so, and says nothing about gaze
+)
+_FRAME_END_PAUSE_SECONDS: Final = (
+    0.01  # seconds without a message that end a frame of a sender that does not say where it ends
+)
+_MAX_FRAME_SECONDS: Final = 0.05  # seconds that a frame's messages may come without such a pause
+_MIN_FRAME_PERIOD_SECONDS: Final = (
+    0.01  # seconds between such frames at least: SlimeVR sends several hundred bundles a second
+)
+_NECK_SHARE: Final = 0.5  # of a head's turn that its neck does
 
 
 class VmcSender:
@@ -55,18 +61,20 @@ class VmcSender:
 def encode(frame: ArkitFrame, time: float) -> list[bytes]:
     """The datagrams of a frame, each under 1,400 bytes so that no network takes it apart."""
     head = Rotation.from_quat(frame.rotation)
-    neck = Rotation.from_rotvec(head.as_rotvec() * _NECK)
+    neck = Rotation.from_rotvec(head.as_rotvec() * _NECK_SHARE)
     messages: list[tuple[str, list[Any]]] = [("/VMC/Ext/OK", [1]), ("/VMC/Ext/T", [float(time)])]
     bones = {
         "Neck": neck,
         "Head": neck.inv() * head,
-        "RightEye": _eye(frame, "Right", 1),
-        "LeftEye": _eye(frame, "Left", -1),
+        "RightEye": _eye_rotation(frame, "Right", 1),
+        "LeftEye": _eye_rotation(frame, "Left", -1),
     }
     for name, turn in bones.items():
         x, y, z, w = (float(v) for v in turn.as_quat())
         messages.append(("/VMC/Ext/Bone/Pos", [name, 0.0, 0.0, 0.0, x, -y, -z, w]))
-    shapes = {_PASCAL[name]: frame.shapes.get(name, 0.0) for name in NAMES} | _plain(frame)
+    shapes = {_PERFECT_SYNC_NAMES[name]: frame.shapes.get(name, 0.0) for name in BLEND_SHAPES} | _plain_vrm_clips(
+        frame
+    )
     messages += [("/VMC/Ext/Blend/Val", [name, float(value)]) for name, value in shapes.items()]
     messages.append(("/VMC/Ext/Blend/Apply", []))
     return [_bundle(messages[k : k + 24]) for k in range(0, len(messages), 24)]
@@ -81,12 +89,12 @@ class VmcDecoder:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._face = clock, Mixer()
-        self._turns = {name: Track(3) for name in _SPINE}  # rotation vectors, in ARKit's axes
-        self._bones: set[str] = set()  # that came since the last frame
-        self._values = 0  # of blend shapes that came since
-        self._began = self._came = -math.inf  # when the first and the last of them came
-        self._applied = self._made = -math.inf  # when Apply came, and when the last frame was made
+        self._clock, self._face = clock, BlendShapeMixer()
+        self._bone_rotations = {name: FadingValue(3) for name in _SPINE_BONES}  # rotation vectors, in ARKit's axes
+        self._new_bones: set[str] = set()  # that came since the last frame
+        self._new_values = 0  # of blend shapes that came since
+        self._first_arrival = self._last_arrival = -math.inf  # when the first and the last of them came
+        self._last_apply = self._last_frame_made = -math.inf  # when Apply came, and when the last frame was made
 
     def add(self, messages: Iterable[tuple[str, list[Any]]]) -> ArkitFrame | None:
         """Take (address, arguments) in; a frame where one is complete, the last where several are.
@@ -96,81 +104,96 @@ class VmcDecoder:
         now, frame, ended = self._clock(), None, False
         for address, arguments in messages:
             match address, arguments:
-                case "/VMC/Ext/Blend/Val", [str(name), float() | int() as value] if abs(value) <= MAX_NUMBER:
-                    self._face.take(name, min(max(float(value), 0.0), 1.0), now)
-                    self._note(now)
-                    self._values += 1
-                case "/VMC/Ext/Bone/Pos", [str(name), _, _, _, *turn] if name.lower() in _BONES and len(turn) == 4:
+                case "/VMC/Ext/Blend/Val", [str(name), float() | int() as value] if abs(value) <= MAX_ABSOLUTE_VALUE:
+                    self._face.update_shape(name, min(max(float(value), 0.0), 1.0), now)
+                    self._note_arrival(now)
+                    self._new_values += 1
+                case "/VMC/Ext/Bone/Pos", [str(name), _, _, _, *turn] if (
+                    name.lower() in _READ_BONES and len(turn) == 4
+                ):
                     if all(isinstance(v, float | int) for v in turn) and 0.5 < sum(v * v for v in turn) < 2:
-                        if name in self._bones and now - self._made >= _PERIOD:
-                            frame = self._frame(now)
-                        self._turn(name, turn, now)
+                        if name in self._new_bones and now - self._last_frame_made >= _MIN_FRAME_PERIOD_SECONDS:
+                            frame = self._make_frame(now)
+                        self._update_bone(name, turn, now)
                 case "/VMC/Ext/Blend/Apply", _:
-                    self._applied = now
-                    frame = self._frame(now)
+                    self._last_apply = now
+                    frame = self._make_frame(now)
                 case "/VMC/Ext/OK", _:
                     ended = True
         # Some send OK before the bones of its bundle, some after them.
-        if ended and self._bones and not self._values and not self._applies() and now - self._made >= _PERIOD:
-            frame = self._frame(now)
+        if (
+            ended
+            and self._new_bones
+            and not self._new_values
+            and not self._sends_apply()
+            and now - self._last_frame_made >= _MIN_FRAME_PERIOD_SECONDS
+        ):
+            frame = self._make_frame(now)
         return frame
 
-    def wait(self) -> float:
+    def wait_seconds(self) -> float:
         """Seconds until :meth:`poll` has a frame if nothing comes; infinite if it will not."""
-        if self._applies() or not (self._bones or self._values):
+        if self._sends_apply() or not (self._new_bones or self._new_values):
             return math.inf
-        return max(min(self._came + _PAUSE, self._began + _LONGEST) - self._clock(), 0.0)
+        return max(
+            min(self._last_arrival + _FRAME_END_PAUSE_SECONDS, self._first_arrival + _MAX_FRAME_SECONDS)
+            - self._clock(),
+            0.0,
+        )
 
     def poll(self) -> ArkitFrame | None:
         """The frame that a pause has ended."""
-        return self._frame(self._clock()) if self.wait() == 0 else None
+        return self._make_frame(self._clock()) if self.wait_seconds() == 0 else None
 
-    def _applies(self) -> bool:
+    def _sends_apply(self) -> bool:
         """The sender says where its frames end; what comes after its last Apply makes none."""
-        return self._came - self._applied < HELD
+        return self._last_arrival - self._last_apply < HOLD_SECONDS
 
-    def _note(self, now: float) -> None:
+    def _note_arrival(self, now: float) -> None:
         """Something of a frame came."""
-        if not (self._bones or self._values):
-            self._began = now
-        self._came = now
+        if not (self._new_bones or self._new_values):
+            self._first_arrival = now
+        self._last_arrival = now
 
-    def _turn(self, name: str, turn: list[float], now: float) -> None:
-        self._note(now)
-        self._bones.add(name)
+    def _update_bone(self, name: str, turn: list[float], now: float) -> None:
+        self._note_arrival(now)
+        self._new_bones.add(name)
         x, y, z, w = turn
         vector = Rotation.from_quat([x, -y, -z, w]).as_rotvec()
         down, right, roll = (float(v) for v in vector)
-        if (bone := name.lower()) in self._turns:
-            self._turns[bone].take((down, right, roll), now)
-        elif math.hypot(down, right, roll) < _MAX_LOOK:
-            self._face.look(_EYES[bone], right, down, now)
+        if (bone := name.lower()) in self._bone_rotations:
+            self._bone_rotations[bone].update((down, right, roll), now)
+        elif math.hypot(down, right, roll) < _MAX_EYE_TURN_RADIANS:
+            self._face.update_eye(_EYE_BONES[bone], right, down, now)
 
-    def _frame(self, now: float) -> ArkitFrame:
-        self._made, self._values = now, 0
-        self._bones.clear()
+    def _make_frame(self, now: float) -> ArkitFrame:
+        self._last_frame_made, self._new_values = now, 0
+        self._new_bones.clear()
         head = Rotation.identity()
-        for track in self._turns.values():
-            head = head * Rotation.from_rotvec(track.at(now))
+        for track in self._bone_rotations.values():
+            head = head * Rotation.from_rotvec(track.value_at(now))
         x, y, z, w = (float(v) for v in head.as_quat())
         return ArkitFrame(self._face.shapes(now), (x, y, z, w))
 
 
-def _eye(frame: ArkitFrame, side: str, inwards: float) -> Rotation:
+def _eye_rotation(frame: ArkitFrame, side: str, inwards: float) -> Rotation:
     """How far an eye is turned, in ARKit's axes; the nose lies to the viewer's right of the right eye."""
 
     def shape(which: str) -> float:
         return frame.shapes.get(f"eyeLook{which}{side}", 0.0)
 
-    right, down = (shape("In") - shape("Out")) * inwards * LOOK[0], (shape("Down") - shape("Up")) * LOOK[1]
+    right, down = (
+        (shape("In") - shape("Out")) * inwards * EYE_TURN_RADIANS[0],
+        (shape("Down") - shape("Up")) * EYE_TURN_RADIANS[1],
+    )
     return Rotation.from_rotvec([down, right, 0])
 
 
-def _plain(frame: ArkitFrame) -> dict[str, float]:
+def _plain_vrm_clips(frame: ArkitFrame) -> dict[str, float]:
     """VRM's plain clips, for models that have no others."""
 
     def shape(name: str) -> float:
-        if name in NAMES:
+        if name in BLEND_SHAPES:
             return frame.shapes.get(name, 0.0)
         return (frame.shapes.get(f"{name}Left", 0.0) + frame.shapes.get(f"{name}Right", 0.0)) / 2
 

@@ -10,22 +10,22 @@ from typing import Final
 
 import numpy as np
 
-BLINK: Final = 0.22  # seconds from open to open
-BETWEEN_BLINKS: Final = (1.6, 5.5)  # seconds
-GLANCE: Final = (0.8, 2.8)  # seconds that a look lasts
-AWAY: Final = 0.3  # share of the looks that leave the camera
-LOOKS: Final = (0.16, 0.07)  # sideways and up or down: deviation, in shapes of eyeLook
-SWAY: Final = (  # seconds a turn takes, and radians: nod, turn, tilt
+BLINK_SECONDS: Final = 0.22  # seconds from open to open
+BLINK_INTERVAL_SECONDS: Final = (1.6, 5.5)  # seconds
+GLANCE_SECONDS: Final = (0.8, 2.8)  # seconds that a look lasts
+GLANCE_AWAY_SHARE: Final = 0.3  # share of the looks that leave the camera
+GLANCE_DEVIATION: Final = (0.16, 0.07)  # sideways and up or down: deviation, in shapes of eyeLook
+HEAD_SWAY: Final = (  # seconds a turn takes, and radians: nod, turn, tilt
     ((6.1, 0.022), (9.7, 0.018)),
     ((7.3, 0.035), (12.9, 0.030)),
     ((8.3, 0.014), (11.3, 0.012)),
 )
-NOD, BROWS = 0.05, 0.45  # radians down, and browInnerUp, at the loudest stress
-RISES, FALLS = 0.08, 0.35  # seconds
+STRESS_NOD_RADIANS, STRESS_BROW_RAISE = 0.05, 0.45  # radians down, and browInnerUp, at the loudest stress
+STRESS_RISE_SECONDS, STRESS_FALL_SECONDS = 0.08, 0.35  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Pose:
+class IdleFrame:
     """``turn`` nod, turn and tilt in radians; ``blink`` 0 to 1; ``look`` right and down; ``brows`` 0 to 1."""
 
     turn: tuple[float, float, float]
@@ -34,7 +34,7 @@ class Pose:
     brows: float
 
 
-class Idle:
+class IdleMotion:
     """One face's idling; ``seed`` makes it another's."""
 
     def __init__(self, seed: int | None = None) -> None:
@@ -45,36 +45,40 @@ class Idle:
         self._look = self._shown = (0.0, 0.0)
         self._stress = self._level = 0.0
 
-    def __call__(self, time: float, loudness: float) -> Pose:
+    def __call__(self, time: float, loudness: float) -> IdleFrame:
         """The pose at ``time`` seconds, in order; ``loudness`` of the voice, 0 to 1."""
         if self._time is None:
             self._time = time
-            self._blinks_at = time + float(self._random.uniform(*BETWEEN_BLINKS))
-            self._glances_at = time + float(self._random.uniform(*GLANCE))
+            self._blinks_at = time + float(self._random.uniform(*BLINK_INTERVAL_SECONDS))
+            self._glances_at = time + float(self._random.uniform(*GLANCE_SECONDS))
         step = min(max(time - self._time, 0.0), 0.25)
         self._time = time
         # A stress is what is louder than the last second or so.
         self._level += (loudness - self._level) * min(step / 1.2, 1.0)
         wanted = min(max(2.5 * (loudness - self._level), 0.0), 1.0)
-        self._stress += (wanted - self._stress) * min(step / (RISES if wanted > self._stress else FALLS), 1.0)
+        self._stress += (wanted - self._stress) * min(
+            step / (STRESS_RISE_SECONDS if wanted > self._stress else STRESS_FALL_SECONDS), 1.0
+        )
         turn = [
             sum(
                 size * math.sin(2 * math.pi * time / period + phase)
                 for (period, size), phase in zip(waves, phases, strict=True)
             )
-            for waves, phases in zip(SWAY, self._phases, strict=True)
+            for waves, phases in zip(HEAD_SWAY, self._phases, strict=True)
         ]
-        turn[0] += NOD * self._stress
-        return Pose((turn[0], turn[1], turn[2]), self._blink(time), self._glance(time, step), BROWS * self._stress)
+        turn[0] += STRESS_NOD_RADIANS * self._stress
+        return IdleFrame(
+            (turn[0], turn[1], turn[2]), self._blink(time), self._glance(time, step), STRESS_BROW_RAISE * self._stress
+        )
 
     def _blink(self, time: float) -> float:
         since = time - self._blinks_at
-        if since > BLINK:
-            self._blinks_at = time + float(self._random.uniform(*BETWEEN_BLINKS))
+        if since > BLINK_SECONDS:
+            self._blinks_at = time + float(self._random.uniform(*BLINK_INTERVAL_SECONDS))
         # Lids fall twice as fast as they rise.
-        if not 0 <= since <= BLINK:
+        if not 0 <= since <= BLINK_SECONDS:
             return 0.0
-        share = since / BLINK
+        share = since / BLINK_SECONDS
         return (
             math.sin(math.pi / 2 * min(share * 3, 1.0))
             if share < 1 / 3
@@ -83,10 +87,13 @@ class Idle:
 
     def _glance(self, time: float, step: float) -> tuple[float, float]:
         if time >= self._glances_at:
-            self._glances_at = time + float(self._random.uniform(*GLANCE))
-            away = self._random.random() < AWAY
+            self._glances_at = time + float(self._random.uniform(*GLANCE_SECONDS))
+            away = self._random.random() < GLANCE_AWAY_SHARE
             self._look = (
-                (float(self._random.normal(0, LOOKS[0])), float(self._random.normal(0, LOOKS[1])))
+                (
+                    float(self._random.normal(0, GLANCE_DEVIATION[0])),
+                    float(self._random.normal(0, GLANCE_DEVIATION[1])),
+                )
                 if away
                 else (0.0, 0.0)
             )

@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-RATE: Final = 16_000  # samples a second
-HOP, WINDOW, BINS = 160, 400, 512
-BANDS: Final = 24
-RANGE: Final = (80.0, 7600.0)  # Hz
-QUIET: Final = 1e-7  # power of a band below which nothing is heard
-ABOVE_FLOOR: Final = 1.2  # nepers of power over the quietest that count as voice
+SAMPLE_RATE: Final = 16_000  # samples a second
+HOP_SAMPLES, WINDOW_SAMPLES, FFT_SIZE = 160, 400, 512
+MEL_BANDS: Final = 24
+MEL_RANGE_HERTZ: Final = (80.0, 7600.0)  # Hz
+MIN_BAND_POWER: Final = 1e-7  # power of a band below which nothing is heard
+MIN_VOICE_NEPERS: Final = 1.2  # nepers of power over the quietest that count as voice
 # Seconds: how fast the quietest rises, and how long the voice's mean level is remembered.
-FLOOR_RISES, REMEMBERED = 12.0, 3.0
+FLOOR_RISE_SECONDS, MEAN_LEVEL_SECONDS = 12.0, 3.0
 
 
 @cache
@@ -28,9 +28,9 @@ def mel_filters() -> Floats:
     def mel(hertz: npt.ArrayLike) -> npt.NDArray[np.float64]:
         return 2595 * np.log10(1 + np.asarray(hertz, np.float64) / 700)
 
-    lowest, highest = (float(edge) for edge in mel(RANGE))
-    edges = 700 * (10 ** (np.linspace(lowest, highest, BANDS + 2) / 2595) - 1)
-    at = np.arange(BINS // 2 + 1) * RATE / BINS
+    lowest, highest = (float(edge) for edge in mel(MEL_RANGE_HERTZ))
+    edges = 700 * (10 ** (np.linspace(lowest, highest, MEL_BANDS + 2) / 2595) - 1)
+    at = np.arange(FFT_SIZE // 2 + 1) * SAMPLE_RATE / FFT_SIZE
     rising = (at - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - at) / (edges[2:] - edges[1:-1])[:, None]
     return np.clip(np.minimum(rising, falling), 0, None).astype(np.float32)
@@ -50,13 +50,15 @@ class MelBands:
         how far the sound is over the quietest that was heard, all in nepers of power.
         """
         sound = np.concatenate([self._left, samples.astype(np.float32)])
-        count = max((len(sound) - WINDOW) // HOP + 1, 0)
-        self._left = sound[count * HOP :]
+        count = max((len(sound) - WINDOW_SAMPLES) // HOP_SAMPLES + 1, 0)
+        self._left = sound[count * HOP_SAMPLES :]
         if count == 0:
-            return np.zeros((0, BANDS + 1), np.float32)
-        cut = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP][:count]
-        power = np.abs(np.fft.rfft(cut * np.hanning(WINDOW).astype(np.float32), BINS)) ** 2 / WINDOW
-        bands = np.log(power.astype(np.float32) @ mel_filters().T + QUIET)
+            return np.zeros((0, MEL_BANDS + 1), np.float32)
+        cut = np.lib.stride_tricks.sliding_window_view(sound, WINDOW_SAMPLES)[::HOP_SAMPLES][:count]
+        power = (
+            np.abs(np.fft.rfft(cut * np.hanning(WINDOW_SAMPLES).astype(np.float32), FFT_SIZE)) ** 2 / WINDOW_SAMPLES
+        )
+        bands = np.log(power.astype(np.float32) @ mel_filters().T + MIN_BAND_POWER)
         return np.stack([self._levelled(frame) for frame in bands])
 
     def _levelled(self, frame: Floats) -> Floats:
@@ -64,12 +66,12 @@ class MelBands:
         if self._floor is None:
             self._floor = loud
         # The floor falls at once and rises slowly; while somebody speaks it hardly has time to.
-        self._floor = min(loud, self._floor + (loud - self._floor) * HOP / RATE / FLOOR_RISES)
+        self._floor = min(loud, self._floor + (loud - self._floor) * HOP_SAMPLES / SAMPLE_RATE / FLOOR_RISE_SECONDS)
         over = loud - self._floor
         if self._mean is None:
             self._mean = frame.copy()
-        if over > ABOVE_FLOOR:
+        if over > MIN_VOICE_NEPERS:
             self._heard += 1
-            share = max(1 / self._heard, HOP / RATE / REMEMBERED)
+            share = max(1 / self._heard, HOP_SAMPLES / SAMPLE_RATE / MEAN_LEVEL_SECONDS)
             self._mean = (self._mean + (frame - self._mean) * np.float32(share)).astype(np.float32)
         return np.append(frame - self._mean, np.float32(over)).astype(np.float32)

@@ -13,13 +13,13 @@ from scipy.spatial.transform import Rotation
 from avatar_stream.errors import BadClip
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.media.sound import Sound
-from avatar_stream.voice.idle import Idle, Pose
-from avatar_stream.voice.mel import RATE, Floats
-from avatar_stream.voice.visemes import SHAPES, Lips
+from avatar_stream.voice.idle import IdleFrame, IdleMotion
+from avatar_stream.voice.mel import SAMPLE_RATE, Floats
+from avatar_stream.voice.visemes import MOUTH_SHAPES, LipSync
 
-HELD: Final = 100  # frames of sound that wait at most, about two seconds
-LOUD: Final = (1.5, 7.0)  # nepers over the quietest: whisper and full voice
-FPS: Final = 25
+MAX_WAITING_FRAMES: Final = 100  # frames of sound that wait at most, about two seconds
+LOUDNESS_RANGE_NEPERS: Final = (1.5, 7.0)  # nepers over the quietest: whisper and full voice
+FRAMES_PER_SECOND: Final = 25
 CANCELLED_POWER_SHARE: Final = (
     0.1  # share of the louder channel's power below which the mean of both is no voice any more
 )
@@ -29,10 +29,10 @@ class VoiceMotion:
     """Hears one speaker. ``hear`` may be called from another thread than :meth:`frame`."""
 
     def __init__(self, seed: int | None = None) -> None:
-        self._waiting: deque[av.AudioFrame] = deque(maxlen=HELD)
-        self._resampler = _stereo()
-        self._lips, self._idle = Lips(), Idle(seed)
-        self._shape = np.zeros(len(SHAPES), np.float32)
+        self._waiting: deque[av.AudioFrame] = deque(maxlen=MAX_WAITING_FRAMES)
+        self._resampler = _stereo_resampler()
+        self._lips, self._idle = LipSync(), IdleMotion(seed)
+        self._shape = np.zeros(len(MOUTH_SHAPES), np.float32)
 
     def add_audio(self, frame: av.AudioFrame) -> None:
         """Take in sound of any rate and layout, in order."""
@@ -50,7 +50,14 @@ class VoiceMotion:
         shapes = self._lips(samples)
         if len(shapes):
             self._shape = shapes[-1]
-        loudness = min(max((self._lips.loudness - LOUD[0]) / (LOUD[1] - LOUD[0]), 0.0), 1.0)
+        loudness = min(
+            max(
+                (self._lips.loudness - LOUDNESS_RANGE_NEPERS[0])
+                / (LOUDNESS_RANGE_NEPERS[1] - LOUDNESS_RANGE_NEPERS[0]),
+                0.0,
+            ),
+            1.0,
+        )
         return arkit_frame(self._shape, self._idle(time, loudness))
 
 
@@ -66,23 +73,26 @@ class VoiceFile:
             raise BadClip(f"the sound of {path} cannot be decoded here: convert it, to WAV or MP3 say")
         self.start = self._sound.start
         """Seconds on the file's own clock at which its sound begins."""
-        self.rate = Fraction(FPS)
-        self.expected = int(FPS * self._sound.duration)
+        self.rate = Fraction(FRAMES_PER_SECOND)
+        self.expected = int(FRAMES_PER_SECOND * self._sound.duration)
 
     def frames(self) -> Iterator[tuple[float, ArkitFrame]]:
         """(seconds, motion), 25 times a second."""
         motion = VoiceMotion(seed=1)
         waiting, number = np.zeros(0, np.float32), 0
-        step = RATE // FPS
-        for piece in self._sound.samples(RATE, "stereo"):
+        step = SAMPLE_RATE // FRAMES_PER_SECOND
+        for piece in self._sound.samples(SAMPLE_RATE, "stereo"):
             waiting = np.concatenate([waiting, to_mono(piece)])
             begin = 0
             while len(waiting) - begin >= step:
-                yield number / FPS, motion.follow(waiting[begin : begin + step], number / FPS)
+                yield (
+                    number / FRAMES_PER_SECOND,
+                    motion.follow(waiting[begin : begin + step], number / FRAMES_PER_SECOND),
+                )
                 begin, number = begin + step, number + 1
             waiting = waiting[begin:]
         if len(waiting) > step // 2:
-            yield number / FPS, motion.follow(waiting, number / FPS)
+            yield number / FRAMES_PER_SECOND, motion.follow(waiting, number / FRAMES_PER_SECOND)
 
     def next_time(self) -> float | None:
         """Frames come at a steady rate."""
@@ -93,7 +103,7 @@ class VoiceFile:
         self._sound.close()
 
 
-def arkit_frame(shape: Floats, pose: Pose) -> ArkitFrame:
+def arkit_frame(shape: Floats, pose: IdleFrame) -> ArkitFrame:
     """Lips of a shape (see ``SHAPES``) in a face that idles."""
     opened, wide, rounded, pucker, closed = (float(value) for value in shape)
     jaw = 0.95 * opened * (1 - 0.85 * closed)
@@ -133,8 +143,8 @@ def to_mono(stereo: Floats) -> Floats:
     return np.asarray(stereo[int(power.argmax())] if cancelled else mean, np.float32)
 
 
-def _stereo() -> av.AudioResampler:
-    return av.AudioResampler(format="fltp", layout="stereo", rate=RATE)
+def _stereo_resampler() -> av.AudioResampler:
+    return av.AudioResampler(format="fltp", layout="stereo", rate=SAMPLE_RATE)
 
 
 def _samples(frame: av.AudioFrame) -> Floats:

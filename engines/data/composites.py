@@ -163,7 +163,7 @@ def _placed_stills(packs: Path) -> tuple[list[Image], list[Floats]]:
     height = float(np.linalg.norm(target[10] - target[152]))
     goal = target * (FACE * SIZE / height)
     goal[:, :2] += [SIZE / 2, 0.47 * SIZE - goal[list(mesh.FACE_OVAL), 1].mean()]
-    stable = list(mesh.STABLE)
+    stable = list(mesh.STABLE_LANDMARKS)
     pictures, faces, seen = [], [], set()
     for footage in load_packs(packs, "train", "still"):
         face = footage.landmarks[0]

@@ -13,7 +13,7 @@ from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import mirrored
 from avatar_stream.face.tracked_face import TrackedFace
-from avatar_stream.rigs.face_packet import code_file, face_code, own_axes, pack, unpack
+from avatar_stream.rigs.face_packet import code_file, face_axes, face_code, pack, unpack
 from engines.data.packs import load_packs
 
 COUNT = 64
@@ -46,7 +46,7 @@ def fitted(found: list[Floats]) -> bytes:
     rows = []
     for face in found:
         for one in (face, mirrored(face)):
-            axes, middle, size = own_axes(one)
+            axes, middle, size = face_axes(one)
             rows.append(((one - middle) @ axes / np.float32(size)).reshape(-1))
     data, weight = np.stack(rows).astype(np.float64), weights().astype(np.float64)
     mean = data.mean(0)
@@ -71,7 +71,7 @@ def main(given: list[str] | None = None) -> None:
     for face in faces(arguments.packs, "dev"):
         found = unpack(pack(TrackedFace(face))).landmarks
         assert found is not None
-        errors.append(np.linalg.norm((found - face)[:, :2], axis=1) / own_axes(face)[2])
+        errors.append(np.linalg.norm((found - face)[:, :2], axis=1) / face_axes(face)[2])
     error = np.stack(errors)
     parts = {"face": list(range(468)), "lips": LIPS, "eyes": EYES, "irises": list(range(468, 478))}
     for name, points in parts.items():

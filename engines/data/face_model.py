@@ -13,7 +13,7 @@ import numpy.typing as npt
 from avatar_stream.face import mesh
 from avatar_stream.face.fit import Solver, rigid_pose
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import COEFFICIENTS, POINTS, FaceModel, indices, landmark_weights
+from avatar_stream.face.model import COEFFICIENT_NAMES, MESH_POINTS, FaceModel, coefficient_indices, landmark_weights
 from engines.data.arches import TEETH, unroll
 from engines.data.packs import load_packs
 
@@ -27,7 +27,9 @@ CALM = 0.12  # share of the faces, the calmest, that say where a neutral face is
 AXES = np.array([1, -1, -1], np.float32)  # ICT: y up, z towards the viewer
 RIGHT_EYEBALL, LEFT_EYEBALL = slice(23021, 24591), slice(21451, 23021)
 TWINS = np.argmin(
-    np.linalg.norm(mesh.template()[:POINTS, None] - (mesh.template()[:POINTS] * np.array([-1, 1, 1]))[None], axis=-1),
+    np.linalg.norm(
+        mesh.template()[:MESH_POINTS, None] - (mesh.template()[:MESH_POINTS] * np.array([-1, 1, 1]))[None], axis=-1
+    ),
     axis=1,
 )
 
@@ -46,10 +48,10 @@ def cut_down(stored: dict[str, npt.NDArray[np.generic]]) -> tuple[FaceModel, flo
     neutral = np.asarray(stored["neutral"], np.float32) * AXES
     unit = float(np.linalg.norm(neutral[at[33]] - neutral[at[263]]))
     names = [str(name) for name in stored["expression_names"]]
-    chosen = [names.index(ict_name(name)) for name in COEFFICIENTS]
+    chosen = [names.index(ict_name(name)) for name in COEFFICIENT_NAMES]
     moves = np.asarray(stored["expressions"], np.float32)[chosen] * AXES / unit
     people = np.asarray(stored["identities"][:IDENTITIES], np.float32) * AXES / unit
-    origin = neutral[at[list(mesh.STABLE)]].mean(0)
+    origin = neutral[at[list(mesh.STABLE_LANDMARKS)]].mean(0)
     points = (neutral - origin) / unit
     balls = [RIGHT_EYEBALL, LEFT_EYEBALL]
     model = FaceModel(
@@ -70,7 +72,7 @@ def arches(stored: dict[str, npt.NDArray[np.generic]], unit: float) -> dict[str,
     """
     neutral = np.asarray(stored["neutral"], np.float32) * AXES
     at = np.asarray(stored["mediapipe_to_ict"], np.int64)
-    origin = neutral[at[list(mesh.STABLE)]].mean(0)
+    origin = neutral[at[list(mesh.STABLE_LANDMARKS)]].mean(0)
     names = [str(name) for name in stored["expression_names"]]
     jaw = np.asarray(stored["expressions"], np.float32)[[names.index(name) for name in JAW]] * AXES / unit
     people = np.asarray(stored["identities"][:IDENTITIES], np.float32) * AXES / unit
@@ -107,17 +109,17 @@ def faces_of(packs: Path) -> list[Floats]:
 
 def moved_to_mediapipe(model: FaceModel, faces: list[Floats], rounds: int = 4) -> FaceModel:
     """The model with its neutral where MediaPipe's landmarks of calm faces are on average."""
-    calm = indices("mouthSmile", "jawOpen", "mouthUpperUp", "mouthFunnel", "mouthStretch")
+    calm = coefficient_indices("mouthSmile", "jawOpen", "mouthUpperUp", "mouthFunnel", "mouthStretch")
     for turn in range(rounds):
         solver = Solver(model)
         left, errors, excited = [], [], []
         for landmarks in faces:
-            w = np.zeros(len(COEFFICIENTS), np.float32)
+            w = np.zeros(len(COEFFICIENT_NAMES), np.float32)
             a = np.zeros(len(model.identities), np.float32)
             for _ in range(4):
                 pose = rigid_pose(model.shape(a, w), landmarks)
-                face = pose.undo(landmarks[:POINTS])
-                w, a = solver.both(face - model.neutral, w, a)
+                face = pose.apply_inverse(landmarks[:MESH_POINTS])
+                w, a = solver.expression_and_identity(face - model.neutral, w, a)
             off = face - model.shape(a, w)
             errors.append(float(np.sqrt((off[:, :2] ** 2).sum(1).mean())))
             left.append(off)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.motion import Driver, Motion
+from avatar_stream.face.motion import Motion, MotionEstimator
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.face.tone import skin_tone
 from avatar_stream.portrait.interior.eyes import Eyes, filled
@@ -209,5 +209,5 @@ def _close_lids(picture: Image, target: Floats, lidded: Image, shut: tuple[float
 
 def read(clip: Footage) -> list[Motion | None]:
     """A clip's motion, frame by frame, as the live path reads it; None where there is no face."""
-    driver = Driver()
+    driver = MotionEstimator()
     return [driver(face) if good else None for face, good in zip(clip.landmarks, clip.good, strict=True)]

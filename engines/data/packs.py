@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face import geometry
-from avatar_stream.face.mesh import LANDMARKS, Floats
+from avatar_stream.face.mesh import LANDMARK_COUNT, Floats
 from avatar_stream.face.tracker import FaceTracker, landmarks_of_still
 from avatar_stream.portrait.portrait import segment_person
 
@@ -155,7 +155,7 @@ def check_splits(rows: list[dict[str, str]]) -> None:
 def track(data: Path, row: dict[str, str]) -> Footage:
     """One manifest row's pictures and landmarks; clips unsmoothed, as training wants what is in the frame."""
     path = data / row["file"]
-    missing = np.full((LANDMARKS, 3), np.nan, np.float32)
+    missing = np.full((LANDMARK_COUNT, 3), np.nan, np.float32)
     if row["kind"] == "still":
         face = landmarks_of_still(read_still(path))
         kept = [path.read_bytes()]

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.motion import Driver, Motion
-from avatar_stream.face.mouth_view import BRIGHTEST, COLUMNS, ROWS, read_mouth
+from avatar_stream.face.motion import Motion, MotionEstimator
+from avatar_stream.face.mouth_view import MAX_TOOTH_SHARE, VIEW_COLUMNS, VIEW_ROWS, read_mouth
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.interior.layer import Interior
@@ -123,7 +123,7 @@ class ClipWindows:
             targets = []
             for k in frames:
                 motion, pose = self._read(k)
-                targets.append(np.asarray(pose.apply(retarget.expressed(motion)) - offset, np.float32))
+                targets.append(np.asarray(pose.apply(retarget.with_expression(motion)) - offset, np.float32))
             # A picture with open eyes cannot stand for one with shut eyes, however it is moved.
             if not all(agree(target, truth) for target, truth in zip(targets, truths, strict=True)):
                 targets = truths
@@ -133,7 +133,7 @@ class ClipWindows:
     def _read(self, k: int) -> tuple[Motion, Pose]:
         """Frame k as the live path reads it, and its pose."""
         if self._motions is None:
-            driver = Driver()
+            driver = MotionEstimator()
             self._motions = []
             for face, good in zip(self.clip.landmarks, self.clip.good, strict=True):
                 if not good:
@@ -195,7 +195,7 @@ def plain_warp(picture: Image, landmarks: Floats, *, drawn: bool = False) -> Por
 def changed(landmarks: Floats, random: np.random.Generator) -> Floats:
     """Mouth (mostly) closed, lids and irises moved, head turned a little."""
     pose = geometry.head_pose(landmarks)
-    face = pose.undo(landmarks)
+    face = pose.apply_inverse(landmarks)
     close = float(random.choice([1.0, 1.0, 0.8, random.random()]))
     upper, lower = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
     gap = face[lower, 1] - face[upper, 1]
@@ -206,7 +206,7 @@ def changed(landmarks: Floats, random: np.random.Generator) -> Floats:
         move = close * gap * share * random.uniform(0.85, 1.0)
         face[ring, 1] += move if close < 1 else gap * share
         face[outer, 1] += move * 0.9
-    face[list(mesh.JAW), 1] -= 0.45 * close * float(gap.max())
+    face[list(mesh.JAW_LANDMARKS), 1] -= 0.45 * close * float(gap.max())
     if random.random() < 0.5:
         lids = float(random.choice([random.uniform(-0.15, 0.6), random.uniform(0.0, 0.25)]))
         for up, low in (
@@ -249,7 +249,7 @@ def make_window(
         if k >= CONTEXT:
             view = read_mouth(pictures[k - CONTEXT], target if truths is None else truths[k - CONTEXT])
         if view is not None and random is not None:
-            view = None if seen_as is None else np.clip(view * seen_as, 0, BRIGHTEST).astype(np.float32)
+            view = None if seen_as is None else np.clip(view * seen_as, 0, MAX_TOOTH_SHARE).astype(np.float32)
         painter.interior.draw(warped.image, target, view)
         seen = aligned_input(warped, target, painter.rest)
         rasters.append(seen.raster)
@@ -273,5 +273,5 @@ def _another_camera(random: np.random.Generator) -> Floats | None:
     if random.random() < UNSEEN:
         return None
     whole = random.normal(0, [0.12, 0.05])
-    cells = random.normal(0, 0.06, (ROWS, COLUMNS, 1))
+    cells = random.normal(0, 0.06, (VIEW_ROWS, VIEW_COLUMNS, 1))
     return np.asarray(np.exp(cells + [whole[0], whole.sum()]), np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 
 from avatar_stream.face import geometry
 from avatar_stream.face.geometry import Pose
-from avatar_stream.face.motion import Driver, Motion
+from avatar_stream.face.motion import Motion, MotionEstimator
 from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.portrait.portrait import segment_person
 from engines.data.packs import Footage, encoded, in_fold, load_packs, read_still, write_pack
@@ -32,7 +32,7 @@ class PortrayalWindows(ClipWindows):
 
     def __init__(self, footage: Footage, person: int = 0) -> None:
         super().__init__(footage, person)
-        self._driver: Driver | None = None
+        self._driver: MotionEstimator | None = None
         self._moved: dict[int, tuple[Motion, Pose]] = {}
 
     def draw(self, n: int, random: np.random.Generator) -> Window:
@@ -60,7 +60,7 @@ class PortrayalWindows(ClipWindows):
         target = truth
         if live:
             motion, pose = self._as_driven(j)
-            face = np.asarray(pose.apply(retarget.expressed(motion)) - offset, np.float32)
+            face = np.asarray(pose.apply(retarget.with_expression(motion)) - offset, np.float32)
             target = face if agree(face, truth) else truth
         step = 0.0 if random is None else BACK * float(random.random())
         shares = [1 - step * k for k in range(CONTEXT + n)][::-1]
@@ -91,7 +91,7 @@ class PortrayalWindows(ClipWindows):
     def _as_driven(self, j: int) -> tuple[Motion, Pose]:
         """Picture j as the live path reads it from a driver whose calm face it has seen."""
         if self._driver is None:
-            self._driver = Driver()
+            self._driver = MotionEstimator()
             calm = self.clip.landmarks[min(self.portraits, key=self._mood)]
             for _ in range(CALM_FRAMES):
                 self._driver(calm)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import model
-from avatar_stream.face.motion import Driver, Motion
+from avatar_stream.face.motion import Motion, MotionEstimator
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import SAMPLES
 from avatar_stream.media.recorder import Recorder
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=250)
     arguments = parser.parse_args()
     (clip,) = (f for f in load_packs(arguments.packs, "train", "clip") if f.name == arguments.track)
-    driver = Driver()
+    driver = MotionEstimator()
     spoken = [driver(face) for face in clip.landmarks[clip.good]]
 
     portrait = prepare(read_picture(SAMPLES / f"{arguments.face}.jpg"), HEIGHT, square=True)
@@ -78,7 +78,7 @@ def acted(at: float, spoken: list[Motion]) -> Motion:
         lids=np.full(2, 1 - shut, np.float32),
         lid_shape=0 * recorded.lid_shape,
         look=np.tile(np.array([glance, 0.1 * abs(glance)], np.float32), (2, 1)),
-        residual=talking * recorded.residual,
+        fit_residual=talking * recorded.fit_residual,
     )
 
 

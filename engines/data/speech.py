@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.voice.mel import RATE
-from avatar_stream.voice.visemes import SHAPES
+from avatar_stream.voice.mel import SAMPLE_RATE
+from avatar_stream.voice.visemes import MOUTH_SHAPES
 
 Floats = npt.NDArray[np.float32]
 
@@ -133,9 +133,9 @@ class Espeak:
         said = text.encode() + b"\0"
         self._library.espeak_Synth(said, len(said), 0, 0, 0, 1, None, None)
         sound = np.concatenate(self._sound)
-        length = round(len(sound) * RATE / self.rate)
+        length = round(len(sound) * SAMPLE_RATE / self.rate)
         sound = cv2.resize(sound[None], (length, 1), interpolation=cv2.INTER_AREA)[0]
-        return Spoken(sound, shapes_of(self._sounds, len(sound) / RATE))
+        return Spoken(sound, shapes_of(self._sounds, len(sound) / SAMPLE_RATE))
 
     def _take(self, samples: Any, count: int, events: Any) -> int:
         if samples and count:
@@ -151,7 +151,7 @@ class Espeak:
 
 def shapes_of(sounds: list[tuple[float, str]], seconds: float) -> Floats:
     """What lips do for sounds that begin at these seconds, ``(n, 5)`` a hundred times a second."""
-    shapes = np.zeros((round(seconds * FRAMES), len(SHAPES)), np.float32)
+    shapes = np.zeros((round(seconds * FRAMES), len(MOUTH_SHAPES)), np.float32)
     for k, (begins, name) in enumerate(sounds):
         ends = sounds[k + 1][0] if k + 1 < len(sounds) else seconds
         letters = [letter for letter in name if letter in _OF] if not name.startswith("(") else []

@@ -14,7 +14,7 @@ from mediapipe.python.solutions.face_mesh_connections import FACEMESH_TESSELATIO
 
 import avatar_stream.face
 from avatar_stream.face import geometry
-from avatar_stream.face.mesh import STABLE
+from avatar_stream.face.mesh import STABLE_LANDMARKS
 from engines.data.packs import load_packs
 
 EYE_CORNERS = (33, 263)
@@ -36,7 +36,7 @@ def triangles() -> npt.NDArray[np.int32]:
 def mean_face(packs: Path) -> npt.NDArray[np.float32]:
     """Mean shape after Procrustes alignment, mirrored onto itself, eye corners 1 apart and level."""
     shapes = np.stack([still.landmarks[0] for still in load_packs(packs, "train", "still")])
-    stable = list(STABLE)
+    stable = list(STABLE_LANDMARKS)
     mean = shapes[0]
     for _ in range(5):
         aligned = []

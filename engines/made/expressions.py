@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import COEFFICIENTS, INDEX, indices
-from avatar_stream.face.motion import RELATIVE, Driver
+from avatar_stream.face.model import COEFFICIENT_INDEX, COEFFICIENT_NAMES, coefficient_indices
+from avatar_stream.face.motion import RELATIVE_COEFFICIENTS, MotionEstimator
 from engines.data.packs import load_packs
 from engines.made.person import Look
 
-EYES: Final = indices("eye")
+EYES: Final = coefficient_indices("eye")
 KEPT_FROM_A_CLIP: Final = 60  # frames
 MOST_ASIDE: Final = 30.0  # degrees of gaze to either side; 20 up or down
 MOST_TURNED: Final = 25.0  # degrees of yaw
@@ -31,14 +31,16 @@ class Recorded:
         if not cache.exists():
             rows, looks = [], []
             for clip in load_packs(packs, "train", "clip"):
-                driver, found = Driver(), []
+                driver, found = MotionEstimator(), []
                 for face, good in zip(clip.landmarks, clip.good, strict=True):
                     if not good:
                         continue
                     motion = driver(face)
                     w = motion.coefficients.copy()
                     # Trackers read a shut eye as one that is half shut: the measured opening says more.
-                    w[[INDEX["eyeBlinkRight"], INDEX["eyeBlinkLeft"]]] = np.clip(1.05 - motion.lids, 0, 1)
+                    w[[COEFFICIENT_INDEX["eyeBlinkRight"], COEFFICIENT_INDEX["eyeBlinkLeft"]]] = np.clip(
+                        1.05 - motion.lids, 0, 1
+                    )
                     found.append((w, motion.look.mean(0)))
                 far = np.array([np.abs(w).sum() for w, _ in found])
                 chosen = np.argsort(far)[:: -max(len(found) // KEPT_FROM_A_CLIP, 1)]
@@ -72,8 +74,8 @@ def looks_of(own: Floats, recorded: Recorded, random: np.random.Generator) -> li
         w = _own_upper(own) if upper is None else upper.copy()
         for key, value in named.items():
             for full in (key, f"{key}Left", f"{key}Right"):
-                if full in INDEX:
-                    w[INDEX[full]] = value * (some(0.85, 1.15) if full != key else 1)
+                if full in COEFFICIENT_INDEX:
+                    w[COEFFICIENT_INDEX[full]] = value * (some(0.85, 1.15) if full != key else 1)
         return Look(np.clip(w, -0.5, 1).astype(np.float32), name=name)
 
     def aside() -> tuple[float, float]:
@@ -135,7 +137,7 @@ def looks_of(own: Floats, recorded: Recorded, random: np.random.Generator) -> li
             look = replace(look, gaze=(aside()[0] * 0.4, some(0, 0.25)))
         elif random.random() < 0.15:
             side = "eyeBlinkLeft" if random.random() < 0.5 else "eyeBlinkRight"
-            look.coefficients[INDEX[side]] = own[INDEX[side]]  # a wink
+            look.coefficients[COEFFICIENT_INDEX[side]] = own[COEFFICIENT_INDEX[side]]  # a wink
         out.append(look)
     for _ in range(2):
         w, _ = recorded.draw(random)
@@ -152,8 +154,8 @@ def looks_of(own: Floats, recorded: Recorded, random: np.random.Generator) -> li
 
 def _own_upper(own: Floats) -> Floats:
     """The photograph's eyes and brows, a calm mouth."""
-    out = np.zeros(len(COEFFICIENTS), np.float32)
-    kept = [*EYES, *RELATIVE]
+    out = np.zeros(len(COEFFICIENT_NAMES), np.float32)
+    kept = [*EYES, *RELATIVE_COEFFICIENTS]
     out[kept] = own[kept]
     return out
 
@@ -161,7 +163,7 @@ def _own_upper(own: Floats) -> Floats:
 def _over(own: Floats, w: Floats) -> Floats:
     """The mouth of ``w`` under the photograph's own eyes and brows."""
     out = np.clip(w, 0, 1)
-    kept = [*EYES, *RELATIVE]
+    kept = [*EYES, *RELATIVE_COEFFICIENTS]
     out[kept] = own[kept]
     return np.asarray(out, np.float32)
 
@@ -169,8 +171,8 @@ def _over(own: Floats, w: Floats) -> Floats:
 def _relative(own: Floats, w: Floats) -> Floats:
     """A recorded face on this one: mouths in absolute terms, brows and lids from the photograph's own."""
     out = np.clip(w, 0, 1)
-    out[RELATIVE] = np.clip(own[RELATIVE] + w[RELATIVE], 0, 1)
-    lids = [INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]]
+    out[RELATIVE_COEFFICIENTS] = np.clip(own[RELATIVE_COEFFICIENTS] + w[RELATIVE_COEFFICIENTS], 0, 1)
+    lids = [COEFFICIENT_INDEX["eyeBlinkLeft"], COEFFICIENT_INDEX["eyeBlinkRight"]]
     out[EYES] = own[EYES]
     out[lids] = np.maximum(own[lids], w[lids])
     return np.asarray(out, np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import geometry
-from avatar_stream.face.mesh import LANDMARKS, Floats
+from avatar_stream.face.mesh import LANDMARK_COUNT, Floats
 from avatar_stream.face.tracker import StillTracker
 from avatar_stream.portrait.portrait import segment_person
 from engines.data.packs import Footage, encoded, write_pack
@@ -141,7 +141,7 @@ def tracked(frame: bytes, track: StillTracker) -> Floats:
     """
     picture = cv2.cvtColor(cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     found = track(np.asarray(picture, np.uint8))
-    return np.full((LANDMARKS, 3), np.nan, np.float32) if found is None else found
+    return np.full((LANDMARK_COUNT, 3), np.nan, np.float32) if found is None else found
 
 
 def strip(footage: Footage, names: list[str], side: int = 120) -> Image:

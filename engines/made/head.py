@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from avatar_stream.errors import BadInput
 from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats, Ints
-from avatar_stream.face.model import COEFFICIENTS, INDEX
+from avatar_stream.face.model import COEFFICIENT_INDEX, COEFFICIENT_NAMES
 from engines.data.face_model import AXES, IDENTITIES, ict_name
 
 SKIN: Final = slice(0, 9409)
@@ -72,7 +72,7 @@ class HeadModel:
         raw = np.asarray(d["neutral"], np.float32)
         turned = raw * AXES
         unit = float(np.linalg.norm(turned[at[33]] - turned[at[263]]))
-        origin = turned[at[list(mesh.STABLE)]].mean(0)
+        origin = turned[at[list(mesh.STABLE_LANDMARKS)]].mean(0)
         names = [str(name) for name in d["expression_names"]]
 
         def moves(chosen: list[str]) -> Floats:
@@ -88,7 +88,7 @@ class HeadModel:
         )
         return HeadModel(
             np.asarray((turned - origin) / unit, np.float32),
-            moves([ict_name(name) for name in COEFFICIENTS]),
+            moves([ict_name(name) for name in COEFFICIENT_NAMES]),
             looks,
             np.asarray(np.asarray(d["identities"][:IDENTITIES], np.float32) * AXES / unit, np.float32),
             at,
@@ -125,7 +125,7 @@ class HeadModel:
         """Which of the vertices inside the mouth go with the lower jaw."""
         out = np.zeros(len(self.raw), bool)
         out[LOWER_TEETH] = True
-        down = self.expressions[INDEX["jawOpen"]][:, 1]
+        down = self.expressions[COEFFICIENT_INDEX["jawOpen"]][:, 1]
         out[GUMS] = down[GUMS] > 0.5 * down[LOWER_TEETH].mean()
         return out
 
@@ -168,7 +168,7 @@ class HeadModel:
         away = np.abs(self.raw[skin, None, 1] - line[None, :, 1]).min(1)
         weight = np.exp(-((away / 0.9) ** 2)).astype(np.float32)
         near, weight = skin[weight > 0.01], weight[weight > 0.01]
-        jaw = self.expressions[INDEX["jawOpen"]][:, 1]
+        jaw = self.expressions[COEFFICIENT_INDEX["jawOpen"]][:, 1]
         upper, lower = (self.landmarks[k] for k in (13, 14))
         return near, weight, np.clip((jaw[near] - jaw[upper]) / (jaw[lower] - jaw[upper]), 0, 1)
 

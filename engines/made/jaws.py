@@ -6,7 +6,7 @@ import numpy as np
 
 from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import INDEX
+from avatar_stream.face.model import COEFFICIENT_INDEX
 from engines.made.head import GUMS, LOWER_TEETH, UPPER_TEETH, HeadModel
 
 # A lower lip covers its teeth but for their edge (eye distances), unless it is drawn down or wide: measured on 500
@@ -91,16 +91,20 @@ class Jaws:
         shape += self._offset
         above, below = (float(line[COLUMNS // 2]) for line in lip_edges(head, shape))
         # Upper teeth are bared by a smile or a raised lip, and hidden by a pout.
-        bared = self._bared + UPPER_OPEN * float(w[INDEX["jawOpen"]])
+        bared = self._bared + UPPER_OPEN * float(w[COEFFICIENT_INDEX["jawOpen"]])
         for name, per in (("mouthUpperUp", UPPER_RAISED), ("mouthSmile", UPPER_SMILED)):
-            bared += per * float(w[[INDEX[f"{name}Left"], INDEX[f"{name}Right"]]].mean())
-        bared *= 1 - 0.8 * min(float(w[INDEX["mouthFunnel"]] + w[INDEX["mouthPucker"]]), 1.0)
+            bared += per * float(w[[COEFFICIENT_INDEX[f"{name}Left"], COEFFICIENT_INDEX[f"{name}Right"]]].mean())
+        bared *= 1 - 0.8 * min(float(w[COEFFICIENT_INDEX["mouthFunnel"]] + w[COEFFICIENT_INDEX["mouthPucker"]]), 1.0)
         seen = float(shape[self._front[1], 1].mean()) - above
         shape[self._upper, 1] -= float(np.clip(seen - bared, 0, MOST_RAISED))
         edge = float(shape[self._front[0], 1].mean())
         allowed = self._shown
-        allowed += DRAWN_DOWN * float(w[[INDEX["mouthLowerDownLeft"], INDEX["mouthLowerDownRight"]]].mean())
-        allowed += DRAWN_WIDE * float(w[[INDEX["mouthStretchLeft"], INDEX["mouthStretchRight"]]].mean())
+        allowed += DRAWN_DOWN * float(
+            w[[COEFFICIENT_INDEX["mouthLowerDownLeft"], COEFFICIENT_INDEX["mouthLowerDownRight"]]].mean()
+        )
+        allowed += DRAWN_WIDE * float(
+            w[[COEFFICIENT_INDEX["mouthStretchLeft"], COEFFICIENT_INDEX["mouthStretchRight"]]].mean()
+        )
         over = max(below - edge - allowed, 0.0)
         lower = head.lower_jaw
         shape[lower, 1] += over
@@ -148,9 +152,9 @@ def round_mouth(head: HeadModel, shape: Floats) -> None:
     across = (np.arange(COLUMNS) + 0.5) / COLUMNS * 2 - 1
     if most > ROUND[0]:
         wanted = most * np.sqrt(1 - np.abs(across) ** 2.3)
-        missing = np.maximum(wanted - np.maximum(gap, 0), 0) * 0.9 * geometry.step(*ROUND, most)
+        missing = np.maximum(wanted - np.maximum(gap, 0), 0) * 0.9 * geometry.smoothstep(*ROUND, most)
     else:
-        missing = -np.maximum(gap + OVERLAP, 0) * (1 - geometry.step(*SEALED, most))
+        missing = -np.maximum(gap + OVERLAP, 0) * (1 - geometry.smoothstep(*SEALED, most))
     missing = np.convolve(np.pad(missing, 2, mode="edge"), [0.12, 0.23, 0.3, 0.23, 0.12], "valid")
     near, weight, below = head.around_lips
     right, left = shape[head.landmarks[[78, 308]], 0]

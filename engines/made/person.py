@@ -14,7 +14,7 @@ from scipy.interpolate import RBFInterpolator
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.fit import fit_still
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import INDEX
+from avatar_stream.face.model import COEFFICIENT_INDEX
 from avatar_stream.face.tone import skin_tone, tooth_tone
 from engines.made.eyes import EYES, IRISES, SeenEyes, eye_picture, turned_by
 from engines.made.head import HEAD, LASHES
@@ -122,7 +122,7 @@ class Person:
             angles = np.clip(self._own_gaze[side] + gaze, -0.75, 0.75)
             shape[eye] = (ball - centre) @ turned_by(*angles).T + centre
         rotation = geometry.from_rotation_vector(look.turn) @ self.fit.pose.rotation
-        middle = self.fit.face[list(mesh.STABLE)].mean(0)
+        middle = self.fit.face[list(mesh.STABLE_LANDMARKS)].mean(0)
         where = self.fit.pose.apply(middle[None])[0]
         scale = self.fit.pose.scale
         pose = geometry.Pose(scale, rotation.astype(np.float32), where - scale * rotation @ middle)
@@ -150,7 +150,7 @@ class Person:
         )
         own[:, :2] += self._seen[self.head.landmarks]
         # In the head's axes: what the expression moves; then the head is turned.
-        moved = pose.undo(points[self.head.landmarks]) - self.fit.pose.undo(own)
+        moved = pose.apply_inverse(points[self.head.landmarks]) - self.fit.pose.apply_inverse(own)
         face = self.fit.face.copy()
         face[:468] += moved
         for side, ring in enumerate(IRISES):
@@ -204,10 +204,10 @@ class Person:
         out = np.zeros(len(self.head.raw), np.float32)
         left = self.head.raw[:, 0] > 0
         for name, chosen in (("eyeBlinkLeft", left), ("eyeBlinkRight", ~left)):
-            change = float(w[INDEX[name]] - self.own[INDEX[name]])
-            out[chosen] = geometry.step(0.12, 0.5, change)
-        pout = float(w[INDEX["mouthPucker"]] + 0.5 * w[INDEX["mouthFunnel"]])
-        out[self.head.around_lips[0]] = geometry.step(0.25, 1.0, pout)
+            change = float(w[COEFFICIENT_INDEX[name]] - self.own[COEFFICIENT_INDEX[name]])
+            out[chosen] = geometry.smoothstep(0.12, 0.5, change)
+        pout = float(w[COEFFICIENT_INDEX["mouthPucker"]] + 0.5 * w[COEFFICIENT_INDEX["mouthFunnel"]])
+        out[self.head.around_lips[0]] = geometry.smoothstep(0.25, 1.0, pout)
         return out
 
     def _shaded(self, normals: Floats) -> Floats:

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import INDEX
+from avatar_stream.face.model import COEFFICIENT_INDEX
 from engines.made.head import SKIN, HeadModel
 from engines.made.raster import SKIN_TEXTURE, Canvas
 
@@ -113,7 +113,9 @@ def push_pull(picture: Floats, weight: Floats) -> Floats:
 def _regions(canvas: Canvas) -> Floats:
     """Of the skin's picture, ``(4, s, s)``: between and just inside the lips, lids with eyes, eyes alone, lips."""
     head = canvas.head
-    blink = np.linalg.norm(head.expressions[[INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]]], axis=-1).sum(0)
+    blink = np.linalg.norm(
+        head.expressions[[COEFFICIENT_INDEX["eyeBlinkLeft"], COEFFICIENT_INDEX["eyeBlinkRight"]]], axis=-1
+    ).sum(0)
     values = np.zeros((len(head.raw), 4), np.float32)
     values[:, 0] = blink / blink[SKIN].max()
     laid = np.nan_to_num(canvas.skin_map(values)[..., 0])

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import INDEX
+from avatar_stream.face.model import COEFFICIENT_INDEX
 from avatar_stream.portrait.portrait import inpaint_background
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.made.head import HeadModel
@@ -55,7 +55,7 @@ class Studio:
         """Where lids meet their lashes make one dark line (in place)."""
         head, own = self.canvas.head, self.person.own
         for ring, name in LIDS:
-            change = float(look.coefficients[INDEX[name]] - own[INDEX[name]])
+            change = float(look.coefficients[COEFFICIENT_INDEX[name]] - own[COEFFICIENT_INDEX[name]])
             if change < 0.25:
                 continue
             line = np.zeros(picture.shape[:2], np.uint8)

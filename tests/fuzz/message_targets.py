@@ -21,12 +21,12 @@ from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from avatar_stream.errors import AvatarError
-from avatar_stream.face.arkit import MAX_NUMBER, NAMES, ArkitFrame, to_motion
+from avatar_stream.face.arkit import BLEND_SHAPES, MAX_ABSOLUTE_VALUE, ArkitFrame, to_motion
 from avatar_stream.face.expression import Expression
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.rigs.face_packet import pack, unpack
 from avatar_stream.rigs.files import FORMAT, VERSION, MotionFile
-from avatar_stream.rigs.listener import Decoder
+from avatar_stream.rigs.listener import MotionDecoder
 from avatar_stream.rigs.vmc import encode
 from avatar_stream.server.access import Access, make_token, parse_tokens, require, require_life
 from avatar_stream.server.http.app import create_app
@@ -58,10 +58,10 @@ def sound(frame: ArkitFrame | None) -> None:
     """A frame whose numbers can be followed."""
     if frame is None:
         return
-    assert set(frame.shapes) <= set(NAMES)
+    assert set(frame.shapes) <= set(BLEND_SHAPES)
     assert all(0 <= value <= 1 for value in frame.shapes.values())
     assert math.isclose(sum(x * x for x in frame.rotation), 1, abs_tol=1e-6)
-    assert all(abs(x) <= MAX_NUMBER for x in frame.position)
+    assert all(abs(x) <= MAX_ABSOLUTE_VALUE for x in frame.position)
     motion = to_motion(frame)
     for value in (motion.turn, motion.shift, motion.scale, motion.coefficients, motion.gap, motion.lids, motion.look):
         assert np.isfinite(value).all()
@@ -99,7 +99,7 @@ def expression(data: bytes) -> None:
 
 def rig(data: bytes) -> None:
     """Datagrams of VMC and of phones, several to one decoder: it keeps what it heard."""
-    decode = Decoder()
+    decode = MotionDecoder()
     for datagram in data.split(b"\xff--\xff"):
         sound(decode(datagram))
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import mesh
-from avatar_stream.face.model import COEFFICIENTS, face_model
+from avatar_stream.face.model import COEFFICIENT_NAMES, face_model
 from engines.data.face_model import AXES, ict_name
 from engines.made import head
 
@@ -68,10 +68,10 @@ def write_head(folder: Path) -> None:
     for card in range(12):
         x = np.linspace(-4, 4, 12)[card]
         parts.sheet(head.LASHES.start + 114 * card, plane(x - 0.2, x + 0.2, 3.6, 3.8, 9.6 + 0.1, 6, 19), (6, 0))
-    names = [ict_name(name) for name in COEFFICIENTS]
+    names = [ict_name(name) for name in COEFFICIENT_NAMES]
     names += [f"{name}_{side}" for name in (*head.LOOKS, "PupilDilate", "cheekRaiser") for side in "LR"]
     expressions = np.zeros((len(names), VERTICES, 3), np.float16)
-    expressions[: len(COEFFICIENTS), :468] = model.expressions * AXES * UNIT
+    expressions[: len(COEFFICIENT_NAMES), :468] = model.expressions * AXES * UNIT
     jaw = [*range(head.LOWER_TEETH.start, head.LOWER_TEETH.stop), *range(head.GUMS.start, head.GUMS.stop)]
     expressions[names.index("jawOpen"), jaw] = [0, -2, -0.5]
     identities = np.zeros((PEOPLE, VERTICES, 3), np.float16)

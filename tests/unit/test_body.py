@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from avatar_stream.face.body import FARTHEST, Torso, TorsoTracker, find_shoulders
+from avatar_stream.face.body import MAX_SHIFT_WIDTHS, Torso, TorsoTracker, find_shoulders
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.pipeline.avatar import Avatar
@@ -92,7 +92,7 @@ def test_a_drivers_shoulders_are_followed_and_limited() -> None:
     tracker.close()
     assert abs(gone.shift[0]) < 0.01
     assert abs(rest.shift[0]) < 0.02
-    assert 0.08 < there.shift[0] < far.shift[0] <= FARTHEST[0]
+    assert 0.08 < there.shift[0] < far.shift[0] <= MAX_SHIFT_WIDTHS[0]
     assert abs(there.roll) < 0.05
 
 

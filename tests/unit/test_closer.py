@@ -10,7 +10,7 @@ import pytest
 from avatar_stream.face import geometry
 from avatar_stream.face import small_faces as closer
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.small_faces import MIN_FACE_PIXELS, MIN_TILE_PIXELS, CloserLook, tiles
+from avatar_stream.face.small_faces import MIN_FACE_PIXELS, MIN_TILE_PIXELS, SmallFaceSearch, tiles
 from avatar_stream.face.tracker import FaceState, FaceTracker, landmarks_of_still
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.portrait import Image, read_picture
@@ -76,14 +76,14 @@ def test_a_small_head_is_found_followed_and_left(head: tuple[Image, Floats]) -> 
             assert found.state in (FaceState.FOUND, FaceState.HELD)
         assert found.fresh
         assert off(found.landmarks, right) < 0.06
-        assert found.part is not None
-        assert found.part.image.shape[0] < 700
+        assert found.crop is not None
+        assert found.crop.image.shape[0] < 700
         assert found.landmarks is not None
-        assert np.allclose(found.part.outside(found.part.inside(found.landmarks)), found.landmarks, atol=0.01)
+        assert np.allclose(found.crop.to_picture(found.crop.to_crop(found.landmarks)), found.landmarks, atol=0.01)
         for step in range(30, 50):
             found = tracker.update(np.full_like(picture, 100), float(time) + step / 25)
         assert found.state is FaceState.LOST
-        assert not tracker._closer.active
+        assert not tracker._small_faces.active
     finally:
         tracker.close()
 
@@ -97,8 +97,8 @@ def test_a_live_picture_that_was_scaled_down_is_searched_at_its_own_size(head: t
             found = tracker.update(small, step / 25, lambda: large)
         assert found.state is FaceState.FOUND
         assert off(found.landmarks, right / 3) < 0.06  # in pixels of the small picture
-        assert found.part is not None
-        assert found.part.scale == 3
+        assert found.crop is not None
+        assert found.crop.scale == 3
     finally:
         tracker.close()
 
@@ -119,11 +119,11 @@ def test_a_face_that_is_found_costs_no_search_and_none_costs_one_detection(head:
     tracker = FaceTracker()
     calls: list[Image] = []
 
-    def nobody(look: CloserLook, image: Image) -> list[closer.Box]:
+    def nobody(look: SmallFaceSearch, image: Image) -> list[closer.Box]:
         calls.append(image)
         return []
 
-    with mock.patch.object(CloserLook, "_detect", nobody):
+    with mock.patch.object(SmallFaceSearch, "_detect", nobody):
         try:
             detail = mock.Mock(return_value=head[0])
             for step in range(5):
@@ -144,21 +144,21 @@ def test_a_face_that_is_found_costs_no_search_and_none_costs_one_detection(head:
 def test_the_window_is_dropped_where_the_face_fills_the_picture(
     head: tuple[Image, Floats], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closer, "_IDLE", [])  # where its detector goes
-    look, image = CloserLook(), np.zeros((480, 640, 3), np.uint8)
-    with mock.patch.object(closer, "boxes", return_value=[(300.0, 200.0, 60.0, 60.0)]):
+    monkeypatch.setattr(closer, "_IDLE_DETECTORS", [])  # where its detector goes
+    look, image = SmallFaceSearch(), np.zeros((480, 640, 3), np.uint8)
+    with mock.patch.object(closer, "detect_boxes", return_value=[(300.0, 200.0, 60.0, 60.0)]):
         look._detector = mock.Mock()
         look.search(image, None)
     assert look.active
-    assert look.part(image, None).image.shape == (192, 192, 3)
+    assert look.crop(image, None).image.shape == (192, 192, 3)
     near = head[1] / float(np.ptp(head[1][:468, 0])) * 220
-    assert look.keep(near, image)
+    assert look.update_window(near, image)
     assert not look.active
-    assert look.part(image, None).image is image
+    assert look.crop(image, None).image is image
 
 
 def test_what_is_said_of_a_file_without_a_face() -> None:
-    assert closer.no_face_in("far.mp4", 0).startswith("no face found in far.mp4: ")
-    said = closer.no_face_in("far.mp4", 31)
+    assert closer.no_face_message("far.mp4", 0).startswith("no face found in far.mp4: ")
+    said = closer.no_face_message("far.mp4", 31)
     assert "31 pixels wide" in said
     assert f"at least {MIN_FACE_PIXELS} wide" in said

@@ -13,9 +13,9 @@ from avatar_stream.face import geometry
 from avatar_stream.face.animator import Animator
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.expression import Expression
-from avatar_stream.face.held_parts import HOLDS, held
+from avatar_stream.face.held_parts import HOLDABLE_PARTS, hold_parts
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import INDEX, coefficients
+from avatar_stream.face.model import COEFFICIENT_INDEX, coefficients
 from avatar_stream.face.motion import Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.face.tracked_face import TrackedFace
@@ -47,12 +47,12 @@ def busy() -> Motion:
 def shown(*hold: str) -> Floats:
     animator = Animator(Retargeter(face()))
     animator.expression = Expression(frozenset(hold))
-    return animator.move(busy(), 0.0)
+    return animator.follow_motion(busy(), 0.0)
 
 
 def test_nothing_held_changes_nothing() -> None:
     motion = busy()
-    assert held(motion, frozenset()) is motion
+    assert hold_parts(motion, frozenset()) is motion
 
 
 def test_each_hold_holds_its_part_alone() -> None:
@@ -73,7 +73,7 @@ def test_a_held_smile_is_wider_than_a_pout() -> None:
 
 def test_a_serious_face_does_not_smile() -> None:
     smiling = replace(busy(), coefficients=coefficients(mouthSmile=0.8))
-    serious = held(smiling, frozenset({"serious"}))
+    serious = hold_parts(smiling, frozenset({"serious"}))
     assert serious.coefficients.max() == 0
 
 
@@ -84,7 +84,7 @@ def test_covered_teeth_leave_a_mouth_that_speaks() -> None:
 
 def test_awake_eyes_never_quite_close() -> None:
     tired = replace(busy(), lids=np.array([0.1, 1.0], np.float32))
-    assert np.allclose(held(tired, frozenset({"awake"})).lids, [0.62, 1.0])
+    assert np.allclose(hold_parts(tired, frozenset({"awake"})).lids, [0.62, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_region_is_scaled_alone(region: str, measure: Callable[[Floats], float
     def at(gain: float) -> Floats:
         animator = Animator(Retargeter(face()))
         animator.expression = Expression(gains={region: gain})
-        return animator.move(busy(), 0.0)
+        return animator.follow_motion(busy(), 0.0)
 
     still, half, whole = (measure(at(gain)) for gain in (0.0, 0.5, 1.0))
     assert still < half < whole
@@ -112,8 +112,8 @@ def test_a_movement_is_limited_by_its_name() -> None:
     )
     shut = replace(busy(), lids=np.array([0.1, 0.1], np.float32))
     bounded = limits(shut)
-    assert bounded.coefficients[INDEX["jawOpen"]] == pytest.approx(0.1)
-    assert bounded.coefficients[INDEX["mouthSmileLeft"]] == pytest.approx(0.5)
+    assert bounded.coefficients[COEFFICIENT_INDEX["jawOpen"]] == pytest.approx(0.1)
+    assert bounded.coefficients[COEFFICIENT_INDEX["mouthSmileLeft"]] == pytest.approx(0.5)
     assert np.allclose(bounded.lids, [0.1, 0.7])
     assert np.abs(bounded.gap).max() < 0.07 < np.abs(shut.gap).max()
 
@@ -133,8 +133,8 @@ def test_an_expression_is_checked_when_it_is_made() -> None:
 
 
 def test_expressions_come_over_the_control_channel() -> None:
-    command = parse_command(json.dumps({"type": "expression", "value": {"hold": list(HOLDS)}}), 4096)
-    assert command == SetExpression(Expression(frozenset(HOLDS)))
+    command = parse_command(json.dumps({"type": "expression", "value": {"hold": list(HOLDABLE_PARTS)}}), 4096)
+    assert command == SetExpression(Expression(frozenset(HOLDABLE_PARTS)))
     bad: list[object] = [
         {"hold": ["beard"]}, {"hold": "gaze"}, {"limits": {"nose": [0, 1]}}, {"limits": {"jawOpen": [1, 0]}},
         {"limits": {"jawOpen": 1}}, {"limits": []}, {"gains": {"head": 3}}, {"gains": {"hair": 1}}, {"gains": [1]},

@@ -33,7 +33,7 @@ def moved(portrait: Portrait, right: float, down: float, scale: float) -> Floats
 def test_hair_goes_with_the_head(portrait: Portrait, move: tuple[float, float, float]) -> None:
     target = moved(portrait, *move)
     shown = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)(target).image
-    stable = list(mesh.STABLE)
+    stable = list(mesh.STABLE_LANDMARKS)
     head = geometry.similarity(portrait.landmarks[stable], target[stable])
     corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
     matrix = cv2.getAffineTransform(

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
 from avatar_stream.face import geometry
-from avatar_stream.face.fit import Fit, Fitter, bounded, fit_still
+from avatar_stream.face.fit import Fit, Fitter, fit_still, solve_bounded
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import COEFFICIENTS, coefficients, face_model
+from avatar_stream.face.model import COEFFICIENT_NAMES, coefficients, face_model
 from tests.unit.faces import face
 
 
@@ -101,10 +101,10 @@ def test_the_solver_finds_the_bounded_minimum(seed: int, n: int) -> None:
     random = np.random.default_rng(seed)
     a, b = random.normal(size=(2 * n, n)), random.normal(size=2 * n)
     wanted = lsq_linear(a, b, (0, 1), tol=1e-12).x
-    found = bounded(a.T @ a, a.T @ b, random.uniform(-0.2, 1.2, n).clip(0, 1).astype(np.float32))
+    found = solve_bounded(a.T @ a, a.T @ b, random.uniform(-0.2, 1.2, n).clip(0, 1).astype(np.float32))
     np.testing.assert_allclose(found, wanted, atol=2e-4)
 
 
 def test_coefficients_have_arkits_names() -> None:
-    assert len(set(COEFFICIENTS)) == len(COEFFICIENTS) == 45
+    assert len(set(COEFFICIENT_NAMES)) == len(COEFFICIENT_NAMES) == 45
     assert coefficients(mouthSmile=1).sum() == 2

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.face.followed_person import WAIT_SECONDS, Followed
+from avatar_stream.face.followed_person import WAIT_SECONDS, FollowedPerson
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.tracker import FaceState, FaceTracker, Image
 from avatar_stream.identity.library import sample_pictures
@@ -27,18 +27,18 @@ def box(x: float, y: float, width: float) -> tuple[float, float, float, float]:
 
 
 def test_a_head_moves_and_another_head_is_another() -> None:
-    followed = Followed()
-    followed.saw(landmarks(0.3, 0.4, 0.2), 0.0)
-    assert followed.same(landmarks(0.4, 0.4, 0.21), STEP)
-    assert not followed.same(landmarks(0.6, 0.4, 0.2), STEP)
-    assert not followed.same(landmarks(0.32, 0.4, 0.4), STEP)
+    followed = FollowedPerson()
+    followed.update(landmarks(0.3, 0.4, 0.2), 0.0)
+    assert followed.matches(landmarks(0.4, 0.4, 0.21), STEP)
+    assert not followed.matches(landmarks(0.6, 0.4, 0.2), STEP)
+    assert not followed.matches(landmarks(0.32, 0.4, 0.4), STEP)
 
 
 def test_who_is_gone_is_waited_for_and_then_the_largest_is_followed() -> None:
-    followed = Followed()
+    followed = FollowedPerson()
     assert followed.choose([], 0.0) is None
     assert followed.choose([box(0.7, 0.4, 0.3), box(0.2, 0.4, 0.2)], 0.0) == 0
-    followed.saw(landmarks(0.2, 0.4, 0.2), 0.0)
+    followed.update(landmarks(0.2, 0.4, 0.2), 0.0)
     assert followed.choose([box(0.8, 0.4, 0.4), box(0.22, 0.4, 0.2)], 0.4) == 1
     assert followed.choose([box(0.9, 0.4, 0.4)], 0.1) is None
     assert followed.choose([box(0.9, 0.4, 0.4)], WAIT_SECONDS + 0.1) == 0
@@ -97,7 +97,7 @@ def test_who_is_followed_is_chosen_again_when_asked(people: tuple[Image, Image])
     tracker = FaceTracker(smooth=False)
     for k in range(5):
         tracker.update(room(small, None), k * STEP)
-    tracker.choose_again()
+    tracker.follow_largest()
     found = tracker.update(room(small, large), 5 * STEP).landmarks
     tracker.close()
     assert found is not None

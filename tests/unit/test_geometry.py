@@ -23,7 +23,7 @@ def test_similarity_recovers_any_pose(pose: Pose) -> None:
     found = geometry.similarity(face, pose.apply(face))
     assert found.scale == pytest.approx(pose.scale, rel=1e-3)
     np.testing.assert_allclose(found.rotation, pose.rotation, atol=1e-3)
-    np.testing.assert_allclose(found.undo(pose.apply(face)), face, atol=2e-3)
+    np.testing.assert_allclose(found.apply_inverse(pose.apply(face)), face, atol=2e-3)
 
 
 @given(vectors)

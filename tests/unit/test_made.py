@@ -9,7 +9,7 @@ import pytest
 
 from avatar_stream.face import geometry
 from avatar_stream.face.mesh import MOUTH_RING
-from avatar_stream.face.model import COEFFICIENTS, coefficients
+from avatar_stream.face.model import COEFFICIENT_NAMES, coefficients
 from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.portrait import segment_person
@@ -51,7 +51,7 @@ def job(data: Path, tmp_path_factory: pytest.TempPathFactory) -> factory.Job:
     """What the factory is to make: two people from the stills, with a little recorded motion."""
     out = tmp_path_factory.mktemp("faces")
     random = np.random.default_rng(0)
-    motion = random.uniform(0, 0.5, (20, len(COEFFICIENTS))).astype(np.float32)
+    motion = random.uniform(0, 0.5, (20, len(COEFFICIENT_NAMES))).astype(np.float32)
     np.savez(out / "recorded.npz", coefficients=motion, looks=np.zeros((20, 2), np.float32))
     return factory.Job(out, data / "packs", data, seed=3, people=2)
 

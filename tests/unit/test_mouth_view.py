@@ -10,14 +10,14 @@ from hypothesis.extra import numpy as arrays
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.mouth_view import (
-    BLUR,
-    COLUMNS,
-    ROWS,
+    CHROMA_BLUR_PIXELS,
+    VIEW_COLUMNS,
+    VIEW_ROWS,
     ViewFilter,
     mirrored_view,
     mouth_cells,
     read_mouth,
-    teeth_seen,
+    teeth_reach,
 )
 from avatar_stream.face.tone import skin_tone, tooth_tone
 from avatar_stream.identity.library import SAMPLES, sample_pictures
@@ -35,7 +35,7 @@ def portrait() -> Portrait:
 
 
 def rows(*light: float, pale: float = 1.0) -> Floats:
-    view = np.empty((ROWS, COLUMNS, 2), np.float32)
+    view = np.empty((VIEW_ROWS, VIEW_COLUMNS, 2), np.float32)
     view[:] = np.array(light)[:, None, None]
     view[..., 1] *= pale
     return view
@@ -80,7 +80,7 @@ def test_a_soft_camera_lays_no_lips_over_teeth(portrait: Portrait) -> None:
     ring = lips(target, shown.shape, 1) > 0
     shown[ring] = (150, 40, 50)
     shown[top:bottom, left:right][hole.alpha > 0.5] = tooth
-    soft = cv2.GaussianBlur(shown, (0, 0), BLUR)
+    soft = cv2.GaussianBlur(shown, (0, 0), CHROMA_BLUR_PIXELS)
     view = read_mouth(soft, target)
     plain = mouth_cells(soft, target, (0, 0), tooth_tone(skin_tone(soft, target)))
     assert view is not None
@@ -107,28 +107,28 @@ def test_a_dark_mouth_is_darker_than_one_with_teeth(portrait: Portrait) -> None:
     ids=["above", "below", "under a lip's shadow", "clenched", "dark", "tongue"],
 )
 def test_where_teeth_end(view: Floats, upper: tuple[float, float], lower: tuple[float, float]) -> None:
-    found = teeth_seen(view)
+    found = teeth_reach(view)
     assert upper[0] <= found[0].share <= upper[1]
     assert lower[0] <= found[1].share <= lower[1]
-    assert found[0].sure > 0.9
-    assert found[1].sure > 0.9
+    assert found[0].confidence > 0.9
+    assert found[1].confidence > 0.9
 
 
 def test_in_deep_shade_nothing_is_said_of_teeth() -> None:
-    upper, lower = teeth_seen(rows(0.4, 0.37, 0.36, 0.4, 0.42, 0.4, pale=0.66))
-    assert upper.sure < 0.5
-    assert lower.sure < 0.5
+    upper, lower = teeth_reach(rows(0.4, 0.37, 0.36, 0.4, 0.42, 0.4, pale=0.66))
+    assert upper.confidence < 0.5
+    assert lower.confidence < 0.5
 
 
 def test_a_view_is_mirrored() -> None:
-    view = np.random.default_rng(1).random((ROWS, COLUMNS, 2)).astype(np.float32)
+    view = np.random.default_rng(1).random((VIEW_ROWS, VIEW_COLUMNS, 2)).astype(np.float32)
     assert np.array_equal(mirrored_view(view)[:, 0], view[:, -1])
     assert np.array_equal(mirrored_view(mirrored_view(view)), view)
 
 
 @settings(max_examples=15, deadline=None)
 @given(
-    arrays.arrays(np.float32, (ROWS, COLUMNS, 2), elements=st.floats(0, 1.0625, width=32)),
+    arrays.arrays(np.float32, (VIEW_ROWS, VIEW_COLUMNS, 2), elements=st.floats(0, 1.0625, width=32)),
     st.floats(0.02, 0.6),
     st.floats(-0.5, 0.5),
 )

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.animator import Animator
-from avatar_stream.face.arkit import MAX_NUMBER, ArkitFrame, Rest, to_motion
-from avatar_stream.face.motion import Driver
+from avatar_stream.face.arkit import MAX_ABSOLUTE_VALUE, ArkitFrame, HeadPoseCalibration, to_motion
+from avatar_stream.face.motion import MotionEstimator
 from avatar_stream.rigs.face_packet import unpack
-from avatar_stream.rigs.listener import Decoder
+from avatar_stream.rigs.listener import MotionDecoder
 from avatar_stream.server.access import Access, make_token, parse_tokens
 from avatar_stream.server.http.enrolment_requests import parse_changes
 from avatar_stream.server.rtc.signalling import allowed_candidate
@@ -104,15 +104,15 @@ def test_no_number_of_a_frame_comes_through_unsound(number: float, where: int) -
     try:
         frame = ArkitFrame.from_json({"blendShapes": shapes, "head": {"rotation": rotation, "position": position}})
     except BadInput:
-        assert where == 1 or not abs(number) <= MAX_NUMBER
+        assert where == 1 or not abs(number) <= MAX_ABSOLUTE_VALUE
         return
-    motion = to_motion(Rest()(frame))
+    motion = to_motion(HeadPoseCalibration()(frame))
     for value in (motion.turn, motion.shift, motion.coefficients, motion.lids, np.array(motion.scale)):
         assert np.isfinite(value).all()
 
 
 def test_a_rig_that_sends_no_numbers_leaves_the_last_ones() -> None:
-    decode = Decoder()
+    decode = MotionDecoder()
     for datagram in seeds()["rig"][0].split(b"\xff--\xff"):
         frame = decode(datagram) or None
     assert frame is not None
@@ -133,7 +133,7 @@ HEAD = b"\x01\x00" + b"\0" * 6 + (9000).to_bytes(2, "little") + b"\x00\x10\x00\x
 @given(st.binary(min_size=12, max_size=12), st.binary(min_size=64, max_size=64), st.booleans())
 def test_no_packet_of_a_face_makes_a_driver_unsound(head: bytes, numbers: bytes, extreme: bool) -> None:
     """Whatever the bytes say: what is learnt of the driver stays finite, and so is the next face's motion."""
-    driver = Driver()
+    driver = MotionEstimator()
     usual = unpack(HEAD + bytes(64)).landmarks
     numbers = bytes(0x80 if byte & 1 else 0x7F for byte in numbers) if extreme else numbers
     try:
@@ -190,5 +190,5 @@ def test_a_bundle_whose_element_goes_back_is_none() -> None:
 def test_an_odd_type_in_a_datagram_writes_no_line(caplog: pytest.LogCaptureFixture) -> None:
     datagram = b"/VMC/Ext/Blend/Val\0\0" + b",&2s\0\0\0\0" + b"abc\0"
     for _ in range(3):
-        Decoder()(datagram)
+        MotionDecoder()(datagram)
     assert caplog.records == []

@@ -59,7 +59,9 @@ def test_profile() -> None:
     portrait = prepare(read_picture(sample_pictures()["noor"]), 512)
     pose = geometry.head_pose(portrait.landmarks)
     turned = geometry.from_rotation_vector([0, 1.15, 0]) @ pose.rotation
-    target = Pose(pose.scale, np.asarray(turned, np.float32), pose.translation).apply(pose.undo(portrait.landmarks))
+    target = Pose(pose.scale, np.asarray(turned, np.float32), pose.translation).apply(
+        pose.apply_inverse(portrait.landmarks)
+    )
     warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
     with pytest.raises(BadPicture, match=r"turned too far|no clear face|no face"):
         prepare(warp(target).image, 512)

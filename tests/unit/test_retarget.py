@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.animator import Animator
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import COEFFICIENTS, POINTS
-from avatar_stream.face.motion import HeadRest, Motion, mirrored
+from avatar_stream.face.model import COEFFICIENT_NAMES, MESH_POINTS
+from avatar_stream.face.motion import Motion, RestHeadPose, mirrored
 from avatar_stream.face.retarget import MAX_TURN, Retargeter
 from tests.unit.faces import face, lips, mouth_width
 
@@ -113,22 +113,22 @@ def test_no_motion_breaks_the_portrait(turn: tuple[float, ...], shift: float, sc
         np.zeros(3, np.float32),
         np.zeros(2, np.float32),
         0.0,
-        random.uniform(-1, 2, len(COEFFICIENTS)).astype(np.float32),
+        random.uniform(-1, 2, len(COEFFICIENT_NAMES)).astype(np.float32),
         random.normal(0, 1, (11, 3)).astype(np.float32),
         random.uniform(-1, 4, 2).astype(np.float32),
         random.normal(0, 0.1, (2, 2, 7)).astype(np.float32),
         random.normal(0, 2, (2, 2)).astype(np.float32),
-        random.normal(0, 1, (POINTS, 3)).astype(np.float32),
+        random.normal(0, 1, (MESH_POINTS, 3)).astype(np.float32),
     )
     retarget = Retargeter(portrait)
-    placed = retarget.placed(
-        retarget.expressed(still), np.array(turn, np.float32), np.array([shift, -shift], np.float32), scale
+    placed = retarget.with_head_pose(
+        retarget.with_expression(still), np.array(turn, np.float32), np.array([shift, -shift], np.float32), scale
     )
     assert np.isfinite(placed).all()
     target = retarget(still)
     for upper, lower in ((mesh.RIGHT_LID_UPPER, mesh.RIGHT_LID_LOWER), (mesh.LEFT_LID_UPPER, mesh.LEFT_LID_LOWER)):
         assert (target[list(lower[1:-1]), 1] - target[list(upper[1:-1]), 1] > -0.5).all()
-    calm = retarget.placed(retarget.fit.face, np.array(turn, np.float32), np.zeros(2, np.float32), 0.0)
+    calm = retarget.with_head_pose(retarget.fit.face, np.array(turn, np.float32), np.zeros(2, np.float32), 0.0)
     angle = np.linalg.norm(geometry.to_rotation_vector(geometry.head_pose(calm).rotation))
     assert angle <= np.linalg.norm(MAX_TURN) + 0.02
 
@@ -175,13 +175,13 @@ def test_mirror_turns_the_other_way() -> None:
 def test_where_a_head_rests_is_learnt_in_minutes_not_in_seconds() -> None:
     """A session that begins with the head turned comes to rest in time; a look aside of some seconds stays one."""
     begun, ahead = (geometry.head_pose(face(turn=(0, turn, 0))) for turn in (0.2, 0.0))
-    rest = HeadRest()
-    rest.add(begun)
+    rest = RestHeadPose()
+    rest.update(begun)
 
     def off(seconds: int) -> float:
         """Degrees by which a driver who looks ahead is taken to look aside, so many seconds later."""
         for _ in range(25 * seconds):
-            pose = rest.add(ahead)
+            pose = rest.update(ahead)
         return float(np.degrees(np.abs(geometry.to_rotation_vector(ahead.rotation @ pose.rotation.T)).max()))
 
     first = off(1)
@@ -194,10 +194,10 @@ def test_a_blink_or_a_look_aside_does_not_become_rest() -> None:
     made = animator()
     for k in range(5):
         made(face(turn=(0, 0.8, 0)), k / 25)  # looking away: the head is not at rest
-    assert not made.driver.calibrated
+    assert not made.estimator.calibrated
     for k in range(40):
         made(face(eyeBlink=1.0 if k in (0, 1, 2, 3) else 0.0), 1 + k / 25)
-    assert made.driver.calibrated
+    assert made.estimator.calibrated
     target = made(face(), 3)
     assert min(geometry.eye_openings(target)) == pytest.approx(min(geometry.eye_openings(face())), rel=0.15)
 
@@ -206,7 +206,7 @@ def test_a_camera_at_the_side_is_accepted_in_the_end() -> None:
     made = animator()
     for k in range(70):
         made(face(turn=(0, 0.6, 0)), k / 25)
-    assert made.driver.calibrated
+    assert made.estimator.calibrated
 
 
 def test_a_portrait_that_looks_aside_is_not_turned_to_its_hidden_cheek() -> None:

@@ -15,12 +15,20 @@ from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadClip, BadInput
 from avatar_stream.face import geometry
-from avatar_stream.face.arkit import NAMES, ArkitFrame, Quaternion, Rest, mirrored_frame, to_arkit, to_motion
-from avatar_stream.face.motion import Driver
+from avatar_stream.face.arkit import (
+    BLEND_SHAPES,
+    ArkitFrame,
+    HeadPoseCalibration,
+    Quaternion,
+    mirrored_frame,
+    to_arkit,
+    to_motion,
+)
+from avatar_stream.face.motion import MotionEstimator
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.rigs.files import MotionFile, MotionWriter
-from avatar_stream.rigs.listener import Decoder, RigListener
-from avatar_stream.rigs.phone import HELLO, parse_phone
+from avatar_stream.rigs.listener import MotionDecoder, RigListener
+from avatar_stream.rigs.phone import GREETING, parse_phone
 from avatar_stream.rigs.vmc import VmcDecoder, VmcSender, encode
 from tests.unit.faces import face
 from tests.waiting import PATIENCE
@@ -49,22 +57,22 @@ def turned(*vector: float) -> Quaternion:
     return x, y, z, w
 
 
-def driven(**expression: float) -> tuple[Driver, ArkitFrame]:
-    driver = Driver()
+def driven(**expression: float) -> tuple[MotionEstimator, ArkitFrame]:
+    driver = MotionEstimator()
     for _ in range(30):
         driver(face())
     return driver, to_arkit(driver(face(expression=expression)))
 
 
 def test_the_52_names_are_arkits() -> None:
-    assert len(NAMES) == len(set(NAMES)) == 52
-    assert {"tongueOut", "browInnerUp", "cheekPuff", "eyeLookInLeft"} <= set(NAMES)
+    assert len(BLEND_SHAPES) == len(set(BLEND_SHAPES)) == 52
+    assert {"tongueOut", "browInnerUp", "cheekPuff", "eyeLookInLeft"} <= set(BLEND_SHAPES)
 
 
 @pytest.mark.parametrize("name", ["jawOpen", "mouthSmile", "mouthPucker", "eyeBlink"])
 def test_what_a_face_does_is_what_its_frame_says(name: str) -> None:
     _, frame = driven(**{name: 0.8})
-    full = name if name in NAMES else f"{name}Left"
+    full = name if name in BLEND_SHAPES else f"{name}Left"
     assert frame.shapes[full] == pytest.approx(0.8, abs=0.25)
     assert frame.shapes["mouthFrownLeft"] < 0.35
 
@@ -88,7 +96,7 @@ def test_a_face_moved_by_its_frame_looks_as_by_its_landmarks() -> None:
         {"mouthSmile": 0.7},
     ]
     for expression in expressions:
-        driver = Driver()
+        driver = MotionEstimator()
         for _ in range(30):
             driver(face())
         motion = driver(face(expression=expression))
@@ -119,7 +127,7 @@ def test_a_mirror_twice_is_none() -> None:
 
 
 def test_rest_is_the_first_frames_pose() -> None:
-    rest = Rest()
+    rest = HeadPoseCalibration()
     tilted = ArkitFrame({}, turned(0.3, 0, 0), (0, 0.1, -0.5))
     assert rest(tilted).rotation == pytest.approx((0, 0, 0, 1), abs=1e-6)
     assert rest(ArkitFrame({}, tilted.rotation, (0.05, 0.1, -0.5))).position == pytest.approx((0.05, 0, 0), abs=1e-6)
@@ -128,7 +136,7 @@ def test_rest_is_the_first_frames_pose() -> None:
 def test_json_keeps_a_frame() -> None:
     _, frame = driven(jawOpen=0.5, mouthSmile=0.4)
     again = ArkitFrame.from_json(json.loads(json.dumps(frame.to_json(1.5))))
-    for name in NAMES:
+    for name in BLEND_SHAPES:
         assert again.shapes.get(name, 0) == pytest.approx(frame.shapes.get(name, 0), abs=0.001)
     assert again.rotation == pytest.approx(frame.rotation, abs=1e-3)
 
@@ -190,7 +198,7 @@ def test_vmc_arrives_as_it_was_sent() -> None:
     frame = ArkitFrame({"jawOpen": 0.4, "mouthSmileLeft": 0.25, "eyeLookOutRight": 0.5}, turn)
     packets = encode(frame, 1.0)
     assert max(len(packet) for packet in packets) < 1400
-    decode = Decoder()
+    decode = MotionDecoder()
     (found,) = [got for packet in packets if (got := decode(packet)) is not None]
     assert {name: round(value, 5) for name, value in found.shapes.items() if value} == dict(frame.shapes)
     assert found.rotation == pytest.approx(turn, abs=1e-6)
@@ -257,16 +265,16 @@ def test_phones_frames_are_read() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda b: b"#bundle\0" + b)))
 def test_no_datagram_breaks_the_listener(packet: bytes) -> None:
-    Decoder()(packet)
+    MotionDecoder()(packet)
     cut = len(packet) % len(IFACIALMOCAP)
-    Decoder()(IFACIALMOCAP[:cut] + packet + IFACIALMOCAP[cut:])
+    MotionDecoder()(IFACIALMOCAP[:cut] + packet + IFACIALMOCAP[cut:])
 
 
 def test_no_message_breaks_the_decoder() -> None:
     builder = OscMessageBuilder("/VMC/Ext/Bone/Pos")
     for argument in ("Head", 0.0, 0.0, 0.0, "up", 0.0, 0.0, 1.0):
         builder.add_arg(argument)
-    decode = Decoder()
+    decode = MotionDecoder()
     assert decode(builder.build().dgram) is None
     assert VmcDecoder().add([("/VMC/Ext/Blend/Val", [1, "x"]), ("/VMC/Ext/Bone/Pos", ["Head"])]) is None
 
@@ -302,7 +310,7 @@ def test_a_phone_is_asked_until_it_sends(monkeypatch: pytest.MonkeyPatch) -> Non
         listener = RigListener(0, phone="127.0.0.1")
         try:
             greeting, back = phone.recvfrom(200)
-            assert greeting == HELLO
+            assert greeting == GREETING
             phone.sendto(IFACIALMOCAP, back)
             assert listener.take(PATIENCE) is not None
         finally:

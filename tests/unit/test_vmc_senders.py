@@ -14,8 +14,8 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from scipy.spatial.transform import Rotation
 
 from avatar_stream.cli.main import main
-from avatar_stream.face.arkit import LOOK, NAMES, ArkitFrame
-from avatar_stream.rigs.listener import SILENT, Decoder, RigListener
+from avatar_stream.face.arkit import BLEND_SHAPES, EYE_TURN_RADIANS, ArkitFrame
+from avatar_stream.rigs.listener import SILENCE_SECONDS, MotionDecoder, RigListener
 from avatar_stream.rigs.vmc import encode
 from tests.waiting import PATIENCE, wait_until
 
@@ -53,7 +53,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.decode = Decoder(self.clock)
+        self.decode = MotionDecoder(self.clock)
         self.frames: list[ArkitFrame] = []
 
     def send(self, packets: Iterable[bytes], seconds: float = 1 / 60) -> None:
@@ -64,7 +64,7 @@ class Rig:
 
     def wait(self, seconds: float) -> None:
         end = self.clock.now + seconds
-        while (due := self.clock.now + self.decode.wait()) <= end:
+        while (due := self.clock.now + self.decode.wait_seconds()) <= end:
             self.clock.now = due
             self._keep(self.decode.poll())
         self.clock.now = end
@@ -156,7 +156,7 @@ def at_rest(names: Iterable[str]) -> dict[str, float]:
 
 def perfect_sync(**moving: float) -> dict[str, float]:
     """All clips of a "perfect sync" model: VRM's own and ARKit's with a capital."""
-    return at_rest(VRM_0) | at_rest(name[0].upper() + name[1:] for name in NAMES) | moving
+    return at_rest(VRM_0) | at_rest(name[0].upper() + name[1:] for name in BLEND_SHAPES) | moving
 
 
 def talking() -> Iterator[float]:
@@ -174,8 +174,8 @@ def test_vseeface_with_a_plain_model() -> None:
     assert rig.last.shapes["jawOpen"] == pytest.approx(0.3)
     assert rig.last.shapes["eyeBlinkLeft"] == 1 > rig.last.shapes["eyeBlinkRight"]
     # Eye bones are gaze: to the person's left, which is the nose's side for the right eye.
-    assert rig.last.shapes["eyeLookOutLeft"] == pytest.approx(0.3 / LOOK[0])
-    assert rig.last.shapes["eyeLookInRight"] == pytest.approx(0.3 / LOOK[0])
+    assert rig.last.shapes["eyeLookOutLeft"] == pytest.approx(0.3 / EYE_TURN_RADIANS[0])
+    assert rig.last.shapes["eyeLookInRight"] == pytest.approx(0.3 / EYE_TURN_RADIANS[0])
     assert rig.last.shapes["eyeLookInLeft"] == rig.last.shapes["eyeLookOutRight"] == 0
     assert turn(rig.last) == pytest.approx((0.3, 0))
 
@@ -203,7 +203,11 @@ def test_a_perfect_sync_model_before_a_webcam_moves_by_its_clips() -> None:
         assert rig.last.shapes["eyeBlinkLeft"] == pytest.approx(open_)
     assert rig.last.shapes["jawOpen"] == pytest.approx(0.6 * open_)
     assert rig.last.shapes["mouthSmileRight"] == pytest.approx(0.3)
-    assert rig.last.shapes["eyeLookDownLeft"] == rig.last.shapes["eyeLookDownRight"] == pytest.approx(0.25 / LOOK[1])
+    assert (
+        rig.last.shapes["eyeLookDownLeft"]
+        == rig.last.shapes["eyeLookDownRight"]
+        == pytest.approx(0.25 / EYE_TURN_RADIANS[1])
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 0.7])
@@ -304,7 +308,7 @@ def test_a_webcam_tracker_with_each_message_alone() -> None:
     assert turn(rig.last) == pytest.approx((0, 0.26))
     assert rig.last.shapes["eyeBlinkLeft"] == pytest.approx(0.3)
     assert rig.last.shapes["jawOpen"] == pytest.approx(open_)
-    assert rig.last.shapes["eyeLookOutRight"] == pytest.approx(0.2 / LOOK[0])
+    assert rig.last.shapes["eyeLookOutRight"] == pytest.approx(0.2 / EYE_TURN_RADIANS[0])
 
 
 def test_a_tracker_without_apply_makes_a_frame_after_a_pause() -> None:
@@ -412,7 +416,7 @@ def test_silence_is_said_after_five_seconds_once_each_time() -> None:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             assert listener.silence() is None
-            clock.now += SILENT + 0.1
+            clock.now += SILENCE_SECONDS + 0.1
             line = listener.silence()
             assert line is not None
             assert f"5 seconds without motion at UDP port {listener.port}: switch" in line
@@ -421,7 +425,7 @@ def test_silence_is_said_after_five_seconds_once_each_time() -> None:
             (sent,) = warudo({}, {"A": 0.5})
             sender.sendto(sent, ("127.0.0.1", listener.port))
             assert listener.take(PATIENCE) is not None
-            clock.now += SILENT - 0.1
+            clock.now += SILENCE_SECONDS - 0.1
             assert listener.silence() is None
             clock.now += 0.2
             line = listener.silence()
@@ -444,7 +448,7 @@ def test_what_comes_in_place_of_motion_is_said(datagram: bytes, said: str) -> No
     clock = Clock()
     listener = RigListener(0, clock=clock)
     try:
-        clock.now += SILENT + 0.1
+        clock.now += SILENCE_SECONDS + 0.1
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(datagram, ("127.0.0.1", listener.port))
             wait_until(lambda: listener.received == 1, "the datagram comes")
@@ -456,7 +460,7 @@ def test_what_comes_in_place_of_motion_is_said(datagram: bytes, said: str) -> No
 def test_the_command_says_that_nothing_comes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("avatar_stream.rigs.listener.SILENT", 0.0)
+    monkeypatch.setattr("avatar_stream.rigs.listener.SILENCE_SECONDS", 0.0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -469,7 +473,7 @@ def test_a_phone_that_does_not_answer_is_said() -> None:
     clock = Clock()
     listener = RigListener(0, phone="127.0.0.1", clock=clock)
     try:
-        clock.now += SILENT + 0.1
+        clock.now += SILENCE_SECONDS + 0.1
         assert "open the app on the phone" in (listener.silence() or "")
     finally:
         listener.close()

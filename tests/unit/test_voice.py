@@ -19,10 +19,10 @@ from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.pipeline.live_loop import LiveLoop
 from avatar_stream.pipeline.render import render
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from avatar_stream.voice.idle import BETWEEN_BLINKS, BLINK, Idle
-from avatar_stream.voice.mel import BANDS, RATE, MelBands
+from avatar_stream.voice.idle import BLINK_INTERVAL_SECONDS, BLINK_SECONDS, IdleMotion
+from avatar_stream.voice.mel import MEL_BANDS, SAMPLE_RATE, MelBands
 from avatar_stream.voice.speaker import VoiceFile, VoiceMotion
-from avatar_stream.voice.visemes import SHAPES, Lips
+from avatar_stream.voice.visemes import MOUTH_SHAPES, LipSync
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
@@ -32,47 +32,47 @@ SPEECH = SAMPLES / "speech.ogg"
 
 def speech() -> npt.NDArray[np.float32]:
     with av.open(str(SPEECH)) as container:
-        mono = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+        mono = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         parts = [out.to_ndarray()[0] for frame in container.decode(audio=0) for out in mono.resample(frame)]
     return np.concatenate(parts).astype(np.float32) / 32768
 
 
 def noise(seconds: float, level: float) -> npt.NDArray[np.float32]:
-    return (np.random.default_rng(1).normal(0, level, round(seconds * RATE))).astype(np.float32)
+    return (np.random.default_rng(1).normal(0, level, round(seconds * SAMPLE_RATE))).astype(np.float32)
 
 
 def test_an_ear_hears_the_same_in_any_pieces() -> None:
-    sound = speech()[: 3 * RATE]
+    sound = speech()[: 3 * SAMPLE_RATE]
     whole, ear = MelBands()(sound), MelBands()
     pieces = np.concatenate([ear(part) for part in np.array_split(sound, 37)])
-    assert whole.shape == pieces.shape == ((len(sound) - 400) // 160 + 1, BANDS + 1)
+    assert whole.shape == pieces.shape == ((len(sound) - 400) // 160 + 1, MEL_BANDS + 1)
     assert np.allclose(whole, pieces, atol=1e-3)
 
 
 def test_how_loud_a_microphone_is_does_not_matter() -> None:
-    sound = speech()[: 4 * RATE] + noise(4, 1e-4)
-    loud, soft = (Lips()(sound * np.float32(gain)) for gain in (1.0, 0.1))
+    sound = speech()[: 4 * SAMPLE_RATE] + noise(4, 1e-4)
+    loud, soft = (LipSync()(sound * np.float32(gain)) for gain in (1.0, 0.1))
     assert np.abs(loud - soft)[50:].mean() < 0.05
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-4, 3e-3, 5e-2])
 def test_noise_does_not_move_the_mouth(level: float) -> None:
-    shapes = Lips()(noise(4, level))
-    assert shapes[100:, SHAPES.index("open")].mean() < 0.12
+    shapes = LipSync()(noise(4, level))
+    assert shapes[100:, MOUTH_SHAPES.index("open")].mean() < 0.12
 
 
 def test_a_voice_opens_and_closes_it() -> None:
-    lips = Lips()
+    lips = LipSync()
     lips(noise(1, 1e-4))
-    shapes = lips(speech() + noise(len(speech()) / RATE, 1e-4)[: len(speech())])
-    opened = shapes[:, SHAPES.index("open")]
+    shapes = lips(speech() + noise(len(speech()) / SAMPLE_RATE, 1e-4)[: len(speech())])
+    opened = shapes[:, MOUTH_SHAPES.index("open")]
     assert np.quantile(opened, 0.9) > 0.3
     assert np.quantile(opened, 0.1) < 0.1
     # Several times a second, as syllables come.
     turns = np.diff(np.sign(np.diff(opened[::4])))
     assert (turns != 0).sum() / (len(opened) / 100) > 3
     after = lips(noise(1.5, 1e-4))
-    assert after[-50:, SHAPES.index("open")].max() < 0.12
+    assert after[-50:, MOUTH_SHAPES.index("open")].max() < 0.12
 
 
 def test_a_voice_is_heard_at_any_rate_and_layout() -> None:
@@ -89,12 +89,12 @@ def test_a_voice_is_heard_at_any_rate_and_layout() -> None:
 
 
 def test_a_face_blinks_sways_and_looks_at_its_camera() -> None:
-    idle, poses = Idle(seed=4), []
+    idle, poses = IdleMotion(seed=4), []
     for k in range(60 * 25):
         poses.append(idle(k / 25, 0.0))
     shut = np.array([pose.blink > 0.5 for pose in poses])
     blinks = int((np.diff(shut.astype(int)) == 1).sum())
-    assert 60 / (BETWEEN_BLINKS[1] + BLINK) - 1 <= blinks <= 60 / BETWEEN_BLINKS[0] + 1
+    assert 60 / (BLINK_INTERVAL_SECONDS[1] + BLINK_SECONDS) - 1 <= blinks <= 60 / BLINK_INTERVAL_SECONDS[0] + 1
     assert shut.mean() < 0.1
     turns = np.array([pose.turn for pose in poses])
     assert (turns.std(0) > 0.005).all()
@@ -106,7 +106,7 @@ def test_a_face_blinks_sways_and_looks_at_its_camera() -> None:
 
 
 def test_it_nods_where_the_voice_is_stressed() -> None:
-    calm, stressed = Idle(seed=4), Idle(seed=4)
+    calm, stressed = IdleMotion(seed=4), IdleMotion(seed=4)
     for k in range(50):
         calm(k / 25, 0.1)
         stressed(k / 25, 0.1)
@@ -121,7 +121,7 @@ def test_speech_is_rendered_with_its_sound(tmp_path: Path) -> None:
     clip = Clip(out)
     assert sound_of(out) is not None
     faces = [picture for _, picture in clip.frames()]
-    seconds = len(speech()) / RATE
+    seconds = len(speech()) / SAMPLE_RATE
     assert abs(done.frames / 25 - seconds) < 0.2
     assert len(faces) == done.frames
     assert np.abs(np.diff(np.stack(faces).astype(int)[::5], axis=0)).mean() > 0.3
@@ -177,7 +177,7 @@ def test_a_loop_without_a_camera_follows_the_voice() -> None:
         assert time.monotonic() < end, "the mouth did not follow"
         k = number % pieces
         frame = av.AudioFrame.from_ndarray(sound[None, 320 * k : 320 * (k + 1)], format="s16", layout="mono")
-        frame.sample_rate, frame.pts = RATE, 320 * number
+        frame.sample_rate, frame.pts = SAMPLE_RATE, 320 * number
         loop.add_audio(frame)
         time.sleep(0.02)
     assert loop.stop()

@@ -11,9 +11,9 @@ import numpy as np
 
 from avatar_stream.face.fit import Fit
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import INDEX, shipped
+from avatar_stream.face.model import COEFFICIENT_INDEX, model_arrays
 
-JAW: Final = [INDEX[name] for name in ("jawOpen", "jawForward", "jawLeft", "jawRight")]
+JAW: Final = [COEFFICIENT_INDEX[name] for name in ("jawOpen", "jawForward", "jawLeft", "jawRight")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Arch:
     """The upper or lower arch of one person."""
 
     def __init__(self, which: str, identity: Floats) -> None:
-        stored = shipped()
+        stored = model_arrays()
         moves = np.asarray(stored[f"{which}_moves"], np.float32)
         curve = np.asarray(stored[f"{which}_curve"], np.float32)
         down = np.array([0, float(stored[f"{which}_height"]), 0], np.float32)

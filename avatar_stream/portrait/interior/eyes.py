@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.outlines import spline
+from avatar_stream.face.outlines import smoothing_matrix
 from avatar_stream.portrait.interior import lids
 from avatar_stream.portrait.interior.lids import OwnLid
 from avatar_stream.portrait.place import between, placed
@@ -35,7 +35,7 @@ EYES: Final = (
     (list(mesh.RIGHT_LID_UPPER), list(mesh.RIGHT_LID_LOWER), list(mesh.RIGHT_IRIS)),
     (list(mesh.LEFT_LID_UPPER), list(mesh.LEFT_LID_LOWER), list(mesh.LEFT_IRIS)),
 )
-_SPLINE = spline(len(mesh.RIGHT_LID_UPPER), 25)
+_SPLINE = smoothing_matrix(len(mesh.RIGHT_LID_UPPER), 25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ class Eyes:
         for side, (eye, now) in enumerate(zip(self._eyes, geometry.eye_openings(target), strict=True)):
             then = self._openings[side]
             moved = float(np.linalg.norm(_place(target, side) - self._places[side]))
-            share = max(geometry.step(*TURNED, moved), geometry.step(*OPENED, abs(now - then)))
+            share = max(geometry.smoothstep(*TURNED, moved), geometry.smoothstep(*OPENED, abs(now - then)))
             upper, lower = lid_lines(target, side)
             if eye is not None and share > 0:
                 _put(picture, eye, upper, lower, target[EYES[side][2][0], :2], size, share)
-            shut = 1 - geometry.step(*SHUT, now / max(then, 1e-3))
+            shut = 1 - geometry.smoothstep(*SHUT, now / max(then, 1e-3))
             if shut > 0:
                 ends = np.array([upper[0], upper[-1]], np.float32)
                 opened = self._lids[side]

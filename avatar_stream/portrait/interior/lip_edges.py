@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.outlines import LIP_SPLINE, LOWER, UPPER
+from avatar_stream.face.outlines import LIP_SMOOTHING, LOWER_INNER_LIP, UPPER_INNER_LIP
 
 Image = npt.NDArray[np.uint8]
 
@@ -30,8 +30,8 @@ def lips_meeting(picture: Image, landmarks: Floats) -> Image:
     if gaps.max() < OPEN:
         return picture
     unit = geometry.eye_distance(landmarks)
-    lines = [LIP_SPLINE @ landmarks[ids, :2] for ids in (UPPER, LOWER)]
-    rims = [LIP_SPLINE @ landmarks[ids, :2] for ids in _OUTER]
+    lines = [LIP_SMOOTHING @ landmarks[ids, :2] for ids in (UPPER_INNER_LIP, LOWER_INNER_LIP)]
+    rims = [LIP_SMOOTHING @ landmarks[ids, :2] for ids in _OUTER]
     ring = np.concatenate(rims)
     left, top = np.maximum(np.floor(ring.min(0)).astype(int), 0)
     right, bottom = np.minimum(np.ceil(ring.max(0)).astype(int) + 1, picture.shape[1::-1])

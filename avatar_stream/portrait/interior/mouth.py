@@ -13,7 +13,7 @@ import numpy.typing as npt
 from avatar_stream.face import geometry
 from avatar_stream.face.fit import Fit, fit_still
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import INDEX
+from avatar_stream.face.model import COEFFICIENT_INDEX
 from avatar_stream.face.tone import skin_tone, softness
 from avatar_stream.portrait.interior.dental_arch import Placed
 from avatar_stream.portrait.interior.mouth_light import light_as
@@ -36,7 +36,7 @@ GLOW: Final = np.array([0.45, 0.32, 0.31], np.float32)  # what lips throw back o
 TONGUE: Final = (0.24, 0.34)  # half its width and how far up it is seen, eye distances
 DEEPER, GAPING = 0.14, (0.26, 0.40)  # how much further up in a gaping mouth, and the gap from which and to which
 FADES: Final = (0.8, 0.45)  # light that the tongue loses up to its back, in a mouth that is open and one that gapes
-_SMILING: Final = [INDEX[name] for name in ("mouthSmileLeft", "mouthSmileRight")]
+_SMILING: Final = [COEFFICIENT_INDEX[name] for name in ("mouthSmileLeft", "mouthSmileRight")]
 
 PIXEL: Final = 0.6  # pixels: deviation of what one of them sees
 SHOWN: Final = 0.025  # opening (eye distances) from which a portrait may show its teeth
@@ -90,7 +90,9 @@ class Mouth:
         """
         height, width = picture.shape[:2]
         # What the portrait shows as it is needs no drawing: a warp has it better.
-        share = geometry.step(*geometry.MOUTH_CHANGED, float(np.abs(geometry.lip_gaps(target) - self._gaps).max()))
+        share = geometry.smoothstep(
+            *geometry.LIP_GAP_CHANGE_RANGE, float(np.abs(geometry.lip_gaps(target) - self._gaps).max())
+        )
         hole = hole_between(target, width, height) if share > 0 else None
         if hole is None:
             return None
@@ -99,7 +101,7 @@ class Mouth:
         arches = self._teeth.placed(fit, target, view)
         inside = self._back(hole, arches["lower"], fit.pose.scale)
         # Where the fit fails teeth would stand anywhere: then there is only the dark.
-        sure = 1 - geometry.step(*UNTRUSTED, fit.mouth_error)
+        sure = 1 - geometry.smoothstep(*UNTRUSTED, fit.mouth_error)
         self._teeth.draw(inside, arches, self._light(hole, fit), (left, top), sure)
         if view is not None:
             light_as(inside, view, target, hole.box, self._teeth.tooth)
@@ -111,7 +113,7 @@ class Mouth:
     def _light(self, hole: Hole, fit: Fit) -> Floats:
         smiling = float(fit.coefficients[_SMILING].mean())
         light = _light(hole, fit.pose.scale)
-        opened = geometry.step(*NARROW, hole.gap / fit.pose.scale)
+        opened = geometry.smoothstep(*NARROW, hole.gap / fit.pose.scale)
         light *= np.float32(LIGHT_NARROW + (1 - LIGHT_NARROW) * opened)
         return light * np.float32(LIGHT_PARTED + LIGHT_SMILING * min(smiling * 1.6, 1.0))
 
@@ -119,7 +121,7 @@ class Mouth:
         """The dark of the mouth, and the tongue in it, behind the ``lower`` arch; ``unit`` pixels an eye distance."""
         left, top, right, bottom = hole.box
         width, height = right - left, bottom - top
-        gaping = geometry.step(*GAPING, hole.gap / unit)
+        gaping = geometry.smoothstep(*GAPING, hole.gap / unit)
         dark = DARK_SHARE * self.skin
         x = np.arange(left, left + width, dtype=np.float32)
         y = np.arange(top, top + height, dtype=np.float32)[:, None]

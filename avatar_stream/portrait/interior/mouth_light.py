@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.mouth_view import COLUMNS, INSET, ROWS, maybe_tooth, mouth_cells
+from avatar_stream.face.mouth_view import CORNER_INSET, VIEW_COLUMNS, VIEW_ROWS, mouth_cells, possible_tooth
 from avatar_stream.face.outlines import LIP_POINTS, lip_lines
 
 # Lighting: how much of the difference is made by darkening or brightening what is drawn; the rest is laid over it.
@@ -20,10 +20,10 @@ def light_as(inside: Floats, view: Floats, target: Floats, box: tuple[int, int, 
     drawn = mouth_cells(inside, target, box[:2], tooth)
     gain = np.clip((view + FLOOR) / (drawn + FLOOR), DARKER, BRIGHTER)
     # Where there is no tooth for sure, nothing that is drawn has an edge worth keeping.
-    gain *= (PLAIN + (TOOTHED - PLAIN) * maybe_tooth(view))[..., None]
+    gain *= (PLAIN + (TOOTHED - PLAIN) * possible_tooth(view))[..., None]
     rest = view - drawn * gain
     along, down = _places(target, box)
-    x, y = along * np.float32(COLUMNS) - np.float32(0.5), down * np.float32(ROWS) - np.float32(0.5)
+    x, y = along * np.float32(VIEW_COLUMNS) - np.float32(0.5), down * np.float32(VIEW_ROWS) - np.float32(0.5)
     fine = cv2.remap(
         np.dstack([gain, rest]).astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
@@ -59,5 +59,5 @@ def _places(target: Floats, box: tuple[int, int, int, int]) -> tuple[Floats, Flo
         cv2.remap(t, index.astype(np.float32), zero, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         for t in tables
     )
-    along = (number - np.float32(INSET)) / np.float32(1 - 2 * INSET)
+    along = (number - np.float32(CORNER_INSET)) / np.float32(1 - 2 * CORNER_INSET)
     return along, np.clip((below - start) / np.maximum(end - start, 1), 0, 1).astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.outlines import LIP_SPLINE, lip_lines
+from avatar_stream.face.outlines import LIP_SMOOTHING, lip_lines
 
 LEAST: Final = 0.8  # pixels between the lips from which there is an inside
 _OUTER_UPPER, _OUTER_LOWER = list(mesh.OUTER_LIP_UPPER), list(mesh.OUTER_LIP_LOWER)
@@ -49,7 +49,7 @@ def hole_between(target: Floats, width: int, height: int) -> Hole | None:
     cv2.fillPoly(mask, [np.round((ring - [left, top]) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     # On the far side of a turned head the inner lips may come to lie beyond the outer ones.
     lips = np.zeros_like(mask)
-    outline = np.concatenate([LIP_SPLINE @ target[line, :2] for line in (_OUTER_UPPER, _OUTER_LOWER[::-1])])
+    outline = np.concatenate([LIP_SMOOTHING @ target[line, :2] for line in (_OUTER_UPPER, _OUTER_LOWER[::-1])])
     cv2.fillPoly(lips, [np.round((outline - [left, top]) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     # Soft by about a hundredth of the mouth: lips have no cut edge.
     soft = cv2.GaussianBlur(mask, (0, 0), max(0.5, length / 110))

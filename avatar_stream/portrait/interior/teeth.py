@@ -13,9 +13,9 @@ from scipy.ndimage import median_filter
 
 from avatar_stream.face.fit import Fit
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.model import INDEX, shipped
-from avatar_stream.face.mouth_view import teeth_seen
-from avatar_stream.face.outlines import LOWER, UPPER
+from avatar_stream.face.model import COEFFICIENT_INDEX, model_arrays
+from avatar_stream.face.mouth_view import teeth_reach
+from avatar_stream.face.outlines import LOWER_INNER_LIP, UPPER_INNER_LIP
 from avatar_stream.face.tone import tooth_tone
 from avatar_stream.portrait.interior.dental_arch import Arch, Placed
 from avatar_stream.portrait.interior.mouth_opening import Hole
@@ -33,8 +33,8 @@ EDGE: Final = 0.25  # how far down the lower arch's picture its teeth end
 TALL: Final = 0.35  # of an arch's picture that is teeth
 STRETCHED: Final = 1.4  # how much longer teeth may be drawn than they are
 MOVED: Final = 0.12  # eye distances that an arch may be moved to where the driver's teeth are seen
-_LOWERED: Final = [INDEX[name] for name in ("mouthLowerDownLeft", "mouthLowerDownRight")]
-_WIDE: Final = [INDEX[name] for name in ("mouthStretchLeft", "mouthStretchRight")]
+_LOWERED: Final = [COEFFICIENT_INDEX[name] for name in ("mouthLowerDownLeft", "mouthLowerDownRight")]
+_WIDE: Final = [COEFFICIENT_INDEX[name] for name in ("mouthStretchLeft", "mouthStretchRight")]
 
 OWN: Final = 150  # cells of an arch's picture that must show a tooth for it to be the person's own
 LONGER: Final = 12  # cells by which somebody's teeth may be longer or shorter than plain ones
@@ -100,7 +100,7 @@ class Teeth:
             seen = laid(inner * (1 - covered)) * ahead
             tooth = laid(likely) * ahead
             own = np.asarray(self._pictures[which])
-            kind = np.asarray(shipped()[f"{which}_picture"])[..., 0].astype(np.float32) / 255
+            kind = np.asarray(model_arrays()[f"{which}_picture"])[..., 0].astype(np.float32) / 255
             trusted = seen * tooth * (kind > 0.5)
             if trusted.sum() < OWN:
                 continue
@@ -141,9 +141,9 @@ class Teeth:
 
     def _as_seen(self, arches: dict[str, Placed], view: Floats, target: Floats, unit: float) -> dict[str, Placed]:
         """The arches moved to where the driver's teeth end; ``unit`` pixels an eye distance."""
-        middle = len(UPPER) // 2
-        gap = float(np.linalg.norm(target[LOWER[middle], :2] - target[UPPER[middle], :2]))
-        upper, lower = teeth_seen(view)
+        middle = len(UPPER_INNER_LIP) // 2
+        gap = float(np.linalg.norm(target[LOWER_INNER_LIP[middle], :2] - target[UPPER_INNER_LIP[middle], :2]))
+        upper, lower = teeth_reach(view)
         out = {}
         for which, seen in (("upper", upper), ("lower", lower)):
             placed = arches[which]
@@ -165,7 +165,7 @@ class Teeth:
 
     def _coloured(self, which: str, tooth: Floats) -> Floats:
         """A plain arch's picture RGBA, 0 to 255: teeth of the colour ``tooth`` and gums in the portrait's light."""
-        plain = np.asarray(shipped()[f"{which}_picture"], np.float32) * np.float32(1 / 255)
+        plain = np.asarray(model_arrays()[f"{which}_picture"], np.float32) * np.float32(1 / 255)
         kind, shade, alpha = plain[..., :1], plain[..., 1:2], plain[..., 2:]
         colour = (tooth * kind + GUM_SHARE * self._skin * (1 - kind)) * shade ** np.float32(GAPS)
         drawn = np.dstack([colour, alpha * 255])
@@ -182,14 +182,14 @@ def _lower_display(lower: Placed, target: Floats) -> float:
     """Pixels of the middle lower teeth that stand over the lower lip of ``target``."""
     length = max(float(np.linalg.norm(lower.down)), 1e-6)
     edge = lower.line[len(lower.line) // 2] + EDGE * lower.down
-    return float((target[LOWER[len(LOWER) // 2], :2] - edge) @ lower.down) / length
+    return float((target[LOWER_INNER_LIP[len(LOWER_INNER_LIP) // 2], :2] - edge) @ lower.down) / length
 
 
 def _upper_display(upper: Placed, ends: float, target: Floats) -> float:
     """Pixels of the middle upper teeth, which end so far down their arch, below the upper lip of ``target``."""
     length = max(float(np.linalg.norm(upper.down)), 1e-6)
     edge = upper.line[len(upper.line) // 2] + ends * upper.down
-    return float((edge - target[UPPER[len(UPPER) // 2], :2]) @ upper.down) / length
+    return float((edge - target[UPPER_INNER_LIP[len(UPPER_INNER_LIP) // 2], :2]) @ upper.down) / length
 
 
 def _lookup(picture: Floats, along: Floats, below: Floats) -> Floats:

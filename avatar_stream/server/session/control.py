@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from avatar_stream.errors import BadInput
-from avatar_stream.face.arkit import NAMES, ArkitFrame
-from avatar_stream.face.expression import MOST, REGIONS, Expression
-from avatar_stream.face.held_parts import HOLDS
-from avatar_stream.face.model import COEFFICIENTS
+from avatar_stream.face.arkit import BLEND_SHAPES, ArkitFrame
+from avatar_stream.face.expression import MAX_GAIN, REGIONS, Expression
+from avatar_stream.face.held_parts import HOLDABLE_PARTS
+from avatar_stream.face.model import COEFFICIENT_NAMES
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.portrait.background import PATTERN, checked
 from avatar_stream.strict_json import read_json
@@ -95,10 +95,10 @@ class Kind:
 EXPRESSION: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
-        "hold": {"type": "array", "items": {"enum": list(HOLDS)}},
+        "hold": {"type": "array", "items": {"enum": list(HOLDABLE_PARTS)}},
         "limits": {
             "type": "object",
-            "propertyNames": {"enum": list(COEFFICIENTS)},
+            "propertyNames": {"enum": list(COEFFICIENT_NAMES)},
             "additionalProperties": {
                 "type": "array", "minItems": 2, "maxItems": 2,
                 "items": {"type": "number", "minimum": 0, "maximum": 1},
@@ -106,7 +106,7 @@ EXPRESSION: Final[dict[str, Any]] = {
         },
         "gains": {
             "type": "object",
-            "properties": {name: {"type": "number", "minimum": 0, "maximum": MOST} for name in REGIONS},
+            "properties": {name: {"type": "number", "minimum": 0, "maximum": MAX_GAIN} for name in REGIONS},
             "additionalProperties": False,
         },
     },
@@ -169,7 +169,7 @@ def frame_schema() -> dict[str, Any]:
             "time": {"type": "number", "description": "seconds"},
             "blendShapes": {
                 "type": "object",
-                "properties": dict.fromkeys(NAMES, share),
+                "properties": dict.fromkeys(BLEND_SHAPES, share),
                 "additionalProperties": False,
             },
             "head": {
