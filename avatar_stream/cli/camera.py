@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
     """Run the command; raises ``AvatarError``."""
     # Here, so that other commands do not wait for WebRTC to load.
     from avatar_stream.cli.keys import hotkeys
-    from avatar_stream.pipeline.camera import KEYS, Outputs
+    from avatar_stream.pipeline.camera import HOTKEYS_HELP, Outputs
 
     if arguments.list:
         list_cameras(arguments.json)
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
         stack.callback(output.close)
         stack.enter_context(_driving_input(arguments, camera))
         keys = stack.enter_context(hotkeys(camera.switches.press))
-        _print_status(f"the avatar is on {output.name or 'no camera'}. {KEYS if keys else 'Ctrl+C ends it.'}")
+        _print_status(f"the avatar is on {output.name or 'no camera'}. {HOTKEYS_HELP if keys else 'Ctrl+C ends it.'}")
         began = time.monotonic()
         with contextlib.suppress(KeyboardInterrupt):
             camera.run(output, _print_status if sys.stderr.isatty() else lambda line: None)

@@ -23,7 +23,7 @@ from avatar_stream.face.retarget import DEFAULT_KEEP, Retargeter
 from avatar_stream.face.small_faces import FullResolution
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.face.tracker import FaceState, FaceTracker, LandmarkFilter
-from avatar_stream.pipeline.prefetch import ahead
+from avatar_stream.pipeline.prefetch import prefetched
 from avatar_stream.portrait.background import OWN, on_background
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from avatar_stream.portrait.interior.mouth import UNTRUSTED
@@ -128,13 +128,13 @@ class Avatar:
 
         def drawn() -> Iterator[Image]:
             # The first ``delay`` pictures repeat the first frame; ``flush`` brings the last ones.
-            for number, warped in enumerate(ahead(followed())):
+            for number, warped in enumerate(prefetched(followed())):
                 picture = self.paint(warped).picture
                 if number >= skip:
                     yield picture
             yield from (frame.picture for frame in self.renderer.flush())
 
-        yield from ahead(drawn())
+        yield from prefetched(drawn())
 
     def __enter__(self) -> "Avatar":
         return self

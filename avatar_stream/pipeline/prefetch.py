@@ -1,4 +1,4 @@
-"""Stages of a loop beside each other: each iterator on its own thread, a few items ahead of who takes them."""
+"""Stages of a loop at the same time: an iterator runs on its own thread, a few items ahead of its consumer."""
 
 import queue
 import threading
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-AHEAD = 4  # items a stage may run ahead of the next: memory stays small, no core waits
+PREFETCH_ITEMS = 4  # enough that no core waits, and few enough that memory stays small
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Run an iterator on its own thread, a few items ahead; its exceptions arrive where it is consumed."""
-    buffer: queue.Queue[tuple[bool, Any]] = queue.Queue(AHEAD)
+def prefetched(items: Iterator[T]) -> Iterator[T]:
+    """Run an iterator on its own thread, a few items ahead; its exceptions reach the consumer."""
+    buffer: queue.Queue[tuple[bool, Any]] = queue.Queue(PREFETCH_ITEMS)
     stopped = threading.Event()
 
     def offer(entry: tuple[bool, Any]) -> bool:
@@ -32,8 +32,8 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         except BaseException as error:
             offer((False, error))
 
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     try:
         while True:
             more, item = buffer.get()
@@ -45,4 +45,4 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
                 return
     finally:
         stopped.set()
-        worker.join()
+        thread.join()

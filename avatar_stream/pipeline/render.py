@@ -1,4 +1,4 @@
-"""Drive a portrait with a clip or with recorded motion: the live path, frame by frame, without dropping any."""
+"""Drive a portrait with a video, speech or recorded motion: as live sessions do, but without dropping frames."""
 
 import time
 from collections import deque
@@ -27,19 +27,19 @@ from avatar_stream.voice.speaker import VoiceFile
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What a rendering did."""
+    """The result of a rendering."""
 
     frames: int
     fps: float
     engine: str
     output: str
-    face_found: float  # share of the driving frames
+    face_found: float  # share of the driving frames in which a face was tracked
     stages: dict[str, float]  # milliseconds a frame
-    notes: list[str]  # sentences on what is not as the input had it
+    notes: list[str]  # sentences on what the output lacks of the input
 
 
-def driver(path: Path) -> Clip | VoiceFile | MotionFile:
-    """What is in the file: a video, speech, or recorded motion; raises ``BadClip``."""
+def open_driving_source(path: Path) -> Clip | VoiceFile | MotionFile:
+    """Open a video, speech, or recorded motion; raises ``BadClip`` if the file is none of them."""
     if path.suffix == MOTION_FILE_SUFFIX:
         return MotionFile(path)
     return VoiceFile(path) if only_sounds(path) else Clip(path)
@@ -59,19 +59,18 @@ def render(
 ) -> Rendered:
     """Animate ``portrait`` with ``driving``, a video, speech or recorded motion, into the MP4 ``output``.
 
-    ``networks`` None shows the warp alone. The output has the portrait's own size, and the times of the clip's frames
-    and its sound. ``gain`` scales the expression, ``keep`` says how much of the portrait's own stays, ``background``
-    what is behind it (see ``Avatar``), ``marker`` how the pictures say that they are generated. Raises
-    :class:`~avatar_stream.errors.BadInput`.
+    Without ``networks`` it shows the warp alone. The output has the portrait's size, and the clip's frame times and
+    sound. See ``Avatar`` for ``gain``, ``keep`` and ``background``; ``marker`` marks the pictures as generated, and
+    ``progress`` is called with the frames done and expected. Raises :class:`~avatar_stream.errors.BadInput`.
     """
-    # What cannot be signed is said before the work, not after it.
+    # If the output cannot be signed, this fails before the work, not after it.
     credentials = provenance.certificate() if provenance.installed() else None
-    source = driver(driving)
+    source = open_driving_source(driving)
     began = time.perf_counter()
     avatar = Avatar(portrait, networks, gain=gain, keep=keep, background=background)
     try:
         with whole_file(output, driving) as unfinished:
-            done = _written(avatar, source, unfinished, marker or Marker(), progress)
+            done = _write_frames(avatar, source, unfinished, marker or Marker(), progress)
             if done.frames == 0:
                 raise BadClip(f"{driving} has no readable frames")
             if done.seen == 0:
@@ -104,30 +103,30 @@ def render(
 
 
 @dataclass
-class _Count:
+class _Counts:
     frames: int = 0
-    seen: int = 0  # frames in which the driver's face was followed
+    seen: int = 0  # frames in which the driver's face was tracked
     silenced: bool = False
 
 
-def _written(
+def _write_frames(
     avatar: Avatar,
     source: Clip | VoiceFile | MotionFile,
     path: Path,
     marker: Marker,
     progress: Callable[[int, int], None] | None,
-) -> _Count:
-    """Drive ``avatar`` with ``source`` into the MP4 file ``path``."""
+) -> _Counts:
+    """Drive ``avatar`` with ``source``, and write its pictures into the MP4 file ``path``."""
     height, width = avatar.renderer.portrait.picture.shape[:2]
     clip = None if isinstance(source, MotionFile) else source
     recorder = Recorder(path, source.rate, (width, height), clip, marker=marker)
-    count, times = _Count(silenced=recorder.silenced), deque[float]()
+    count, times = _Counts(silenced=recorder.silenced), deque[float]()
 
     def counted() -> Iterator[tuple[float, Any]]:
         for at, image in source.frames():
             times.append(at)
             yield at, image
-            # Asked for the next frame, the loop has followed this one.
+            # When the next frame is requested, this one has been followed.
             count.seen += avatar.face in (FaceState.FOUND, FaceState.HELD)
 
     try:

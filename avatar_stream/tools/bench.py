@@ -19,7 +19,7 @@ from avatar_stream.media.files import Clip
 from avatar_stream.media.marking import Marker
 from avatar_stream.media.upright import upright
 from avatar_stream.pipeline.avatar import Avatar, WarpedPortrait
-from avatar_stream.pipeline.prefetch import ahead
+from avatar_stream.pipeline.prefetch import prefetched
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.renderer import PortraitRenderer, StageTimes
@@ -129,7 +129,7 @@ class _LoopTimer:
     def run(self, frames: int) -> tuple[float, float]:
         """Frames a second over the first ``frames``, and milliseconds of processor time for each."""
         began, used = time.perf_counter(), time.process_time()
-        for warped in ahead(self._warped(frames, self._drawn)):
+        for warped in prefetched(self._warped(frames, self._drawn)):
             _encode(self._encoder, self._marker, self._drawn, self._avatar.paint(warped).picture)
             self._drawn += 1
         seconds, used = time.perf_counter() - began, time.process_time() - used

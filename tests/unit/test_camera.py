@@ -21,7 +21,7 @@ from avatar_stream.identity.library import SAMPLES
 from avatar_stream.media import camera as devices
 from avatar_stream.media.camera import Camera, cameras, chosen
 from avatar_stream.media.virtual_camera import NoDriver, VirtualCamera, fitted
-from avatar_stream.pipeline.camera import KEYS, LocalCamera, Options, Switches
+from avatar_stream.pipeline.camera import HOTKEYS_HELP, LocalCamera, Options, Switches
 from avatar_stream.rigs.listener import RigListener
 from avatar_stream.rigs.vmc import VmcSender
 from tests.waiting import PATIENCE, wait_until
@@ -306,7 +306,7 @@ def test_a_key_means_the_same_on_the_page_and_in_the_terminal() -> None:
     page = (Path(__file__).parents[2] / "client_demo" / "main.js").read_text()
     (listed,) = re.findall(r"const action = \{ (.*?) \}\[event\.key", page)
     on_page = dict(re.findall(r"(\w): \$\('(\w+)'\)", listed))
-    in_terminal = dict(one.split(": ") for one in KEYS.split(", "))
+    in_terminal = dict(one.split(": ") for one in HOTKEYS_HELP.split(", "))
     assert on_page.keys() & in_terminal.keys() == {"r"}
     assert (on_page["r"], in_terminal["r"]) == ("neutral", "recalibrate")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.pipeline.quality_ladder import PATIENCE, Ladder
+from avatar_stream.pipeline.quality_ladder import STEP_UP_SECONDS, QualityLadder
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.renderer import PortraitRenderer
@@ -18,7 +18,7 @@ class Machine:
 
     def __init__(self, costs: dict[str, float]) -> None:
         self.costs = costs
-        self.ladder = Ladder(PERIOD)
+        self.ladder = QualityLadder(PERIOD)
         self.now = 0.0
         self.qualities: list[str] = []
 
@@ -68,7 +68,7 @@ def test_a_passing_load_is_forgotten() -> None:
     machine.run(8)
     assert machine.ladder.quality.name != "full"
     machine.costs = costs(25, 12, 9, 5)
-    machine.run(10 * PATIENCE)
+    machine.run(10 * STEP_UP_SECONDS)
     assert machine.ladder.quality.name == "full"
 
 

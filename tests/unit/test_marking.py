@@ -185,7 +185,7 @@ def test_what_cannot_be_signed_is_said_before_the_work(tmp_path: Path, monkeypat
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     began: list[Any] = []
-    monkeypatch.setattr("avatar_stream.pipeline.render.driver", began.append)
+    monkeypatch.setattr("avatar_stream.pipeline.render.open_driving_source", began.append)
     with pytest.raises(BadInput, match="content credentials"):
         render_file(
             Portrait.open(sample_pictures()["felix"], 256), SAMPLES / "driver.mp4", tmp_path / "x.mp4", networks=None

@@ -98,9 +98,9 @@ async def test_motion_alone_moves_the_avatar() -> None:
                 if frame.shapes["jawOpen"] > 0.6:
                     break
             # Motion stands for video: a session that is sent nothing else is not silent.
-            began = only(server).live_loop.seen_at
+            began = only(server).live_loop.last_input_at
             set_timer(server, silence_timeout=4.0)
-            while only(server).live_loop.seen_at < began + 5.0:
+            while only(server).live_loop.last_input_at < began + 5.0:
                 await session.picture()
         moving.cancel()
 

@@ -15,8 +15,8 @@ from avatar_stream.identity.guard import MAX_LIKENESS_DISTANCE
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.media.marking import Marker, label_for
 from avatar_stream.pipeline.avatar import Avatar
-from avatar_stream.pipeline.live_loop import RECENT, LiveLoop
-from avatar_stream.pipeline.quality_ladder import Ladder
+from avatar_stream.pipeline.live_loop import STATISTICS_SECONDS, LiveLoop
+from avatar_stream.pipeline.quality_ladder import QualityLadder
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
@@ -82,7 +82,7 @@ class Session:
         self.closed = asyncio.Event()
         self._last_control = 0.0  # when the last control channel closed; 0: there was none, or one is open
         self.log = logging.LoggerAdapter(log, {"session": spec.id})
-        self._ladder = Ladder(1 / settings.fps) if networks else None
+        self._ladder = QualityLadder(1 / settings.fps) if networks else None
         self.live_loop = LiveLoop(
             settings.fps,
             self._ladder,
@@ -122,7 +122,7 @@ class Session:
 
     def motion(self) -> "tuple[float, dict[str, Any]] | None":
         """When the driver last moved, and how, as the motion feed says it."""
-        avatar, at = self.live_loop.avatar, self.live_loop.seen_at
+        avatar, at = self.live_loop.avatar, self.live_loop.last_input_at
         return None if avatar is None else (at, avatar.motion.to_json(at - self.began))
 
     async def open(self, offer: str) -> str:
@@ -217,7 +217,7 @@ class Session:
         delay, avatar = self.live_loop.delay(), self.live_loop.avatar
         return {
             "type": "status",
-            "fps": round(len(self.live_loop.delays()) / RECENT, 1),
+            "fps": round(len(self.live_loop.delays()) / STATISTICS_SECONDS, 1),
             "server_ms": round(delay * 1e3) if delay is not None else None,
             "face": str(avatar.face) if avatar else "searching",
             "faces": avatar.faces if avatar else 0,
@@ -295,9 +295,9 @@ class Session:
             self._count()
             if self._last_control and now - self._last_control > settings.control_timeout:
                 self.publisher.end("page gone")
-            elif self.live_loop.threads and now - self.live_loop.seen_at > settings.silence_timeout:
+            elif self.live_loop.threads and now - self.live_loop.last_input_at > settings.silence_timeout:
                 self.publisher.end("picture too large" if self.publisher.notice else "no video")
-            elif self.live_loop.threads and now - self.live_loop.progress > 2 * settings.watchdog:
+            elif self.live_loop.threads and now - self.live_loop.last_drawn_at > 2 * settings.watchdog:
                 # A hanging engine has been replaced after half of this time (see Networks.watch).
                 self.publisher.end("stalled")
 
