@@ -1,1 +1,1 @@
-"""Made faces: people without end with the mouths, lids and turns that recordings lack. Nothing of it runs live."""
+"""Made faces: synthetic people with mouths, lids and head turns that recordings lack. Only for training."""

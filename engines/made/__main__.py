@@ -1,6 +1,6 @@
-"""``python -m engines.made --out FOLDER``: made faces for training, as packs that ``engines.train`` mixes in.
+"""``python -m engines.made --out FOLDER``: made faces for training, as packs that ``engines.train`` reads.
 
-Needs ``pip install .[made]``, the packs of ``engines.data.packs``, and the data's ``ict-facekit`` and ``pairs``.
+Needs ``pip install .[made]``, the packs of ``engines.data.packs``, and ``ict-facekit`` and ``pairs`` of the data.
 """
 
 import argparse
@@ -12,11 +12,11 @@ from typing import Final
 
 from avatar_stream.errors import AvatarError, BadInput
 
-MOST_MEMORY: Final = 3_000_000_000  # bytes
+MAX_MEMORY_BYTES: Final = 3_000_000_000
 
 
 def main(given: list[str] | None = None) -> None:
-    """Make faces until there are enough."""
+    """Make faces until the requested number exists."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
@@ -42,8 +42,8 @@ def main(given: list[str] | None = None) -> None:
         job = Job(arguments.out, arguments.packs, arguments.data, arguments.seed, arguments.people, arguments.frames)
         for _ in Factory(job).run():
             pages = int(Path("/proc/self/statm").read_text().split()[1])
-            if pages * resource.getpagesize() > MOST_MEMORY:
-                # MediaPipe keeps a little of every graph. A run goes on where it was, so it may begin anew.
+            if pages * resource.getpagesize() > MAX_MEMORY_BYTES:
+                # MediaPipe leaks a little memory per graph. Restart the process: the run resumes at the next pack.
                 os.execv(sys.executable, [sys.executable, "-m", "engines.made", *(given or sys.argv[1:])])
     except AvatarError as error:
         raise SystemExit(f"engines.made: {error}") from None

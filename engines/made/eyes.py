@@ -1,4 +1,4 @@
-"""The picture of a person's eyes: the photograph's own iris and white, completed where lids cover them."""
+"""The eye texture of a person: iris and white from the photograph, drawn where lids cover them."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,71 +10,72 @@ import numpy.typing as npt
 from avatar_stream.face import mesh
 from avatar_stream.face.geometry import Pose, from_rotation_vector
 from avatar_stream.face.mesh import Floats
-from engines.made.head import EYE_SPAN, KINDS, LASHES, LEFT_EYE, RIGHT_EYE, HeadModel
-from engines.made.raster import EYE_TEXTURE, Canvas
+from engines.made.head import EYE_PICTURE_CENTIMETRES, KINDS, LASHES, LEFT_EYE, RIGHT_EYE, HeadModel
+from engines.made.raster import EYE_TEXTURE_SHAPE, Canvas
 
 Image = npt.NDArray[np.uint8]
-SIDE = EYE_TEXTURE[0]
-EYES: Final = (RIGHT_EYE, LEFT_EYE)
-IRISES: Final = (mesh.RIGHT_IRIS, mesh.LEFT_IRIS)
-RINGS: Final = (mesh.RIGHT_EYE_RING, mesh.LEFT_EYE_RING)
-CARD = 114  # vertices of a card of lashes
+EYE_PICTURE_SIZE = EYE_TEXTURE_SHAPE[0]
+EYE_VERTICES: Final = (RIGHT_EYE, LEFT_EYE)
+IRIS_LANDMARKS: Final = (mesh.RIGHT_IRIS, mesh.LEFT_IRIS)
+EYE_RINGS: Final = (mesh.RIGHT_EYE_RING, mesh.LEFT_EYE_RING)
+VERTICES_PER_LASH_CARD = 114  # a card is a strip of triangles that shows lashes
 
 
 @dataclass(frozen=True, slots=True)
-class SeenEyes:
-    """The eyes of a photograph: its landmarks ``(478, 3)``, the ``pose`` of its head, the head's vertices ``shape (n,
-    3)``, where each eye is moved to ``moved (2, 2)`` in pixels and where it looks, ``gaze (2, 2)`` radians; the right
-    one first.
+class PhotographedEyes:
+    """The eyes of a photograph, the right one first.
+
+    ``landmarks (478, 3)``, head ``pose``, vertices of the head ``shape (n, 3)``, offset of each eye in pixels
+    ``offsets (2, 2)``, and ``gaze (2, 2)`` in radians.
     """
 
     picture: Image
     landmarks: Floats
     pose: Pose
     shape: Floats
-    moved: Floats
+    offsets: Floats
     gaze: Floats
 
 
-def turned_by(right: float, down: float) -> Floats:
-    """The rotation that turns an eye (looking to -z) by so many radians."""
+def eye_rotation(right: float, down: float) -> Floats:
+    """Rotation matrix that turns an eye (looking to -z) by the given radians."""
     return np.asarray(from_rotation_vector([0, -right, 0]) @ from_rotation_vector([down, 0, 0]), np.float32)
 
 
-def eye_picture(canvas: Canvas, eyes: SeenEyes, skin: Floats, random: np.random.Generator) -> Image:
-    """``(256, 512, 3)``, the right eye first; ``skin (3,)`` is the skin's tone."""
+def eye_picture(canvas: Canvas, eyes: PhotographedEyes, skin: Floats, random: np.random.Generator) -> Image:
+    """Eye texture ``(256, 512, 3)``, the right eye first; ``skin (3,)`` is the skin's tone."""
     head, pose, picture, landmarks = canvas.head, eyes.pose, eyes.picture, eyes.landmarks
     points = np.zeros((len(head.raw), 4), np.float32)
-    for side, eye in enumerate(EYES):
+    for side, eye in enumerate(EYE_VERTICES):
         ball = eyes.shape[eye]
         centre = (ball.min(0) + ball.max(0)) / 2
-        points[eye, :3] = pose.apply((ball - centre) @ turned_by(*eyes.gaze[side]).T + centre)
-        points[eye, :2] += eyes.moved[side]
+        points[eye, :3] = pose.apply((ball - centre) @ eye_rotation(*eyes.gaze[side]).T + centre)
+        points[eye, :2] += eyes.offsets[side]
         points[eye, 3] = 1
     laid = canvas.eye_map(points)
     known = np.isfinite(laid[..., 0])
     at = np.where(known[..., None], laid[..., :2], 0).astype(np.float32)
     colours = cv2.remap(picture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
-    # Well inside the lids, finer than a pixel.
+    # Mask well inside the lids, at sub-pixel resolution.
     fine = 4
     mask = np.zeros((picture.shape[0] * fine, picture.shape[1] * fine), np.uint8)
-    for ring in RINGS:
+    for ring in EYE_RINGS:
         cv2.fillPoly(mask, [np.round((landmarks[list(ring), :2] + 0.5) * fine).astype(np.int32)], 255)
     reach = max(3, round(0.022 * pose.scale * fine)) | 1
     mask = cv2.erode(mask, np.ones((reach, reach), np.uint8))
     seen = cv2.remap(mask, (at + 0.5) * fine - 0.5, None, cv2.INTER_LINEAR).astype(np.float32) / 255 * known
-    out = np.zeros((*EYE_TEXTURE, 3), np.float32)
+    out = np.zeros((*EYE_TEXTURE_SHAPE, 3), np.float32)
     for side in (0, 1):
-        part = np.s_[:, SIDE * side : SIDE * (side + 1)]
-        iris = landmarks[list(IRISES[side])]
+        part = np.s_[:, EYE_PICTURE_SIZE * side : EYE_PICTURE_SIZE * (side + 1)]
+        iris = landmarks[list(IRIS_LANDMARKS[side])]
         radius = float(np.linalg.norm(iris[1:, :2] - iris[0, :2], axis=1).mean())
-        radius *= head.unit / pose.scale / EYE_SPAN * SIDE  # in pixels of the eye's picture
-        drawn, middle, white = _drawn(radius, random)
+        radius *= head.unit / pose.scale / EYE_PICTURE_CENTIMETRES * EYE_PICTURE_SIZE  # in pixels of the texture
+        drawn, middle, white = _draw_eye(radius, random)
         own = colours[part]
         sure = cv2.erode(seen[part], np.ones((3, 3), np.uint8))
         whites = (sure > 0.9) & white
         irises = (sure > 0.9) & middle
-        # Shadow and liner are no white: its brighter part, and never more coloured than an eye is.
+        # Use the brighter part of the white, without shadow and eyeliner, and limit its saturation.
         light = np.percentile(own[whites], 70, axis=0) if whites.sum() > 60 else skin
         light = np.maximum(light, 0.8 * light.mean() + 0.1 * skin.mean())
         tone = np.median(own[irises], axis=0) if irises.sum() > 60 else np.array([70, 50, 40], np.float32)
@@ -84,9 +85,11 @@ def eye_picture(canvas: Canvas, eyes: SeenEyes, skin: Floats, random: np.random.
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def _drawn(radius: float, random: np.random.Generator) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Shares of white, iris and pupil, ``(3, s, s)``, and where the middle of the iris and plain white are."""
-    y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5 - SIDE / 2
+def _draw_eye(
+    radius: float, random: np.random.Generator
+) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Shares of white, iris and pupil ``(3, s, s)``; masks of the middle of the iris and of plain white."""
+    y, x = np.mgrid[0:EYE_PICTURE_SIZE, 0:EYE_PICTURE_SIZE].astype(np.float32) + 0.5 - EYE_PICTURE_SIZE / 2
     r, angle = np.minimum(np.hypot(x, y) / radius, 3), np.arctan2(y, x)
     count = np.arange(1, 40)
     size = random.normal(0, 1, 39) / np.sqrt(count)
@@ -106,14 +109,14 @@ def _drawn(radius: float, random: np.random.Generator) -> tuple[Floats, npt.NDAr
 
 
 def lash_picture(head: HeadModel) -> Image:
-    """Strands on the model's cards of lashes, ``(1024, 1024)``: which side is the root comes from geometry."""
+    """Lash strands on the model's lash cards, ``(1024, 1024)``; the geometry says which side is the root."""
     side, random = 1024, np.random.default_rng(3)
     out = np.zeros((side, side), np.float32)
     mine = head.corner_kind == KINDS["lash"]
     vertex, uv = head.corner_vertex[mine], head.corner_uv[mine]
-    for card in range((LASHES.stop - LASHES.start) // CARD):
-        first = LASHES.start + CARD * card
-        here = (vertex >= first) & (vertex < first + CARD)
+    for card in range((LASHES.stop - LASHES.start) // VERTICES_PER_LASH_CARD):
+        first = LASHES.start + VERTICES_PER_LASH_CARD * card
+        here = (vertex >= first) & (vertex < first + VERTICES_PER_LASH_CARD)
         depth, (u, v) = head.raw[vertex[here], 2], uv[here].T
         low, high = v.min(), v.max()
         root_high = depth[v > high - 0.01].mean() < depth[v < low + 0.01].mean()

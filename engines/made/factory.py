@@ -1,7 +1,7 @@
-"""The factory: person after person, drawn, tracked again, packed, and a sheet to look at every thousand frames.
+"""The factory draws people one by one, tracks them again and packs them, with a contact sheet per thousand frames.
 
-Person ``k`` of seed ``s`` is always the same. A shard is written whole and then renamed, so a killed run goes on with
-the first shard that is missing.
+Person ``k`` of seed ``s`` is always the same. A pack is written completely and then renamed, so a killed run resumes
+with the first missing pack.
 """
 
 import json
@@ -20,7 +20,7 @@ from avatar_stream.face.mesh import LANDMARK_COUNT, Floats
 from avatar_stream.face.tracker import StillTracker
 from avatar_stream.portrait.portrait import segment_person
 from engines.data.packs import Footage, encoded, write_pack
-from engines.made.expressions import Recorded, looks_of
+from engines.made.expressions import RecordedMotion, face_states
 from engines.made.eyes import lash_picture
 from engines.made.head import HeadModel
 from engines.made.people import Sitters
@@ -31,16 +31,16 @@ from engines.made.studio import Studio
 
 Image = npt.NDArray[np.uint8]
 
-PEOPLE_A_SHARD: Final = 10
-FRAMES_A_SHEET: Final = 1000
-PORTRAITS: Final = 4  # of a person: the photograph, neutral, a smile, a slight one
-QUALITY: Final = (80, 96)  # of the JPEG
+PEOPLE_PER_PACK: Final = 10
+FRAMES_PER_SHEET: Final = 1000
+PORTRAITS_PER_PERSON: Final = 4  # the photograph, neutral, a smile, a slight smile
+JPEG_QUALITY_RANGE: Final = (80, 96)
 SHEET_COLUMNS: Final = 22
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to make: ``people`` in all, or until there are ``frames``."""
+    """What to make: ``people`` in total, or fewer if ``frames`` are reached before."""
 
     out: Path
     packs: Path
@@ -51,73 +51,73 @@ class Job:
 
 
 class Factory:
-    """Makes people; owns a drawing context, so one per process."""
+    """Makes people. It owns a drawing context: use one per process."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.head = HeadModel.load(job.data / "ict-facekit")
         self.canvas = Canvas(self.head, lash_picture(self.head))
         self.layout = SkinLayout(self.canvas)
-        # MediaPipe does not give back all of a graph it closes: one does for all pictures.
+        # MediaPipe does not free all memory of a closed graph, so one tracker serves all pictures.
         self.track = StillTracker()
         self.sitters = Sitters(job.packs, job.data / "pairs", self.track)
-        self.recorded = Recorded.read(job.packs, job.out / "recorded.npz")
+        self.recorded = RecordedMotion.read(job.packs, job.out / "recorded.npz")
 
     def person(self, number: int) -> tuple[Footage, list[str]]:
-        """Person ``number``: footage whose first frame is the photograph, and what each frame shows."""
+        """Person ``number``: footage whose first frame is the photograph, and the name of what each frame shows."""
         random = np.random.default_rng([self.job.seed, number])
         sitter = self.sitters.draw(random)
         person = Person(self.layout, sitter, random)
         studio = Studio(self.canvas, person)
         names, pictures = ["photograph"], [sitter.picture]
-        for look in looks_of(person.own, self.recorded, random):
-            names.append(look.name)
-            pictures.append(studio.shot(look))
-        options = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(*QUALITY))]
+        for state in face_states(person.photo_coefficients, self.recorded, random):
+            names.append(state.name)
+            pictures.append(studio.render(state))
+        options = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(*JPEG_QUALITY_RANGE))]
         frames = [encoded(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options) for picture in pictures]
-        faces = [tracked(frame, self.track) for frame in frames]
+        faces = [track_encoded(frame, self.track) for frame in frames]
         portraits = {
             k: encoded(".png", sitter.matte if k == 0 else segment_person(pictures[k]), [])
-            for k in range(PORTRAITS)
+            for k in range(PORTRAITS_PER_PERSON)
             if np.isfinite(faces[k]).all()
         }
         name = f"made/{self.job.seed}-{number:06}"
         return Footage(name, f"made-{sitter.name}", "made", "made", frames, np.stack(faces), portraits), names
 
     def run(self) -> Iterator[Path]:
-        """Write shard after shard."""
+        """Write all missing packs; yield the path of each."""
         job, began, made = self.job, time.monotonic(), 0
         job.out.mkdir(parents=True, exist_ok=True)
         total, sheet_rows = 0, []
-        for shard in range((job.people + PEOPLE_A_SHARD - 1) // PEOPLE_A_SHARD):
-            path = job.out / f"train-{shard:05}.npz"
+        for pack in range((job.people + PEOPLE_PER_PACK - 1) // PEOPLE_PER_PACK):
+            path = job.out / f"train-{pack:05}.npz"
             if path.exists():
                 total += json.loads(path.with_suffix(".json").read_text())["frames"]
                 continue
             if total >= job.frames:
                 break
             people = []
-            last = min((shard + 1) * PEOPLE_A_SHARD, job.people)
-            for number in range(shard * PEOPLE_A_SHARD, last):
+            last = min((pack + 1) * PEOPLE_PER_PACK, job.people)
+            for number in range(pack * PEOPLE_PER_PACK, last):
                 try:
                     footage, names = self.person(number)
                 except (np.linalg.LinAlgError, cv2.error, ValueError) as error:
                     print(f"person {number} is left out: {error}", flush=True)
                     continue
                 people.append((footage, names))
-                sheet_rows.append(strip(footage, names))
+                sheet_rows.append(contact_strip(footage, names))
                 total, made = total + len(footage), made + len(footage)
-                if total // FRAMES_A_SHEET > (total - len(footage)) // FRAMES_A_SHEET:
-                    self._sheet(f"sheet-{total // FRAMES_A_SHEET * FRAMES_A_SHEET:07}.jpg", sheet_rows)
+                if total // FRAMES_PER_SHEET > (total - len(footage)) // FRAMES_PER_SHEET:
+                    self._sheet(f"sheet-{total // FRAMES_PER_SHEET * FRAMES_PER_SHEET:07}.jpg", sheet_rows)
                     sheet_rows = []
-            yield self._shard(path, people, made, time.monotonic() - began, total)
+            yield self._write_pack(path, people, made, time.monotonic() - began, total)
         if sheet_rows:
             self._sheet("sheet-last.jpg", sheet_rows)
 
-    def _shard(
+    def _write_pack(
         self, path: Path, people: list[tuple[Footage, list[str]]], made: int, seconds: float, total: int
     ) -> Path:
-        """Write beside and rename: the list first, so that a pack never lacks it."""
+        """Write to a temporary file, then rename. The list comes first, so that no pack lacks its list."""
         frames = sum(len(footage) for footage, _ in people)
         seen = sum(int(footage.good.sum()) for footage, _ in people)
         listed = {"frames": frames, "tracked": seen, "people": {f.name: names for f, names in people}}
@@ -134,18 +134,18 @@ class Factory:
         cv2.imwrite(str(self.job.out / name), np.vstack(chosen), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
-def tracked(frame: bytes, track: StillTracker) -> Floats:
-    """Landmarks of a picture as it is stored; NaN where there is no face.
+def track_encoded(frame: bytes, track: StillTracker) -> Floats:
+    """Landmarks ``(478, 3)`` of an encoded picture; NaN if no face is found.
 
-    A made face is learnt with the landmarks that a tracker finds in it, never with those that made it.
+    Training uses the landmarks that a tracker finds in a made face, never those that it was drawn from.
     """
     picture = cv2.cvtColor(cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     found = track(np.asarray(picture, np.uint8))
     return np.full((LANDMARK_COUNT, 3), np.nan, np.float32) if found is None else found
 
 
-def strip(footage: Footage, names: list[str], side: int = 120) -> Image:
-    """One person's frames in a row, BGR, cut to the photograph's face, with what they show."""
+def contact_strip(footage: Footage, names: list[str], side: int = 120) -> Image:
+    """One person's frames in a row, BGR, cropped to the photograph's face and labelled."""
     face = footage.landmarks[np.flatnonzero(footage.good)[0]] if footage.good.any() else None
     cells = []
     for k, name in enumerate(names[:SHEET_COLUMNS]):

@@ -1,4 +1,4 @@
-"""Whose skin made people have: training stills and the pairs' photographs, their shape and colour changed."""
+"""The photographs that made people are based on: training stills and pairs, with shape and colour changed."""
 
 from pathlib import Path
 from typing import Final
@@ -20,26 +20,25 @@ from engines.made.person import Sitter
 
 Image = npt.NDArray[np.uint8]
 
-PAIR_SIZE: Final = 384  # pixels of a pairs' picture
-PAIRS: Final = 0.45  # share of the people from the pairs: sharper, but a tenth as many
-MOST_TURNED: Final = 15.0  # degrees of the photograph, to either side or down
-MOST_OPEN: Final = (
-    0.12  # mouth opening of the photograph in eye distances: wider, and lips hide nothing to learn from
-)
-LEAST_FACE: Final = 70.0  # eye distance in pixels
-RESHAPED: Final = 0.35  # deviation of identity coefficients that a person is changed by
+PAIR_SIZE_PIXELS: Final = 384
+PAIRS_SHARE: Final = 0.45  # of the people; pairs are sharper, but a tenth as many
+MAX_TURN_DEGREES: Final = 15.0  # yaw of the photograph
+# Eye distances in the photograph. In a wider mouth, lips hide nothing that training could learn.
+MAX_MOUTH_OPENING: Final = 0.12
+MIN_EYE_DISTANCE_PIXELS: Final = 70.0
+IDENTITY_DEVIATION: Final = 0.35  # of the random change of identity coefficients
 
 
 class Sitters:
-    """Every photograph of the training split, loaded when it is asked for."""
+    """Every photograph of the training split."""
 
     def __init__(self, packs: Path, pairs: Path | None, track: StillTracker) -> None:
-        """``pairs`` is the folder of neutral and smiling pictures, if there is one."""
+        """``pairs`` is the folder of neutral and smiling pictures, or None."""
         self._track = track
         self._stills = [
             still
             for still in load_packs(packs, "train", "still")
-            if _usable(still.landmarks[0]) and geometry.eye_distance(still.landmarks[0]) > LEAST_FACE
+            if _usable(still.landmarks[0]) and geometry.eye_distance(still.landmarks[0]) > MIN_EYE_DISTANCE_PIXELS
         ]
         self._pairs: list[Path] = []
         if pairs is not None and (pairs / "pairs.csv").exists():
@@ -49,29 +48,29 @@ class Sitters:
         return len(self._stills) + len(self._pairs)
 
     def draw(self, random: np.random.Generator) -> Sitter:
-        """One of them, mirrored, reshaped and recoloured at random."""
+        """A random photograph, mirrored, reshaped and recoloured at random; RuntimeError if 20 fail."""
         for _ in range(20):
-            sitter = self._changed(*self._one(random), random)
+            sitter = self._augmented(*self._pick(random), random)
             if sitter is not None:
                 return sitter
         raise RuntimeError("twenty photographs in a row show no face: the packs are damaged, make them again")
 
-    def _one(self, random: np.random.Generator) -> tuple[str, Image]:
-        if self._pairs and (random.random() < PAIRS or not self._stills):
+    def _pick(self, random: np.random.Generator) -> tuple[str, Image]:
+        if self._pairs and (random.random() < PAIRS_SHARE or not self._stills):
             path = self._pairs[int(random.integers(len(self._pairs)))]
-            picture = cv2.resize(read_still(path), (PAIR_SIZE, PAIR_SIZE), interpolation=cv2.INTER_AREA)
+            picture = cv2.resize(read_still(path), (PAIR_SIZE_PIXELS, PAIR_SIZE_PIXELS), interpolation=cv2.INTER_AREA)
             return path.stem.split("_")[0], np.asarray(picture, np.uint8)
         still = self._stills[int(random.integers(len(self._stills)))]
         return still.identity, still.picture(0)
 
-    def _changed(self, name: str, picture: Image, random: np.random.Generator) -> Sitter | None:
+    def _augmented(self, name: str, picture: Image, random: np.random.Generator) -> Sitter | None:
         if random.random() < 0.5:
             picture = np.ascontiguousarray(picture[:, ::-1])
         landmarks = self._track(picture)
         if landmarks is None or not _usable(landmarks):
             return None
         if random.random() < 0.7:
-            picture = reshaped(picture, landmarks, random)
+            picture = reshape_identity(picture, landmarks, random)
             landmarks = self._track(picture)
             if landmarks is None or not _usable(landmarks):
                 return None
@@ -79,17 +78,17 @@ class Sitters:
         picture = np.clip(255 * (picture / 255.0) ** np.exp(random.normal(0, 0.12)) * gain, 0, 255)
         picture = picture.astype(np.uint8)
         matte = segment_person(picture)
-        # Lids and eyes cannot be redrawn behind glasses.
+        # Lids and eyes cannot be drawn behind glasses.
         if attributes_of(prepare_tracked(picture, landmarks, max(picture.shape), matte))["glasses"]:
             return None
         return Sitter(name, picture, landmarks, matte)
 
 
-def reshaped(picture: Image, landmarks: Floats, random: np.random.Generator) -> Image:
-    """The picture with another face's shape: identity moved along the model's components."""
+def reshape_identity(picture: Image, landmarks: Floats, random: np.random.Generator) -> Image:
+    """The picture with another face shape: identity changed at random along the model's components."""
     fit, fitter = fit_still(landmarks)
     count = len(fitter.identity)
-    step = random.normal(0, RESHAPED, count).astype(np.float32)
+    step = random.normal(0, IDENTITY_DEVIATION, count).astype(np.float32)
     moved = np.tensordot(step, fitter.model.identities, 1)
     face = fit.face.copy()
     face[:468] += moved
@@ -102,4 +101,8 @@ def _usable(landmarks: Floats) -> bool:
     if not np.isfinite(landmarks).all():
         return False
     pitch, yaw, _ = geometry.euler_degrees(geometry.head_pose(landmarks).rotation)
-    return abs(yaw) < MOST_TURNED and abs(pitch) < 1.5 * MOST_TURNED and geometry.mouth_opening(landmarks) < MOST_OPEN
+    return (
+        abs(yaw) < MAX_TURN_DEGREES
+        and abs(pitch) < 1.5 * MAX_TURN_DEGREES
+        and geometry.mouth_opening(landmarks) < MAX_MOUTH_OPENING
+    )

@@ -1,6 +1,6 @@
-"""Drawing a head with moderngl, on Mesa's software EGL or a GPU's: textures laid out, and faces over photographs.
+"""Draws a head with moderngl, on Mesa's software EGL or on a GPU: textures, and faces over photographs.
 
-Rows and textures both begin at the top, so nothing is flipped anywhere.
+Rows and textures both begin at the top, so nothing is flipped.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from avatar_stream.face.mesh import Floats, Ints
 from engines.made.head import HeadModel
 
 Image = npt.NDArray[np.uint8]
-SKIN_TEXTURE = 768
-EYE_TEXTURE = (256, 512)  # rows, columns: the right eye, then the left one
-SLIT = 0.09  # eye distances between the lips from which a mouth's front is fully lit
-FINER = 2  # samples a pixel along each axis
+SKIN_TEXTURE_SIZE = 768
+EYE_TEXTURE_SHAPE = (256, 512)  # rows, columns: the right eye, then the left one
+FULLY_LIT_GAP = 0.09  # eye distances between the lips from which the front of the mouth is fully lit
+SAMPLES_PER_PIXEL = 2  # along each axis
 
-_LAY_OUT = (
+_LAYOUT_SHADERS = (
     """#version 330
 in vec2 uv; in vec4 value; out vec4 v;
 void main(){ v = value; gl_Position = vec4(uv * 2. - 1., 0., 1.); }""",
@@ -27,7 +27,7 @@ void main(){ v = value; gl_Position = vec4(uv * 2. - 1., 0., 1.); }""",
 in vec4 v; out vec4 o;
 void main(){ o = v; }""",
 )
-_DEPTH = (
+_DEPTH_SHADERS = (
     """#version 330
 in vec3 p; uniform vec4 view; out float z;
 void main(){ z = p.z; gl_Position = vec4((p.xy - view.xy) / view.zw * 2. - 1., p.z / 4000., 1.); }""",
@@ -35,7 +35,7 @@ void main(){ z = p.z; gl_Position = vec4((p.xy - view.xy) / view.zw * 2. - 1., p
 in float z; out float o;
 void main(){ o = z; }""",
 )
-_FACE = (
+_FACE_SHADERS = (
     """#version 330
 in vec3 p; in vec3 n; in float ratio; in float light_here; in float shut; in vec2 uv; in float kind; in float part;
 uniform vec4 view;
@@ -100,20 +100,20 @@ void main(){
 
 @dataclass(frozen=True)
 class Paint:
-    """What one person is drawn with: textures, and colours of what is inside the mouth (linear RGB)."""
+    """Textures of one person, and colours inside the mouth (linear RGB)."""
 
     skin: Image  # (768, 768, 3)
-    lidded: Image  # the same with skin over where the photograph shows eyes, and creased lips
+    lidded: Image  # the same with skin over the photograph's eyes, and creased lips
     eyes: Image  # (256, 512, 3)
     tooth: Floats
     gum: Floats
     tongue_tone: Floats
-    deep: Floats
-    white: Floats  # a highlight
+    deep: Floats  # the throat
+    white: Floats  # highlights
     lamp: Floats  # (3,) towards the light
     gloss: float
-    lashes: float  # how dense and dark, 0 to 1
-    fall: float  # how fast it gets dark behind the lips, per eye distance
+    lashes: float  # density and darkness, 0 to 1
+    fall: float  # exponential decay of light behind the lips, per eye distance
 
 
 class Canvas:
@@ -124,9 +124,9 @@ class Canvas:
         create: Any = moderngl.create_context  # its stubs know no backend by name
         self.context: Any = create(standalone=True, backend="egl")
         ctx = self.context
-        self._face = ctx.program(*_FACE)
-        self._depth = ctx.program(*_DEPTH)
-        self._lay = ctx.program(*_LAY_OUT)
+        self._face = ctx.program(*_FACE_SHADERS)
+        self._depth = ctx.program(*_DEPTH_SHADERS)
+        self._layout = ctx.program(*_LAYOUT_SHADERS)
         vertex = head.corner_vertex
         self._moving = ctx.buffer(reserve=len(vertex) * 36, dynamic=True)
         fixed = np.column_stack([head.corner_uv, head.corner_kind, head.tongue[vertex] + head.gaps[vertex]]).astype(
@@ -137,45 +137,45 @@ class Canvas:
         skin = head.triangles["skin"]
         skin = skin[head.face[vertex[skin]].all(1)]
         inside = [head.triangles[name] for name in ("socket", "gum", "tooth", "eye")]
-        self._skin, self._eyes = self._laid_out(skin), self._laid_out(head.triangles["eye"])
+        self._skin, self._eyes = self._layout_array(skin), self._layout_array(head.triangles["eye"])
         solid = np.concatenate([skin, *inside])
-        self._drawn = self._drawing(solid)
-        self._lashes = self._drawing(head.triangles["lash"])
-        self._cast = ctx.vertex_array(self._depth, [(self._moving, "3f 24x", "p")], self._index(solid))
-        self._map = ctx.texture((SKIN_TEXTURE, SKIN_TEXTURE), 4, dtype="f4")
+        self._solid = self._face_array(solid)
+        self._lashes = self._face_array(head.triangles["lash"])
+        self._depth_array = ctx.vertex_array(self._depth, [(self._moving, "3f 24x", "p")], self._index(solid))
+        self._map = ctx.texture((SKIN_TEXTURE_SIZE, SKIN_TEXTURE_SIZE), 4, dtype="f4")
         self._map_frame = ctx.framebuffer([self._map])
-        self._eye_map = ctx.texture(EYE_TEXTURE[::-1], 4, dtype="f4")
+        self._eye_map = ctx.texture(EYE_TEXTURE_SHAPE[::-1], 4, dtype="f4")
         self._eye_frame = ctx.framebuffer([self._eye_map])
         self._frames: dict[tuple[int, int, int], tuple[moderngl.Texture, moderngl.Framebuffer]] = {}
         self._textures: dict[str, moderngl.Texture] = {}
-        self._used: Paint | None = None
-        self._texture("lash", lash)
+        self._current_paint: Paint | None = None
+        self._set_texture("lash", lash)
 
     def close(self) -> None:
         """Free the context."""
         self.context.release()
 
     def skin_map(self, values: Floats) -> Floats:
-        """Any four numbers a vertex, ``(n, 4)``, over the skin's texture: ``(768, 768, 4)``, NaN outside."""
-        return self._map_of(self._skin, self._map_frame, (SKIN_TEXTURE, SKIN_TEXTURE), values)
+        """Interpolate four values per vertex, ``(n, 4)``, over the skin texture: ``(768, 768, 4)``, NaN outside."""
+        return self._render_map(self._skin, self._map_frame, (SKIN_TEXTURE_SIZE, SKIN_TEXTURE_SIZE), values)
 
     def eye_map(self, values: Floats) -> Floats:
-        """The same over the picture of the eyes, ``(256, 512, 4)``."""
-        return self._map_of(self._eyes, self._eye_frame, EYE_TEXTURE, values)
+        """The same over the eye texture, ``(256, 512, 4)``."""
+        return self._render_map(self._eyes, self._eye_frame, EYE_TEXTURE_SHAPE, values)
 
     def depth(self, points: Floats, size: tuple[int, int]) -> Floats:
-        """Depth of what is foremost, ``(height, width)``, of vertices in pixels; 1e4 where nothing is."""
-        self._write(points, np.zeros_like(points), np.zeros((len(points), 3), np.float32))
-        texture = self._cast_depth((0.0, 0.0, float(size[0]), float(size[1])), size)
+        """Depth of the foremost surface, ``(height, width)``; ``points (n, 3)`` in pixels; 1e4 where nothing is."""
+        self._write_vertices(points, np.zeros_like(points), np.zeros((len(points), 3), np.float32))
+        texture = self._render_depth((0.0, 0.0, float(size[0]), float(size[1])), size)
         return np.frombuffer(texture.read(), np.float32).reshape(size[1], size[0])
 
     def use(self, paint: Paint) -> None:
-        """Draw this person from now on."""
-        if paint is self._used:
+        """Draw this person from now on: load textures and colours."""
+        if paint is self._current_paint:
             return
-        self._used = paint
+        self._current_paint = paint
         for name in ("skin", "lidded", "eyes"):
-            self._texture(name, getattr(paint, name))
+            self._set_texture(name, getattr(paint, name))
         for name in ("tooth", "gum", "tongue_tone", "deep", "white", "lamp"):
             self._set(name, tuple(float(v) for v in getattr(paint, name)))
         self._set("gloss", paint.gloss)
@@ -194,16 +194,16 @@ class Canvas:
     ) -> npt.NDArray[np.float32]:
         """RGBA ``(height, width, 4)`` of ``box`` (left, top, right, bottom).
 
-        ``points`` and ``normals (n, 3)`` in pixels; ``lights (n, 3)`` a vertex's light over the photograph's, the
-        light itself, and how far its lid is shut; ``scale`` pixels an eye distance, ``lip`` the lips' depth and
-        ``gap`` how far they are apart in eye distances: little light comes through a slit.
+        ``points`` and ``normals (n, 3)`` in pixels; ``lights (n, 3)`` per vertex: light relative to the photograph's,
+        the light itself, closure of the lid (0 to 1); ``scale`` in pixels per eye distance; ``lip`` the depth of the
+        lips; ``gap`` between the lips in eye distances (a narrow gap lets in little light).
         """
         left, top, right, bottom = box
         width, height = right - left, bottom - top
         view = (float(left), float(top), float(width), float(height))
-        self._write(points, normals, lights)
-        depth = self._cast_depth(view, (width, height))
-        texture, frame = self._frame((FINER * width, FINER * height, 4))
+        self._write_vertices(points, normals, lights)
+        depth = self._render_depth(view, (width, height))
+        texture, frame = self._frame((SAMPLES_PER_PIXEL * width, SAMPLES_PER_PIXEL * height, 4))
         frame.use()
         frame.clear()
         for unit, name in enumerate(("skin", "lidded", "eyes", "lash")):
@@ -214,37 +214,39 @@ class Canvas:
         self._set("view", view)
         self._set("scale", scale)
         self._set("lip_depth", lip)
-        self._set("aperture", min(max(gap / SLIT, 0.0), 1.0))
+        self._set("aperture", min(max(gap / FULLY_LIT_GAP, 0.0), 1.0))
         ctx = self.context
         ctx.enable(moderngl.DEPTH_TEST)
         self._set("lashes", 0)
-        self._drawn.render()
+        self._solid.render()
         ctx.enable(moderngl.BLEND)
         ctx.blend_func = moderngl.ONE, moderngl.ONE_MINUS_SRC_ALPHA
         self._set("lashes", 1)
-        # Strands are blended; a shader that could discard would cost every hidden pixel its shading.
+        # Strands are blended without discard: a shader that may discard is run for every hidden pixel, too.
         frame.depth_mask = False
         self._lashes.render()
         frame.depth_mask = True
         ctx.disable(moderngl.BLEND)
-        found = np.frombuffer(texture.read(), np.uint8).reshape(FINER * height, FINER * width, 4)
+        found = np.frombuffer(texture.read(), np.uint8).reshape(
+            SAMPLES_PER_PIXEL * height, SAMPLES_PER_PIXEL * width, 4
+        )
         return np.asarray(found, np.float32)
 
-    def _write(self, points: Floats, normals: Floats, lights: Floats) -> None:
+    def _write_vertices(self, points: Floats, normals: Floats, lights: Floats) -> None:
         vertex = self.head.corner_vertex
         rows = np.hstack([points[vertex], normals[vertex], lights[vertex]])
         self._moving.write(np.ascontiguousarray(rows, "f4").tobytes())
 
-    def _cast_depth(self, view: tuple[float, float, float, float], size: tuple[int, int]) -> moderngl.Texture:
+    def _render_depth(self, view: tuple[float, float, float, float], size: tuple[int, int]) -> moderngl.Texture:
         texture, frame = self._frame((*size, 1))
         frame.use()
         frame.clear(1e4, 1e4, 1e4, 1e4)
         self._depth["view"] = view
         self.context.enable(moderngl.DEPTH_TEST)
-        self._cast.render()
+        self._depth_array.render()
         return texture
 
-    def _map_of(
+    def _render_map(
         self, array: moderngl.VertexArray, frame: moderngl.Framebuffer, size: tuple[int, int], values: Floats
     ) -> Floats:
         self._value.write(np.ascontiguousarray(values[self.head.corner_vertex], "f4").tobytes())
@@ -267,7 +269,7 @@ class Canvas:
             self._frames[key] = texture, frame
         return self._frames[key]
 
-    def _texture(self, name: str, picture: Image) -> None:
+    def _set_texture(self, name: str, picture: Image) -> None:
         if name in self._textures:
             self._textures[name].release()
         channels = 3 if picture.ndim == 3 else 1
@@ -276,17 +278,17 @@ class Canvas:
         self._textures[name] = texture
 
     def _set(self, name: str, value: object) -> None:
-        if name in self._face:  # a compiler drops what it does not use
+        if name in self._face:  # the compiler removes unused uniforms
             self._face[name] = value
 
     def _index(self, triangles: Ints) -> moderngl.Buffer:
         return self.context.buffer(np.ascontiguousarray(triangles, np.int32).tobytes())
 
-    def _drawing(self, triangles: Ints) -> moderngl.VertexArray:
+    def _face_array(self, triangles: Ints) -> moderngl.VertexArray:
         moving = (self._moving, "3f 3f 1f 1f 1f", "p", "n", "ratio", "light_here", "shut")
         fixed = (self._fixed, "2f 1f 1f", "uv", "kind", "part")
         return self.context.vertex_array(self._face, [moving, fixed], self._index(triangles))
 
-    def _laid_out(self, triangles: Ints) -> moderngl.VertexArray:
+    def _layout_array(self, triangles: Ints) -> moderngl.VertexArray:
         content = [(self._value, "4f", "value"), (self._fixed, "2f 8x", "uv")]
-        return self.context.vertex_array(self._lay, content, self._index(triangles))
+        return self.context.vertex_array(self._layout, content, self._index(triangles))

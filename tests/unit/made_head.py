@@ -69,7 +69,7 @@ def write_head(folder: Path) -> None:
         x = np.linspace(-4, 4, 12)[card]
         parts.sheet(head.LASHES.start + 114 * card, plane(x - 0.2, x + 0.2, 3.6, 3.8, 9.6 + 0.1, 6, 19), (6, 0))
     names = [ict_name(name) for name in COEFFICIENT_NAMES]
-    names += [f"{name}_{side}" for name in (*head.LOOKS, "PupilDilate", "cheekRaiser") for side in "LR"]
+    names += [f"{name}_{side}" for name in (*head.GAZE_SHAPES, "PupilDilate", "cheekRaiser") for side in "LR"]
     expressions = np.zeros((len(names), VERTICES, 3), np.float16)
     expressions[: len(COEFFICIENT_NAMES), :468] = model.expressions * AXES * UNIT
     jaw = [*range(head.LOWER_TEETH.start, head.LOWER_TEETH.stop), *range(head.GUMS.start, head.GUMS.stop)]

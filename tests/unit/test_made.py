@@ -22,7 +22,7 @@ moderngl = pytest.importorskip("moderngl", reason="made faces need pip install .
 pytestmark = pytest.mark.slow
 
 from engines.made import factory  # noqa: E402
-from engines.made.person import Look, Person, Sitter  # noqa: E402
+from engines.made.person import FaceState, Person, Sitter  # noqa: E402
 from engines.made.studio import Studio  # noqa: E402
 
 
@@ -71,8 +71,11 @@ def test_a_closed_mouth_opens_and_eyes_shut(made: factory.Job) -> None:
     picture, landmarks = still.picture(0), still.landmarks[0]
     person = Person(line.layout, Sitter("x", picture, landmarks, segment_person(picture)), np.random.default_rng(1))
     studio = Studio(line.canvas, person)
-    same, opened = studio.shot(Look(person.own)), studio.shot(Look(coefficients(jawOpen=0.8)))
-    shut = studio.shot(Look(coefficients(eyeBlink=1)))
+    same, opened = (
+        studio.render(FaceState(person.photo_coefficients)),
+        studio.render(FaceState(coefficients(jawOpen=0.8))),
+    )
+    shut = studio.render(FaceState(coefficients(eyeBlink=1)))
     # Doing what the photograph does leaves it what it is.
     assert np.abs(same.astype(int) - picture).mean() < 4
     faces = [landmarks_of_still(shot) for shot in (same, opened, shut)]
