@@ -1,12 +1,12 @@
 """The load and fault bench: ``python -m tests.soak COMMAND [--json] [options]``.
 
-``load``     N sessions side by side, up to one more than the server lets in
-``line``     one session on a bad line: 5 % loss and 100 ms
+``load``     more and more sessions, up to one more than the server admits
+``line``     one session over a bad network: 5 % loss and 100 ms
 ``cycles``   connect and disconnect many times: memory, descriptors, threads and tasks
-``attacks``  what must be refused at once while a session goes on
-``strangers``  what people outside and other sessions try, beside a bystander; ``--only BEGINNING ...``, ``--quick``
-``sync``     sound against its picture at the viewer, at the beginning and at the end: --minutes 60 --loss 0.01
-``soak``     sessions for an hour, clients killed and started again meanwhile; draws soak.png
+``attacks``  requests that must be refused at once, beside a running session
+``strangers``  attempts by outsiders and other sessions, beside a bystander; ``--only PREFIX ...``, ``--quick``
+``sync``     audio-video offset at the viewer, at the start and at the end: --minutes 60 --loss 0.01
+``soak``     sessions for an hour, while clients are killed and restarted; draws soak.png
 """
 
 import argparse
@@ -33,7 +33,7 @@ COMMANDS = {
 
 
 def main() -> int:
-    """The exit code is 1 where something did not hold."""
+    """Run the command of the command line; the exit code is 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--sessions", type=int, default=1)
@@ -41,14 +41,20 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--loss", type=float, default=0.05)
-    parser.add_argument("--delay", type=float, default=0.1, help="seconds, there and back together")
+    parser.add_argument("--delay", type=float, default=0.1, help="round-trip time in seconds")
     parser.add_argument("--jitter", type=float, default=0.01)
-    parser.add_argument("--engine", help="auto if nothing is said; strangers: warp, which leaves room for attempts")
-    parser.add_argument("--processes", type=int, help="load: of the server; 0: sessions live in its own")
-    parser.add_argument("--light", action="store_true", help="load: clients that decode nothing")
-    parser.add_argument("--only", nargs="*", default=[], help="strangers: beginnings of attempts' names")
-    parser.add_argument("--quick", action="store_true", help="strangers: the short form")
-    parser.add_argument("--report", type=Path, help="strangers: a JSON file for the report and the server's log")
+    parser.add_argument(
+        "--engine", help="default auto; strangers: warp, which leaves processor time for the attempts"
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        help="load: the server's --processes",
+    )
+    parser.add_argument("--light", action="store_true", help="load: clients do not decode")
+    parser.add_argument("--only", nargs="*", default=[], help="strangers: prefixes of attempts' names")
+    parser.add_argument("--quick", action="store_true", help="strangers: fewer attempts and shorter observation")
+    parser.add_argument("--report", type=Path, help="strangers: JSON file for the report and the server's log")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     arguments.engine = arguments.engine or ("warp" if arguments.command == "strangers" else "auto")

@@ -1,4 +1,4 @@
-"""The server process under test, its clients, and what is measured of both."""
+"""The server process under test, its client processes, and measurements of both."""
 
 import json
 import os
@@ -20,10 +20,10 @@ from tests.waiting import PATIENCE
 
 
 class ServerProcess:
-    """``avatar-stream serve`` on a free port, and a sampler of what it takes."""
+    """``avatar-stream serve`` on a free port, and measurements of its resources."""
 
     def __init__(self, *flags: str, token: str = "") -> None:
-        """``token`` is an admin's, where ``flags`` name a tokens file."""
+        """``token`` is an admin's token; it is needed if ``flags`` name a tokens file."""
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         command = [sys.executable, "-m", "avatar_stream.cli", "serve", "--port", "0", "--frame-marks", *flags]
         environment = {k: v for k, v in os.environ.items() if k != TOKEN_VARIABLE}
@@ -40,7 +40,7 @@ class ServerProcess:
         self._watched = psutil.Process(self.process.pid)
 
     def wait_ready(self) -> None:
-        """Until it says so, and has measured the machine."""
+        """Wait until the server is ready and has measured the machine."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             status = self.status()
@@ -50,13 +50,13 @@ class ServerProcess:
         raise SystemExit("the server did not get ready")
 
     def status(self) -> dict[str, Any]:
-        """``/status``."""
+        """The JSON of ``/status``."""
         headers = {"Accept": "application/json"} | self._headers
-        said: dict[str, Any] = httpx.get(self.url + "/status", headers=headers, timeout=PATIENCE).json()
-        return said
+        status: dict[str, Any] = httpx.get(self.url + "/status", headers=headers, timeout=PATIENCE).json()
+        return status
 
     def wait_empty(self) -> None:
-        """Until no session is left, and what they held is given back."""
+        """Wait until no session is left and their resources are released."""
         until = time.monotonic() + 40
         while self.status()["sessions"] and time.monotonic() < until:
             time.sleep(0.1)
@@ -68,12 +68,12 @@ class ServerProcess:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}(\{{| )", line))
 
     def sample(self) -> dict[str, float]:
-        """Memory in MB, descriptors, threads and processor seconds of all its processes together."""
+        """Memory in MB, file descriptors, threads and processor seconds, summed over all its processes."""
         found = dict.fromkeys(("memory_mb", "descriptors", "threads", "processor_s"), 0.0) | {"at": time.monotonic()}
         for one in (self._watched, *self._watched.children(recursive=True)):
             with one.oneshot():
                 times = one.cpu_times()
-                # What processes share counts once (PSS), where the system knows.
+                # PSS counts memory that processes share once; not every system reports it.
                 memory = one.memory_full_info()
                 found["memory_mb"] += getattr(memory, "pss", memory.rss) / 1e6
                 found["descriptors"] += one.num_fds()
@@ -86,7 +86,7 @@ class ServerProcess:
         return sum("Traceback" in line for line in self.errors)
 
     def stop(self) -> float:
-        """Ask it to stop; the seconds that took."""
+        """Stop it with SIGTERM; returns the seconds that took."""
         began = time.monotonic()
         self.process.terminate()
         try:
@@ -103,23 +103,23 @@ class ServerProcess:
 
 @dataclass
 class Client:
-    """A client process and what it has said."""
+    """A client process and the lines it has printed."""
 
     process: "subprocess.Popen[str]"
     status: int = 0
-    said: dict[str, Any] = field(default_factory=dict)  # its first line, whole
+    first_row: dict[str, Any] = field(default_factory=dict)  # see tests/soak/client.py
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def start(cls, url: str, *flags: str) -> "Client":
-        """Start one; its answer is waited for with :meth:`wait_answer`."""
+        """Start one; :meth:`wait_answer` waits for the server's answer."""
         command = [sys.executable, "-m", "tests.soak.client", url, *flags]
         made = cls(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         threading.Thread(target=made._read, daemon=True).start()
         return made
 
     def wait_answer(self, seconds: float = PATIENCE) -> int:
-        """The status its offer got."""
+        """Wait for the HTTP status of its offer and return it; 0 if none came."""
         until = time.monotonic() + seconds
         while not self.status and time.monotonic() < until and self.process.poll() is None:
             time.sleep(0.05)
@@ -131,12 +131,12 @@ class Client:
         for line in self.process.stdout:
             row = json.loads(line)
             if "status" in row:
-                self.said, self.status = row, row["status"]
+                self.first_row, self.status = row, row["status"]
             else:
                 self.rows.append(row | {"at": time.monotonic()})
 
     def figures(self, since: float = 0.0, until: float = float("inf")) -> dict[str, float]:
-        """New pictures a second and delays in ms over the rows of that time."""
+        """New pictures a second and delays in ms, over the rows between ``since`` and ``until``."""
         rows = [row for row in self.rows if since <= row["at"] <= until]
         delays = [delay for row in rows for delay in row["delays"]]
         p50, p95 = (np.percentile(delays, [50, 95]) * 1e3).round() if delays else (float("nan"),) * 2
@@ -148,7 +148,7 @@ class Client:
 
 
 def stop_all(clients: Sequence[Client]) -> None:
-    """End clients that still run."""
+    """Stop the clients that still run."""
     for client in clients:
         if client.process.poll() is None:
             client.process.terminate()
@@ -157,7 +157,7 @@ def stop_all(clients: Sequence[Client]) -> None:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of equal keys, for a person."""
+    """A text table of rows that have the same keys."""
     names = list(rows[0])
     lines = [names] + [[str(row[name]) for name in names] for row in rows]
     widths = [max(len(line[k]) for line in lines) for k in range(len(names))]

@@ -1,9 +1,9 @@
-"""One client of the bench, in a process of its own: numbered camera up, avatar down, one JSON line a second.
+"""One client process of the bench: sends numbered camera frames, receives the avatar, prints one JSON line a second.
 
 ``python -m tests.soak.client URL [--role both|view] [--light] [--loss 0.05] [--delay 0.1] [--jitter 0.02]
 [--seconds 30] [--token TOKEN] [--clip FILE]``
 
-The first line says the status of its offer and where the server listens for it: ``{"status": 201, "answered":
+The first line has the status of its offer and the server's media addresses: ``{"status": 201, "answered":
 seconds, "ports": [[address, port], ...], "users": [the server's ICE user fragment, its own]}``.
 """
 
@@ -31,22 +31,22 @@ from avatar_stream.media.aiortc_gaps import keep_up
 from avatar_stream.media.encode import CLOCK, VideoEncoder
 from avatar_stream.media.marks import BITS, read_mark
 from avatar_stream.server.rtc.signalling import ice_user
-from tests.soak.clicks import RATE as SAMPLES
-from tests.soak.clicks import ClickingMicrophone, InStep, SenderClock
+from tests.soak.clicks import SAMPLE_RATE, ClickingMicrophone, SenderClock, SyncMeter
+from tests.soak.lossy_link import LossyLink
 from tests.soak.numbered import numbered_frames
-from tests.soak.relay import Relay
 
-RATE = 25
-KEY = 50  # frames from one key frame to the next, as OBS would be set: a lost picture is over in two seconds
+FRAME_RATE = 25
+KEY_FRAME_INTERVAL = 50
+"""Frames; a usual setting in OBS. A decoder that lost a picture recovers within two seconds."""
 
 
 class EncodedCamera(MediaStreamTrack):
-    """The sample clip, numbered and encoded beforehand: the bench is to load the server, not itself."""
+    """The sample clip, numbered and encoded beforehand, so that the bench's encoder does not load the machine."""
 
     kind = "video"
 
     def __init__(self, packets: list[Any] | None = None) -> None:
-        """``packets`` are those of another one, to spare the encoding."""
+        """``packets`` may come from another instance, which saves encoding them again."""
         super().__init__()
         self.packets = packets or _encoded()
         self.shown: dict[int, float] = {}
@@ -59,7 +59,7 @@ class EncodedCamera(MediaStreamTrack):
             raise MediaStreamError
         now = time.monotonic()
         self._began = now if self._began is None else self._began
-        await asyncio.sleep(max(0.0, self._began + self._count / RATE - now))
+        await asyncio.sleep(max(0.0, self._began + self._count / FRAME_RATE - now))
         number = self._count % len(self.packets)
         packet = self.packets[number]
         packet.pts = round((time.monotonic() - self._began) * CLOCK)
@@ -69,14 +69,14 @@ class EncodedCamera(MediaStreamTrack):
 
 
 def _encoded() -> list[Any]:
-    encoder = VideoEncoder("VP8", RATE)
+    encoder = VideoEncoder("VP8", FRAME_RATE)
     encoder.bitrate = 700_000
     frames = enumerate(numbered_frames())
-    return [packet for n, frame in frames for packet in encoder.encode(frame, n, key=n % KEY == 0)]
+    return [packet for n, frame in frames for packet in encoder.encode(frame, n, key=n % KEY_FRAME_INTERVAL == 0)]
 
 
-def kept_clip(path: Path) -> list[Any]:
-    """The encoded clip, kept in the file ``path``: encoding it takes a client four seconds of a processor."""
+def cached_clip(path: Path) -> list[Any]:
+    """The encoded clip, cached in the file ``path``: encoding it takes four processor seconds."""
     if not path.exists():
         path.write_bytes(pickle.dumps([bytes(packet) for packet in _encoded()]))
     packets = [av.Packet(data) for data in pickle.loads(path.read_bytes())]
@@ -85,12 +85,12 @@ def kept_clip(path: Path) -> list[Any]:
     return packets
 
 
-class Watch:
-    """Counts new pictures and their delays by the numbers in them."""
+class PictureCounter:
+    """Counts new pictures and measures their delays by the numbers drawn in them."""
 
     def __init__(self, camera: EncodedCamera | None) -> None:
         self._camera = camera
-        self.step = InStep()
+        self.sync = SyncMeter()
         self.clocks: dict[str, SenderClock] = {}
         self._last = -1
         self.new = 0
@@ -98,14 +98,14 @@ class Watch:
         self.delays: list[float] = []
 
     async def listen(self, track: Any) -> None:
-        """Until the sound ends."""
+        """Receive sound until the track ends."""
         with contextlib.suppress(MediaStreamError):
             while True:
                 frame = await track.recv()
-                self.step.heard(frame, self.clocks["audio"].seconds(frame.pts), time.monotonic())
+                self.sync.add_sound(frame, self.clocks["audio"].seconds(frame.pts), time.monotonic())
 
     async def run(self, track: Any) -> None:
-        """Until the track ends."""
+        """Receive a track until it ends."""
         if track.kind == "audio":
             await self.listen(track)
             return
@@ -120,29 +120,29 @@ class Watch:
                 continue
             self._last = number
             if "video" in self.clocks:
-                self.step.saw(number, self.clocks["video"].seconds(frame.pts), time.monotonic(), RATE)
+                self.sync.add_picture(number, self.clocks["video"].seconds(frame.pts), time.monotonic(), FRAME_RATE)
             self.new += 1
             if self._camera and number in self._camera.shown:
                 self.delays.append(time.monotonic() - self._camera.shown[number])
 
     def take(self) -> dict[str, Any]:
-        """What has come since the last time."""
+        """Return and clear what has arrived since the last call."""
         said = {"new": self.new, "pictures": self.pictures, "delays": [round(d, 4) for d in self.delays]}
         self.new, self.pictures, self.delays = 0, 0, []
-        return said | (self.step.take() if self.clocks else {})
+        return said | (self.sync.take() if self.clocks else {})
 
 
 def _brightness(frame: av.VideoFrame) -> Any:
-    """The Y plane, ``(height, width)``: marks are black and white, and RGB would cost more than decoding."""
+    """The Y plane, ``(height, width)``: marks are black and white, and converting to RGB costs more than decoding."""
     plane = frame.planes[0]
     rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)
     return rows[: frame.height, : frame.width]
 
 
-class Undecoded:
-    """In place of a decoder: counts pictures and shows none, which is most of what a client costs."""
+class CountingDecoder:
+    """Replaces a decoder and only counts pictures: decoding is most of a client's load."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: PictureCounter) -> None:
         self._watch = watch
 
     def decode(self, encoded: Any) -> list[Any]:
@@ -151,58 +151,58 @@ class Undecoded:
         return []
 
 
-async def connect(arguments: argparse.Namespace, pc: RTCPeerConnection, relay: Relay | None) -> httpx.Response:
-    """Offer by HTTP and take the answer, through the relay where there is one."""
+async def connect(arguments: argparse.Namespace, pc: RTCPeerConnection, link: LossyLink | None) -> httpx.Response:
+    """Send the offer by HTTP and apply the answer; media go through ``link`` if there is one."""
     await pc.setLocalDescription(await pc.createOffer())
     offer = pc.localDescription.sdp
-    if relay is not None:
-        # The server is to meet the relay only: it learns the relay's address from the checks that come through it.
+    if link is not None:
+        # Without candidates the server learns the link's address from the connectivity checks that come through it.
         offer = re.sub(r"^a=(candidate:|end-of-candidates)[^\r\n]*\r\n", "", offer, flags=re.MULTILINE)
     async with httpx.AsyncClient(timeout=20) as client:
         headers = {"Content-Type": "application/sdp"} | authorization(arguments.token)
         response = await client.post(arguments.url, content=offer, headers=headers)
     if response.status_code == 201:
-        answer = response.text if relay is None else await relay.lead(response.text)
+        answer = response.text if link is None else await link.redirect(response.text)
         await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
     return response
 
 
 def authorization(token: str) -> dict[str, str]:
-    """The header that says a token; none for none."""
+    """The Authorization header for a token; empty without a token."""
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def ports(answer: str) -> list[tuple[str, int]]:
-    """Where a server listens for the session of this SDP answer: IPv4 addresses and UDP ports."""
+    """The server's IPv4 addresses and UDP ports in an SDP answer."""
     found = re.findall(r"^a=candidate:\S+ \d+ udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host", answer, re.MULTILINE)
     return [(host, int(port)) for host, port in found]
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Connect, report every second, leave."""
+    """Connect, print a line every second, leave; returns the exit code."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    clip = kept_clip(arguments.clip) if arguments.clip else None
+    clip = cached_clip(arguments.clip) if arguments.clip else None
     camera = EncodedCamera(clip) if arguments.role == "both" else None
     pc.addTransceiver(camera or "video", direction="sendrecv" if camera else "recvonly")
     if arguments.clicks:
         sound = ClickingMicrophone(camera.shown) if camera else "audio"
         pc.addTransceiver(sound, direction="sendonly" if camera else "recvonly")
-    watch, tracks = Watch(camera), []
+    watch, tracks = PictureCounter(camera), []
     pc.on("track", lambda track: tracks.append(asyncio.ensure_future(watch.run(track))))
     if arguments.light:
-        mock.patch("aiortc.rtcrtpreceiver.get_decoder", return_value=Undecoded(watch)).start()
+        mock.patch("aiortc.rtcrtpreceiver.get_decoder", return_value=CountingDecoder(watch)).start()
     for receiver in pc.getReceivers():
-        keep_up(receiver)  # as a browser does
+        keep_up(receiver)  # as browsers do
         if arguments.clicks and camera is None:
             kind = receiver._RTCRtpReceiver__kind  # type: ignore[attr-defined]
-            watch.clocks[kind] = SenderClock(receiver, CLOCK if kind == "video" else SAMPLES)
+            watch.clocks[kind] = SenderClock(receiver, CLOCK if kind == "video" else SAMPLE_RATE)
     lossy = arguments.loss or arguments.delay or arguments.jitter
-    relay = Relay(arguments.loss, arguments.delay, arguments.jitter) if lossy else None
+    link = LossyLink(arguments.loss, arguments.delay, arguments.jitter) if lossy else None
     began = time.monotonic()
-    response = await connect(arguments, pc, relay)
+    response = await connect(arguments, pc, link)
     users = [ice_user(text) for text in (response.text, pc.localDescription.sdp)]
     where = {"ports": ports(response.text), "users": users}
-    tell({"status": response.status_code, "answered": round(time.monotonic() - began, 3)} | where)
+    print_line({"status": response.status_code, "answered": round(time.monotonic() - began, 3)} | where)
     if response.status_code != 201:
         return 3
     told_to_stop = asyncio.Event()
@@ -210,27 +210,27 @@ async def run(arguments: argparse.Namespace) -> int:
     due = time.monotonic()
     end = due + arguments.seconds
     while time.monotonic() < end and pc.connectionState not in ("closed", "failed") and not told_to_stop.is_set():
-        due = max(due + 1, time.monotonic())  # whole seconds, so that rows can be compared
+        due = max(due + 1, time.monotonic())  # rows of whole seconds can be compared
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(told_to_stop.wait(), due - time.monotonic())
-        tell(watch.take() | {"state": pc.connectionState})
+        print_line(watch.take() | {"state": pc.connectionState})
     async with httpx.AsyncClient() as client:
         place = httpx.URL(arguments.url).join(response.headers["location"])
         await client.delete(place, headers=authorization(arguments.token))
     await pc.close()
-    if relay is not None:
-        relay.close()
+    if link is not None:
+        link.close()
     return 0
 
 
-def tell(line: dict[str, Any]) -> None:
-    """One line for the bench."""
+def print_line(line: dict[str, Any]) -> None:
+    """Print one JSON line for the bench."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """See the module."""
+    """Run the client of the command line; see the module."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--role", choices=("both", "view"), default="both")
@@ -239,13 +239,13 @@ def main() -> int:
     parser.add_argument(
         "--clicks",
         action="store_true",
-        help="sound too: a click with every 50th picture; who views says how far it is",
+        help="send sound with a click at every 50th picture; a viewer measures the offset",
     )
     parser.add_argument("--loss", type=float, default=0, help="share of packets lost, each way")
     parser.add_argument("--delay", type=float, default=0, help="seconds, each way")
-    parser.add_argument("--jitter", type=float, default=0, help="seconds more at most, so that packets overtake")
+    parser.add_argument("--jitter", type=float, default=0, help="at most so many seconds more; reorders packets")
     parser.add_argument("--token", default="")
-    parser.add_argument("--clip", type=Path, help="file to keep the encoded clip in")
+    parser.add_argument("--clip", type=Path, help="file that caches the encoded clip")
     return asyncio.run(run(parser.parse_args()))
 
 

@@ -1,6 +1,6 @@
-"""Connects and leaves many times, one JSON line each: ``python -m tests.soak.cycler URL COUNT``.
+"""Connects and leaves many times and prints one JSON line per visit: ``python -m tests.soak.cycler URL COUNT``.
 
-Every second visit leaves with a DELETE, the others by closing the connection only.
+Every second visit leaves with a DELETE, the others only close the connection.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from tests.soak.client import EncodedCamera
 
-PICTURES = 3
-LOOK = 10  # visits between the bench's looks at the server
+PICTURES_PER_VISIT = 3
+VISITS_PER_SAMPLE = 10  # after so many visits the bench samples the server
 
 
 async def cycle(url: str, camera: EncodedCamera, number: int) -> None:
-    """One visit."""
+    """Connect, wait for pictures, leave."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     avatar: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     pc.on("track", lambda track: avatar.set_result(track))
@@ -33,10 +33,10 @@ async def cycle(url: str, camera: EncodedCamera, number: int) -> None:
             )
             if response.status_code != 503:
                 break
-            await asyncio.sleep(0.1)  # the one before has not quite gone
+            await asyncio.sleep(0.1)  # the previous session is still ending
         await pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
         track = await avatar
-        for _ in range(PICTURES):
+        for _ in range(PICTURES_PER_VISIT):
             await asyncio.wait_for(track.recv(), 20)
         took = time.monotonic() - began
         if number % 2:
@@ -46,12 +46,12 @@ async def cycle(url: str, camera: EncodedCamera, number: int) -> None:
 
 
 async def run(url: str, count: int) -> None:
-    """``count`` visits, one after the other."""
+    """Make ``count`` visits, one after the other."""
     packets = EncodedCamera().packets
     for number in range(count):
         await cycle(url, EncodedCamera(packets), number)
-        if (number + 1) % LOOK == 0:
-            sys.stdin.readline()  # until the bench has looked
+        if (number + 1) % VISITS_PER_SAMPLE == 0:
+            sys.stdin.readline()  # wait until the bench has sampled the server
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What an hour, or five hundred visits, leaves behind in a server."""
+"""Growth of a server's memory and other resources over an hour or five hundred visits."""
 
 import argparse
 import json
@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from tests.soak.bench import Client, ServerProcess, stop_all, table
-from tests.soak.cycler import LOOK
+from tests.soak.cycler import VISITS_PER_SAMPLE
 
-FIRST = 50  # cycles in which caches may fill
-GROWTH = 0.02
-GROWTH_LIVE = 0.05  # while sessions run, whose frames are in memory
+WARM_UP_CYCLES = 50  # while caches fill
+MAX_GROWTH = 0.02
+MAX_GROWTH_WITH_SESSIONS = 0.05  # running sessions hold frames in memory
 
 
 def cycles(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Visit ``--count`` times; memory, descriptors, threads and tasks must stay as they were after the first 50."""
+    """Visit ``--count`` times; memory, descriptors, threads and tasks must not grow after the first 50 visits."""
     server = ServerProcess("--engine", arguments.engine, "--offers-per-minute", "6000")
     server.wait_ready()
     visits = subprocess.Popen(
@@ -35,9 +35,9 @@ def cycles(arguments: argparse.Namespace) -> dict[str, Any]:
     assert visits.stdout
     for text in visits.stdout:
         done = json.loads(text)["cycle"] + 1
-        if done % LOOK == 0:
+        if done % VISITS_PER_SAMPLE == 0:
             server.wait_empty()
-            rows.append({"cycles": done} | _taken(server))
+            rows.append({"cycles": done} | _resources(server))
             visits.stdin.write("\n")
             visits.stdin.flush()
     time.sleep(3)
@@ -46,21 +46,21 @@ def cycles(arguments: argparse.Namespace) -> dict[str, Any]:
     failed = [] if done == arguments.count else [f"only {done} of {arguments.count} visits worked"]
     if tracebacks:
         failed.append(f"{tracebacks} unhandled errors in the log")
-    settled = [row for row in rows if row["cycles"] >= FIRST] or rows
+    settled = [row for row in rows if row["cycles"] >= WARM_UP_CYCLES] or rows
     growth = {name: _growth(settled, name) for name in ("memory_mb", "descriptors", "threads", "tasks")}
-    failed += _grown(growth, settled, GROWTH)
+    failed += _failed_growth(growth, settled, MAX_GROWTH)
     shown = rows[:: max(1, len(rows) // 10)] + rows[-1:]
     return {"rows": rows, "growth": growth, "failed": failed, "text": f"{table(shown)}\ngrowth: {growth}"}
 
 
 def soak(arguments: argparse.Namespace) -> dict[str, Any]:
-    """``--sessions`` sessions for ``--minutes``; now and then a client is killed and one comes. Draws a picture."""
+    """Run ``--sessions`` sessions for ``--minutes`` and sometimes kill and replace a client. Draws a plot."""
     most = arguments.sessions + 2
     server = ServerProcess("--engine", arguments.engine, "--sessions", str(most))
     server.wait_ready()
     chance, clients = random.Random(3), []
     url = server.url + "/session"
-    # Face trackers are handed from session to session: first as many as there will ever be at a time.
+    # Sessions reuse face trackers: create as many as will ever be needed before memory is measured.
     guests = [Client.start(url, "--seconds", "100000") for _ in range(most)]
     time.sleep(20)
     stop_all(guests)
@@ -73,7 +73,7 @@ def soak(arguments: argparse.Namespace) -> dict[str, Any]:
     while time.monotonic() - began < 60 * arguments.minutes:
         time.sleep(10)
         for k, client in enumerate(clients):
-            if client.process.poll() is not None:  # refused, while the one that was killed is still being missed
+            if client.process.poll() is not None:  # refused, while the killed client's session still exists
                 clients[k] = Client.start(url, "--seconds", "1000000")
         if chance.random() < 0.05:
             victim = chance.randrange(len(clients))
@@ -84,7 +84,7 @@ def soak(arguments: argparse.Namespace) -> dict[str, Any]:
         figures = [client.figures(last, now) for client in clients]
         rows.append(
             {"minutes": round((now - began) / 60, 2)}
-            | _taken(server)
+            | _resources(server)
             | {"fps": min(one["fps"] for one in figures), "p95_ms": max(one["p95_ms"] for one in figures)}
         )
         last = now
@@ -92,24 +92,24 @@ def soak(arguments: argparse.Namespace) -> dict[str, Any]:
     tracebacks, stopped = server.tracebacks(), server.stop()
     picture = _draw(rows)
     failed = [f"{tracebacks} unhandled errors in the log"] if tracebacks else []
-    # A client that was killed is missed for half a minute: two sessions' worth is no growth.
+    # A killed client's session ends after half a minute; that session's memory is no growth.
     settled = [row for row in rows[len(rows) // 6 :] if row["sessions"] == arguments.sessions] or rows
     growth = {name: _growth(settled, name) for name in ("memory_mb", "descriptors", "threads", "tasks")}
-    failed += _grown(growth, settled, GROWTH_LIVE)
+    failed += _failed_growth(growth, settled, MAX_GROWTH_WITH_SESSIONS)
     shown = rows[:: max(1, len(rows) // 12)]
     text = f"{table(shown)}\ngrowth: {growth}; {killed} clients killed; stopped in {stopped:.1f} s; {picture}"
     return {"rows": rows, "growth": growth, "killed": killed, "failed": failed, "text": text}
 
 
 def _growth(rows: list[dict[str, Any]], name: str) -> float:
-    """By which share a straight line through the values rises from the first row to the last."""
+    """The relative rise of a straight line fitted through the values, from the first row to the last."""
     values = np.array([row[name] for row in rows], float)
     slope, start = np.polyfit(np.arange(len(values)), values, 1) if len(values) > 2 else (0.0, 1.0)
     return round(float(slope * (len(values) - 1) / start), 4)
 
 
-def _grown(growth: dict[str, float], rows: list[dict[str, Any]], allowed: float) -> list[str]:
-    """What grew by more than that share; one descriptor, thread or task more is a pool that has filled."""
+def _failed_growth(growth: dict[str, float], rows: list[dict[str, Any]], allowed: float) -> list[str]:
+    """What grew by more than ``allowed``; one more descriptor, thread or task is a pool that has filled up."""
     return [
         f"{name} grew by {share:.1%}"
         for name, share in growth.items()
@@ -117,7 +117,7 @@ def _grown(growth: dict[str, float], rows: list[dict[str, Any]], allowed: float)
     ]
 
 
-def _taken(server: ServerProcess) -> dict[str, Any]:
+def _resources(server: ServerProcess) -> dict[str, Any]:
     sample = server.sample()
     return {
         "memory_mb": round(sample["memory_mb"], 1),

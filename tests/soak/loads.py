@@ -1,4 +1,4 @@
-"""How a server does with more and more sessions, and on a bad line."""
+"""A server's frame rate and delay with more and more sessions, and over a bad network."""
 
 import argparse
 import time
@@ -8,13 +8,14 @@ import numpy as np
 
 from tests.soak.bench import Client, ServerProcess, stop_all, table
 
-SETTLE = 15.0  # seconds after a start that are not counted: a client that starts takes a processor for four of them
+SETTLE_SECONDS = 15.0
+"""Not counted after a client starts: for four of these seconds it occupies a processor."""
 
 
 def load(arguments: argparse.Namespace) -> dict[str, Any]:
-    """One session, then one more, until the server refuses; each step is measured for ``--seconds``.
+    """Add sessions one by one until the server refuses; each step is measured for ``--seconds``.
 
-    With ``--light`` the clients decode nothing, as if they ran elsewhere, almost; pictures a second are the server's.
+    With ``--light`` clients do not decode, which is most of their load; the frame rate is then the server's.
     """
     light = ["--light"] if arguments.light else []
     own = [] if arguments.processes is None else ["--processes", str(arguments.processes)]
@@ -32,14 +33,14 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
                 break
             clients.append(client)
             rows.append(_measure(server, clients, arguments.seconds))
-        # The one that was turned away: did anybody notice?
+        # The refused client must not have slowed the others.
         again = _measure(server, clients, arguments.seconds)
         if clients and again["fps"] < 0.9 * rows[-1]["fps"]:
             failed.append(f"{rows[-1]['fps']} pictures a second became {again['fps']} when one more was refused")
         rows.append(again | {"sessions": f"{len(clients)} and one refused"})
         capacity = server.status()["capacity"]
         if len(clients) != capacity:
-            failed.append(f"{len(clients)} sessions were let in where {capacity} fit")
+            failed.append(f"{len(clients)} sessions were admitted, but the capacity is {capacity}")
     finally:
         stop_all(clients)
         server.stop()
@@ -47,14 +48,14 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(server: ServerProcess, clients: list[Client], seconds: float) -> dict[str, Any]:
-    time.sleep(SETTLE)
+    time.sleep(SETTLE_SECONDS)
     since, before = time.monotonic(), server.sample()
     time.sleep(seconds)
     after = server.sample()
     figures = [client.figures(since) for client in clients]
     sessions = server.status()["sessions"]
     qualities = sorted({str(row["quality"]) for row in sessions})
-    if all(np.isnan(one["p50_ms"]) for one in figures):  # they decode nothing
+    if all(np.isnan(one["p50_ms"]) for one in figures):  # the clients do not decode
         figures = [one | {"fps": row["fps"]} for one, row in zip(figures, sessions, strict=True)]
     return {
         "sessions": len(clients),
@@ -68,7 +69,7 @@ def _measure(server: ServerProcess, clients: list[Client], seconds: float) -> di
 
 
 def line(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The same session on a good line and on a bad one."""
+    """Measure one session over a good network and one over a bad network."""
     server = ServerProcess("--engine", arguments.engine)
     server.wait_ready()
     rows: list[dict[str, Any]] = []
@@ -78,7 +79,7 @@ def line(arguments: argparse.Namespace) -> dict[str, Any]:
         client = Client.start(server.url + "/session", "--seconds", "100000", *flags)
         if client.wait_answer() != 201:
             raise SystemExit(f"the client got {client.status}")
-        time.sleep(SETTLE)
+        time.sleep(SETTLE_SECONDS)
         since = time.monotonic()
         time.sleep(arguments.seconds)
         rows.append({"line": name} | client.figures(since) | {"state": client.rows[-1]["state"]})

@@ -1,4 +1,4 @@
-"""Whatever strangers and other people's sessions do, beside a bystander that publishes and watches."""
+"""Runs attempts by outsiders and other sessions, beside a bystander that publishes and watches."""
 
 import argparse
 import asyncio
@@ -11,36 +11,36 @@ from typing import Any, Final
 
 from tests.soak.bench import table
 from tests.soak.stranger import datagrams, faults, feedback, imports, media, offers, people, pictures, sctp, talk, web
-from tests.soak.stranger.loss import Loss
+from tests.soak.stranger.allowed_loss import AllowedLoss
+from tests.soak.stranger.environment import Environment, Outcome
 from tests.soak.stranger.registry import Attempt, chosen
-from tests.soak.stranger.world import Outcome, World
 
 MODULES: Final = (datagrams, media, feedback, sctp, pictures, web, offers, talk, people, imports, faults)
-"""Each adds its attempts."""
+"""Importing these modules registers their attempts."""
 
-DURING, WORST, AFTER = 20, 15, 24
-"""New pictures a second that the bystander must get, of the 25 before: on average during an attempt, in its
-worst second (who attempts things works on the same cores), and on average after it.
+MIN_FPS_DURING, MIN_FPS_IN_WORST_SECOND, MIN_FPS_AFTER = 20, 15, 24
+"""New pictures a second that the bystander must get, of 25: on average during an attempt, in its worst second (the
+attempt itself uses the same cores), and on average after it.
 
-A machine on which it gets fewer before is held to the same shares, and a guest's attempt to those of a guest who does
-nothing."""
-MEMORY: Final = 1.05  # of what it was before
-LOG_SPARE: Final = 3  # lines, besides one a second
-SECONDS, QUICK_SECONDS = 5.0, 2.5  # of an attempt that goes on
+If the bystander gets fewer than 25 before the attempt, the limits shrink by the same share. The baseline of a guest's
+attempt is measured beside a guest that does nothing."""
+MAX_MEMORY_RATIO: Final = 1.05  # memory after an attempt to memory before
+SPARE_LOG_LINES: Final = 3  # allowed in addition to one line a second
+ATTEMPT_SECONDS, QUICK_ATTEMPT_SECONDS = 5.0, 2.5  # duration of attempts that repeat something
 
 
 def strangers(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All attempts, or those that ``--only`` names by how they begin.
+    """Run all attempts, or those whose names begin with one of ``--only``.
 
-    ``--quick`` takes those of the short form unless others are named, and watches for a shorter time.
+    ``--quick`` observes for a shorter time and, without ``--only``, runs only attempts marked ``short``.
     """
     plan = chosen(arguments.only, arguments.quick and not arguments.only)
-    seconds = SECONDS
+    seconds = ATTEMPT_SECONDS
     if arguments.quick:
-        plan, seconds = quick(plan), QUICK_SECONDS
+        plan, seconds = shortened(plan), QUICK_ATTEMPT_SECONDS
 
     async def run() -> dict[str, Any]:
-        # Told to stop, it ends what it has started.
+        # On SIGTERM the attempts end the processes that they started.
         task = asyncio.ensure_future(attempts(plan, engine=arguments.engine, seconds=seconds, file=arguments.report))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         return await task
@@ -48,10 +48,14 @@ def strangers(arguments: argparse.Namespace) -> dict[str, Any]:
     return asyncio.run(run())
 
 
-def quick(plan: list[Attempt]) -> list[Attempt]:
-    """The same attempts on one server, as far as they go, and watched for a shorter time afterwards."""
+def shortened(plan: list[Attempt]) -> list[Attempt]:
+    """The same attempts, on one server where possible, and observed for a shorter time afterwards."""
     return [
-        replace(one, processes=1 if one.loss is Loss.NOTHING else None, after=min(one.after, QUICK_SECONDS))
+        replace(
+            one,
+            processes=1 if one.allowed_loss is AllowedLoss.NOTHING else None,
+            after=min(one.after, QUICK_ATTEMPT_SECONDS),
+        )
         for one in plan
     ]
 
@@ -59,54 +63,53 @@ def quick(plan: list[Attempt]) -> list[Attempt]:
 async def attempts(
     plan: list[Attempt], *, engine: str, seconds: float, strict: bool = True, file: Path | None = None
 ) -> dict[str, Any]:
-    """Run them; with ``strict`` false the bystander's pictures must only go on, as on a machine with other work.
-
-    The report so far is in ``file`` after each of them.
+    """Run attempts and return the report. Without ``strict``, for machines with other load, the bystander must only
+    keep getting pictures, at any rate. ``file`` gets the report so far after each attempt.
     """
     outcomes: list[Outcome] = []
     failed: list[str] = []
     logs: list[str] = []
-    world: World | None = None
+    env: Environment | None = None
     try:
         for number, one in enumerate(plan):
-            if world is not None and not _serves(world, one):
-                logs += await world.stop()
-                world = None
-            if world is None:
-                world = World(engine, seconds, one.processes, small_disk=one.small_disk, strict=strict)
-                await world.start()
-            outcome = await world.watch(one)
+            if env is not None and not _is_fit_for(env, one):
+                logs += await env.stop()
+                env = None
+            if env is None:
+                env = Environment(engine, seconds, one.processes, small_disk=one.small_disk, strict=strict)
+                await env.start()
+            outcome = await env.run_attempt(one)
             outcomes.append(outcome)
-            sentences = judged(outcome, strict)
+            sentences = failures_of(outcome, strict)
             failed += sentences
-            mark = "FAILED" if sentences else "held"
+            mark = "FAILED" if sentences else "passed"
             print(f"{number + 1}/{len(plan)} {one.name}: {mark} {'; '.join(sentences)}", file=sys.stderr, flush=True)
             if file:
-                log = logs + world.server.errors
+                log = logs + env.server.errors
                 file.write_text(json.dumps(_report(outcomes, failed, log), indent=1))
-            if one.alone or not world.healthy:
-                logs += await world.stop()
-                world = None
+            if one.alone or not env.healthy:
+                logs += await env.stop()
+                env = None
     except asyncio.CancelledError:
-        failed.append(f"told to stop after {len(outcomes)} of {len(plan)} attempts")
+        failed.append(f"stopped by a signal after {len(outcomes)} of {len(plan)} attempts")
     finally:
-        if world is not None:
-            logs += await world.stop()
+        if env is not None:
+            logs += await env.stop()
     return _report(outcomes, failed, logs)
 
 
 def _report(outcomes: list[Outcome], failed: list[str], log: list[str]) -> dict[str, Any]:
     rows = [row(outcome) for outcome in outcomes]
-    text = table(rows) if rows else "no attempt has such a name"
+    text = table(rows) if rows else "no attempt's name begins like that"
     return {"rows": rows, "outcomes": [asdict(one) for one in outcomes], "failed": failed, "text": text, "log": log}
 
 
-def _serves(world: World, one: Attempt) -> bool:
-    return (world.processes, world.small_disk) == (one.processes, one.small_disk)
+def _is_fit_for(env: Environment, one: Attempt) -> bool:
+    return (env.processes, env.small_disk) == (one.processes, one.small_disk)
 
 
 def row(one: Outcome) -> dict[str, Any]:
-    """What the table shows."""
+    """An outcome's row of the table."""
     during, after = one.during or [0], one.after or [0]
     return {
         "attempt": one.name,
@@ -125,24 +128,26 @@ def row(one: Outcome) -> dict[str, Any]:
     }
 
 
-def judged(one: Outcome, strict: bool) -> list[str]:
-    """What did not hold, in sentences."""
+def failures_of(one: Outcome, strict: bool) -> list[str]:
+    """One sentence for each check that failed."""
     found = [f"{one.name}: {sentence}" for sentence in one.broken]
     shown = row(one)
     if strict:
         quiet, beside = min(one.before / 25, 1.0), min(one.beside / 25, 1.0)
-        if one.during and shown["mean"] < DURING * beside:
-            found.append(f"{one.name}: the bystander had {shown['mean']} pictures a second during it")
-        if one.during and shown["during, worst"] < WORST * beside:
-            found.append(f"{one.name}: the bystander had a second of {shown['during, worst']} pictures during it")
-        if one.after and shown["mean "] < AFTER * quiet:
-            found.append(f"{one.name}: the bystander had {shown['mean ']} pictures a second after it")
-        if one.memory_after > MEMORY * one.memory_before:
-            found.append(f"{one.name}: {one.memory_before:.0f} MB became {one.memory_after:.0f}")
+        if one.during and shown["mean"] < MIN_FPS_DURING * beside:
+            found.append(f"{one.name}: the bystander got {shown['mean']} pictures a second during it")
+        if one.during and shown["during, worst"] < MIN_FPS_IN_WORST_SECOND * beside:
+            found.append(
+                f"{one.name}: the bystander got {shown['during, worst']} pictures in the worst second during it"
+            )
+        if one.after and shown["mean "] < MIN_FPS_AFTER * quiet:
+            found.append(f"{one.name}: the bystander got {shown['mean ']} pictures a second after it")
+        if one.memory_after > MAX_MEMORY_RATIO * one.memory_before:
+            found.append(f"{one.name}: memory grew from {one.memory_before:.0f} to {one.memory_after:.0f} MB")
     if one.tracebacks:
         found.append(f"{one.name}: {one.tracebacks} tracebacks in the log")
-    if one.log_lines > one.seconds + LOG_SPARE:
+    if one.log_lines > one.seconds + SPARE_LOG_LINES:
         found.append(f"{one.name}: {one.log_lines} lines of log in {one.seconds:.0f} s")
     if one.workers_lost:
-        found.append(f"{one.name}: {one.workers_lost} worker processes lost")
+        found.append(f"{one.name}: {one.workers_lost} session processes lost")
     return found

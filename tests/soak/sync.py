@@ -1,4 +1,4 @@
-"""How far sound is from its picture at the viewer, and whether they drift apart."""
+"""The offset between sound and picture at a viewer, and its drift."""
 
 import argparse
 import time
@@ -8,15 +8,16 @@ import numpy as np
 
 from tests.soak.bench import Client, ServerProcess, stop_all, table
 
-SETTLE: Final = 15.0  # seconds at the start that do not count: the sender has to report, the delay to be known
-PART: Final = 0.1  # of the whole: what is compared, at its beginning and at its end
-LONGEST: Final = 300.0  # seconds of such a part, at most
-DRIFT: Final = 0.040  # seconds, at most
+SETTLE_SECONDS: Final = 15.0
+"""Not counted at the start: the sender must report first and the server must learn its delay."""
+COMPARED_SHARE: Final = 0.1  # of the duration: the first and last such parts are compared
+MAX_COMPARED_SECONDS: Final = 300.0  # of each part
+MAX_DRIFT_SECONDS: Final = 0.040
 
 
 def sync(arguments: argparse.Namespace) -> dict[str, Any]:
-    """A session with sound and its viewer for ``--minutes``, both on a line with ``--loss``: clicks are compared with
-    their pictures, as the viewer gets both.
+    """Run a session with sound and a viewer for ``--minutes``, both over a network with ``--loss``, and compare
+    clicks with their pictures at the viewer.
     """
     server = ServerProcess("--engine", arguments.engine)
     server.wait_ready()
@@ -33,25 +34,25 @@ def sync(arguments: argparse.Namespace) -> dict[str, Any]:
     lived = time.monotonic() - began
     stop_all([client, publisher])
     server.stop()
-    part = min(LONGEST, PART * whole)
-    first = _between(client, began + SETTLE, began + SETTLE + part)
-    last = _between(client, began + lived - part, began + lived)
+    part = min(MAX_COMPARED_SECONDS, COMPARED_SHARE * whole)
+    first = _offsets(client, began + SETTLE_SECONDS, began + SETTLE_SECONDS + part)
+    last = _offsets(client, began + lived - part, began + lived)
     rows = [
-        {"minutes": round(start / 60, 1)} | _between(client, began + start, began + start + part)
-        for start in np.arange(SETTLE, max(lived - part, SETTLE + 1), max(part, lived / 12))
+        {"minutes": round(start / 60, 1)} | _offsets(client, began + start, began + start + part)
+        for start in np.arange(SETTLE_SECONDS, max(lived - part, SETTLE_SECONDS + 1), max(part, lived / 12))
     ]
     failed = []
     if lived < whole:
         failed.append(f"a client ended after {lived / 60:.1f} minutes")
     drift = round(last["median_ms"] - first["median_ms"], 1)
-    if not abs(drift) <= DRIFT * 1e3:
+    if not abs(drift) <= MAX_DRIFT_SECONDS * 1e3:
         failed.append(f"sound and picture drifted by {drift} ms")
     text = f"{table(rows)}\nfrom the first to the last: {drift:+} ms"
     return {"first": first, "last": last, "drift_ms": drift, "rows": rows, "failed": failed, "text": text}
 
 
-def _between(client: Client, since: float, until: float) -> dict[str, float]:
-    """Milliseconds by which sound came after its picture: by the sender's clock, and as both came."""
+def _offsets(client: Client, since: float, until: float) -> dict[str, float]:
+    """Percentiles of the ms from a picture to its click, by the sender's clock and (``coming``) by arrival."""
     rows = [row for row in client.rows if since <= row["at"] <= until]
     by_stamps, coming = ([one for row in rows for one in row[name]] for name in ("sync", "coming"))
     if not by_stamps:

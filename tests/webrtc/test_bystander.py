@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from tests.soak.stranger.registry import chosen
-from tests.soak.strangers import QUICK_SECONDS, attempts, quick
+from tests.soak.strangers import QUICK_ATTEMPT_SECONDS, attempts, shortened
 
 pytestmark = pytest.mark.webrtc
 
-PLAN = quick(chosen([], short=True))
+PLAN = shortened(chosen([], short=True))
 
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
     """What all of them came to, on one server. How fast it stays is for the soak: here pictures must go on."""
-    return asyncio.run(attempts(PLAN, engine="warp", seconds=QUICK_SECONDS, strict=False))
+    return asyncio.run(attempts(PLAN, engine="warp", seconds=QUICK_ATTEMPT_SECONDS, strict=False))
 
 
 @pytest.mark.parametrize("name", [one.name for one in PLAN])

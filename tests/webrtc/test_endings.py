@@ -17,7 +17,7 @@ from aiortc import RTCSessionDescription
 from avatar_stream.runtime.network import Job
 from avatar_stream.runtime.networks import Networks
 from tests.serving import RunningServer
-from tests.soak.relay import Relay
+from tests.soak.lossy_link import LossyLink
 from tests.waiting import PATIENCE, http, until, within
 from tests.webrtc.peers import EITHER, Peer, channel, no_sessions, only, running, set_timer
 
@@ -207,18 +207,18 @@ async def test_a_clock_that_jumps_is_nobodys_business(monkeypatch: pytest.Monkey
 async def test_a_bad_line_is_worked_off() -> None:
     """5 % of the packets lost each way, 100 ms there and back: the picture goes on, and in order."""
     async with running() as (url, server):
-        peer, relay = Peer(url), Relay(0.05, 0.05, 0.01)
+        peer, link = Peer(url), LossyLink(0.05, 0.05, 0.01)
         offer = [x for x in (await peer.offer()).splitlines(True) if not x.startswith(("a=candidate", "a=end-of"))]
         async with http(url) as client:
             answer = await client.post(
                 "/session", content="".join(offer), headers={"Content-Type": "application/sdp"}
             )
-        await peer.pc.setRemoteDescription(RTCSessionDescription(await relay.lead(answer.text), "answer"))
+        await peer.pc.setRemoteDescription(RTCSessionDescription(await link.redirect(answer.text), "answer"))
         await numbers_move(peer)
         session = only(server)
         newest: list[int] = []
         async with asyncio.timeout(PATIENCE):
-            while relay.lost < 50 or len(newest) < 100:
+            while link.lost < 50 or len(newest) < 100:
                 await peer.pictures(1)
                 if session.live_loop.newest_mark is not None:
                     newest.append(session.live_loop.newest_mark)
@@ -228,7 +228,7 @@ async def test_a_bad_line_is_worked_off() -> None:
         assert len(set(newest)) > 20
         await numbers_move(peer)
         await server.sessions.close()
-        relay.close()
+        link.close()
         await peer.close()
 
 

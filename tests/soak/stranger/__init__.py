@@ -1,12 +1,12 @@
-"""Attempts from outside on a running server, each beside a bystander whose pictures are counted.
+"""Attempts to disturb a running server, each beside a bystander whose pictures are counted.
 
-A module here is a list of attempts. One more is a coroutine function that takes the :class:`~.world.World` and
-returns what came back, in words::
+Each module defines attempts of one kind. An attempt is a coroutine function that takes the
+:class:`~.environment.Environment` and returns a short text on what came back::
 
     @attempt("udp.empty", "one empty datagram, from anywhere")
-    async def empty(world: World) -> str:
+    async def empty(env: Environment) -> str:
         ...
 
-``world.broke("sentence")`` says that a promise did not hold. Everything else is looked at for every attempt: the
-bystander's pictures, memory, the log, worker processes.
+An attempt reports a failed check with ``env.add_failure("sentence")``. Every attempt is also checked for the
+bystander's pictures, memory, the log and lost session processes.
 """

@@ -1,4 +1,4 @@
-"""A session of the stranger's own: a real peer that can send what no peer should."""
+"""A peer with a real session, which can also send invalid packets."""
 
 import asyncio
 import contextlib
@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-from tests.soak.client import EncodedCamera, kept_clip, ports
-from tests.soak.stranger.send import at_rate
+from tests.soak.client import EncodedCamera, cached_clip, ports
+from tests.soak.stranger.send import send_at_rate
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
-    from tests.soak.stranger.world import World
+    from tests.soak.stranger.environment import Environment
 
-SDP = {"Content-Type": "application/sdp"}
+SDP_HEADERS = {"Content-Type": "application/sdp"}
 
 
 class Guest:
-    """``role`` is ``both``, ``publish`` or ``view``. A ``camera`` that is None is the sample clip; with "" nothing is
-    sent, so that an attempt alone is counted: following a face costs a neighbour more than most packets do.
+    """``role`` is ``both``, ``publish`` or ``view``. Without a ``camera`` (None) it sends the sample clip. With ""
+    it sends no video, so that only the attempt's load is measured: face tracking costs more than most packets do.
     """
 
     def __init__(
         self,
-        world: "World",
+        env: "Environment",
         role: str = "publish",
         *,
         name: str = "mallory",
@@ -37,28 +37,28 @@ class Guest:
         change: Callable[[str], str] = lambda sdp: sdp,
         session: str = "",
     ) -> None:
-        self.world, self.role, self.name, self.change, self.session = world, role, name, change, session
+        self.env, self.role, self.name, self.change, self.session = env, role, name, change, session
         self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self.seen = 0  # pictures that came
+        self.seen = 0  # pictures received
         self.answer = self.location = ""
         self.status = 0
         if role == "view":
             self.pc.addTransceiver("video", direction="recvonly")
             return
         direction = "sendrecv" if role == "both" else "sendonly"
-        track: Any = EncodedCamera(kept_clip(world._clip)) if camera is None else camera or "video"
+        track: Any = EncodedCamera(cached_clip(env._clip)) if camera is None else camera or "video"
         self.camera = track
         self.pc.addTransceiver(track, direction=direction)
         self.pc.addTransceiver(sound or "audio", direction="sendonly")
 
     async def connect(self, *, wait: bool = True) -> httpx.Response:
-        """Offer, take the answer, and wait until the connection is there; raises AssertionError if it never is."""
+        """Send the offer, apply the answer and wait for the connection; raises AssertionError if there is none."""
         path = {"both": "/session", "publish": "/whip", "view": f"/whep/{self.session or 'bystander'}"}[self.role]
         await self.pc.setLocalDescription(await self.pc.createOffer())
         offer = self.change(self.pc.localDescription.sdp)
         query = {"session": self.session} if self.session and self.role != "view" else {}
-        async with self.world.http(self.name) as client:
-            response = await client.post(path, params=query, content=offer, headers=SDP)
+        async with self.env.http(self.name) as client:
+            response = await client.post(path, params=query, content=offer, headers=SDP_HEADERS)
         self.status = response.status_code
         if response.status_code == 201:
             self.answer, self.location = response.text, response.headers["location"]
@@ -73,8 +73,8 @@ class Guest:
         return response
 
     @asynccontextmanager
-    async def joined(self) -> AsyncIterator["Guest"]:
-        """Connected; leaves at the end."""
+    async def connected(self) -> AsyncIterator["Guest"]:
+        """A context manager that connects and at the end leaves."""
         response = await self.connect()
         try:
             assert response.status_code == 201, f"the guest got {response.status_code}: {response.text[:200]}"
@@ -82,20 +82,20 @@ class Guest:
         finally:
             await self.leave()
 
-    async def pictures(self, count: int) -> None:
-        """Wait for so many that were sent here."""
+    async def wait_for_pictures(self, count: int) -> None:
+        """Wait until ``count`` pictures have come, the guest is disconnected, or the patience is over."""
         until = asyncio.get_running_loop().time() + PATIENCE
         while self.seen < count and self.live and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.05)
 
     @property
     def live(self) -> bool:
-        """Still connected, as seen from here."""
+        """Whether the guest's side is connected."""
         return bool(self.pc.connectionState == "connected")
 
     @property
     def port(self) -> tuple[str, int]:
-        """Where the server listens for it."""
+        """The address and UDP port at which the server receives the guest's media."""
         return ports(self.answer)[0]
 
     @property
@@ -104,27 +104,27 @@ class Guest:
         return (self.pc.getSenders() or self.pc.getReceivers())[0].transport
 
     def payload(self, codec: str) -> int:
-        """The payload type that was agreed on for ``VP8``, ``H264``, ``opus``, ``PCMU``, ``rtx``."""
+        """The negotiated payload type of ``VP8``, ``H264``, ``opus``, ``PCMU``, ``rtx``; else raises LookupError."""
         found = re.search(rf"^a=rtpmap:(\d+) {codec}/", self.answer, re.MULTILINE)
         if not found:
             raise LookupError(f"the server did not agree to {codec}")
         return int(found[1])
 
     def ssrc(self, kind: str = "video") -> int:
-        """The source that its offer named."""
+        """The SSRC of its offer."""
         return next(int(s._ssrc) for s in self.pc.getSenders() if s.kind == kind)
 
     def peers_ssrc(self) -> int:
-        """The source of what the server sends here."""
+        """The SSRC of the server's stream; 0 if the answer names none."""
         found = re.search(r"^a=ssrc:(\d+)", self.answer, re.MULTILINE)
         return int(found[1]) if found else 0
 
-    async def protected(self, packets: list[bytes], rate: float, seconds: float) -> int:
-        """Send RTP or RTCP packets, encrypted as they should be, around and around at a rate; how many were sent."""
-        return await at_rate(self.sender(), packets, rate, seconds)
+    async def send_encrypted(self, packets: list[bytes], rate: float, seconds: float) -> int:
+        """Send RTP or RTCP packets in a cycle, encrypted (SRTP); returns how many were sent."""
+        return await send_at_rate(self.encrypting_sender(), packets, rate, seconds)
 
-    def sender(self) -> Callable[[bytes], None]:
-        """Sends one RTP or RTCP packet, encrypted."""
+    def encrypting_sender(self) -> Callable[[bytes], None]:
+        """A function that encrypts and sends one RTP or RTCP packet."""
         session, connection = self.dtls._tx_srtp, self._socket()
 
         def one(packet: bytes) -> None:
@@ -134,12 +134,12 @@ class Guest:
 
         return one
 
-    async def raw(self, packets: list[bytes], rate: float, seconds: float) -> int:
-        """Send datagrams as they are, over the pair that ICE validated."""
-        return await at_rate(self._socket(), packets, rate, seconds)
+    async def send_datagrams(self, packets: list[bytes], rate: float, seconds: float) -> int:
+        """Send datagrams in a cycle, unencrypted, over the validated candidate pair; returns how many were sent."""
+        return await send_at_rate(self._socket(), packets, rate, seconds)
 
     def _count(self, receiver: Any) -> None:
-        """In place of decoding, which would load the machine: the last packet of a picture is marked."""
+        """Count pictures by RTP's marker bit instead of decoding them, which would load the machine."""
 
         async def listen(packet: Any, arrival_time_ms: int) -> None:
             self.seen += bool(packet.marker)
@@ -153,10 +153,10 @@ class Guest:
         return lambda data: None if transport.is_closing() else transport.sendto(data, address)
 
     async def leave(self, how: str = "delete") -> None:
-        """``delete``: by HTTP; ``dtls``: by closing the connection only; ``vanish``: without a word."""
+        """``delete``: DELETE the session; ``dtls``: only close the connection; ``vanish``: stop sending."""
         if how == "delete" and self.location:
             with contextlib.suppress(httpx.HTTPError):
-                async with self.world.http(self.name) as client:
+                async with self.env.http(self.name) as client:
                     await client.delete(self.location)
         if how == "vanish":
             with contextlib.suppress(Exception):
@@ -167,10 +167,10 @@ class Guest:
 
 
 @asynccontextmanager
-async def quiet_guest(world: "World", role: str = "publish") -> AsyncIterator[Guest]:
-    """A guest who sends nothing, beside whom the bystander has been counted."""
-    async with Guest(world, role, camera="").joined() as guest:
-        await world.count_beside()
+async def idle_guest(env: "Environment", role: str = "publish") -> AsyncIterator[Guest]:
+    """A guest that sends nothing; the baseline has been measured beside it."""
+    async with Guest(env, role, camera="").connected() as guest:
+        await env.count_beside_idle_guest()
         yield guest
 
 
@@ -185,7 +185,7 @@ def rtp(
     extension: bytes = b"",
     first: int = 0x80,
 ) -> bytes:
-    """An RTP packet (RFC 3550, 5.1); ``extension`` is all of it, profile and length included."""
+    """An RTP packet (RFC 3550, 5.1); ``extension`` is the whole header extension, with profile and length."""
     head = first | (0x10 if extension else 0)
     fields = (head, payload_type | marker << 7, number & 0xFFFF, stamp & 0xFFFFFFFF, ssrc & 0xFFFFFFFF)
     return struct.pack("!BBHII", *fields) + extension + payload

@@ -1,4 +1,4 @@
-"""Imported characters with what no library of ours exports."""
+"""Imports of characters with contents that no library exports."""
 
 import asyncio
 import contextlib
@@ -18,13 +18,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from avatar_stream.identity.enrol import as_jpeg
 from avatar_stream.identity.export_import import export_character
 from avatar_stream.identity.store import Store
-from tests.soak.attacks import bomb
-from tests.soak.stranger.guest import SDP, Guest
-from tests.soak.stranger.people import command, enrolled, raw_characters, still_works, uploaded
+from tests.soak.attacks import decompression_bomb
+from tests.soak.stranger.environment import Environment
+from tests.soak.stranger.guest import SDP_HEADERS, Guest
+from tests.soak.stranger.people import (
+    check_new_session,
+    enrol,
+    identity_command,
+    unprintable_characters,
+    upload_sample,
+)
 from tests.soak.stranger.registry import attempt
-from tests.soak.stranger.world import World
 
-HARMLESS: Final = (
+ACCEPTED_IMPORTS: Final = (
     "two names",
     "id path",
     "quality of 1e308",
@@ -32,21 +38,21 @@ HARMLESS: Final = (
     "consent escape",
     "description escape",
 )
-"""May be taken in, if nothing shows them raw."""
+"""Imports that may succeed, if no command prints their control characters."""
 
 
-async def exported_noor(world: World) -> bytes:
-    """A character as a file, as the world's own library exports it."""
-    async with world.http("boss") as client:
+async def exported_noor(env: Environment) -> bytes:
+    """A character file, exported from the server's library."""
+    async with env.http("boss") as client:
         found = (await client.get("/identities")).json()["identities"]
         keys = [one["id"] for one in found if one["name"] == "Exported"]
         if not keys:
-            response = await enrolled(client, await uploaded(client), name="Exported")
+            response = await enrol(client, await upload_sample(client), name="Exported")
             assert response.status_code == 201, response.text[:200]
             keys = [response.headers["location"].rsplit("/", 1)[1]]
 
     def export() -> bytes:
-        store = Store(world.library)
+        store = Store(env.library)
         try:
             return export_character(store, store.get(keys[0]), "boss")
         finally:
@@ -55,13 +61,13 @@ async def exported_noor(world: World) -> bytes:
     return await asyncio.to_thread(export)
 
 
-def changed(
+def resigned(
     data: bytes,
     change: Callable[[dict[str, Any]], Any],
     raw: Callable[[str], str] = lambda text: text,
     swap: dict[str, bytes] | None = None,
 ) -> bytes:
-    """The same file with another manifest and other pictures (``swap``), signed anew by somebody's own key."""
+    """The same file with a changed manifest and other pictures (``swap``), signed with a new key."""
     key = Ed25519PrivateKey.generate()
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -83,17 +89,17 @@ def changed(
 
 
 def nested(depth: int) -> Any:
-    """Lists in lists."""
+    """A list nested ``depth`` deep."""
     value: Any = []
     for _ in range(depth):
         value = [value]
     return value
 
 
-async def shown(world: World, name: str) -> list[str]:
-    """Choose a character of that name in a session of the boss's, who may show everybody's, and fetch it by HTTP."""
+async def show_and_remove(env: Environment, name: str) -> list[str]:
+    """Fetch all imported characters, show each in a session of the admin's, and remove it."""
     said = []
-    async with world.http("boss") as client:
+    async with env.http("boss") as client:
         response = await client.get("/identities")
         said.append(f"list {response.status_code}")
         if response.status_code != 200:
@@ -104,13 +110,13 @@ async def shown(world: World, name: str) -> list[str]:
             for path in (f"/identities/{one['id']}", f"/identities/{one['id']}/card"):
                 status = (await client.get(path)).status_code
                 if status >= 500:
-                    world.broke(f"{name}: {path.replace(one['id'], 'ID')} got {status}")
-            guest = Guest(world, "both", name="boss")
+                    env.add_failure(f"{name}: {path.replace(one['id'], 'ID')} got {status}")
+            guest = Guest(env, "both", name="boss")
             await guest.pc.setLocalDescription(await guest.pc.createOffer())
             sdp = guest.pc.localDescription.sdp
             with contextlib.suppress(httpx.TimeoutException):
                 response = await client.post(
-                    "/session", params={"portrait": one["id"]}, content=sdp, headers=SDP, timeout=8
+                    "/session", params={"portrait": one["id"]}, content=sdp, headers=SDP_HEADERS, timeout=8
                 )
                 said.append(f"session {response.status_code}")
                 if response.status_code == 201:
@@ -123,31 +129,34 @@ async def shown(world: World, name: str) -> list[str]:
 
 @attempt(
     "people.import.deep",
-    "an imported character whose quality is nested 900 deep, shown in a session",
+    "show an imported character whose quality is nested 900 deep",
     processes=1,
     alone=True,
     short=True,
 )
-async def import_deep(world: World) -> str:
-    data = await exported_noor(world)
-    path = world.folder / "deep.character"
+async def import_deep(env: Environment) -> str:
+    data = await exported_noor(env)
+    path = env.folder / "deep.character"
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["character"]["name"] = "Deep"
         manifest["character"]["quality"] = {"deep": nested(900)}
 
-    path.write_bytes(changed(data, change))
-    code, out = await command(world, "import", str(path))
+    path.write_bytes(resigned(data, change))
+    code, out = await identity_command(env, "import", str(path))
     if code == -1:
-        world.broke(f"import: {out[:100]}")
-    guest, said = Guest(world, "both", name="boss"), "not shown"
-    async with world.http("boss") as client:
+        env.add_failure(f"import: {out[:100]}")
+    guest, said = Guest(env, "both", name="boss"), "not shown"
+    async with env.http("boss") as client:
         found = [one["id"] for one in (await client.get("/identities")).json()["identities"] if one["name"] == "Deep"]
         if found:
             await guest.pc.setLocalDescription(await guest.pc.createOffer())
             try:
                 response = await client.post(
-                    "/session", params={"portrait": found[0]}, content=guest.pc.localDescription.sdp, headers=SDP
+                    "/session",
+                    params={"portrait": found[0]},
+                    content=guest.pc.localDescription.sdp,
+                    headers=SDP_HEADERS,
                 )
                 said = f"session {response.status_code}"
                 if response.status_code == 201:
@@ -155,15 +164,15 @@ async def import_deep(world: World) -> str:
                     await guest.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
                     await asyncio.sleep(4)
             except httpx.TimeoutException:
-                world.broke("the session got no answer")
+                env.add_failure("the session got no answer")
             await guest.leave()
-    await still_works(world)
+    await check_new_session(env)
     return f"import {code}: {out.strip()[:60]}; {said}"
 
 
-@attempt("people.import.odd", "imported records with one value that no record has", alone=True)
-async def import_odd(world: World) -> str:
-    data = await exported_noor(world)
+@attempt("people.import.odd", "imported records with one invalid value", alone=True)
+async def import_odd(env: Environment) -> str:
+    data = await exported_noor(env)
 
     def put(*place: str, value: Any) -> Callable[[dict[str, Any]], None]:
         def change(manifest: dict[str, Any]) -> None:
@@ -217,34 +226,34 @@ async def import_odd(world: World) -> str:
         "JSON 100,000 deep": lambda text: "[" * 100_000,
         "two names": lambda text: text.replace('"name": ', '"name": "Other", "name": '),
     }
-    plan = [(name, changed(data, change)) for name, change in changes.items()]
-    plan += [(name, changed(data, put(who, "owner", value="x"), raw)) for name, raw in raws.items()]
+    plan = [(name, resigned(data, change)) for name, change in changes.items()]
+    plan += [(name, resigned(data, put(who, "owner", value="x"), raw)) for name, raw in raws.items()]
     swaps = {
         "a source that is no picture": {"source-0": b"no picture"},
         "an empty source": {"source-0": b""},
-        "a source that is a bomb": {"source-0": bomb(50_000)},
+        "a source that is a decompression_bomb": {"source-0": decompression_bomb(50_000)},
         "a source of another name": {"source-../../x": b"x"},
         "a source 7": {"source-7": b"x"},
         "a source of no person": {"source-0": as_jpeg(np.zeros((300, 300, 3), np.uint8))},
     }
-    plan += [(name, changed(data, put(who, "owner", value="x"), swap=swap)) for name, swap in swaps.items()]
+    plan += [(name, resigned(data, put(who, "owner", value="x"), swap=swap)) for name, swap in swaps.items()]
     taken = []
     for name, content in plan:
-        path = world.folder / "odd.character"
+        path = env.folder / "odd.character"
         path.write_bytes(content)
-        code, out = await command(world, "import", str(path))
+        code, out = await identity_command(env, "import", str(path))
         if code == -1:
-            world.broke(f"import of {name}: {out[-160:]}")
+            env.add_failure(f"import of {name}: {out[-160:]}")
         if code == 0:
             taken.append(name)
-            if name not in HARMLESS:
-                world.broke(f"the import took {name}")
+            if name not in ACCEPTED_IMPORTS:
+                env.add_failure(f"the import took {name}")
             for after in (("list",), ("show", "Odd"), ("audit",), ("check",)):
-                number, text = await command(world, *after)
+                number, text = await identity_command(env, *after)
                 if number == -1:
-                    world.broke(f"identity {after[0]} after {name}: {text[-120:]}")
-                if raw_characters(text):
-                    world.broke(f"identity {after[0]} after {name} prints {raw_characters(text)}")
-            await shown(world, name)
-    await still_works(world)
+                    env.add_failure(f"identity {after[0]} after {name}: {text[-120:]}")
+                if unprintable_characters(text):
+                    env.add_failure(f"identity {after[0]} after {name} prints {unprintable_characters(text)}")
+            await show_and_remove(env, name)
+    await check_new_session(env)
     return f"{len(plan)} tried, taken: {', '.join(taken)}"

@@ -1,4 +1,4 @@
-"""HTTP: offers, and coming and going."""
+"""HTTP: floods of offers, invalid offers, and frequent connecting and leaving."""
 
 import asyncio
 import random
@@ -8,39 +8,39 @@ from collections import Counter
 
 import httpx
 
-from tests.soak.stranger.guest import SDP, Guest
+from tests.soak.stranger.environment import Environment
+from tests.soak.stranger.guest import SDP_HEADERS, Guest
 from tests.soak.stranger.registry import attempt
-from tests.soak.stranger.web import again, an_offer, told
-from tests.soak.stranger.world import World
+from tests.soak.stranger.web import counted, make_offer, repeat_request
 
 
-@attempt("web.offers", "300 offers at once, of 60 addresses", after=18)
-async def offers(world: World) -> str:
-    offer, statuses = await an_offer(world), Counter[str]()
+@attempt("web.offers", "300 offers at once, from 60 addresses", after=18)
+async def offers(env: Environment) -> str:
+    offer, statuses = await make_offer(env), Counter[str]()
 
     async def one(number: int) -> None:
         try:
-            async with world.http("mallory", f"127.0.0.{number % 60 + 2}") as client:
-                statuses[str((await client.post("/whip", content=offer, headers=SDP)).status_code)] += 1
+            async with env.http("mallory", f"127.0.0.{number % 60 + 2}") as client:
+                statuses[str((await client.post("/whip", content=offer, headers=SDP_HEADERS)).status_code)] += 1
         except httpx.HTTPError as error:
             statuses[type(error).__name__] += 1
 
     await asyncio.gather(*(one(number) for number in range(300)))
-    return told(statuses)
+    return counted(statuses)
 
 
-@attempt("web.viewers", "viewers of the bystander who never connect, of 60 addresses", after=18)
-async def viewers(world: World) -> str:
-    offer, statuses = await an_offer(world, "view"), Counter[str]()
+@attempt("web.viewers", "viewers of the bystander that never connect, from 60 addresses", after=18)
+async def viewers(env: Environment) -> str:
+    offer, statuses = await make_offer(env, "view"), Counter[str]()
     for number in range(120):
-        async with world.http("watcher", f"127.0.0.{number % 60 + 2}") as client:
-            statuses[str((await client.post("/whep/bystander", content=offer, headers=SDP)).status_code)] += 1
-    return told(statuses)
+        async with env.http("watcher", f"127.0.0.{number % 60 + 2}") as client:
+            statuses[str((await client.post("/whep/bystander", content=offer, headers=SDP_HEADERS)).status_code)] += 1
+    return counted(statuses)
 
 
 @attempt("web.sdp.bombs", "offers of thousands of sections, lines, candidates and names")
-async def bombs(world: World) -> str:
-    offer = await an_offer(world)
+async def bombs(env: Environment) -> str:
+    offer = await make_offer(env)
     section, head = offer[offer.index("m=") :], offer[: offer.index("m=")]
     candidate = "a=candidate:1 1 udp 2130706431 10.0.0.{} 5000 typ host\r\n"
     made = [
@@ -60,14 +60,14 @@ async def bombs(world: World) -> str:
     ]
 
     async def one(client: httpx.AsyncClient) -> httpx.Response:
-        return await client.post("/whip", content=secrets.choice(made).encode(), headers=SDP)
+        return await client.post("/whip", content=secrets.choice(made).encode(), headers=SDP_HEADERS)
 
-    return await again(world, one, at_once=4)
+    return await repeat_request(env, one, at_once=4)
 
 
-@attempt("web.sdp.odd", "offers with one line that says what no offer says", processes=1)
-async def odd(world: World) -> str:
-    offer = await an_offer(world, "both")
+@attempt("web.sdp.odd", "offers with one invalid line", processes=1)
+async def odd(env: Environment) -> str:
+    offer = await make_offer(env, "both")
     changes: list[tuple[str, str]] = [
         (r"a=fmtp:97 apt=96\r\n", ""),
         (r"apt=96", "apt=x"),
@@ -112,23 +112,25 @@ async def odd(world: World) -> str:
         (r"profile-level-id=\w+", "profile-level-id=zz"),
     ]
     statuses = Counter[str]()
-    until = asyncio.get_running_loop().time() + 4 * world.seconds
-    async with world.http("mallory", "127.0.0.2") as client:
+    until = asyncio.get_running_loop().time() + 4 * env.seconds
+    async with env.http("mallory", "127.0.0.2") as client:
         for before, after in changes:
-            response = await client.post("/session", content=re.sub(before, after, offer).encode(), headers=SDP)
+            response = await client.post(
+                "/session", content=re.sub(before, after, offer).encode(), headers=SDP_HEADERS
+            )
             statuses[str(response.status_code)] += 1
             if response.status_code >= 500 and response.status_code != 503:
-                world.broke(f"an offer with {after[:40]!r} for {before!r} got {response.status_code}")
+                env.add_failure(f"an offer with {after[:40]!r} for {before!r} got {response.status_code}")
             if response.status_code == 201:
                 await client.delete(response.headers["location"])
             if asyncio.get_running_loop().time() > until:
                 break
-    return told(statuses)
+    return counted(statuses)
 
 
 @attempt("web.sdp.random", "real offers with bytes changed at random", processes=1)
-async def mutated(world: World) -> str:
-    offer, chance = (await an_offer(world, "both")).encode(), random.Random(1)
+async def mutated(env: Environment) -> str:
+    offer, chance = (await make_offer(env, "both")).encode(), random.Random(1)
 
     async def one(client: httpx.AsyncClient) -> httpx.Response:
         data = bytearray(offer)
@@ -137,18 +139,20 @@ async def mutated(world: World) -> str:
             data[at : at + chance.randint(0, 3)] = chance.choice(
                 (b"", b"9", b"\xff", b"\r\n", b":", b" ", b"-", b"0")
             )
-        response = await client.post("/session", content=bytes(data), headers=SDP)
+        response = await client.post("/session", content=bytes(data), headers=SDP_HEADERS)
         if response.status_code == 201:
             await client.delete(response.headers["location"])
         return response
 
-    return await again(world, one, at_once=2)
+    return await repeat_request(env, one, at_once=2)
 
 
-@attempt("web.trickle", "candidates without an end, and odd ones, for a session of one's own", processes=1)
-async def trickle(world: World) -> str:
-    async with Guest(world).joined() as guest:
-        await world.count_beside()
+@attempt(
+    "web.trickle", "valid and invalid trickled candidates without an end, for the sender's own session", processes=1
+)
+async def trickle(env: Environment) -> str:
+    async with Guest(env).connected() as guest:
+        await env.count_beside_idle_guest()
         found = re.search(r"^a=ice-ufrag:(\S+)", guest.pc.localDescription.sdp, re.MULTILINE)
         assert found
         lines = [
@@ -164,38 +168,38 @@ async def trickle(world: World) -> str:
             body = f"a=ice-ufrag:{found[1]}\r\na=mid:{secrets.choice('01x')}\r\na={secrets.choice(lines)}\r\n"
             return await client.patch(guest.location, content=body, headers=headers)
 
-        return await again(world, one)
+        return await repeat_request(env, one)
 
 
-@attempt("web.whep", "a viewer of the bystander who comes and leaves 50 times", processes=1)
-async def whep(world: World) -> str:
+@attempt("web.whep", "a viewer of the bystander that connects and leaves 50 times", processes=1)
+async def whep(env: Environment) -> str:
     statuses = Counter[str]()
     for number in range(50):
-        guest = Guest(world, "view", name="watcher")
+        guest = Guest(env, "view", name="watcher")
         statuses[str((await guest.connect(wait=number % 5 == 0)).status_code)] += 1
         await guest.leave(("delete", "dtls", "delete")[number % 3])
-    return told(statuses)
+    return counted(statuses)
 
 
 @attempt("web.sessions", "a session opened and closed 20 times", processes=1)
-async def sessions(world: World) -> str:
+async def sessions(env: Environment) -> str:
     statuses = Counter[str]()
     for number in range(20):
-        guest = Guest(world, "both")
+        guest = Guest(env, "both")
         statuses[str((await guest.connect(wait=number % 4 == 0)).status_code)] += 1
         await guest.leave(("delete", "dtls")[number % 2])
-    return told(statuses)
+    return counted(statuses)
 
 
-@attempt("web.takeover", "the bystander's name, taken by another token; keys that were guessed")
-async def takeover(world: World) -> str:
-    offer, statuses = await an_offer(world), Counter[str]()
-    async with world.http("mallory") as client:
-        response = await client.post("/whip", params={"session": "bystander"}, content=offer, headers=SDP)
+@attempt("web.takeover", "another token publishes under the bystander's name, and guesses session keys")
+async def takeover(env: Environment) -> str:
+    offer, statuses = await make_offer(env), Counter[str]()
+    async with env.http("mallory") as client:
+        response = await client.post("/whip", params={"session": "bystander"}, content=offer, headers=SDP_HEADERS)
         if response.status_code == 201:
-            world.broke("another token took the bystander's name")
+            env.add_failure("another token took the bystander's name")
         statuses[str(response.status_code)] += 1
         for path in ("/session", "/whip", "/whep/bystander", "/links"):
             for key in ("x", secrets.token_urlsafe(18), "..%2f..", "%00"):
                 statuses[str((await client.delete(f"{path}/{key}")).status_code)] += 1
-    return told(statuses)
+    return counted(statuses)

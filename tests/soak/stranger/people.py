@@ -1,4 +1,4 @@
-"""Characters, uploads and links: somebody else's, and records that no command of ours writes."""
+"""Characters, uploads and links of other users, and invalid enrolments."""
 
 import asyncio
 import contextlib
@@ -15,41 +15,41 @@ from websockets.exceptions import WebSocketException
 
 from avatar_stream.cli import main as cli
 from avatar_stream.identity.library import SAMPLES
-from tests.soak.stranger.guest import SDP, Guest
+from tests.soak.stranger.environment import Environment
+from tests.soak.stranger.guest import SDP_HEADERS, Guest
 from tests.soak.stranger.registry import attempt
 from tests.soak.stranger.talk import socket_url
-from tests.soak.stranger.web import an_offer, told
-from tests.soak.stranger.world import World
+from tests.soak.stranger.web import counted, make_offer
 
 CONSENT: Final = "A sample portrait that is shipped for this"
-RAW: Final = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # categories that no terminal is to get
+UNPRINTABLE_CATEGORIES: Final = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # Unicode categories that no terminal may get
 
 
-async def uploaded(client: httpx.AsyncClient, name: str = "noor") -> str:
-    """The id of a sample taken in as an upload."""
+async def upload_sample(client: httpx.AsyncClient, name: str = "noor") -> str:
+    """Upload a sample's picture; returns its id."""
     response = await client.post("/identities", content=(SAMPLES / f"{name}.jpg").read_bytes())
     assert response.status_code == 201, f"an upload got {response.status_code}: {response.text[:100]}"
     return str(response.json()["id"])
 
 
-async def enrolled(client: httpx.AsyncClient, upload: str, **about: Any) -> httpx.Response:
-    """The answer to an enrolment."""
+async def enrol(client: httpx.AsyncClient, upload: str, **about: Any) -> httpx.Response:
+    """POST an enrolment; returns the answer."""
     body = {"pictures": [upload], "name": "Noor", "consent": CONSENT} | about
     content, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
     try:
         return await client.post("/identities", content=content, headers=headers)
-    except httpx.ReadError:  # an answer of 500 before this one has ended the connection
+    except httpx.ReadError:  # the previous answer was a 500, which closed the connection
         return await client.post("/identities", content=content, headers=headers)
 
 
-async def command(world: World, *arguments: str) -> tuple[int, str]:
-    """``avatar-stream identity`` on the server's library, in this process: exit code (-1: a traceback) and output."""
+async def identity_command(env: Environment, *arguments: str) -> tuple[int, str]:
+    """Run ``avatar-stream identity`` on the server's library in this process: exit code (-1: exception), output."""
 
     def run() -> tuple[int, str]:
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             try:
-                return cli.main(["identity", *arguments, "--library", str(world.library)]), out.getvalue()
+                return cli.main(["identity", *arguments, "--library", str(env.library)]), out.getvalue()
             except SystemExit as end:
                 return int(end.code or 0), out.getvalue()
             except Exception as error:
@@ -58,36 +58,38 @@ async def command(world: World, *arguments: str) -> tuple[int, str]:
     return await asyncio.to_thread(run)
 
 
-async def still_works(world: World) -> None:
-    """A new session must be let in and get pictures."""
-    guest = Guest(world, "both")
+async def check_new_session(env: Environment) -> None:
+    """Add a failure unless a new session is admitted and gets pictures."""
+    guest = Guest(env, "both")
     try:
         response = await guest.connect()
         if response.status_code != 201:
-            world.broke(f"a new session got {response.status_code} afterwards")
-        await guest.pictures(5)
+            env.add_failure(f"a new session got {response.status_code} afterwards")
+        await guest.wait_for_pictures(5)
         if guest.seen < 5:
-            world.broke(f"a new session got {guest.seen} pictures afterwards")
+            env.add_failure(f"a new session got {guest.seen} pictures afterwards")
     except (AssertionError, httpx.HTTPError) as error:
-        world.broke(f"a new session was not let in afterwards: {type(error).__name__} {error}")
+        env.add_failure(f"a new session did not connect afterwards: {type(error).__name__} {error}")
     finally:
         await guest.leave()
 
 
-def raw_characters(text: str) -> str:
-    """What of a text would reach a terminal raw, escaped here."""
+def unprintable_characters(text: str) -> str:
+    """The unprintable characters of a text, escaped."""
     return (
-        "".join(sorted({one for one in text if one not in "\n\t" and unicodedata.category(one) in RAW}))
+        "".join(
+            sorted({one for one in text if one not in "\n\t" and unicodedata.category(one) in UNPRINTABLE_CATEGORIES})
+        )
         .encode("unicode_escape")
         .decode()
     )
 
 
 @attempt("people.names", "escape sequences, direction marks and surrogates in an enrolment", alone=True)
-async def names(world: World) -> str:
+async def names(env: Environment) -> str:
     statuses = Counter[str]()
-    async with world.http("mallory") as client:
-        upload = await uploaded(client)
+    async with env.http("mallory") as client:
+        upload = await upload_sample(client)
         for number, odd in enumerate(
             ("\x1b[31mred", "a\u202ebc", "a\ud800", "a\u0000b", "\u2028", "a\u200fb", "\x9b31m", "\ufeff")
         ):
@@ -95,61 +97,61 @@ async def names(world: World) -> str:
                 value: Any = (
                     f"{odd} and more than ten characters" if place == "consent" else [odd] if place == "tags" else odd
                 )
-                response = await enrolled(client, upload, **({"name": f"N{number}{place}"} | {place: value}))
+                response = await enrol(client, upload, **({"name": f"N{number}{place}"} | {place: value}))
                 statuses[str(response.status_code)] += 1
                 if response.status_code >= 500:
-                    world.broke(f"{odd!r} as {place} got {response.status_code}")
+                    env.add_failure(f"{odd!r} as {place} got {response.status_code}")
                 if response.status_code == 201:
                     key = response.headers["location"].rsplit("/", 1)[1]
                     for changed_name in (odd, f"{odd}2"):
                         said = await client.patch(f"/identities/{key}", content=json.dumps({"name": changed_name}))
                         if said.status_code >= 500:
-                            world.broke(f"{odd!r} as a new name got {said.status_code}")
+                            env.add_failure(f"{odd!r} as a new name got {said.status_code}")
                     for arguments in (("list",), ("show", key), ("audit",)):
-                        code, text = await command(world, *arguments)
-                        if code == -1 or raw_characters(text):
-                            world.broke(
+                        code, text = await identity_command(env, *arguments)
+                        if code == -1 or unprintable_characters(text):
+                            env.add_failure(
                                 f"identity {arguments[0]} with {odd!r} as {place}: exit code {code}, "
-                                f"prints {raw_characters(text) or text[-60:]} raw"
+                                f"prints {unprintable_characters(text) or text[-60:]} raw"
                             )
                     card = await client.get(f"/identities/{key}/card")
                     if card.status_code >= 500:
-                        world.broke(f"the card of {odd!r} got {card.status_code}")
+                        env.add_failure(f"the card of {odd!r} got {card.status_code}")
                     await client.delete(f"/identities/{key}")
-    if any(raw_characters(line) for line in world.server.errors):
-        world.broke("the server's log has raw characters")
-    return told(statuses)
+    if any(unprintable_characters(line) for line in env.server.errors):
+        env.add_failure("the server's log has unprintable characters")
+    return counted(statuses)
 
 
-@attempt("people.protected", 'protected as "true", 1, "yes" and null: an error, not silence')
-async def protected(world: World) -> str:
+@attempt("people.protected", 'protected as "true", 1, "yes" and null: must be refused')
+async def protected(env: Environment) -> str:
     statuses = []
-    async with world.http("mallory") as client:
-        upload = await uploaded(client, "walter")
+    async with env.http("mallory") as client:
+        upload = await upload_sample(client, "walter")
         values: tuple[Any, ...] = ("true", 1, "yes", None, [], {})
         for value in values:
-            response = await enrolled(client, upload, name="P", protected=value)
+            response = await enrol(client, upload, name="P", protected=value)
             statuses.append(response.status_code)
             if response.status_code == 201:
-                world.broke(f"protected: {value!r} was taken for no")
+                env.add_failure(f"protected: {value!r} was taken for no")
                 await client.delete(response.headers["location"])
     return f"{statuses}"
 
 
 @attempt("people.refused", "a refused enrolment leaves no file behind")
-async def refused(world: World) -> str:
+async def refused(env: Environment) -> str:
     def files() -> set[str]:
-        # What SQLite itself writes beside its database is no picture.
+        # Without SQLite's own files beside the database.
         return {
             str(one)
-            for one in world.library.rglob("*")
+            for one in env.library.rglob("*")
             if one.is_file() and "-wal" not in one.name and "-shm" not in one.name
         }
 
     statuses = []
-    async with world.http("mallory") as client:
-        upload, two = await uploaded(client, "samuel"), await uploaded(client, "noor")
-        assert (await enrolled(client, upload, name="Taken")).status_code == 201
+    async with env.http("mallory") as client:
+        upload, two = await upload_sample(client, "samuel"), await upload_sample(client, "noor")
+        assert (await enrol(client, upload, name="Taken")).status_code == 201
         before = files()
         for about in (
             {"name": "Taken"},
@@ -163,15 +165,15 @@ async def refused(world: World) -> str:
             {"name": "Two", "pictures": [upload, two]},
             {"tags": ["a\ud800"]},
         ):
-            response = await enrolled(client, upload, **({"name": "Other"} | about))
+            response = await enrol(client, upload, **({"name": "Other"} | about))
             statuses.append(response.status_code)
             if response.status_code >= 500:
-                world.broke(f"{str(about)[:60]} got {response.status_code}")
+                env.add_failure(f"{str(about)[:60]} got {response.status_code}")
             if response.status_code == 201:
                 await client.delete(response.headers["location"])
         left = files() - before
         if left:
-            world.broke(
+            env.add_failure(
                 f"refused enrolments left {len(left)} files of {sum(Path(one).stat().st_size for one in left)} bytes"
             )
         for one in (await client.get("/identities")).json()["identities"]:
@@ -180,23 +182,25 @@ async def refused(world: World) -> str:
     return f"{statuses}, {len(left)} files left"
 
 
-@attempt("people.others", "another token's upload and character: enrolled, changed, removed, looked at")
-async def others(world: World) -> str:
+@attempt("people.others", "another token's upload and character: enrol, changed, removed, looked at")
+async def others(env: Environment) -> str:
     said = []
-    async with world.http("bystander") as own, world.http("mallory") as mallory, world.http() as nobody:
-        upload = await uploaded(own)
-        response = await enrolled(own, upload, name="Mine")
+    async with env.http("bystander") as own, env.http("mallory") as mallory, env.http() as nobody:
+        upload = await upload_sample(own)
+        response = await enrol(own, upload, name="Mine")
         assert response.status_code == 201, response.text[:100]
         key = response.headers["location"].rsplit("/", 1)[1]
-        offer = await an_offer(world, "both")
+        offer = await make_offer(env, "both")
         tries = {
-            "enrols an upload": await enrolled(mallory, upload, name="Stolen"),
+            "enrols an upload": await enrol(mallory, upload, name="Stolen"),
             "shows an upload": await mallory.post(
-                "/session", params={"portrait": upload}, content=offer, headers=SDP
+                "/session", params={"portrait": upload}, content=offer, headers=SDP_HEADERS
             ),
             "looks at an upload": await mallory.get(f"/identities/{upload}"),
             "looks at a character": await mallory.get(f"/identities/{key}"),
-            "shows a character": await mallory.post("/session", params={"portrait": key}, content=offer, headers=SDP),
+            "shows a character": await mallory.post(
+                "/session", params={"portrait": key}, content=offer, headers=SDP_HEADERS
+            ),
             "reads a card": await mallory.get(f"/identities/{key}/card"),
             "renames a character": await mallory.patch(f"/identities/{key}", content=b'{"name": "Hers"}'),
             "removes a character": await mallory.delete(f"/identities/{key}"),
@@ -207,7 +211,7 @@ async def others(world: World) -> str:
         for name, answer in tries.items():
             said.append(str(answer.status_code))
             if answer.status_code < 400:
-                world.broke(f"another one {name}: {answer.status_code}")
+                env.add_failure(f"mallory {name}: {answer.status_code}")
                 if answer.status_code == 201:
                     await mallory.delete(answer.headers["location"])
         await own.delete(f"/identities/{key}")
@@ -215,49 +219,49 @@ async def others(world: World) -> str:
     return " ".join(said)
 
 
-@attempt("people.links", "a link that outlives its session, for a name that another token takes over", short=True)
-async def links(world: World) -> str:
+@attempt("people.links", "a link to a session that ended, after another token took over its name", short=True)
+async def links(env: Environment) -> str:
     said = []
-    first = Guest(world, name="publisher", session="stage")
+    first = Guest(env, name="publisher", session="stage")
     await first.connect()
-    async with world.http("publisher") as client:
+    async with env.http("publisher") as client:
         response = await client.post(f"/links/{first.location.rsplit('/', 1)[1]}")
         said.append(f"link {response.status_code}")
         if response.status_code == 201:
-            world.broke("a token that may not watch made a link to watch")
-    async with world.http("boss") as client:
+            env.add_failure("a token that may not watch made a link to watch")
+    async with env.http("boss") as client:
         made = await client.post(f"/links/{first.location.rsplit('/', 1)[1]}")
     await first.leave()
     tokens = [one.json()["path"].partition("#")[2] for one in (response, made) if one.status_code == 201]
-    async with Guest(world, name="mallory", session="stage").joined() as second:
-        offer = await an_offer(world, "view")
-        async with world.http() as client:
+    async with Guest(env, name="mallory", session="stage").connected() as second:
+        offer = await make_offer(env, "view")
+        async with env.http() as client:
             for token in tokens:
                 watched = await client.post(
-                    "/whep/stage", content=offer, headers=SDP | {"Authorization": f"Bearer {token}"}
+                    "/whep/stage", content=offer, headers=SDP_HEADERS | {"Authorization": f"Bearer {token}"}
                 )
                 said.append(f"whep {watched.status_code}")
                 if watched.status_code == 201:
-                    world.broke("a link to a session that ended shows another owner's pictures")
+                    env.add_failure("a link to a session that ended shows another owner's pictures")
                 with contextlib.suppress(WebSocketException, OSError, TimeoutError):
-                    async with websockets.connect(socket_url(world, "/motion/stage")) as socket:
+                    async with websockets.connect(socket_url(env, "/motion/stage")) as socket:
                         await socket.send(json.dumps({"type": "token", "value": token}))
                         await asyncio.wait_for(socket.recv(), 5)
-                        world.broke("a link to a session that ended tells another owner's motion")
+                        env.add_failure("a link to a session that ended sends another owner's motion")
         assert second.live
     return ", ".join(said)
 
 
-@attempt("people.link.scope", "a viewer's link used for everything but watching")
-async def link_scope(world: World) -> str:
+@attempt("people.link.scope", "a viewer's link used for anything other than watching")
+async def link_scope(env: Environment) -> str:
     said = []
-    async with Guest(world, session="linked").joined() as guest:
+    async with Guest(env, session="linked").connected() as guest:
         key = guest.location.rsplit("/", 1)[1]
-        async with world.http("mallory") as client:
+        async with env.http("mallory") as client:
             token = (await client.post(f"/links/{key}")).json()["path"].partition("#")[2]
-        async with world.http() as client:
+        async with env.http() as client:
             client.headers["Authorization"] = f"Bearer {token}"
-            offer = await an_offer(world)
+            offer = await make_offer(env)
             for method, path in (
                 ("POST", "/whip"),
                 ("POST", "/session"),
@@ -268,8 +272,8 @@ async def link_scope(world: World) -> str:
                 ("POST", "/identities"),
                 ("DELETE", f"/links/{key}"),
             ):
-                response = await client.request(method, path, content=offer, headers=SDP)
+                response = await client.request(method, path, content=offer, headers=SDP_HEADERS)
                 said.append(str(response.status_code))
                 if response.status_code < 400:
-                    world.broke(f"a viewer's link may {method} {path.split('/')[1]}: {response.status_code}")
+                    env.add_failure(f"a viewer's link may {method} {path.split('/')[1]}: {response.status_code}")
     return " ".join(said)

@@ -1,4 +1,4 @@
-"""Video that no decoder keeps up with, and leaving while it is being decoded; sound of odd kinds."""
+"""Video that is too large to decode in time, leaving while it is decoded, and unusual audio formats."""
 
 import asyncio
 import contextlib
@@ -15,16 +15,16 @@ import numpy as np
 
 from avatar_stream.media.encode import CLOCK
 from tests.soak.client import EncodedCamera
+from tests.soak.stranger.environment import Environment
 from tests.soak.stranger.guest import Guest
 from tests.soak.stranger.registry import attempt
-from tests.soak.stranger.world import World
 
-WATCHED = 15.0  # seconds after leaving: what hangs is ended after ten
+WATCH_SECONDS = 15.0  # after leaving; the server ends a hanging session after ten
 
 
 @functools.cache
-def encoded(sides: tuple[tuple[int, int], ...]) -> tuple[bytes, ...]:
-    """VP8 key frames of these sizes, of noise that costs a decoder something."""
+def encoded_noise(sides: tuple[tuple[int, int], ...]) -> tuple[bytes, ...]:
+    """VP8 key frames of these (width, height), with noise, which is expensive to decode."""
     found = []
     for width, height in sides:
         context: Any = av.CodecContext.create("libvpx", "w")
@@ -39,110 +39,110 @@ def encoded(sides: tuple[tuple[int, int], ...]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def claims(side: int, data: bytes) -> bytes:
+def with_claimed_size(side: int, data: bytes) -> bytes:
     """A key frame whose header claims another size (RFC 6386, 9.1), cut to 62 bytes."""
     return (data[:6] + struct.pack("<HH", side, side) + data[10:])[:62]
 
 
-def camera(frames: tuple[bytes, ...]) -> EncodedCamera:
-    """Sends these, 25 a second, around and around."""
+def camera_of(frames: tuple[bytes, ...]) -> EncodedCamera:
+    """A camera that sends these coded frames in a cycle, 25 a second."""
     packets = [av.Packet(data) for data in frames]
     for packet in packets:
         packet.time_base = Fraction(1, CLOCK)
     return EncodedCamera(packets)
 
 
-async def left(world: World, frames: tuple[bytes, ...], how: str) -> str:
-    """Publish them for the time of an attempt, then leave; another session must be let in afterwards."""
-    guest = Guest(world, camera=camera(frames))
-    world.begins()
+async def publish_and_leave(env: Environment, frames: tuple[bytes, ...], how: str) -> str:
+    """Publish these frames for the time of an attempt, then leave; the session must end."""
+    guest = Guest(env, camera=camera_of(frames))
+    env.mark_beginning()
     response = await guest.connect()
     assert response.status_code == 201, f"the guest got {response.status_code}"
-    await asyncio.sleep(world.seconds)
+    await asyncio.sleep(env.seconds)
     there = "still there" if guest.live else "gone"
     await guest.leave(how)
-    if world.strict:
-        await asyncio.sleep(WATCHED)
-    others = await world.guests_gone()
+    if env.strict:
+        await asyncio.sleep(WATCH_SECONDS)
+    others = await env.wait_until_guests_gone()
     if others > 0:
-        world.broke("the session was still there long after its publisher left")
+        env.add_failure("the session was still there long after its publisher left")
     return f"the guest was {there}; {others} of its sessions left behind"
 
 
 @attempt("video.4096", "VP8 of 4096 x 4096, then DELETE", processes=1)
-async def large(world: World) -> str:
-    return await left(world, await asyncio.to_thread(encoded, ((4096, 4096),)), "delete")
+async def large(env: Environment) -> str:
+    return await publish_and_leave(env, await asyncio.to_thread(encoded_noise, ((4096, 4096),)), "delete")
 
 
 @attempt("video.4096.dtls", "the same, leaving by closing the connection", processes=1)
-async def large_dtls(world: World) -> str:
-    return await left(world, await asyncio.to_thread(encoded, ((4096, 4096),)), "dtls")
+async def large_dtls(env: Environment) -> str:
+    return await publish_and_leave(env, await asyncio.to_thread(encoded_noise, ((4096, 4096),)), "dtls")
 
 
-@attempt("video.4096.vanish", "the same, leaving without a word", processes=1)
-async def large_vanish(world: World) -> str:
-    return await left(world, await asyncio.to_thread(encoded, ((4096, 4096),)), "vanish")
+@attempt("video.4096.vanish", "the same, leaving by sending nothing more", processes=1)
+async def large_vanish(env: Environment) -> str:
+    return await publish_and_leave(env, await asyncio.to_thread(encoded_noise, ((4096, 4096),)), "vanish")
 
 
 @attempt("video.8192", "VP8 of 8192 x 8192, then DELETE", processes=1)
-async def larger(world: World) -> str:
-    return await left(world, await asyncio.to_thread(encoded, ((8192, 8192),)), "delete")
+async def larger(env: Environment) -> str:
+    return await publish_and_leave(env, await asyncio.to_thread(encoded_noise, ((8192, 8192),)), "delete")
 
 
 @attempt("video.claim", "a 62-byte key frame that claims 16000 x 16000, then DELETE", processes=1, short=True)
-async def claim(world: World) -> str:
-    frames = await asyncio.to_thread(encoded, ((64, 64),))
-    return await left(world, (claims(16000, frames[0]),), "delete")
+async def claim(env: Environment) -> str:
+    frames = await asyncio.to_thread(encoded_noise, ((64, 64),))
+    return await publish_and_leave(env, (with_claimed_size(16000, frames[0]),), "delete")
 
 
 @attempt("video.claim.dtls", "the same, leaving by closing the connection", processes=1)
-async def claim_dtls(world: World) -> str:
-    frames = await asyncio.to_thread(encoded, ((64, 64),))
-    return await left(world, (claims(16000, frames[0]),), "dtls")
+async def claim_dtls(env: Environment) -> str:
+    frames = await asyncio.to_thread(encoded_noise, ((64, 64),))
+    return await publish_and_leave(env, (with_claimed_size(16000, frames[0]),), "dtls")
 
 
 @attempt("video.zero", "key frames that claim 0 x 0, 1 x 16383 and 16383 x 1", processes=1)
-async def zero(world: World) -> str:
-    frames = await asyncio.to_thread(encoded, ((64, 64),))
+async def zero(env: Environment) -> str:
+    frames = await asyncio.to_thread(encoded_noise, ((64, 64),))
     odd = tuple(
         frames[0][:6] + struct.pack("<HH", *size) + frames[0][10:] for size in ((0, 0), (1, 16383), (16383, 1))
     )
-    return await left(world, odd, "delete")
+    return await publish_and_leave(env, odd, "delete")
 
 
 @attempt("video.sizes", "another size with every frame, 16 to 1920 wide", processes=1)
-async def sizes(world: World) -> str:
+async def sizes(env: Environment) -> str:
     sides = tuple((16 + 112 * k, 16 + 60 * (17 - k)) for k in range(18))
-    return await left(world, await asyncio.to_thread(encoded, sides), "delete")
+    return await publish_and_leave(env, await asyncio.to_thread(encoded_noise, sides), "delete")
 
 
 @attempt("video.thin", "pictures of 16 x 4096 and 4096 x 16", processes=1)
-async def thin(world: World) -> str:
-    return await left(world, await asyncio.to_thread(encoded, ((16, 4096), (4096, 16))), "delete")
+async def thin(env: Environment) -> str:
+    return await publish_and_leave(env, await asyncio.to_thread(encoded_noise, ((16, 4096), (4096, 16))), "delete")
 
 
-@attempt("video.three", "three publishers of 4096 x 4096 who leave together", processes=1)
-async def three(world: World) -> str:
-    frames = await asyncio.to_thread(encoded, ((4096, 4096),))
-    guests = [Guest(world, camera=camera(frames)) for _ in range(3)]
-    world.begins()
+@attempt("video.three", "three publishers of 4096 x 4096 that leave together", processes=1)
+async def three(env: Environment) -> str:
+    frames = await asyncio.to_thread(encoded_noise, ((4096, 4096),))
+    guests = [Guest(env, camera=camera_of(frames)) for _ in range(3)]
+    env.mark_beginning()
     statuses: list[int | str] = []
     for guest in guests:
         try:
             statuses.append((await guest.connect(wait=False)).status_code)
-        except httpx.HTTPError as error:  # this process itself is too busy with sending to finish a request in time
+        except httpx.HTTPError as error:  # sending keeps this process too busy to finish a request in time
             statuses.append(type(error).__name__)
-    await asyncio.sleep(world.seconds)
+    await asyncio.sleep(env.seconds)
     await asyncio.gather(*(guest.leave() for guest in guests))
-    await asyncio.sleep(WATCHED)
+    await asyncio.sleep(WATCH_SECONDS)
     return f"let in: {statuses}"
 
 
-async def offered(world: World, change: Callable[[str], str]) -> str:
-    """A session whose offer's audio is another; what the server answers."""
-    guest = Guest(world, change=change)
+async def connect_with_offer(env: Environment, change: Callable[[str], str]) -> str:
+    """Connect with a changed offer; returns the server's answer and whether the guest was connected."""
+    guest = Guest(env, change=change)
     response = await guest.connect(wait=False)
-    await asyncio.sleep(world.seconds)
+    await asyncio.sleep(env.seconds)
     there = guest.live
     await guest.leave()
     if response.status_code != 201:
@@ -151,16 +151,16 @@ async def offered(world: World, change: Callable[[str], str]) -> str:
 
 
 @attempt("audio.channels", "Opus of 8 channels", processes=1)
-async def channels(world: World) -> str:
-    return await offered(world, lambda sdp: sdp.replace("opus/48000/2", "opus/48000/8"))
+async def channels(env: Environment) -> str:
+    return await connect_with_offer(env, lambda sdp: sdp.replace("opus/48000/2", "opus/48000/8"))
 
 
 @attempt("audio.rate", "Opus of 1 Hz and of 0 Hz", processes=1)
-async def rate(world: World) -> str:
+async def rate(env: Environment) -> str:
     found = []
     for hertz in ("1", "0", "99999999999999999999"):
         with contextlib.suppress(AssertionError, ValueError):
-            guest = Guest(world, change=functools.partial(_rate, hertz))
+            guest = Guest(env, change=functools.partial(_rate, hertz))
             found.append((await guest.connect(wait=False)).status_code)
             await guest.leave()
     return f"{found}"

@@ -4,27 +4,27 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.soak.stranger.loss import Loss
+from tests.soak.stranger.allowed_loss import AllowedLoss
 
 if TYPE_CHECKING:
-    from tests.soak.stranger.world import World
+    from tests.soak.stranger.environment import Environment
 
-Run = Callable[["World"], Awaitable[str]]
+Run = Callable[["Environment"], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt. The server is started with ``processes`` worker processes (None: as by default)."""
+    """One attempt. The server is started with ``processes`` session processes (None: the default number)."""
 
     name: str
     title: str
     run: Run
     processes: int | None
-    after: float  # seconds that the bystander is counted once the attempt is over
-    short: bool  # part of the short form, which `make test` runs
-    alone: bool  # ruins the server or its library: the next attempt gets a new one
+    after: float  # seconds; the bystander is observed for so long after the attempt
+    short: bool  # runs with --quick and in `make test`
+    alone: bool  # damages the server or its library: the next attempt gets a new server
     small_disk: bool  # the library is on a disk of 4 MB
-    loss: Loss
+    allowed_loss: AllowedLoss
 
 
 ATTEMPTS: dict[str, Attempt] = {}
@@ -39,20 +39,20 @@ def attempt(
     short: bool = False,
     alone: bool = False,
     small_disk: bool = False,
-    loss: Loss = Loss.NOTHING,
+    allowed_loss: AllowedLoss = AllowedLoss.NOTHING,
 ) -> Callable[[Run], Run]:
-    """Add an attempt; see :class:`Attempt`."""
+    """Decorator that registers an attempt; see :class:`Attempt`."""
 
     def add(run: Run) -> Run:
         assert name not in ATTEMPTS, f"two attempts are called {name}"
-        ATTEMPTS[name] = Attempt(name, title, run, processes, after, short, alone, small_disk, loss)
+        ATTEMPTS[name] = Attempt(name, title, run, processes, after, short, alone, small_disk, allowed_loss)
         return run
 
     return add
 
 
 def chosen(only: Iterable[str], short: bool) -> list[Attempt]:
-    """Attempts whose name begins with one of ``only`` (all for none), those together that want the same server."""
+    """Attempts whose name begins with one of ``only`` (all if empty), sorted so that they share servers."""
     beginnings = tuple(only)
     found = [
         one

@@ -1,4 +1,4 @@
-"""Data channels, which nothing here uses: SCTP of somebody with a session whose offer has an application section."""
+"""SCTP from a peer whose offer has a data channel, which the server does not use."""
 
 import asyncio
 import contextlib
@@ -9,31 +9,31 @@ from collections.abc import Callable, Sequence
 
 from google_crc32c import value as crc32c
 
+from tests.soak.stranger.environment import Environment
 from tests.soak.stranger.guest import Guest
 from tests.soak.stranger.registry import attempt
-from tests.soak.stranger.web import told
-from tests.soak.stranger.world import World
+from tests.soak.stranger.web import counted
 
 DATA, INIT, INIT_ACK, SACK, HEARTBEAT, HEARTBEAT_ACK, ABORT, SHUTDOWN, SHUTDOWN_ACK, ERROR = range(10)
 COOKIE, RECONFIG, FORWARD = 10, 130, 192
-KINDS = (*range(16), RECONFIG, FORWARD, 255)
+CHUNK_TYPES = (*range(16), RECONFIG, FORWARD, 255)
 
 
 def chunk(kind: int, body: bytes = b"", *, flags: int = 0, length: int | None = None) -> bytes:
-    """An SCTP chunk (RFC 9260, 3.2); ``length`` is what it says of itself where that is to lie."""
+    """An SCTP chunk (RFC 9260, 3.2); ``length`` replaces its true length."""
     head = struct.pack("!BBH", kind, flags, len(body) + 4 if length is None else length)
     return head + body + bytes(-len(body) % 4)
 
 
 def packet(tag: int, *chunks: bytes) -> bytes:
-    """An SCTP packet (RFC 9260, 3.1) whose checksum fits."""
+    """An SCTP packet (RFC 9260, 3.1) with a correct checksum."""
     data = struct.pack("!HHII", 5000, 5000, tag, 0) + b"".join(chunks)
     return data[:8] + struct.pack("<I", crc32c(data)) + data[12:]
 
 
-async def told_by_channel(world: World, make: Callable[[int, int], Sequence[bytes]], rate: float = 500) -> str:
-    """Send what ``make`` makes of the association's tag and its next number, encrypted as data channels are."""
-    guest = Guest(world, "both", camera="")
+async def send_chunks(env: Environment, make: Callable[[int, int], Sequence[bytes]], rate: float = 500) -> str:
+    """Send the packets that ``make`` makes from the association's verification tag and next TSN, over DTLS."""
+    guest = Guest(env, "both", camera="")
     guest.pc.createDataChannel("x")
     response = await guest.connect(wait=False)
     try:
@@ -47,7 +47,7 @@ async def told_by_channel(world: World, make: Callable[[int, int], Sequence[byte
         else:
             return "the data channel was not opened"
         made = make(association._remote_verification_tag, association._local_tsn)
-        until, sent = asyncio.get_running_loop().time() + world.seconds, 0
+        until, sent = asyncio.get_running_loop().time() + env.seconds, 0
         with contextlib.suppress(ConnectionError):
             while asyncio.get_running_loop().time() < until:
                 for _ in range(max(1, int(rate / 100))):
@@ -60,10 +60,10 @@ async def told_by_channel(world: World, make: Callable[[int, int], Sequence[byte
 
 
 @attempt("sctp.parameter", "one packet with a parameter of length 0", processes=1, after=12, short=True)
-async def parameter(world: World) -> str:
+async def parameter(env: Environment) -> str:
     kinds = (INIT, HEARTBEAT, ABORT, ERROR, RECONFIG)
-    return await told_by_channel(
-        world,
+    return await send_chunks(
+        env,
         lambda tag, number: [
             packet(tag, chunk(kind, (bytes(16) if kind == INIT else b"") + bytes(4))) for kind in kinds
         ],
@@ -71,25 +71,28 @@ async def parameter(world: World) -> str:
 
 
 @attempt("sctp.cut", "chunks of every kind, cut at every length", processes=1)
-async def cut(world: World) -> str:
-    return await told_by_channel(
-        world, lambda tag, number: [packet(tag, chunk(kind, b"\x01" * size)) for size in range(24) for kind in KINDS]
+async def cut(env: Environment) -> str:
+    return await send_chunks(
+        env,
+        lambda tag, number: [packet(tag, chunk(kind, b"\x01" * size)) for size in range(24) for kind in CHUNK_TYPES],
     )
 
 
-@attempt("sctp.lies", "chunks whose length lies, and several in one packet", processes=1)
-async def lies(world: World) -> str:
+@attempt("sctp.lies", "chunks with wrong lengths, and several in one packet", processes=1)
+async def lies(env: Environment) -> str:
     def make(tag: int, number: int) -> list[bytes]:
-        made = [packet(tag, chunk(kind, bytes(20), length=size)) for kind in KINDS for size in (0, 1, 3, 5, 65535)]
+        made = [
+            packet(tag, chunk(kind, bytes(20), length=size)) for kind in CHUNK_TYPES for size in (0, 1, 3, 5, 65535)
+        ]
         return [*made, packet(0, chunk(INIT, b"\x01" * 16), chunk(INIT, b"\x01" * 16)), packet(tag), b"", b"x"]
 
-    return await told_by_channel(world, make)
+    return await send_chunks(env, make)
 
 
 @attempt(
-    "sctp.open", "a channel opened twice, acknowledged before it is open, with names that are no text", processes=1
+    "sctp.open", "a channel opened twice, acknowledged before it is open, with names that are not UTF-8", processes=1
 )
-async def opened(world: World) -> str:
+async def opened(env: Environment) -> str:
     def make(tag: int, number: int) -> list[bytes]:
         said = [b"\x02", b"\x03" + struct.pack("!BHLHH", 0, 0, 0, 4, 0) + b"\xff\xfe\xfd\xfc"]
         said += [b"\x03" + struct.pack("!BHLHH", 0, 0, 0, 65535, 65535) + b"ab", b"\x03", b"", b"\x09"]
@@ -99,11 +102,11 @@ async def opened(world: World) -> str:
             for k, one in enumerate(said * 100)
         ]
 
-    return await told_by_channel(world, make)
+    return await send_chunks(env, make)
 
 
 @attempt("sctp.fragments", "messages that begin and never end", processes=1, after=8)
-async def fragments(world: World) -> str:
+async def fragments(env: Environment) -> str:
     def make(tag: int, number: int) -> list[bytes]:
         body = bytes(1100)
         return [
@@ -111,22 +114,22 @@ async def fragments(world: World) -> str:
             for k in range(20000)
         ]
 
-    return await told_by_channel(world, make, 2000)
+    return await send_chunks(env, make, 2000)
 
 
-@attempt("sctp.gaps", "numbers with gaps, so that acknowledgements grow", processes=1)
-async def gaps(world: World) -> str:
+@attempt("sctp.gaps", "TSNs with gaps, so that acknowledgements grow", processes=1)
+async def gaps(env: Environment) -> str:
     def make(tag: int, number: int) -> list[bytes]:
         return [
             packet(tag, chunk(DATA, struct.pack("!IHHI", number + 2 * k, 1, k, 51) + b"x", flags=3))
             for k in range(1, 20000)
         ]
 
-    return await told_by_channel(world, make, 1000)
+    return await send_chunks(env, make, 1000)
 
 
 @attempt("sctp.flood", "3,000 heartbeats and openings a second", processes=1)
-async def flood(world: World) -> str:
+async def flood(env: Environment) -> str:
     chance = random.Random(1)
 
     def make(tag: int, number: int) -> list[bytes]:
@@ -139,15 +142,15 @@ async def flood(world: World) -> str:
         ]
         return beats + inits
 
-    return await told_by_channel(world, make, 3000)
+    return await send_chunks(env, make, 3000)
 
 
 @attempt("sctp.publish", "WHIP and WHEP offers with data channels")
-async def published(world: World) -> str:
+async def published(env: Environment) -> str:
     statuses = Counter[str]()
     for role in ("publish", "view"):
-        guest = Guest(world, role)
+        guest = Guest(env, role)
         guest.pc.createDataChannel("x")
         statuses[str((await guest.connect(wait=False)).status_code)] += 1
         await guest.leave()
-    return told(statuses)
+    return counted(statuses)

@@ -1,4 +1,4 @@
-"""HTTP: uploads, tokens, slow and broken requests."""
+"""HTTP: uploads, tokens, slow and malformed requests."""
 
 import asyncio
 import contextlib
@@ -10,28 +10,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 
 from avatar_stream.identity.library import SAMPLES
-from tests.soak.attacks import bomb
-from tests.soak.stranger.guest import SDP, Guest
+from tests.soak.attacks import decompression_bomb
+from tests.soak.stranger.environment import Environment
+from tests.soak.stranger.guest import SDP_HEADERS, Guest
 from tests.soak.stranger.registry import attempt
-from tests.soak.stranger.world import World
 
 
-async def an_offer(world: World, role: str = "publish") -> str:
-    """One that can be answered."""
-    guest = Guest(world, role)
+async def make_offer(env: Environment, role: str = "publish") -> str:
+    """An SDP offer that the server can answer."""
+    guest = Guest(env, role)
     await guest.pc.setLocalDescription(await guest.pc.createOffer())
     sdp: str = guest.pc.localDescription.sdp
     await guest.pc.close()
     return sdp
 
 
-def told(statuses: Counter[str]) -> str:
-    """What came back, and how often."""
+def counted(statuses: Counter[str]) -> str:
+    """The counts as text, such as ``201 x 3, 429 x 5``."""
     return ", ".join(f"{status} x {count}" for status, count in sorted(statuses.items()))
 
 
-async def again(
-    world: World,
+async def repeat_request(
+    env: Environment,
     one: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]],
     *,
     at_once: int = 8,
@@ -39,9 +39,9 @@ async def again(
     name: str = "mallory",
     most: int = 100_000,
 ) -> str:
-    """Repeat a request for an attempt's time, ``at_once`` side by side; no answer may be a 5xx but 503."""
+    """Repeat a request for an attempt's duration, ``at_once`` in parallel; 5xx other than 503 is a failure."""
     statuses, left = Counter[str](), most
-    until = asyncio.get_running_loop().time() + world.seconds
+    until = asyncio.get_running_loop().time() + env.seconds
 
     async def repeat(client: httpx.AsyncClient) -> None:
         nonlocal left
@@ -51,19 +51,19 @@ async def again(
                 status = (await one(client)).status_code
                 statuses[str(status)] += 1
                 if status >= 500 and status != 503:
-                    world.broke(f"an answer was {status}")
+                    env.add_failure(f"an answer was {status}")
             except httpx.HTTPError as error:
                 statuses[type(error).__name__] += 1
                 await asyncio.sleep(0.05)
 
-    async with world.http(name, address) as client:
+    async with env.http(name, address) as client:
         await asyncio.gather(*(repeat(client) for _ in range(at_once)))
-    return told(statuses)
+    return counted(statuses)
 
 
-async def raw(world: World, data: bytes, wait: float = 3.0) -> str:
-    """The first line that comes back to these bytes."""
-    host, port = world.url.removeprefix("http://").split(":")
+async def send_raw(env: Environment, data: bytes, wait: float = 3.0) -> str:
+    """Send these bytes; returns the answer's status, ``closed`` without an answer, or ``?`` if it is not HTTP."""
+    host, port = env.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     with contextlib.suppress(OSError):
         writer.write(data)
@@ -75,8 +75,8 @@ async def raw(world: World, data: bytes, wait: float = 3.0) -> str:
     return line.split(b" ")[1].decode() if line.startswith(b"HTTP/1.1 ") else "closed" if not line else "?"
 
 
-async def uploads(world: World, content: Callable[[], bytes], *, at_once: int, most: int = 100_000) -> str:
-    """Upload again and again, and take back what was taken in: until then it is kept, as it should be."""
+async def repeat_upload(env: Environment, content: Callable[[], bytes], *, at_once: int, most: int = 100_000) -> str:
+    """Repeat uploads, then remove those that were accepted."""
     kept: list[str] = []
 
     async def one(client: httpx.AsyncClient) -> httpx.Response:
@@ -85,27 +85,27 @@ async def uploads(world: World, content: Callable[[], bytes], *, at_once: int, m
             kept.append(response.json()["id"])
         return response
 
-    said = await again(world, one, at_once=at_once, most=most)
-    async with world.http("mallory") as client:
+    said = await repeat_request(env, one, at_once=at_once, most=most)
+    async with env.http("mallory") as client:
         for key in kept:
             await client.delete(f"/identities/{key}")
     return said
 
 
 @attempt("web.tokens", "wrong tokens, eight at once")
-async def tokens(world: World) -> str:
+async def tokens(env: Environment) -> str:
     kinds = ["", "Bearer", "Bearer " + "x" * 5000, "Basic YTpi", "Bearer v.bystander.1.99999999999.x"]
 
     async def one(client: httpx.AsyncClient) -> httpx.Response:
         said = secrets.choice([*kinds, f"Bearer {secrets.token_urlsafe(24)}"])
         path = secrets.choice(("/session", "/whip", "/whep/bystander", "/identities"))
-        return await client.post(path, content=b"v=0", headers=SDP | {"Authorization": said})
+        return await client.post(path, content=b"v=0", headers=SDP_HEADERS | {"Authorization": said})
 
-    return await again(world, one, name="")
+    return await repeat_request(env, one, name="")
 
 
-@attempt("web.links", "links that were made up, with numbers that no clock has")
-async def links(world: World) -> str:
+@attempt("web.links", "made-up links with impossible times")
+async def links(env: Environment) -> str:
     made = [
         f"v.bystander.{n}.{e}.{m}"
         for n in ("1", "9" * 300, "-1", "x")
@@ -121,27 +121,27 @@ async def links(world: World) -> str:
             headers=[(b"Content-Type", b"application/sdp"), (b"Authorization", said)],
         )
 
-    return await again(world, one, name="")
+    return await repeat_request(env, one, name="")
 
 
 @attempt("web.slow.headers", "40 requests whose headers never end")
-async def slow_headers(world: World) -> str:
+async def slow_headers(env: Environment) -> str:
     found = await asyncio.gather(
-        *(raw(world, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", world.seconds) for _ in range(40))
+        *(send_raw(env, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", env.seconds) for _ in range(40))
     )
-    return told(Counter(found))
+    return counted(Counter(found))
 
 
 @attempt("web.slow.bodies", "40 offers whose bodies never come")
-async def slow_bodies(world: World) -> str:
-    token = world.tokens["mallory"].encode()
+async def slow_bodies(env: Environment) -> str:
+    token = env.tokens["mallory"].encode()
     head = b"POST /whip HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + token
     head += b"\r\nContent-Type: application/sdp\r\nContent-Length: 9999\r\n\r\nv=0"
-    return told(Counter(await asyncio.gather(*(raw(world, head, world.seconds) for _ in range(40)))))
+    return counted(Counter(await asyncio.gather(*(send_raw(env, head, env.seconds) for _ in range(40)))))
 
 
-@attempt("web.broken", "requests that are no HTTP")
-async def broken(world: World) -> str:
+@attempt("web.broken", "malformed HTTP requests")
+async def broken(env: Environment) -> str:
     chance = random.Random(2)
     host = b"Host: localhost\r\n"
     made = [
@@ -173,27 +173,27 @@ async def broken(world: World) -> str:
     ]
     statuses = Counter[str]()
     for data in made:
-        status = await raw(world, data, 2.5)
+        status = await send_raw(env, data, 2.5)
         statuses[status] += 1
         if status.startswith("5") and status != "503":
-            world.broke(f"{data[:40]!r} got {status}")
-    return told(statuses)
+            env.add_failure(f"{data[:40]!r} got {status}")
+    return counted(statuses)
 
 
-@attempt("web.pipelined", "1,000 requests in one connection, and none of the answers read")
-async def pipelined(world: World) -> str:
+@attempt("web.pipelined", "1,000 requests in one connection, whose answers are not read")
+async def pipelined(env: Environment) -> str:
     one = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    return told(Counter(await asyncio.gather(*(raw(world, one * 1000, 3) for _ in range(10)))))
+    return counted(Counter(await asyncio.gather(*(send_raw(env, one * 1000, 3) for _ in range(10)))))
 
 
-@attempt("web.upload.bomb", "a PNG of 50,000 x 50,000 pixels, eight at once")
-async def upload_bomb(world: World) -> str:
-    picture = await asyncio.to_thread(bomb, 50_000)
-    return await again(world, lambda client: client.post("/identities", content=picture), most=60)
+@attempt("web.upload.decompression_bomb", "a PNG of 50,000 x 50,000 pixels, eight at once")
+async def upload_bomb(env: Environment) -> str:
+    picture = await asyncio.to_thread(decompression_bomb, 50_000)
+    return await repeat_request(env, lambda client: client.post("/identities", content=picture), most=60)
 
 
-@attempt("web.upload.large", "pictures of 25 MB and of no known length")
-async def upload_large(world: World) -> str:
+@attempt("web.upload.large", "pictures of 25 MB and of unknown length")
+async def upload_large(env: Environment) -> str:
     data = bytes(25 << 20)
 
     async def endless() -> AsyncIterator[bytes]:
@@ -204,17 +204,17 @@ async def upload_large(world: World) -> str:
         path = secrets.choice(("/identities", "/backgrounds"))
         return await client.post(path, content=data if secrets.randbelow(2) else endless())
 
-    return await again(world, one, at_once=2, most=20)
+    return await repeat_request(env, one, at_once=2, most=20)
 
 
-@attempt("web.upload.many", "pictures as many as are let in", processes=1)
-async def upload_many(world: World) -> str:
+@attempt("web.upload.many", "as many pictures as the server accepts", processes=1)
+async def upload_many(env: Environment) -> str:
     picture = (SAMPLES / "noor.jpg").read_bytes()
-    return await uploads(world, lambda: picture, at_once=4)
+    return await repeat_upload(env, lambda: picture, at_once=4)
 
 
 @attempt("web.upload.odd", "pictures cut at every kilobyte, and with bytes changed")
-async def upload_odd(world: World) -> str:
+async def upload_odd(env: Environment) -> str:
     picture, chance = (SAMPLES / "felix.jpg").read_bytes(), random.Random(3)
 
     def data() -> bytes:
@@ -225,11 +225,11 @@ async def upload_odd(world: World) -> str:
             changed[chance.randrange(len(changed) // 4)] = chance.randrange(256)
         return bytes(changed)
 
-    return await uploads(world, data, at_once=2, most=100)
+    return await repeat_upload(env, data, at_once=2, most=100)
 
 
 @attempt("web.gets", "every page, eight at once")
-async def gets(world: World) -> str:
+async def gets(env: Environment) -> str:
     paths = (
         "/",
         "/status",
@@ -241,4 +241,4 @@ async def gets(world: World) -> str:
         "/nothing",
         "/view/x",
     )
-    return await again(world, lambda client: client.get(secrets.choice(paths)))
+    return await repeat_request(env, lambda client: client.get(secrets.choice(paths)))

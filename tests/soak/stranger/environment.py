@@ -19,40 +19,41 @@ from avatar_stream.identity.library import SAMPLES
 from avatar_stream.server.access import make_token
 from tests.soak.bench import Client, ServerProcess, stop_all
 from tests.soak.client import authorization
-from tests.soak.stranger.loss import Loss
+from tests.soak.stranger.allowed_loss import AllowedLoss
 from tests.soak.stranger.registry import Attempt
 from tests.waiting import PATIENCE, server_flags
 
-BEFORE: Final = 3  # seconds that the bystander is counted before an attempt
-LONGEST: Final = 240.0  # seconds for one attempt
-GONE: Final = 45.0  # seconds that sessions of guests get to end before the next attempt
-PICTURES: Final = 25  # new ones, by which a session that goes on is known
-SESSIONS: Final = 6  # that the server lets in
-WARM: Final = 2  # rounds of so many before anything is counted: MediaPipe's graphs are handed on, and never given up
-LAST: Final = 5  # seconds that count after an attempt
-CALM: Final = 10.0  # seconds more until they begin, at most
-ENOUGH: Final = 24.5  # pictures a second
-SETTLE: Final = 12.0  # seconds that memory gets to come back
-SMALL_DISK: Final = 4 << 20  # bytes
-PEOPLE: Final = {
+BASELINE_SECONDS: Final = 3  # the bystander's pictures are counted for so long before an attempt
+ATTEMPT_TIMEOUT: Final = 240.0  # seconds
+GUESTS_GONE_TIMEOUT: Final = 45.0  # seconds; guests' sessions end before the next attempt
+MIN_NEW_PICTURES: Final = 25  # a session that gets so many new pictures still works
+MAX_SESSIONS: Final = 6  # the server's --sessions
+WARM_UP_ROUNDS: Final = 2
+"""Rounds of ``MAX_SESSIONS`` sessions before memory is measured: MediaPipe's graphs are reused, but never freed."""
+SECONDS_COUNTED_AFTER: Final = 5  # pictures are counted for so long after an attempt
+RECOVERY_TIMEOUT: Final = 10.0  # seconds; counting after an attempt starts by then
+RECOVERED_FPS: Final = 24.5  # pictures a second
+MEMORY_TIMEOUT: Final = 12.0  # seconds; the server releases memory by then
+SMALL_DISK_BYTES: Final = 4 << 20
+SCOPES_BY_NAME: Final = {
     "bystander": "publish,view",
     "mallory": "publish,view",
     "publisher": "publish",
     "watcher": "view",
     "boss": "admin,publish,view",
 }
-"""Tokens of the server, and what each may do. Mallory is who attempts things where a token is needed."""
+"""Scopes of the server's tokens, by name. Mallory makes the attempts that need a token."""
 
 
 @dataclass
 class Outcome:
-    """What an attempt came to. Pictures are the bystander's, a second."""
+    """Measurements of one attempt. ``before`` to ``after`` are the bystander's new pictures a second."""
 
     name: str
     title: str
     answer: str
     before: float
-    beside: float  # the same beside its guest who did nothing yet; as before where it had none
+    beside: float  # beside the attempt's guest while it does nothing; equals ``before`` without a guest
     during: list[int]
     after: list[int]
     memory_before: float
@@ -64,11 +65,11 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
 
 
-class World:
-    """Used from one event loop. ``seconds`` is how long an attempt that goes on goes on.
+class Environment:
+    """A server with tokens and a library, and a bystander's session on it. Used from one event loop.
 
-    With ``strict`` the bystander's pictures are counted by the second, for the soak. Without, for a test on a machine
-    that may have other work, it is only waited for: pictures must go on.
+    ``seconds`` is the duration of attempts that repeat something. With ``strict``, for the soak, the bystander's
+    frame rate is measured. Without, for tests on machines with other load, it must only keep getting pictures.
     """
 
     def __init__(
@@ -85,69 +86,69 @@ class World:
         self.folder = Path(tempfile.mkdtemp(prefix="strangers-"))
         self.library = self.folder / "library"
         self.tokens: dict[str, str] = {}
-        self.broken: list[str] = []
-        self._calm: list[int] = []
-        self._beside: list[int] | None = None
-        self._begun: float | None = None
+        self.failures: list[str] = []
+        self._undisturbed: list[int] = []
+        self._beside_guest: list[int] | None = None
+        self._attempt_began: float | None = None
         self.server: ServerProcess
         self.bystander: Client
         self._clip = Path(tempfile.gettempdir()) / f"strangers-clip-{os.getuid()}.pickle"
 
     @property
     def url(self) -> str:
-        """The server's."""
+        """The server's URL."""
         return self.server.url
 
     @property
     def port(self) -> tuple[str, int]:
-        """Where the server listens for the bystander's media."""
-        host, port = next((host, port) for host, port in self.bystander.said["ports"] if host)
+        """The address and UDP port at which the server receives the bystander's media."""
+        host, port = next((host, port) for host, port in self.bystander.first_row["ports"] if host)
         return host, port
 
-    def who(self, name: str) -> dict[str, str]:
-        """The headers by which somebody is known."""
+    def authorization_of(self, name: str) -> dict[str, str]:
+        """The Authorization header of a token, by name."""
         return authorization(self.tokens[name])
 
-    def broke(self, sentence: str) -> None:
-        """Say that a promise was broken."""
-        if sentence not in self.broken:
-            self.broken.append(sentence)
+    def add_failure(self, sentence: str) -> None:
+        """Add a sentence to the failures of the running attempt, once."""
+        if sentence not in self.failures:
+            self.failures.append(sentence)
 
-    def processes_of(self) -> list[psutil.Process]:
-        """Worker processes: those whose memory says that they host sessions."""
+    def session_processes(self) -> list[psutil.Process]:
+        """The server's session processes."""
         found = psutil.Process(self.server.process.pid).children(recursive=True)
-        return [one for one in found if _hosts(one, found)]
+        return [one for one in found if _is_session_process(one, found)]
 
-    def worker_of_bystander(self) -> psutil.Process:
-        """The process that listens on its port."""
-        for one in self.processes_of():
+    def bystander_process(self) -> psutil.Process:
+        """The session process that listens on the bystander's port; raises LookupError if there is none."""
+        for one in self.session_processes():
             if any(link.laddr.port == self.port[1] for link in one.net_connections("udp")):
                 return one
-        raise LookupError("nobody listens on the bystander's port")
+        raise LookupError("no session process listens on the bystander's port")
 
     async def start(self) -> None:
-        """Start the server and let the bystander in; each kind of session has been there once then."""
+        """Start the server, run each kind of session once, and start the bystander."""
         await asyncio.to_thread(self._start)
-        await self._let_in()
+        await self._start_bystander()
 
     def _start(self) -> None:
         lines = []
-        for name, scopes in PEOPLE.items():
+        for name, scopes in SCOPES_BY_NAME.items():
             self.tokens[name], line = make_token(name, scopes.split(","))
             lines.append(line)
         (self.folder / "tokens").write_text("\n".join(lines) + "\n")
         if self.small_disk:
             self.library.mkdir()
-            size = f"size={SMALL_DISK}"
+            size = f"size={SMALL_DISK_BYTES}"
             subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", self.library], check=True)
         own = [] if self.processes is None else ["--processes", str(self.processes)]
         self.server = ServerProcess(
             *("--engine", self.engine, "--tokens", str(self.folder / "tokens"), "--library", str(self.library)),
             *(
                 "--sessions",
-                str(SESSIONS),
+                str(MAX_SESSIONS),
                 "--sessions-per-address",
-                str(SESSIONS),
+                str(MAX_SESSIONS),
                 "--uploads-per-minute",
                 "3000",
                 *own,
@@ -157,14 +158,14 @@ class World:
         )
         self.server.wait_ready()
 
-    async def _let_in(self) -> None:
+    async def _start_bystander(self) -> None:
         from tests.soak.stranger.guest import Guest
 
-        for _ in range(WARM if self.strict else 1):
+        for _ in range(WARM_UP_ROUNDS if self.strict else 1):
             async with AsyncExitStack() as stack:
-                roles = ("both", "publish") * (SESSIONS // 2 if self.strict else 1)
-                guests = [await stack.enter_async_context(Guest(self, role).joined()) for role in roles]
-                await guests[0].pictures(10)
+                roles = ("both", "publish") * (MAX_SESSIONS // 2 if self.strict else 1)
+                guests = [await stack.enter_async_context(Guest(self, role).connected()) for role in roles]
+                await guests[0].wait_for_pictures(10)
         if self.strict:
             for _ in range(2):
                 await asyncio.gather(self._enrol_and_remove("One"), self._enrol_and_remove("Two"))
@@ -175,14 +176,14 @@ class World:
         )
         status = await asyncio.to_thread(self.bystander.wait_answer)
         if status != 201:
-            raise SystemExit(f"the bystander was not let in: {status}")
-        await self._goes_on("before any attempt")
+            raise SystemExit(f"the server refused the bystander: {status}")
+        await self._wait_for_pictures("before any attempt")
         until = time.monotonic() + 40
-        while self.strict and time.monotonic() < until and (await self._counted(2))[-1] < 20:
+        while self.strict and time.monotonic() < until and (await self._count_pictures(2))[-1] < 20:
             pass
 
     async def _enrol_and_remove(self, name: str) -> None:
-        """The networks that look at an enrolment are loaded by the first one, and stay."""
+        """Enrol once before memory is measured: the first enrolment loads networks that stay in memory."""
         async with self.http("mallory") as client:
             upload = (await client.post("/identities", content=(SAMPLES / "noor.jpg").read_bytes())).json()["id"]
             body = {"pictures": [upload], "name": name, "consent": "A sample portrait that is shipped for this"}
@@ -191,7 +192,7 @@ class World:
                 await client.delete(f"/identities/{one}")
 
     async def stop(self) -> list[str]:
-        """End everything; the server's log."""
+        """Stop the bystander and the server and remove the folder; returns the server's log lines."""
         if hasattr(self, "bystander"):
             try:
                 await asyncio.to_thread(stop_all, [self.bystander])
@@ -206,38 +207,41 @@ class World:
 
     @property
     def healthy(self) -> bool:
-        """The bystander is there and sees something, so that the next attempt can begin."""
+        """Whether the bystander runs and gets pictures, so that the next attempt can begin."""
         return self.bystander.process.poll() is None and any(row["new"] for row in self.bystander.rows[-2:])
 
-    async def watch(self, attempt: Attempt) -> Outcome:
-        """Count beside one attempt."""
-        self.broken, self._beside, self._begun = [], None, None
-        await self.guests_gone()
-        before = self._calm or await self._counted(BEFORE if self.strict else 1)
-        memory, workers = await asyncio.to_thread(self._memory), {one.pid for one in self.processes_of()}
+    async def run_attempt(self, attempt: Attempt) -> Outcome:
+        """Run one attempt and measure the bystander and the server before, during and after it."""
+        self.failures, self._beside_guest, self._attempt_began = [], None, None
+        await self.wait_until_guests_gone()
+        before = self._undisturbed or await self._count_pictures(BASELINE_SECONDS if self.strict else 1)
+        memory, processes = await asyncio.to_thread(self._memory), {one.pid for one in self.session_processes()}
         lines, began = len(self.server.errors), time.monotonic()
         try:
-            answer = await asyncio.wait_for(attempt.run(self), LONGEST)
+            answer = await asyncio.wait_for(attempt.run(self), ATTEMPT_TIMEOUT)
         except TimeoutError:
-            answer = "no end"
-            self.broke(f"no answer in {LONGEST:g} s")
+            answer = "timeout"
+            self.add_failure(f"no answer in {ATTEMPT_TIMEOUT:g} s")
         except (OSError, httpx.HTTPError, LookupError, AssertionError, ValueError) as error:
             answer = f"{type(error).__name__}: {error}"
-            self.broke(f"the attempt stopped: {answer}")
+            self.add_failure(f"the attempt stopped: {answer}")
         over = time.monotonic()
         if self.strict:
             await asyncio.sleep(attempt.after)
-            await self._calmed(before)
-        elif attempt.loss is not Loss.BYSTANDER:
-            await self._goes_on("afterwards")
-        beside, since = self._beside or before, self._begun or began
-        during, after = self._rows(since, over), self._rows(over)[-LAST:]
-        if attempt.loss is Loss.BYSTANDER:
+            await self._wait_until_recovered(before)
+        elif attempt.allowed_loss is not AllowedLoss.BYSTANDER:
+            await self._wait_for_pictures("afterwards")
+        beside, since = self._beside_guest or before, self._attempt_began or began
+        during, after = (
+            self._pictures_per_second(since, over),
+            self._pictures_per_second(over)[-SECONDS_COUNTED_AFTER:],
+        )
+        if attempt.allowed_loss is AllowedLoss.BYSTANDER:
             during = after = []
-        # Where it was as before, those seconds are also the ones before the next attempt.
-        self._calm = after if after and sum(after) / len(after) > 0.9 * sum(before) / len(before) else []
-        memory_after = await self._settled(memory) if self.strict else memory
-        now = {one.pid for one in self.processes_of()}
+        # If the frame rate is as before, these seconds also serve as the baseline of the next attempt.
+        self._undisturbed = after if after and sum(after) / len(after) > 0.9 * sum(before) / len(before) else []
+        memory_after = await self._settled_memory(memory) if self.strict else memory
+        now = {one.pid for one in self.session_processes()}
         said = self.server.errors[lines:]
         return Outcome(
             attempt.name, attempt.title, answer, _mean(before), _mean(beside), during, after,
@@ -245,39 +249,39 @@ class World:
             sum("Traceback" in line for line in said),
             sum(not line.startswith("INFO ") for line in said),
             time.monotonic() - began,
-            0 if attempt.loss is not Loss.NOTHING else len(workers - now),
-            self.broken,
+            0 if attempt.allowed_loss is not AllowedLoss.NOTHING else len(processes - now),
+            self.failures,
         )  # fmt: skip
 
-    async def count_beside(self) -> None:
-        """Count the bystander anew, beside a guest who is there and does nothing yet: what one of a worker's sessions
-        costs another is no harm that an attempt does.
+    async def count_beside_idle_guest(self) -> None:
+        """Measure the baseline again, beside a guest that does nothing yet: two sessions in one process slow each
+        other, and that is no failure.
         """
         if self.strict:
             await asyncio.sleep(1)
-            self._beside = await self._counted(BEFORE)
-            self.begins()
+            self._beside_guest = await self._count_pictures(BASELINE_SECONDS)
+            self.mark_beginning()
 
-    def begins(self) -> None:
-        """The attempt begins here: until now it made what it needs."""
-        self._begun = time.monotonic()
+    def mark_beginning(self) -> None:
+        """Begin measuring the attempt now, after its preparation."""
+        self._attempt_began = time.monotonic()
 
     @asynccontextmanager
     async def http(self, name: str = "", address: str = "") -> AsyncIterator[httpx.AsyncClient]:
-        """An HTTP client of somebody (nobody for ""), from a loopback address of its own where one is named."""
+        """An HTTP client with the token of ``name`` (none for ""), from the loopback address ``address`` if given."""
         transport = httpx.AsyncHTTPTransport(local_address=address or None, limits=httpx.Limits(max_connections=100))
         url = self.url.replace("localhost", "127.0.0.1")
         async with httpx.AsyncClient(
-            base_url=url, headers=self.who(name) if name else {}, timeout=PATIENCE, transport=transport
+            base_url=url, headers=self.authorization_of(name) if name else {}, timeout=PATIENCE, transport=transport
         ) as client:
             yield client
 
-    async def guests_gone(self) -> int:
-        """Wait until the bystander's session is the only one; how many others are left.
+    async def wait_until_guests_gone(self) -> int:
+        """Wait until the bystander's session is the only one; returns how many others are left.
 
-        Who left without a word is missed after half a minute.
+        The server notices after half a minute that a peer vanished.
         """
-        until, others = time.monotonic() + (GONE if self.strict else PATIENCE), 0
+        until, others = time.monotonic() + (GUESTS_GONE_TIMEOUT if self.strict else PATIENCE), 0
         while time.monotonic() < until:
             with suppress(httpx.HTTPError):
                 others = len((await asyncio.to_thread(self.server.status))["sessions"]) - 1
@@ -286,32 +290,32 @@ class World:
             await asyncio.sleep(0.2)
         return others
 
-    async def _calmed(self, before: list[int]) -> None:
-        """Wait until the bystander has as many pictures as before: guests leave, and what they had is given back."""
-        until = time.monotonic() + CALM
-        while time.monotonic() < until and _mean([row["new"] for row in self.bystander.rows[-LAST:]]) < min(
-            _mean(before), ENOUGH
-        ):
+    async def _wait_until_recovered(self, before: list[int]) -> None:
+        """Wait until the bystander's frame rate is as before: guests' sessions end and release their resources."""
+        until = time.monotonic() + RECOVERY_TIMEOUT
+        while time.monotonic() < until and _mean(
+            [row["new"] for row in self.bystander.rows[-SECONDS_COUNTED_AFTER:]]
+        ) < min(_mean(before), RECOVERED_FPS):
             await asyncio.sleep(0.2)
 
-    async def _goes_on(self, when: str) -> None:
-        """Wait for a second's worth of new pictures; if they do not come, a promise is broken."""
+    async def _wait_for_pictures(self, when: str) -> None:
+        """Wait for a second's worth of new pictures; add a failure if they do not come."""
         have, until = len(self.bystander.rows), time.monotonic() + PATIENCE
-        while sum(row["new"] for row in self.bystander.rows[have:]) < PICTURES:
+        while sum(row["new"] for row in self.bystander.rows[have:]) < MIN_NEW_PICTURES:
             if time.monotonic() > until or self.bystander.process.poll() is not None:
-                self.broke(f"the bystander got no {PICTURES} pictures {when}")
+                self.add_failure(f"the bystander got no {MIN_NEW_PICTURES} pictures {when}")
                 return
             await asyncio.sleep(0.05)
 
-    async def _counted(self, seconds: int) -> list[int]:
+    async def _count_pictures(self, seconds: int) -> list[int]:
         have = len(self.bystander.rows)
         until = time.monotonic() + seconds + 3
         while len(self.bystander.rows) < have + seconds and time.monotonic() < until:
             await asyncio.sleep(0.05)
         return [row["new"] for row in self.bystander.rows[have:]] or [0]
 
-    def _rows(self, since: float, until: float = float("inf")) -> list[int]:
-        """New pictures of each whole second of that time; 0 for each that the bystander said nothing in."""
+    def _pictures_per_second(self, since: float, until: float = float("inf")) -> list[int]:
+        """New pictures in each whole second of that time; 0 for seconds without a line from the bystander."""
         found = [row["new"] for row in self.bystander.rows if since + 0.5 < row["at"] <= until + 0.5]
         seconds = int(min(until, time.monotonic()) - since)
         return found + [0] * (seconds - 1 - len(found))
@@ -321,8 +325,8 @@ class World:
             return round(self.server.sample()["memory_mb"], 1)
         return 0.0
 
-    async def _settled(self, before: float) -> float:
-        until = time.monotonic() + SETTLE
+    async def _settled_memory(self, before: float) -> float:
+        until = time.monotonic() + MEMORY_TIMEOUT
         memory = await asyncio.to_thread(self._memory)
         while memory > before * 1.05 and time.monotonic() < until:
             await asyncio.sleep(2)
@@ -334,8 +338,8 @@ def _mean(pictures: list[int]) -> float:
     return round(sum(pictures) / max(len(pictures), 1), 1)
 
 
-def _hosts(one: psutil.Process, all_of_them: list[psutil.Process]) -> bool:
-    """A child of the fork server, which hosts sessions; the fork server and its tracker are the server's own."""
+def _is_session_process(one: psutil.Process, all_of_them: list[psutil.Process]) -> bool:
+    """Session processes are children of the fork server, which is, like the resource tracker, the server's child."""
     with suppress(psutil.Error):
         return one.ppid() in {other.pid for other in all_of_them}
     return False

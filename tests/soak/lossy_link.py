@@ -1,4 +1,4 @@
-"""A bad line: a UDP relay that loses, delays and reorders packets, both ways. ``tc netem`` would need rights."""
+"""A UDP link that loses, delays and reorders packets, both ways. ``tc netem`` would need root."""
 
 import asyncio
 import random
@@ -8,8 +8,8 @@ from typing import Any
 Address = tuple[str, int]
 
 
-class Relay:
-    """Stands between one client and the server; the same run of chances every time."""
+class LossyLink:
+    """Forwards datagrams between one client and the server. The same seed gives the same losses and delays."""
 
     def __init__(self, loss: float, delay: float, jitter: float, seed: int = 7) -> None:
         """``loss`` is a share; ``delay`` and ``jitter`` are seconds, each way."""
@@ -18,8 +18,8 @@ class Relay:
         self._chance = random.Random(seed)
         self._sides: list[asyncio.DatagramTransport] = []
 
-    async def lead(self, answer: str) -> str:
-        """The server's answer with a relay's address in place of each IPv4 UDP candidate of its own."""
+    async def redirect(self, answer: str) -> str:
+        """The server's SDP answer with this link's addresses instead of its IPv4 UDP candidates."""
         out = []
         for line in answer.splitlines(keepends=True):
             words = line.split()
@@ -32,7 +32,7 @@ class Relay:
         return "".join(out)
 
     def close(self) -> None:
-        """End."""
+        """Close the sockets."""
         for side in self._sides:
             side.close()
 
@@ -47,8 +47,8 @@ class Relay:
         host = server[0]
         return (host, one.get_extra_info("sockname")[1])
 
-    def carry(self, data: bytes, to: "_Side") -> None:
-        """Perhaps, and later."""
+    def forward(self, data: bytes, to: "_Side") -> None:
+        """Send a datagram later, or lose it."""
         if self._chance.random() < self.loss:
             self.lost += 1
             return
@@ -58,8 +58,8 @@ class Relay:
 
 
 class _Side(asyncio.DatagramProtocol):
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
+    def __init__(self, link: LossyLink) -> None:
+        self._link = link
         self._transport: Any = None
         self._peer: Address | None = None
         self.other: _Side | None = None
@@ -70,10 +70,10 @@ class _Side(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self._peer = addr
         if self.other is not None:
-            self._relay.carry(data, self.other)
+            self._link.forward(data, self.other)
 
     def send(self, data: bytes) -> None:
-        """To the server, or to whoever last sent here."""
+        """Send to the server, or to the client address that last sent here."""
         if self._transport.is_closing():
             return
         if self._transport.get_extra_info("peername"):
