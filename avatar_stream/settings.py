@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avatar_stream.face.retarget import DEFAULT_KEEP
-from avatar_stream.media.marking import POSITIONS, TEXT
+from avatar_stream.media.marking import DEFAULT_LABEL_TEXT, LABEL_POSITIONS
 
 _processors = os.cpu_count() or 2
 
@@ -51,8 +51,8 @@ class Settings:
         10.0, "seconds that sessions get to leave when the server is told to stop", 0, 3600, "server"
     )
 
-    label: str = setting(TEXT, "text on every picture that says it is generated", group="marking")
-    label_position: str = setting(POSITIONS[0], "corner of that label", group="marking")
+    label: str = setting(DEFAULT_LABEL_TEXT, "text on every picture that says it is generated", group="marking")
+    label_position: str = setting(LABEL_POSITIONS[0], "corner of that label", group="marking")
     unlabelled: str = setting("", "no label, for this reason, which is logged", group="marking")
     watermark: bool = setting(True, "the invisible mark that avatar-stream inspect finds", group="marking")
 

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from avatar_stream.runtime.network import WINDOWS
+from avatar_stream.runtime.network import WINDOW_SLOTS
 from avatar_stream.runtime.networks import WEIGHTS, Networks
 from engines.data.packs import load_packs
 from engines.judges import IdentityJudge, Image
@@ -97,7 +97,9 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--packs", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--precision", choices=("fp32", "int8"), help="default: what runs fastest here")
-    parser.add_argument("--slots", type=int, choices=WINDOWS, default=WINDOWS[0], help="length of the window")
+    parser.add_argument(
+        "--slots", type=int, choices=WINDOW_SLOTS, default=WINDOW_SLOTS[0], help="length of the window"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
     parser.add_argument("--pairs", type=int, default=10, help="self-reenactment pairs a clip and kind; 0 skips them")
     parser.add_argument("--clips", type=int, default=7, help="clips driven by themselves")

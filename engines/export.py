@@ -17,7 +17,7 @@ import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
-from avatar_stream.runtime.network import WEIGHTS_FILE, WINDOWS, carried, tick_path
+from avatar_stream.runtime.network import WEIGHTS_FILE, WINDOW_SLOTS, state_names, tick_path
 from engines.checkpoint import load_model
 from engines.networks.model import Model, noised
 
@@ -101,13 +101,13 @@ def _pixels(image: Tensor) -> Tensor:
 def export(model: Model, folder: Path, *, half: bool = True) -> None:
     """Write the graphs of ``model`` into ``folder``, in fp16 or (to quantise from) in fp32.
 
-    ``reference.onnx``, and a tick graph for every number of slots in ``WINDOWS``. The weights of fp16 graphs are in
-    one file beside them.
+    ``reference.onnx``, and a tick graph for every number of slots in ``WINDOW_SLOTS``. The weights of fp16 graphs are
+    in one file beside them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "reference.onnx", *(tick_path(folder, slots) for slots in WINDOWS)]
+    paths = [folder / "reference.onnx", *(tick_path(folder, slots) for slots in WINDOW_SLOTS)]
     export_reference(model, paths[0])
-    for slots, path in zip(WINDOWS, paths[1:], strict=True):
+    for slots, path in zip(WINDOW_SLOTS, paths[1:], strict=True):
         export_tick(model, path, slots)
     if half:
         for path in paths:
@@ -121,7 +121,7 @@ def export_reference(model: Model, path: Path) -> None:
     model = model.to(memory_format=torch.contiguous_format).eval()
     picture = torch.zeros(1, tier.size, tier.size, 3, dtype=torch.uint8)
     torch.onnx.export(
-        ReferenceGraph(model, max(WINDOWS)),
+        ReferenceGraph(model, max(WINDOW_SLOTS)),
         (picture,),
         str(path),
         input_names=["reference"],
@@ -152,7 +152,7 @@ def export_tick(model: Model, path: Path, slots: int) -> None:
     }
     if slots == 1:
         inputs = {name: value for name, value in inputs.items() if value.numel()}
-    outputs = ["residual"] + [f"next_{name}" for name in carried(inputs)]
+    outputs = ["residual"] + [f"next_{name}" for name in state_names(inputs)]
     torch.onnx.export(
         TickGraph(model, slots),
         tuple(inputs.values()),

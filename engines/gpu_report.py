@@ -28,7 +28,7 @@ from avatar_stream.runtime.network import Arrays, Job, Ticker, tick_path
 from avatar_stream.runtime.networks import WEIGHTS, Networks
 from avatar_stream.runtime.openvino_cpu import openvino_precision
 from avatar_stream.runtime.plans import PlanCache
-from avatar_stream.runtime.rollout import identity_of
+from avatar_stream.runtime.rollout import identity_inputs
 from avatar_stream.runtime.work import multiply_adds
 from avatar_stream.tools import parity
 from engines.report import table
@@ -119,13 +119,13 @@ def report(weights: Path, seconds: float, parity_ticks: int, frames: int) -> dic
     operations = 2 * multiply_adds(tick_path(weights))
     moved = _weights_of(tick_path(weights))
     out["engines"] = {}
-    for name in choose.available():
+    for name in choose.available_runtimes():
         try:
             network, ticker = choose.load(weights, runtime=name)
         except AvatarError as error:
             out["cannot_run"][name] = str(error)
             continue
-        times = ticks(ticker, identity_of(network, face), recorded, seconds)
+        times = ticks(ticker, identity_inputs(network, face), recorded, seconds)
         least = {
             n: max(n * operations / out["floor"]["operations_per_s"], moved / out["floor"]["copied_bytes_per_s"])
             for n in times
@@ -163,7 +163,7 @@ def _gpu_memory() -> float | None:
         return None
     from cuda.bindings import runtime as cuda
 
-    free, total = tensorrt_build.checked(cuda.cudaMemGetInfo())
+    free, total = tensorrt_build.check_cuda(cuda.cudaMemGetInfo())
     return round((total - free) / 1e6, 1)
 
 

@@ -17,7 +17,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from avatar_stream.face.mouth_view import read_mouth
 from avatar_stream.portrait.portrait import prepare_tracked
 from avatar_stream.portrait.renderer import PortraitRenderer
-from avatar_stream.runtime.network import WINDOWS, Arrays, HostStream, Job, batched, tick_path
+from avatar_stream.runtime.network import WINDOW_SLOTS, Arrays, HostStream, Job, batched, tick_path
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.runtime.openvino_cpu import OpenVinoNetwork, OpenVinoTicker
 from engines.checkpoint import load_model
@@ -58,8 +58,8 @@ class Ticks(CalibrationDataReader):  # type: ignore[misc]
 
 def recorded_ticks(weights: Path, packs: Path, slots: int) -> list[Arrays]:
     """Inputs of fp32 ticks on training clips, every window well past its start."""
-    reference = OpenVinoNetwork(weights / "reference.onnx", 2, full=True)
-    ticker = OpenVinoTicker(tick_path(weights, slots), 2, full=True)
+    reference = OpenVinoNetwork(weights / "reference.onnx", 2, full_precision=True)
+    ticker = OpenVinoTicker(tick_path(weights, slots), 2, full_precision=True)
     kept = []
     for clip in load_packs(packs, "train", "clip")[:CLIPS]:
         recorder = Recorder(ticker)
@@ -82,11 +82,11 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--packs", type=Path, required=True)
     arguments = parser.parse_args()
-    outs = [tick_path(arguments.weights, slots, "int8") for slots in WINDOWS]
+    outs = [tick_path(arguments.weights, slots, "int8") for slots in WINDOW_SLOTS]
     with tempfile.TemporaryDirectory() as folder:
         exact, prepared = Path(folder), Path(folder) / "prepared.onnx"
         export(load_model(arguments.checkpoint), exact, half=False)
-        for slots, out in zip(WINDOWS, outs, strict=True):
+        for slots, out in zip(WINDOW_SLOTS, outs, strict=True):
             quant_pre_process(str(tick_path(exact, slots)), str(prepared), skip_symbolic_shape=True)
             quantize_static(
                 str(prepared),

@@ -15,7 +15,7 @@ import numpy as np
 
 from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.marking import Marker
-from avatar_stream.media.watermark import SURE, Luma, found
+from avatar_stream.media.watermark import DETECTION_THRESHOLD, Luma, detection_score
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.portrait import prepare_tracked
 from avatar_stream.tools.inspect import FRAMES_PER_PIECE, _pieces
@@ -70,15 +70,16 @@ def main(given: list[str] | None = None) -> None:
         error = luma(marked[0]).astype(float) - luma(plain(pictures[0]))
         quality.append(10 * np.log10(255**2 / (error**2).mean()))
         recorded = through(through(marked, 1_500_000), 1_000_000)
-        sigmas.append(found(luma(frame) for frame in recorded[-FRAMES_PER_PIECE:]))
+        sigmas.append(detection_score(luma(frame) for frame in recorded[-FRAMES_PER_PIECE:]))
     read = np.array(sigmas)
     print(
-        f"marked: {(read > SURE).sum()} of {len(read)} found; {read.mean():.1f} sigma on average, {read.min():.1f} at"
+        f"marked: {(read > DETECTION_THRESHOLD).sum()} of {len(read)} found;"
+        f" {read.mean():.1f} sigma on average, {read.min():.1f} at"
         f" least; the mark is {np.mean(quality):.1f} dB below the picture"
     )
     unmarked = np.array(list(_unmarked(arguments.data)))
     print(
-        f"not marked: {(unmarked > SURE).sum()} of {len(unmarked)} pieces found;"
+        f"not marked: {(unmarked > DETECTION_THRESHOLD).sum()} of {len(unmarked)} pieces found;"
         f" deviation {unmarked.std():.2f} sigma, {unmarked.max():.1f} at most"
     )
 
@@ -86,7 +87,7 @@ def main(given: list[str] | None = None) -> None:
 def _unmarked(folder: Path) -> Iterator[float]:
     for path in sorted((folder / "stills").glob("*.jpg")) + sorted((folder / "clips").glob("*.mp4")):
         for piece in _pieces(path):
-            yield found(piece)
+            yield detection_score(piece)
 
 
 if __name__ == "__main__":

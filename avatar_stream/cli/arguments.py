@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from avatar_stream.media.marking import POSITIONS
+from avatar_stream.media.marking import LABEL_POSITIONS
 from avatar_stream.runtime.choose import RUNTIMES
 from avatar_stream.settings import Settings
 
@@ -14,7 +14,7 @@ ENGINES = ("auto", *RUNTIMES, "warp")
 
 def add_settings(serve: argparse.ArgumentParser) -> None:
     """A flag for every setting."""
-    choices = {"engine": ENGINES, "log": ("text", "json"), "label_position": POSITIONS}
+    choices = {"engine": ENGINES, "log": ("text", "json"), "label_position": LABEL_POSITIONS}
     numbers = {"size": picture_side}
     groups: dict[str, Any] = {}
     for one in fields(Settings):

@@ -107,7 +107,7 @@ def _make_camera(
     arguments: argparse.Namespace, networks: Callable[[], Networks | None]
 ) -> "LocalCamera | RemoteCamera":
     """The camera that the flags ask for."""
-    from avatar_stream.media.camera import chosen
+    from avatar_stream.media.camera import find_camera
     from avatar_stream.pipeline.camera import LocalCamera, Options, RemoteCamera
     from avatar_stream.rigs.vmc import VmcSender
 
@@ -128,7 +128,7 @@ def _make_camera(
     # What cannot work is said before networks take their second to load.
     rig = VmcSender(*_address(arguments.vmc, "127.0.0.1")) if arguments.vmc else None
     if arguments.motion_port is None:
-        chosen(arguments.camera)
+        find_camera(arguments.camera)
     return LocalCamera(options, networks(), rig=rig)
 
 
@@ -160,11 +160,11 @@ def _outputs(arguments: argparse.Namespace, camera: "LocalCamera | RemoteCamera"
 @contextlib.contextmanager
 def _driving_input(arguments: argparse.Namespace, camera: "LocalCamera | RemoteCamera") -> Iterator[None]:
     """Frames of the camera, or motion from elsewhere, for as long as the block runs."""
-    from avatar_stream.media.camera import Camera, chosen
+    from avatar_stream.media.camera import Camera, find_camera
     from avatar_stream.rigs.listener import RigListener
 
     if arguments.motion_port is None:
-        webcam = Camera(chosen(arguments.camera), camera.add_frame)
+        webcam = Camera(find_camera(arguments.camera), camera.add_frame)
         try:
             yield
         finally:

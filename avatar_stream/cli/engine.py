@@ -58,11 +58,14 @@ def _build(arguments: argparse.Namespace) -> None:
 
 def _list(arguments: argparse.Namespace) -> None:
     built = dict(PlanCache().entries())
-    report = {"engines": choose.available(), "gpu": tensorrt_build.gpu_name(), "built": built}
+    report = {"engines": choose.available_runtimes(), "gpu": tensorrt_build.gpu_name(), "built": built}
     if arguments.json:
         print(json.dumps(report))
         return
-    print(f"can run here, best first: {', '.join(choose.available()) or 'none'} (GPU: {report['gpu'] or 'none'})")
+    print(
+        f"can run here, best first: {', '.join(choose.available_runtimes()) or 'none'}"
+        f" (GPU: {report['gpu'] or 'none'})"
+    )
     for name, noted in built.items():
         what = f"{noted['tensorrt']} for {noted['gpu']}" if noted["sound"] else "damaged: engine remove it"
         print(f"  {name}  {what}")

@@ -12,7 +12,7 @@ from avatar_stream.cli.arguments import ENGINES, number, picture_side
 from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import DEFAULT_KEEP
 from avatar_stream.identity.records import default_library
-from avatar_stream.media.marking import POSITIONS, TEXT, Marker, label_for
+from avatar_stream.media.marking import DEFAULT_LABEL_TEXT, LABEL_POSITIONS, Marker, label_for
 from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
 from avatar_stream.rigs.files import MOTION_FILE_SUFFIX
 from avatar_stream.runtime.networks import networks_for
@@ -59,8 +59,8 @@ def add_commands(commands: Any) -> None:
 def add_marking(parser: argparse.ArgumentParser) -> None:
     """How pictures say that they are generated."""
     marking = parser.add_argument_group("marking")
-    marking.add_argument("--label", default=TEXT, help="text on every picture (%(default)s)")
-    marking.add_argument("--label-position", choices=POSITIONS, default=POSITIONS[0])
+    marking.add_argument("--label", default=DEFAULT_LABEL_TEXT, help="text on every picture (%(default)s)")
+    marking.add_argument("--label-position", choices=LABEL_POSITIONS, default=LABEL_POSITIONS[0])
     marking.add_argument("--unlabelled", default="", metavar="REASON", help="no label; the reason is logged")
     marking.add_argument("--no-watermark", action="store_true", help="leave the invisible mark out")
 

@@ -13,16 +13,24 @@ import av
 from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
-from avatar_stream.media.encode import AUDIO_RATE, CLOCK, HIGHEST, LOWEST, OpusEncoder, Packet, VideoEncoder
+from avatar_stream.media.encode import (
+    AUDIO_SAMPLE_RATE,
+    MAX_BITRATE,
+    MIN_BITRATE,
+    VIDEO_CLOCK_RATE,
+    OpusEncoder,
+    Packet,
+    VideoEncoder,
+)
 
 log = logging.getLogger(__name__)
 
-WAITING: Final = 50  # packets a feed holds for a peer that does not take them
-KEY_PAUSE: Final = 0.5  # seconds between key frames: one peer's losses must not cost all others their picture
-SPOKEN_MOST: Final = 150  # frames of sound held back, 3 s
-SOUND_CODECS: Final = 0.013
+MAX_QUEUED_PACKETS: Final = 50  # packets a feed holds for a peer that does not take them
+KEY_FRAME_INTERVAL_SECONDS: Final = 0.5  # at least: one peer's losses must not lower everybody's quality
+MAX_DELAYED_SOUND_FRAMES: Final = 150  # frames of sound held back, 3 s
+OPUS_DELAY_SECONDS: Final = 0.013
 """Seconds that sound loses in two Opus encoders, the driver's and this one: each looks 6.5 ms ahead, 312 samples."""
-RAISE_PAUSE: Final = 10.0  # seconds between raises of the bit rate, each of which costs a key frame
+BITRATE_RAISE_INTERVAL_SECONDS: Final = 10.0  # at least: each new bit rate costs a key frame
 
 
 class Feed(MediaStreamTrack):
@@ -33,54 +41,54 @@ class Feed(MediaStreamTrack):
         super().__init__()
         self.kind = kind
         self.codec = codec
-        self.wants_key = False
+        self.wants_key_frame = False
         self.bitrate: int | None = None
         """What the peer's line carries, bit/s, as the peer says; None until it does."""
-        self.taken = False
+        self.active = False
         """The peer is there: until then nothing is encoded or kept for it."""
         self.sent = 0
         self.dropped = 0
         self._packets: deque[Packet] = deque()
-        self._more = asyncio.Event()
-        self._whole = kind != "video"  # no packet is missing since the last key frame
+        self._packet_arrived = asyncio.Event()
+        self._decodable = kind != "video"  # no packet is missing since the last key frame
 
     async def recv(self) -> Any:
         """The next packet."""
-        if not self.taken:
-            self.taken, self.wants_key = True, self.kind == "video"
+        if not self.active:
+            self.active, self.wants_key_frame = True, self.kind == "video"
         while not self._packets:
             if self.readyState != "live":
                 raise MediaStreamError
-            self._more.clear()
-            await self._more.wait()
+            self._packet_arrived.clear()
+            await self._packet_arrived.wait()
         self.sent += 1
         return self._packets.popleft()
 
     def put(self, packet: Packet) -> None:
         """Hand on a packet. A peer that takes none for two seconds goes on with the next key frame."""
-        if not self.taken:
+        if not self.active:
             return
         if self.kind == "video":
             if packet.is_keyframe:
-                self._whole, self.wants_key = True, False
-            if not self._whole:
+                self._decodable, self.wants_key_frame = True, False
+            if not self._decodable:
                 self.dropped += 1
                 return
-            if len(self._packets) >= WAITING:
+            if len(self._packets) >= MAX_QUEUED_PACKETS:
                 self.dropped += len(self._packets) + 1
                 self._packets.clear()
-                self._whole, self.wants_key = False, True
+                self._decodable, self.wants_key_frame = False, True
                 return
-        elif len(self._packets) >= WAITING:
+        elif len(self._packets) >= MAX_QUEUED_PACKETS:
             self._packets.popleft()
             self.dropped += 1
         self._packets.append(packet)
-        self._more.set()
+        self._packet_arrived.set()
 
     def stop(self) -> None:
         """End; who waits for a packet is told."""
         super().stop()
-        self._more.set()
+        self._packet_arrived.set()
 
 
 class Broadcast:
@@ -98,12 +106,12 @@ class Broadcast:
         self._feeds: set[Feed] = set()
         self._encoders: dict[str, VideoEncoder] = {}
         self._last_key: dict[str, float] = {}
-        self._raised: dict[str, float] = {}
-        self._spoken: deque[tuple[float, av.AudioFrame]] = deque(maxlen=SPOKEN_MOST)
-        self._heard = asyncio.Event()
+        self._last_raise: dict[str, float] = {}
+        self._delayed_sound: deque[tuple[float, av.AudioFrame]] = deque(maxlen=MAX_DELAYED_SOUND_FRAMES)
+        self._sound_arrived = asyncio.Event()
         self._opus: OpusEncoder | None = None
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._sound_worker = ThreadPoolExecutor(1, thread_name_prefix="encode-sound")  # not behind a picture
+        self._picture_executor = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._sound_executor = ThreadPoolExecutor(1, thread_name_prefix="encode-sound")  # not behind a picture
         self._began = time.monotonic()
 
     def open(self, kind: str, codec: str) -> Feed:
@@ -112,15 +120,15 @@ class Broadcast:
         self._feeds.add(feed)
         return feed
 
-    def leave(self, feed: Feed) -> None:
+    def remove(self, feed: Feed) -> None:
         """End a feed."""
         feed.stop()
         self._feeds.discard(feed)
 
     def add_audio(self, frame: av.AudioFrame) -> None:
         """Take in a frame of the driver's sound; it goes out when the picture of its moment does."""
-        self._spoken.append((time.monotonic(), frame))
-        self._heard.set()
+        self._delayed_sound.append((time.monotonic(), frame))
+        self._sound_arrived.set()
 
     async def send_pictures(self) -> None:
         """Encode and send until cancelled, at a steady rate whatever the pace of the engine."""
@@ -134,8 +142,8 @@ class Broadcast:
             frame = self._newest()
             if frame is None:
                 continue
-            pts = self._time(CLOCK)
-            codecs = {feed.codec for feed in self._feeds if feed.kind == "video" and feed.taken}
+            pts = self._timestamp(VIDEO_CLOCK_RATE)
+            codecs = {feed.codec for feed in self._feeds if feed.kind == "video" and feed.active}
             for codec in codecs:
                 await self._send(codec, frame, pts)
             self.sent += bool(codecs)
@@ -144,25 +152,25 @@ class Broadcast:
         """Send the sound in step with the picture until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            if not self._spoken:
-                self._heard.clear()
-                await self._heard.wait()
+            if not self._delayed_sound:
+                self._sound_arrived.clear()
+                await self._sound_arrived.wait()
                 continue
-            arrived, frame = self._spoken[0]
-            wait = arrived + self.delay - SOUND_CODECS - time.monotonic()
+            arrived, frame = self._delayed_sound[0]
+            wait = arrived + self.delay - OPUS_DELAY_SECONDS - time.monotonic()
             if wait > 0:
                 # The delay may change meanwhile: look again soon.
                 await asyncio.sleep(min(wait, 0.02))
                 continue
-            self._spoken.popleft()
-            feeds = [feed for feed in self._feeds if feed.kind == "audio" and feed.taken]
+            self._delayed_sound.popleft()
+            feeds = [feed for feed in self._feeds if feed.kind == "audio" and feed.active]
             if not feeds:
                 self._opus = None
                 continue
             self._opus = self._opus or OpusEncoder()
             try:
                 packets = await loop.run_in_executor(
-                    self._sound_worker, self._opus.encode, frame, self._time(AUDIO_RATE)
+                    self._sound_executor, self._opus.encode, frame, self._timestamp(AUDIO_SAMPLE_RATE)
                 )
             except (av.FFmpegError, ValueError):
                 # A frame that cannot be encoded costs its 20 ms, not the session.
@@ -176,20 +184,23 @@ class Broadcast:
     def close(self) -> None:
         """End every feed and the encoding thread."""
         for feed in list(self._feeds):
-            self.leave(feed)
-        self._worker.shutdown(wait=False, cancel_futures=True)
-        self._sound_worker.shutdown(wait=False, cancel_futures=True)
+            self.remove(feed)
+        self._picture_executor.shutdown(wait=False, cancel_futures=True)
+        self._sound_executor.shutdown(wait=False, cancel_futures=True)
 
     async def _send(self, codec: str, frame: av.VideoFrame, pts: int) -> None:
         feeds = [feed for feed in self._feeds if feed.codec == codec]
         encoder = self._encoders.setdefault(codec, VideoEncoder(codec, self._fps))
         now = time.monotonic()
         encoder.bitrate = self._bitrate(codec, [feed.bitrate for feed in feeds if feed.bitrate], encoder.bitrate, now)
-        key = any(feed.wants_key for feed in feeds) and now - self._last_key.get(codec, -KEY_PAUSE) >= KEY_PAUSE
+        key = (
+            any(feed.wants_key_frame for feed in feeds)
+            and now - self._last_key.get(codec, -KEY_FRAME_INTERVAL_SECONDS) >= KEY_FRAME_INTERVAL_SECONDS
+        )
         if key:
             self._last_key[codec] = now
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._worker, encoder.encode, frame, pts, key)
+            work = asyncio.get_running_loop().run_in_executor(self._picture_executor, encoder.encode, frame, pts, key)
             packets = await work
         except av.FFmpegError:
             log.exception("the %s encoder failed: a new one goes on", codec)
@@ -200,16 +211,16 @@ class Broadcast:
             for feed in feeds:
                 feed.put(packet)
 
-    def _bitrate(self, codec: str, wanted: list[int], now_used: int, now: float) -> int:
+    def _bitrate(self, codec: str, wanted: list[int], current: int, now: float) -> int:
         """What half of the peers can take: one bad line must not make everybody's picture bad."""
         if not wanted:
-            return now_used
-        fits = max(LOWEST, min(HIGHEST, round(statistics.median_low(wanted))))
-        if fits > now_used:
-            if now - self._raised.get(codec, self._began) < RAISE_PAUSE:
-                return now_used
-            self._raised[codec] = now
-        return fits
+            return current
+        target = max(MIN_BITRATE, min(MAX_BITRATE, round(statistics.median_low(wanted))))
+        if target > current:
+            if now - self._last_raise.get(codec, self._began) < BITRATE_RAISE_INTERVAL_SECONDS:
+                return current
+            self._last_raise[codec] = now
+        return target
 
-    def _time(self, rate: int) -> int:
+    def _timestamp(self, rate: int) -> int:
         return round((time.monotonic() - self._began) * rate)

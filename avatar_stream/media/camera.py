@@ -12,13 +12,13 @@ from typing import Any, Final
 import av
 
 from avatar_stream.errors import BadInput
-from avatar_stream.media.opening import decoded, moving, opened
-from avatar_stream.media.upright import keep_pixel_shape
+from avatar_stream.media.opening import decoded_frames, open_media, video_stream
+from avatar_stream.media.upright import attach_pixel_aspect
 
 BACKENDS: Final = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
-AGAIN: Final = 1.0  # seconds between attempts at a camera that was pulled out
+REOPEN_INTERVAL_SECONDS: Final = 1.0  # seconds between attempts at a camera that was pulled out
 # What webcams do well everywhere; the avatar needs no more of its driver.
-WANTED: Final = {"video_size": "640x480", "framerate": "30"}
+CAPTURE_OPTIONS: Final = {"video_size": "640x480", "framerate": "30"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def cameras() -> list[Device]:
     return [Device(one.name, one.description or one.name) for one in found]
 
 
-def chosen(wanted: str) -> str:
+def find_camera(wanted: str) -> str:
     """The id of the camera meant by a number of the list, an id, or a part of its name; or a file's path.
 
     Raises ``BadInput``, with the cameras there are, where there is none.
@@ -55,12 +55,12 @@ def chosen(wanted: str) -> str:
     if Path(wanted).exists():
         return wanted
     if not known:
-        raise BadInput(f"no camera found here: {SETUP.get(sys.platform, 'connect one')}")
+        raise BadInput(f"no camera found here: {SETUP_HINTS.get(sys.platform, 'connect one')}")
     names = ", ".join(f"{number}: {device.name}" for number, device in enumerate(known))
     raise BadInput(f"there is no camera {wanted}; there are {names}")
 
 
-SETUP: Final = {
+SETUP_HINTS: Final = {
     "linux": "connect one; if it is connected, your user must be in the group video",
     "darwin": "connect one, and allow your terminal to use it: System Settings, Privacy & Security, Camera",
     "win32": "connect one, and allow desktop apps to use it: Settings, Privacy & security, Camera",
@@ -68,16 +68,16 @@ SETUP: Final = {
 
 
 class Camera:
-    """Reads a camera on its own thread and hands every frame to ``see``, until :meth:`close`.
+    """Reads a camera on its own thread and hands every frame to ``on_frame``, until :meth:`close`.
 
-    ``source`` is what :func:`chosen` returns; a video file plays in a loop at its own pace. A camera that is pulled
-    out is opened again when it is back. Raises ``BadInput`` where it cannot be opened now.
+    ``source`` is what :func:`find_camera` returns; a video file plays in a loop at its own frame rate. An unplugged
+    camera is opened again as soon as it is back. Raises ``BadInput`` if the source cannot be opened now.
     """
 
-    def __init__(self, source: str, see: Callable[[av.VideoFrame], None]) -> None:
+    def __init__(self, source: str, on_frame: Callable[[av.VideoFrame], None]) -> None:
         self.live = True
         """Frames come."""
-        self._source, self._see = source, see
+        self._source, self._on_frame = source, on_frame
         self._is_file = Path(source).exists() and not Path(source).is_char_device()
         self._stopped = threading.Event()
         container = self._open()
@@ -92,8 +92,8 @@ class Camera:
     def _open(self) -> Any:
         try:
             if self._is_file:
-                container = opened(Path(self._source), "a video")
-                if moving(container) is None:
+                container = open_media(Path(self._source), "a video")
+                if video_stream(container) is None:
                     container.close()
                     raise BadInput(f"{self._source} has no pictures: a camera is a device or a video")
                 return container
@@ -110,33 +110,33 @@ class Camera:
                 self._read(container)
             container.close()
             self.live = self._is_file
-            container = self._reopened()
+            container = self._reopen()
             if container is None:
                 return
             self.live = True
 
     def _read(self, container: Any) -> None:
         began, first = time.monotonic(), None
-        stream = moving(container) or container.streams.video[0]
-        for frame in decoded(container, stream):
+        stream = video_stream(container) or container.streams.video[0]
+        for frame in decoded_frames(container, stream):
             if self._stopped.is_set():
                 return
             if self._is_file and frame.time is not None:
                 first = frame.time if first is None else first
                 self._stopped.wait(max(0.0, began + frame.time - first - time.monotonic()))
-            self._see(keep_pixel_shape(frame, stream))
+            self._on_frame(attach_pixel_aspect(frame, stream))
 
-    def _reopened(self) -> Any:
+    def _reopen(self) -> Any:
         while not self._stopped.is_set():
             with contextlib.suppress(BadInput):
                 return self._open()
-            self._stopped.wait(AGAIN)
+            self._stopped.wait(REOPEN_INTERVAL_SECONDS)
         return None
 
 
 def _open_device(source: str) -> Any:
     backend = BACKENDS.get(sys.platform, "v4l2")
     try:
-        return av.open(source, format=backend, options=dict(WANTED))
+        return av.open(source, format=backend, options=dict(CAPTURE_OPTIONS))
     except (av.FFmpegError, OSError, ValueError):
         return av.open(source, format=backend)  # one that has its own size and pace only

@@ -6,7 +6,7 @@ from typing import Any, Final
 RESTART_BACK_SECONDS: Final = 0.5
 """Seconds back from which on a stamp begins another clock, as in streams that were joined."""
 JUMP_AHEAD_SECONDS: Final = 10.0  # seconds ahead that are another clock too, where a format allows its clock to jump
-ALLOWS_JUMPS: Final = 0x0200  # AVFMT_TS_DISCONT of FFmpeg: transport streams
+AVFMT_TS_DISCONT: Final = 0x0200  # AVFMT_TS_DISCONT of FFmpeg: transport streams
 
 
 class PresentationClock:
@@ -18,19 +18,19 @@ class PresentationClock:
     """
 
     def __init__(self, start: float, period: float, *, jumps: bool = False) -> None:
-        self._shift, self._period, self._jumps = -start, period, jumps
+        self._offset, self._period, self._jumps = -start, period, jumps
         self._last: float | None = None
 
     def __call__(self, stamp: float | None) -> float:
         """The time of the next frame, in seconds from the file's start; None: it has no stamp."""
         last = self._last
-        time = None if stamp is None or not math.isfinite(stamp) else stamp + self._shift
+        time = None if stamp is None or not math.isfinite(stamp) else stamp + self._offset
         if last is None:
             time = time or 0.0
         elif time is None:
             time = last + self._period
         elif time < last - RESTART_BACK_SECONDS or (self._jumps and time > last + JUMP_AHEAD_SECONDS):
-            self._shift += last + self._period - time
+            self._offset += last + self._period - time
             time = last + self._period
         elif time <= last:
             time = last + self._period / 10
@@ -46,4 +46,4 @@ def first_time(container: Any, streams: list[Any]) -> float:
 
 def may_jump(container: Any) -> bool:
     """The file's format allows its clock to jump."""
-    return bool(container.format.flags & ALLOWS_JUMPS)
+    return bool(container.format.flags & AVFMT_TS_DISCONT)

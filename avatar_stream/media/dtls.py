@@ -14,15 +14,15 @@ from aiortc import RTCPeerConnection
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from avatar_stream.media.dtls_client import CERTIFICATE, HANDSHAKE, DtlsClient, certificate_in
-from avatar_stream.media.dtls_records import Assembler, Message, split
-from avatar_stream.media.packet_filter import transports
+from avatar_stream.media.dtls_records import Assembler, Message, split_records
+from avatar_stream.media.packet_filter import dtls_transports
 
 CIPHERS: Final = ("AES128-GCM-SHA256", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")
 CIPHER_LIST: Final = ":".join(f"ECDHE-{kind}-{cipher}" for kind in ("ECDSA", "RSA") for cipher in CIPHERS)
 """OpenSSL's names: aiortc's, for both kinds of certificate."""
 
 OFFERED_CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
-LEAST_BITS: Final = 224
+MIN_CURVE_BITS: Final = 224
 """Of a certificate's curve: 112 bits of security, as RSA with 2048 has."""
 
 CLIENT_HELLO, HELLO_VERIFY_REQUEST = 1, 3
@@ -30,10 +30,10 @@ CLIENT_HELLO, HELLO_VERIFY_REQUEST = 1, 3
 
 def accept_certificates(pc: RTCPeerConnection) -> None:
     """Let peers with RSA certificates and with certificates on any usual curve in; call before ICE has connected."""
-    for dtls in transports(pc):
+    for dtls in dtls_transports(pc):
         certificate = dtls._RTCDtlsTransport__local_certificate
         certificate._create_ssl_context = _with_rsa(certificate._create_ssl_context)
-        dtls._do_handshake = _on_any_curve(dtls, certificate)
+        dtls._do_handshake = _with_any_curve(dtls, certificate)
 
 
 def _with_rsa(create: Any) -> Any:
@@ -45,18 +45,18 @@ def _with_rsa(create: Any) -> Any:
     return context
 
 
-def _on_any_curve(dtls: Any, certificate: Any) -> Any:
+def _with_any_curve(dtls: Any, certificate: Any) -> Any:
     handshake = dtls._do_handshake
 
     async def shake() -> None:
         if dtls._role == "client":
-            dtls._ssl = AnyCurve(dtls._ssl, certificate._key, certificate._cert)
+            dtls._ssl = AnyCurveConnection(dtls._ssl, certificate._key, certificate._cert)
         await handshake()
 
     return shake
 
 
-class AnyCurve:
+class AnyCurveConnection:
     """A DTLS client's pyOpenSSL ``Connection``, until the server shows a certificate on a curve that OpenSSL refuses.
 
     From there on it is a :class:`DtlsClient`: OpenSSL does not see that certificate.
@@ -67,7 +67,7 @@ class AnyCurve:
         self._key, self._certificate = key, certificate
         self._hello: Message | None = None
         self._server = Assembler()
-        self._earlier: list[Message] = []
+        self._server_messages: list[Message] = []
         self._decided = False
 
     def __getattr__(self, name: str) -> Any:
@@ -77,18 +77,18 @@ class AnyCurve:
         """What is to be sent; remembers the ClientHello."""
         data = bytes(self._connection.bio_read(size))
         if not self._decided:
-            self._remember(data)
+            self._remember_hello(data)
         return data
 
     def bio_write(self, data: bytes) -> int:
         """Take in a datagram; looks for the server's certificate."""
         if not self._decided:
-            self._look(data)
+            self._inspect(data)
         self._connection.bio_write(data)
         return len(data)
 
-    def _remember(self, data: bytes) -> None:
-        for one in split(data):
+    def _remember_hello(self, data: bytes) -> None:
+        for one in split_records(data):
             hello = Assembler(one.content[5]) if one.kind == HANDSHAKE and len(one.content) > 5 else None
             if hello is None:
                 continue
@@ -97,23 +97,23 @@ class AnyCurve:
             if message is not None and message.kind == CLIENT_HELLO:
                 self._hello = message
 
-    def _look(self, data: bytes) -> None:
-        for one in split(data):
+    def _inspect(self, data: bytes) -> None:
+        for one in split_records(data):
             if one.kind != HANDSHAKE or one.epoch:
                 continue
             self._server.add(one.content)
             while not self._decided and (message := self._server.next()) is not None:
                 if message.kind != HELLO_VERIFY_REQUEST:
-                    self._earlier.append(message)
+                    self._server_messages.append(message)
                 if message.kind == CERTIFICATE:
                     self._decided = True
-                    if self._hello is not None and _refused(message.body):
+                    if self._hello is not None and _is_refused_by_openssl(message.body):
                         client = DtlsClient(self._hello, self._server, self._key, self._certificate)
-                        client.begin(self._earlier)
+                        client.begin(self._server_messages)
                         self._connection = client
 
 
-def _refused(body: bytes) -> bool:
+def _is_refused_by_openssl(body: bytes) -> bool:
     """Whether OpenSSL refuses a Certificate message that is good enough."""
     try:
         public = certificate_in(body).public_key()
@@ -121,4 +121,4 @@ def _refused(body: bytes) -> bool:
         return False
     if not isinstance(public, ec.EllipticCurvePublicKey):
         return False
-    return public.curve.name not in OFFERED_CURVES and public.key_size >= LEAST_BITS
+    return public.curve.name not in OFFERED_CURVES and public.key_size >= MIN_CURVE_BITS

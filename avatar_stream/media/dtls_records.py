@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-RECORD_HEADER: Final = 13  # bytes
-MESSAGE_HEADER: Final = 12  # bytes
-MAX_MESSAGE: Final = 16_384  # bytes of a handshake message that is put together
-MAX_AHEAD: Final = 8  # messages kept that came before their turn
+RECORD_HEADER_BYTES: Final = 13  # bytes
+MESSAGE_HEADER_BYTES: Final = 12  # bytes
+MAX_MESSAGE_BYTES: Final = 16_384  # bytes of a handshake message that is put together
+MAX_EARLY_MESSAGES: Final = 8  # messages kept that came before their first_number
 
 
 @dataclass(frozen=True)
@@ -27,27 +27,27 @@ class Message:
     number: int
     body: bytes
 
-    def whole(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """With its header, as one fragment: as it counts for what both ends hash."""
         size, number = len(self.body).to_bytes(3, "big"), self.number.to_bytes(2, "big")
         return bytes([self.kind]) + size + number + bytes(3) + size + self.body
 
 
-def split(data: bytes) -> list[Record]:
+def split_records(data: bytes) -> list[Record]:
     """The records of a datagram; what is cut short is left out."""
     found, at = [], 0
-    while at + RECORD_HEADER <= len(data):
+    while at + RECORD_HEADER_BYTES <= len(data):
         size = int.from_bytes(data[at + 11 : at + 13], "big")
-        content = data[at + RECORD_HEADER : at + RECORD_HEADER + size]
+        content = data[at + RECORD_HEADER_BYTES : at + RECORD_HEADER_BYTES + size]
         if len(content) < size:
             break
         epoch, number = int.from_bytes(data[at + 3 : at + 5], "big"), int.from_bytes(data[at + 5 : at + 11], "big")
         found.append(Record(data[at], epoch, number, content))
-        at += RECORD_HEADER + size
+        at += RECORD_HEADER_BYTES + size
     return found
 
 
-def record(kind: int, epoch: int, number: int, content: bytes) -> bytes:
+def encode_record(kind: int, epoch: int, number: int, content: bytes) -> bytes:
     """A record of DTLS 1.2."""
     head = bytes([kind]) + b"\xfe\xfd" + epoch.to_bytes(2, "big") + number.to_bytes(6, "big")
     return head + len(content).to_bytes(2, "big") + content
@@ -56,32 +56,32 @@ def record(kind: int, epoch: int, number: int, content: bytes) -> bytes:
 class Assembler:
     """Puts handshake messages together from their fragments, in whatever order these come."""
 
-    def __init__(self, turn: int = 0) -> None:
-        """``turn`` is the number of the first message."""
-        self._turn = turn
+    def __init__(self, first_number: int = 0) -> None:
+        """``first_number`` is the number of the first message."""
+        self._next_number = first_number
         self._parts: dict[int, tuple[int, int, dict[int, bytes]]] = {}  # number: type, size, fragments by offset
 
     def add(self, content: bytes) -> None:
         """Take in the content of a handshake record; what is no fragment is passed over."""
         at = 0
-        while at + MESSAGE_HEADER <= len(content):
+        while at + MESSAGE_HEADER_BYTES <= len(content):
             size, number, offset, length = (
                 int.from_bytes(content[at + a : at + b], "big") for a, b in ((1, 4), (4, 6), (6, 9), (9, 12))
             )
-            body = content[at + MESSAGE_HEADER : at + MESSAGE_HEADER + length]
-            if len(body) < length or offset + length > size or size > MAX_MESSAGE:
+            body = content[at + MESSAGE_HEADER_BYTES : at + MESSAGE_HEADER_BYTES + length]
+            if len(body) < length or offset + length > size or size > MAX_MESSAGE_BYTES:
                 return
-            if self._turn <= number < self._turn + MAX_AHEAD:
+            if self._next_number <= number < self._next_number + MAX_EARLY_MESSAGES:
                 kind, whole, parts = self._parts.setdefault(number, (content[at], size, {}))
                 if (kind, whole) == (content[at], size) and len(parts) < 64:
                     parts.setdefault(offset, body)
-            at += MESSAGE_HEADER + length
+            at += MESSAGE_HEADER_BYTES + length
 
     def next(self) -> Message | None:
         """The next message, once it is whole."""
-        if self._turn not in self._parts:
+        if self._next_number not in self._parts:
             return None
-        kind, size, parts = self._parts[self._turn]
+        kind, size, parts = self._parts[self._next_number]
         body = bytearray()
         for offset in sorted(parts):
             if offset > len(body):
@@ -89,7 +89,7 @@ class Assembler:
             body += parts[offset][max(0, len(body) - offset) :]
         if len(body) < size:
             return None
-        message = Message(kind, self._turn, bytes(body[:size]))
-        del self._parts[self._turn]
-        self._turn += 1
+        message = Message(kind, self._next_number, bytes(body[:size]))
+        del self._parts[self._next_number]
+        self._next_number += 1
         return message

@@ -9,20 +9,20 @@ from typing import Any, Final, cast
 import av
 from av.video.frame import PictureType
 
-CLOCK: Final = 90_000  # Hz, RFC 6184 and RFC 7741
-AUDIO_RATE: Final = 48_000  # Hz, RFC 7587
-OPUS_FRAME: Final = 960  # samples: 20 ms
+VIDEO_CLOCK_RATE: Final = 90_000  # Hz, RFC 6184 and RFC 7741
+AUDIO_SAMPLE_RATE: Final = 48_000  # Hz, RFC 7587
+OPUS_FRAME_SAMPLES: Final = 960  # samples: 20 ms
 
 Packet = Any
 """``av.Packet``, which PyAV makes generic over a stream that these packets do not have."""
 
-LOWEST, HIGHEST = 250_000, 1_500_000  # bit/s of the picture
+MIN_BITRATE, MAX_BITRATE = 250_000, 1_500_000  # bit/s of the picture
 
 
-H264_CODEC, H264_SINGLE = "H264", "H264/0"
+H264_CODEC, H264_SINGLE_NAL = "H264", "H264/0"
 """H.264 in packetization mode 1, and in mode 0: each of its units fits into a packet (RFC 6184 section 6.2)."""
 
-MAX_UNIT: Final = 1100
+MAX_NAL_UNIT_BYTES: Final = 1100
 """Bytes of a unit in mode 0: with RTP, SRTP and UDP it stays below any path's 1,280."""
 
 
@@ -32,26 +32,30 @@ class VideoEncoder:
     def __init__(self, codec: str, fps: int) -> None:
         self._codec, self._fps = codec, fps
         self._context: Any = None
-        self.bitrate = HIGHEST
+        self.bitrate = MAX_BITRATE
 
     def encode(self, frame: av.VideoFrame, pts: int, key: bool = False) -> list[Packet]:
         """Packets of ``frame`` (yuv420p), stamped ``pts`` on the 90 kHz clock; ``key`` asks for a key frame."""
         made = self._context
-        if made is None or (made.width, made.height) != (frame.width, frame.height) or self._off(made.bit_rate):
+        if (
+            made is None
+            or (made.width, made.height) != (frame.width, frame.height)
+            or self._needs_new_encoder(made.bit_rate)
+        ):
             self._context = made = self._open(frame.width, frame.height)
         # The same picture may be encoded again, and for two codecs at a time: each needs its own time and type.
         own = av.VideoFrame(frame.width, frame.height, "yuv420p")
         for target, plane in zip(own.planes, frame.planes, strict=True):
             target.update(cast(Any, plane))  # any buffer will do
-        own.pts, own.time_base = pts, Fraction(1, CLOCK)
+        own.pts, own.time_base = pts, Fraction(1, VIDEO_CLOCK_RATE)
         own.pict_type = PictureType.I if key else PictureType.NONE
         packets = list(made.encode(own))
         for packet in packets:
             # The 90 kHz time is the frame's: what a codec makes of it is rounded to its own clock.
-            packet.pts, packet.time_base = pts, Fraction(1, CLOCK)
+            packet.pts, packet.time_base = pts, Fraction(1, VIDEO_CLOCK_RATE)
         return packets
 
-    def _off(self, bitrate: int) -> bool:
+    def _needs_new_encoder(self, bitrate: int) -> bool:
         """A new encoder costs a key frame: only for a change that is worth it."""
         return self.bitrate < 0.85 * bitrate or self.bitrate > 1.4 * bitrate
 
@@ -59,7 +63,7 @@ class VideoEncoder:
         made: Any = av.CodecContext.create("libvpx" if self._codec == "VP8" else "libx264", "w")
         made.width, made.height, made.pix_fmt = width, height, "yuv420p"
         made.bit_rate = self.bitrate
-        made.framerate, made.time_base = Fraction(self._fps), Fraction(1, CLOCK)
+        made.framerate, made.time_base = Fraction(self._fps), Fraction(1, VIDEO_CLOCK_RATE)
         made.gop_size = 3000
         made.thread_count = 1 if width * height <= 640 * 480 else 2
         rate = str(self.bitrate)
@@ -87,8 +91,8 @@ class VideoEncoder:
                 "bufsize": rate,
                 "level": "31",
             }
-            if self._codec == H264_SINGLE:
-                made.options |= {"slice-max-size": str(MAX_UNIT)}
+            if self._codec == H264_SINGLE_NAL:
+                made.options |= {"slice-max-size": str(MAX_NAL_UNIT_BYTES)}
             made.profile = "Baseline"
         return made
 
@@ -100,10 +104,12 @@ class OpusEncoder:
         self._context: Any = av.CodecContext.create("libopus", "w")
         self._context.bit_rate = 64_000
         self._context.format, self._context.layout = "s16", "stereo"
-        self._context.sample_rate = AUDIO_RATE
-        self._context.time_base = Fraction(1, AUDIO_RATE)
+        self._context.sample_rate = AUDIO_SAMPLE_RATE
+        self._context.time_base = Fraction(1, AUDIO_SAMPLE_RATE)
         self._context.options = {"application": "voip"}
-        self._resampler = av.AudioResampler(format="s16", layout="stereo", rate=AUDIO_RATE, frame_size=OPUS_FRAME)
+        self._resampler = av.AudioResampler(
+            format="s16", layout="stereo", rate=AUDIO_SAMPLE_RATE, frame_size=OPUS_FRAME_SAMPLES
+        )
         self._samples = 0
 
     def encode(self, frame: av.AudioFrame, pts: int) -> list[Packet]:
@@ -115,5 +121,5 @@ class OpusEncoder:
             self._samples += part.samples
             packets += self._context.encode(part)
         for k, packet in enumerate(packets):
-            packet.pts, packet.time_base = pts + k * OPUS_FRAME, Fraction(1, AUDIO_RATE)
+            packet.pts, packet.time_base = pts + k * OPUS_FRAME_SAMPLES, Fraction(1, AUDIO_SAMPLE_RATE)
         return packets

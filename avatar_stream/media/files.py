@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from avatar_stream.errors import BadClip
 from avatar_stream.media.clock import PresentationClock, first_time, may_jump
-from avatar_stream.media.opening import audible, decoded, moving, opened
-from avatar_stream.media.upright import keep_pixel_shape, upright
+from avatar_stream.media.opening import audio_stream, decoded_frames, open_media, video_stream
+from avatar_stream.media.upright import attach_pixel_aspect, upright
 
-MAX_RATE: Final = 240  # frames a second that a file may claim
+MAX_FRAME_RATE: Final = 240  # frames a second that a file may claim
 
 
 class Clip:
@@ -27,17 +27,17 @@ class Clip:
     def __init__(self, source: str | os.PathLike[str]) -> None:
         self.source = Path(source)
         """The file."""
-        self._container = opened(self.source, "a video")
-        self._video = moving(self._container)
+        self._container = open_media(self.source, "a video")
+        self._video = video_stream(self._container)
         if self._video is None:
             self._container.close()
             raise BadClip(f"{self.source} has no video that can be read: the driving clip must show a face")
         self._video.thread_type = "AUTO"
-        streams = [one for one in (self._video, audible(self._container)) if one is not None]
+        streams = [one for one in (self._video, audio_stream(self._container)) if one is not None]
         self.start = first_time(self._container, streams)
         """Seconds on the file's own clock at which its first picture or sound is."""
         rate = self._video.average_rate or self._video.guessed_rate or Fraction(25)
-        self.rate = min(Fraction(rate).limit_denominator(1001), Fraction(MAX_RATE))
+        self.rate = min(Fraction(rate).limit_denominator(1001), Fraction(MAX_FRAME_RATE))
         """Frames a second, on average; their own times are what counts."""
         self.expected = int(self._video.frames or 0)
         self._times: deque[float] = deque()
@@ -49,10 +49,10 @@ class Clip:
         from the first picture or sound of the file, and grow from frame to frame. What is damaged is passed over.
         """
         clock = PresentationClock(self.start, 1 / float(self.rate), jumps=may_jump(self._container))
-        for frame in decoded(self._container, self._video):
+        for frame in decoded_frames(self._container, self._video):
             time = clock(frame.time)
             self._times.append(time)
-            yield time, upright(keep_pixel_shape(frame, self._video))
+            yield time, upright(attach_pixel_aspect(frame, self._video))
 
     def next_time(self) -> float | None:
         """The time of the first frame that :meth:`frames` gave and nobody has asked for; for a recorder."""

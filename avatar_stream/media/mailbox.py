@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Closed(Exception):
+class MailboxClosed(Exception):
     """The mailbox was closed; nothing more will come."""
 
 
@@ -36,14 +36,14 @@ class Mailbox(Generic[T]):
     def take(self, timeout: float | None = None) -> T:
         """Wait for the newest item and take it.
 
-        Raises :class:`TimeoutError` after ``timeout`` seconds, :class:`Closed` once closed (an item still waiting
-        then is not delivered: it would be shown to nobody).
+        Raises :class:`TimeoutError` after ``timeout`` seconds, :class:`MailboxClosed` once closed. An item that still
+        waits is then dropped, because nobody would see it.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._full or self._closed, timeout):
                 raise TimeoutError
             if self._closed:
-                raise Closed
+                raise MailboxClosed
             item, self._item, self._full = self._item, None, False
             return item  # type: ignore[return-value]
 

@@ -18,12 +18,12 @@ from avatar_stream.media.watermark import Watermark
 
 Image = npt.NDArray[np.uint8]
 
-POSITIONS: Final = ("top-left", "top-right", "bottom-left", "bottom-right")
-TEXT: Final = "AI"
-LONGEST: Final = 24
-HEIGHT: Final = 0.045  # of the picture's
-LEAST: Final = 11  # pixels
-DISCLOSURE: Final = 'mode="machine-generated"'
+LABEL_POSITIONS: Final = ("top-left", "top-right", "bottom-left", "bottom-right")
+DEFAULT_LABEL_TEXT: Final = "AI"
+MAX_LABEL_CHARACTERS: Final = 24
+LABEL_HEIGHT: Final = 0.045  # of the picture's
+MIN_LABEL_PIXELS: Final = 11  # pixels
+AI_DISCLOSURE: Final = 'mode="machine-generated"'
 """Value of the ``AI-Disclosure`` header (draft-abaris-aicdh): whatever we answer about a stream says so."""
 
 
@@ -31,15 +31,15 @@ DISCLOSURE: Final = 'mode="machine-generated"'
 class Label:
     """A short ``text`` in a corner; an empty one shows nothing."""
 
-    text: str = TEXT
-    position: str = POSITIONS[0]
+    text: str = DEFAULT_LABEL_TEXT
+    position: str = LABEL_POSITIONS[0]
 
     def checked(self) -> "Label":
         """Itself; raises :class:`BadInput` for what cannot be drawn."""
-        if self.position not in POSITIONS:
-            raise BadInput(f"the label's place is {', '.join(POSITIONS)}")
-        if len(self.text) > LONGEST or not self.text.isprintable():
-            raise BadInput(f"the label has at most {LONGEST} printable characters")
+        if self.position not in LABEL_POSITIONS:
+            raise BadInput(f"the label's place is {', '.join(LABEL_POSITIONS)}")
+        if len(self.text) > MAX_LABEL_CHARACTERS or not self.text.isprintable():
+            raise BadInput(f"the label has at most {MAX_LABEL_CHARACTERS} printable characters")
         # The font that is always there knows these.
         if any(ord(letter) > 0x24F for letter in self.text):
             raise BadInput("the label is drawn with Latin letters")
@@ -63,8 +63,8 @@ class Marker:
     def __init__(self, label: Label | None = None, *, watermark: bool = True) -> None:
         self._label = Label() if label is None else label
         self._watermark = Watermark() if watermark else None
-        self._chip: tuple[tuple[int, ...], tuple[int, int], Any, Any] | None = None  # size, where, colours, alpha
-        self._of: object = None
+        self._patch: tuple[tuple[int, ...], tuple[int, int], Any, Any] | None = None  # size, where, colours, alpha
+        self._fitted_to: object = None
 
     def __call__(self, picture: Image, of: object = None) -> av.VideoFrame:
         """RGB ``(h, w, 3)`` with both sides even as a marked frame, as encoders want it (yuv420p).
@@ -79,9 +79,9 @@ class Marker:
         planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
         if self._watermark is not None:
             luma = planes[: picture.shape[0]]
-            if of is not self._of:
+            if of is not self._fitted_to:
                 self._watermark.fit(luma)
-                self._of = of
+                self._fitted_to = of
             luma[:] = self._watermark(luma)
         return av.VideoFrame.from_ndarray(planes, format="yuv420p")
 
@@ -89,30 +89,30 @@ class Marker:
         """The picture with its label, in a copy."""
         if not self._label.text:
             return picture
-        chip = self._chip
-        if chip is None or chip[0] != picture.shape[:2]:
-            chip = self._chip = (picture.shape[:2], *_chip(self._label, picture.shape[:2]))
-        _, (top, left), colours, alpha = chip
+        patch = self._patch
+        if patch is None or patch[0] != picture.shape[:2]:
+            patch = self._patch = (picture.shape[:2], *_label_patch(self._label, picture.shape[:2]))
+        _, (top, left), colours, alpha = patch
         out = picture.copy()
         region = out[top : top + alpha.shape[0], left : left + alpha.shape[1]]
         region[:] = region + alpha * (colours - region) + 0.5
         return out
 
 
-def _chip(label: Label, size: tuple[int, ...]) -> tuple[tuple[int, int], Any, Any]:
+def _label_patch(label: Label, size: tuple[int, ...]) -> tuple[tuple[int, int], Any, Any]:
     """Where a label goes in a picture of ``size``, its colours and how opaque it is."""
     height, width = size[:2]
-    font = ImageFont.load_default(max(LEAST, round(HEIGHT * height)))
+    font = ImageFont.load_default(max(MIN_LABEL_PIXELS, round(LABEL_HEIGHT * height)))
     left, top, right, bottom = font.getbbox(label.text)
     pad = max(3, round((bottom - top) * 0.45))
     across, down = min(round(right - left) + 2 * pad, width), min(round(bottom - top) + 2 * pad, height)
-    chip = Pictures.new("RGB", (across, down), (18, 18, 22))
-    ImageDraw.Draw(chip).text((pad - left, pad - top), label.text, (255, 255, 255), font)
+    patch = Pictures.new("RGB", (across, down), (18, 18, 22))
+    ImageDraw.Draw(patch).text((pad - left, pad - top), label.text, (255, 255, 255), font)
     shape = Pictures.new("L", (across, down), 0)
     ImageDraw.Draw(shape).rounded_rectangle((0, 0, across - 1, down - 1), pad, 170)
-    colours = np.asarray(chip, np.float32)
+    colours = np.asarray(patch, np.float32)
     # The letters are whole, what is behind them lets the picture through.
-    alpha = np.maximum(np.asarray(shape, np.float32), np.asarray(chip.convert("L"), np.float32) - 40) / 255
+    alpha = np.maximum(np.asarray(shape, np.float32), np.asarray(patch.convert("L"), np.float32) - 40) / 255
     gap = max(4, round(0.025 * height))
     vertical, horizontal = label.position.split("-")
     y = gap if vertical == "top" else height - gap - down

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-BITS: Final = 11
-STRIP: Final = 1 / 16  # of the picture's height
+NUMBER_BITS: Final = 11
+STRIP_HEIGHT: Final = 1 / 16  # of the picture's height
 
 Image = npt.NDArray[np.uint8]
 
@@ -18,9 +18,9 @@ Image = npt.NDArray[np.uint8]
 def draw_mark(image: Image, number: int) -> None:
     """Draw ``number`` (0..2047) into an RGB picture, in place."""
     height, width = image.shape[:2]
-    bits = [(number >> k) & 1 for k in range(BITS)]
+    bits = [(number >> k) & 1 for k in range(NUMBER_BITS)]
     bits.append(sum(bits) & 1)
-    strip = round(height * STRIP)
+    strip = round(height * STRIP_HEIGHT)
     for k, bit in enumerate(bits):
         image[:strip, k * width // len(bits) : (k + 1) * width // len(bits)] = 255 * bit
 
@@ -28,10 +28,10 @@ def draw_mark(image: Image, number: int) -> None:
 def read_mark(image: Image) -> int | None:
     """The number in an RGB picture, or None where it cannot be read."""
     height, width = image.shape[:2]
-    count = BITS + 1
+    count = NUMBER_BITS + 1
     if width < 4 * count:
         return None
-    rows = slice(round(height * STRIP * 0.3), max(round(height * STRIP * 0.7), 1))
+    rows = slice(round(height * STRIP_HEIGHT * 0.3), max(round(height * STRIP_HEIGHT * 0.7), 1))
     levels = [
         float(image[rows, round((k + 0.3) * width / count) : round((k + 0.7) * width / count)].mean())
         for k in range(count)
@@ -41,4 +41,4 @@ def read_mark(image: Image) -> int | None:
     bits = [level > 128 for level in levels]
     if sum(bits) % 2:
         return None
-    return sum(1 << k for k, bit in enumerate(bits[:BITS]) if bit)
+    return sum(1 << k for k, bit in enumerate(bits[:NUMBER_BITS]) if bit)

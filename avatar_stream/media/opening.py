@@ -10,7 +10,7 @@ import av
 from avatar_stream.errors import BadClip
 
 
-def opened(path: Path, what: str) -> Any:
+def open_media(path: Path, what: str) -> Any:
     """The file's container; raises :class:`BadClip` where it is no ``what`` (a video, a sound)."""
     try:
         # FFmpeg takes what stands before a colon for a protocol, unless it is told that this is a file.
@@ -33,7 +33,7 @@ def _reason(path: Path, what: str) -> str:
     return f"not {what} this machine can read"
 
 
-def moving(container: Any) -> Any:
+def video_stream(container: Any) -> Any:
     """The first stream of moving pictures, a cover left out; None where there is none that can be decoded."""
     for stream in container.streams.video:
         if stream.codec_context is not None and not stream.disposition & av.stream.Disposition.attached_pic:
@@ -41,7 +41,7 @@ def moving(container: Any) -> Any:
     return None
 
 
-def audible(container: Any) -> Any:
+def audio_stream(container: Any) -> Any:
     """The first sound that can be decoded; None where there is none."""
     for stream in container.streams.audio:
         context = stream.codec_context
@@ -60,7 +60,7 @@ def packets(container: Any, stream: Any) -> Iterator[Any]:
             return
 
 
-def decoded(container: Any, stream: Any) -> Iterator[Any]:
+def decoded_frames(container: Any, stream: Any) -> Iterator[Any]:
     """The frames of a stream; a damaged packet costs its frame, not the rest."""
     ended = False
     for packet in packets(container, stream):

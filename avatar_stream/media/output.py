@@ -9,7 +9,7 @@ from avatar_stream.errors import BadInput
 
 
 @contextlib.contextmanager
-def whole_file(output: Path, *inputs: Path) -> Iterator[Path]:
+def atomic_file(output: Path, *inputs: Path) -> Iterator[Path]:
     """A file beside ``output`` to write to. When the block ends well it becomes ``output``; else nothing is left.
 
     Raises :class:`BadInput` where ``output`` cannot be written, or is one of the ``inputs``; before the block where
@@ -24,7 +24,7 @@ def whole_file(output: Path, *inputs: Path) -> Iterator[Path]:
     if not within:
         raise BadInput(f"there is no folder {output.resolve().parent}: make it first")
     for one in inputs:
-        if _same(output, one):
+        if _is_same_file(output, one):
             raise BadInput(f"{output} is what is read: name another file to write")
     unfinished = output.with_name(f".{secrets.token_hex(6)}.part{output.suffix}")
     try:
@@ -39,7 +39,7 @@ def whole_file(output: Path, *inputs: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
-def _same(one: Path, other: Path) -> bool:
+def _is_same_file(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
     except OSError:

@@ -33,7 +33,7 @@ def h264_size(stream: bytes) -> Size | None:
     return max((size for size in sizes if size is not None), key=lambda size: size[0] * size[1], default=None)
 
 
-def h264_starts(stream: bytes) -> bool:
+def has_h264_key_frame(stream: bytes) -> bool:
     """Whether an H.264 byte stream has a key frame, which needs no frame before it."""
     return any(unit[0] & 0x1F == NAL_IDR for unit in _units(stream))
 

@@ -21,10 +21,10 @@ from platformdirs import user_data_path
 
 from avatar_stream.errors import BadInput
 
-CERTIFICATE: Final = "AVATAR_STREAM_C2PA_CERT"
-KEY: Final = "AVATAR_STREAM_C2PA_KEY"
-GENERATED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-YEARS: Final = 10
+CERTIFICATE_VARIABLE: Final = "AVATAR_STREAM_C2PA_CERT"
+KEY_VARIABLE: Final = "AVATAR_STREAM_C2PA_KEY"
+GENERATED_SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+CERTIFICATE_YEARS: Final = 10
 
 
 def installed() -> bool:
@@ -48,7 +48,7 @@ def sign(source: Path, signed: Path, title: str, chain: bytes, key: bytes) -> No
         "assertions": [
             {
                 "label": "c2pa.actions.v2",
-                "data": {"actions": [{"action": "c2pa.created", "digitalSourceType": GENERATED}]},
+                "data": {"actions": [{"action": "c2pa.created", "digitalSourceType": GENERATED_SOURCE_TYPE}]},
             }
         ],
     }
@@ -80,7 +80,7 @@ def read(path: Path) -> dict[str, Any] | None:
     generator = (active.get("claim_generator_info") or [{}])[0]
     return {
         "generator": " ".join(filter(None, (generator.get("name"), generator.get("version")))),
-        "generated": GENERATED in json.dumps(active),
+        "generated": GENERATED_SOURCE_TYPE in json.dumps(active),
         "intact": not wrong,
         "problems": wrong,
         "signer": active.get("signature_info", {}).get("issuer", ""),
@@ -89,7 +89,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 def certificate() -> tuple[bytes, bytes]:
     """A chain and its key, PEM: those that were given, or this machine's own. Raises :class:`BadInput`."""
-    given, key = os.environ.get(CERTIFICATE), os.environ.get(KEY)
+    given, key = os.environ.get(CERTIFICATE_VARIABLE), os.environ.get(KEY_VARIABLE)
     path = user_data_path("avatar-stream", appauthor=False) / "provenance" / "signer.pem"
     try:
         if given and key:
@@ -98,7 +98,7 @@ def certificate() -> tuple[bytes, bytes]:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}")
             with open(unfinished, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-                file.write(b"".join(_made()))
+                file.write(b"".join(_new_certificate()))
             os.replace(unfinished, path)
         chain, mark, own = path.read_bytes().partition(b"-----BEGIN PRIVATE KEY-----")
     except OSError as error:
@@ -106,7 +106,7 @@ def certificate() -> tuple[bytes, bytes]:
     return chain, mark + own
 
 
-def _made() -> tuple[bytes, bytes]:
+def _new_certificate() -> tuple[bytes, bytes]:
     """A new root, a certificate under it, and that one's key, as C2PA's profile wants them."""
     now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -134,7 +134,7 @@ def _made() -> tuple[bytes, bytes]:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now)
-            .not_valid_after(now + datetime.timedelta(days=365 * YEARS))
+            .not_valid_after(now + datetime.timedelta(days=365 * CERTIFICATE_YEARS))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(usage(ca), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)

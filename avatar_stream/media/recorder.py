@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from avatar_stream.errors import BadClip
 from avatar_stream.media.marking import Label, Marker
-from avatar_stream.media.sound import Sound, sound_of
+from avatar_stream.media.sound import Sound, open_sound
 
-VIDEO_CLOCK: Final = 90_000  # ticks a second
-SOUND_RATES: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # of AAC in MP4
-SOUND_AHEAD: Final = 0.5  # seconds that sound is written ahead of the pictures
+VIDEO_CLOCK_RATE: Final = 90_000  # ticks a second
+AAC_SAMPLE_RATES: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # of AAC in MP4
+SOUND_LEAD_SECONDS: Final = 0.5  # seconds that sound is written ahead of the pictures
 
 
-class Driving(Protocol):
+class DrivingClip(Protocol):
     """What a recording is made from: its sound, and the times of its frames."""
 
     def next_time(self) -> float | None:
@@ -47,7 +47,7 @@ class Recorder:
         path: str | os.PathLike[str],
         rate: Fraction | int,
         size: tuple[int, int],
-        clip: Driving | None = None,
+        clip: DrivingClip | None = None,
         *,
         marker: Marker | None = None,
     ) -> None:
@@ -57,15 +57,15 @@ class Recorder:
         self._marker = marker or Marker(Label(""), watermark=False)
         self._path, self._rate, self._clip = Path(path), Fraction(rate), clip
         self._count, self._last = 0, -1
-        self._next: tuple[float, list[Any]] | None = None  # sound that was read and is not due yet
-        self._sound = sound_of(clip.source, clip.start) if clip is not None else None
+        self._pending_sound: tuple[float, list[Any]] | None = None  # sound that was read and is not due yet
+        self._sound = open_sound(clip.source, clip.start) if clip is not None else None
         self.silenced = self._sound is not None and self._sound.silenced
         """The clip's sound cannot be decoded here: the film is silent."""
         try:
-            with self._explained():
+            with self._as_bad_clip():
                 self._container = av.open(f"file:{self._path}", "w", format="mp4", options={"movflags": "faststart"})
                 self._video = self._video_stream(size)
-                self._parts = self._sound_parts()
+                self._sound_packets = self._open_sound_packets()
         except BaseException:
             self._close_sound()
             raise
@@ -81,16 +81,16 @@ class Recorder:
             at = self._count / float(self._rate)
         self._count += 1
         frame = self._marker(picture)
-        frame.pts = self._last = max(round(at * VIDEO_CLOCK), self._last + 1)
-        frame.time_base = Fraction(1, VIDEO_CLOCK)
-        with self._explained():
+        frame.pts = self._last = max(round(at * VIDEO_CLOCK_RATE), self._last + 1)
+        frame.time_base = Fraction(1, VIDEO_CLOCK_RATE)
+        with self._as_bad_clip():
             self._mux(self._video.encode(frame))
-            self._write_sound(at + SOUND_AHEAD)
+            self._write_sound(at + SOUND_LEAD_SECONDS)
 
     def close(self) -> None:
         """Finish the file; raises :class:`BadClip` where the disk does not take it."""
         try:
-            with self._explained():
+            with self._as_bad_clip():
                 self._mux(self._video.encode(None))
                 self._write_sound(float("inf"))
                 self._container.close()
@@ -109,11 +109,11 @@ class Recorder:
         stream: Any = self._container.add_stream("libx264", rate=self._rate)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = stream.time_base = Fraction(1, VIDEO_CLOCK)
+        stream.codec_context.time_base = stream.time_base = Fraction(1, VIDEO_CLOCK_RATE)
         stream.options = {"crf": "16", "preset": "veryfast"}
         return stream
 
-    def _sound_parts(self) -> Iterator[tuple[float, list[Any]]]:
+    def _open_sound_packets(self) -> Iterator[tuple[float, list[Any]]]:
         """(seconds, packets to write) of the sound."""
         if self._sound is None or self._sound.stream is None:
             return iter(())
@@ -135,7 +135,7 @@ class Recorder:
 
     def _encoded(self, sound: Sound) -> Iterator[tuple[float, list[Any]]]:
         context = sound.stream.codec_context
-        rate = context.sample_rate if context.sample_rate in SOUND_RATES else 48_000
+        rate = context.sample_rate if context.sample_rate in AAC_SAMPLE_RATES else 48_000
         layout = "mono" if context.layout.nb_channels == 1 else "stereo"
         stream: Any = self._container.add_stream("aac", rate=rate)
         stream.codec_context.layout = layout
@@ -155,12 +155,12 @@ class Recorder:
 
     def _write_sound(self, until: float) -> None:
         while True:
-            if self._next is None:
-                self._next = next(self._parts, None)
-            if self._next is None or self._next[0] > until:
+            if self._pending_sound is None:
+                self._pending_sound = next(self._sound_packets, None)
+            if self._pending_sound is None or self._pending_sound[0] > until:
                 return
-            self._mux(self._next[1])
-            self._next = None
+            self._mux(self._pending_sound[1])
+            self._pending_sound = None
 
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
@@ -171,7 +171,7 @@ class Recorder:
             self._sound.close()
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _as_bad_clip(self) -> Iterator[None]:
         try:
             yield
         except (av.FFmpegError, OSError) as error:

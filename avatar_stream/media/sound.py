@@ -13,16 +13,16 @@ import numpy.typing as npt
 
 from avatar_stream.errors import BadClip
 from avatar_stream.media.clock import PresentationClock, first_time, may_jump
-from avatar_stream.media.opening import audible, decoded, moving, opened, packets
+from avatar_stream.media.opening import audio_stream, decoded_frames, open_media, packets, video_stream
 
 MP4_CODECS: Final = frozenset({"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"})
 """What MP4 holds as it is, and players play."""
 
-MAX_OFF: Final = 0.08
+MAX_DRIFT_SECONDS: Final = 0.08
 """Seconds by which decoded sound may be off its stamps: within it samples follow one another, beyond it silence is
 put in, or sound is left out. Stamps of WebM are rounded to milliseconds, and encoders' paddings are 50 ms."""
 
-MAX_SILENCE: Final = 600.0  # seconds of silence that stand for one gap, at most
+MAX_SILENCE_SECONDS: Final = 600.0  # seconds of silence that stand for one gap, at most
 
 Samples = npt.NDArray[np.float32]
 
@@ -35,12 +35,12 @@ class Sound:
     """
 
     def __init__(self, path: Path, start: float | None = None) -> None:
-        self._container = opened(path, "a sound")
-        self.stream: Any = audible(self._container)
+        self._container = open_media(path, "a sound")
+        self.stream: Any = audio_stream(self._container)
         """PyAV's stream; None where the file has no sound that can be decoded."""
         self.silenced = self.stream is None and bool(self._container.streams.audio)
         """The file has sound, and nobody here can decode it."""
-        streams = [one for one in (moving(self._container), self.stream) if one is not None]
+        streams = [one for one in (video_stream(self._container), self.stream) if one is not None]
         self.start = first_time(self._container, streams) if start is None else start
         self.duration = float(self._container.duration or 0) / av.time_base
         """Seconds, as the file says; 0 where it does not."""
@@ -74,19 +74,19 @@ class Sound:
         clock = PresentationClock(self.start, self._packet_seconds(), jumps=may_jump(self._container))
         channels = len(av.AudioLayout(layout).channels)
         resampler, shape, count = _resampler(rate, layout), None, 0
-        for frame in decoded(self._container, self.stream):
+        for frame in decoded_frames(self._container, self.stream):
             if not frame.samples:
                 continue
             time = clock(frame.time)
-            if shape not in (None, _shape(frame)):  # the format changes on the way
+            if shape not in (None, _sample_format(frame)):  # the format changes on the way
                 resampler = _resampler(rate, layout)
-            shape = _shape(frame)
+            shape = _sample_format(frame)
             gap = round(time * rate) - count
-            if gap > MAX_OFF * rate or (count == 0 and gap > 0):
-                missing = min(gap, round(MAX_SILENCE * rate))
+            if gap > MAX_DRIFT_SECONDS * rate or (count == 0 and gap > 0):
+                missing = min(gap, round(MAX_SILENCE_SECONDS * rate))
                 count += missing
                 yield np.zeros((channels, missing), np.float32)
-            elif gap < -MAX_OFF * rate:
+            elif gap < -MAX_DRIFT_SECONDS * rate:
                 continue
             frame.pts = None
             for part in resampler.resample(frame):
@@ -106,7 +106,7 @@ class Sound:
         return float(context.frame_size or 1024) / float(context.sample_rate or 48_000)
 
 
-def sound_of(path: Path, start: float | None = None) -> Sound | None:
+def open_sound(path: Path, start: float | None = None) -> Sound | None:
     """The sound of a file; None where it has none. Raises :class:`BadClip`."""
     sound = Sound(path, start)
     if sound.stream is None and not sound.silenced:
@@ -115,10 +115,10 @@ def sound_of(path: Path, start: float | None = None) -> Sound | None:
     return sound
 
 
-def only_sounds(path: Path) -> bool:
+def has_only_sound(path: Path) -> bool:
     """The file has sound, and no pictures but perhaps a cover; raises :class:`BadClip`."""
-    with opened(path, "a video or sound") as container:
-        if moving(container) is not None:
+    with open_media(path, "a video or sound") as container:
+        if video_stream(container) is not None:
             return False
         if not container.streams.audio:
             raise BadClip(f"{path} has neither pictures nor sound")
@@ -129,5 +129,5 @@ def _resampler(rate: int, layout: str) -> av.AudioResampler:
     return av.AudioResampler(format="fltp", layout=layout, rate=rate)
 
 
-def _shape(frame: Any) -> tuple[str, str, int]:
+def _sample_format(frame: Any) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate

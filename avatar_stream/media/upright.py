@@ -12,8 +12,8 @@ from av.video.reformatter import VideoReformatter
 
 Image = npt.NDArray[np.uint8]
 
-MAX_PIXEL_SHAPE: Final = 4  # width over height of a pixel, or height over width, beyond which it is a damaged header
-MATRIX_BYTES: Final = 36  # of a display matrix: nine numbers of 32 bits
+MAX_PIXEL_ASPECT: Final = 4  # width over height of a pixel, or height over width, beyond which it is a damaged header
+DISPLAY_MATRIX_BYTES: Final = 36  # of a display matrix: nine numbers of 32 bits
 
 
 class _Scaler(threading.local):
@@ -26,7 +26,7 @@ class _Scaler(threading.local):
 _SCALER = _Scaler()
 
 
-def keep_pixel_shape(frame: Any, stream: Any) -> Any:
+def attach_pixel_aspect(frame: Any, stream: Any) -> Any:
     """The ``frame`` knowing the shape of its pixels, which only its ``stream`` or codec context says.
 
     It is kept in ``frame.opaque``, so that it goes where the frame goes.
@@ -40,10 +40,10 @@ def keep_pixel_shape(frame: Any, stream: Any) -> Any:
 def upright(frame: Any, longest: int | None = None) -> Image:
     """RGB ``(h, w, 3)`` of a decoded frame, its sides at most ``longest`` pixels.
 
-    Its pixels are made square (see :func:`keep_pixel_shape`) by enlarging their shorter side; it is turned and
+    Its pixels are made square (see :func:`attach_pixel_aspect`) by enlarging their shorter side; it is turned and
     mirrored as its display matrix says, to the nearest of the eight ways a picture can lie.
     """
-    width, height = _square(frame)
+    width, height = _square_pixel_size(frame)
     if longest is not None and max(width, height) > longest:
         scale = longest / max(width, height)
         width, height = width * scale, height * scale
@@ -80,12 +80,12 @@ def _display_matrix(frame: Any) -> bytes | None:
     side_data = getattr(frame, "side_data", None)
     found = side_data.get(Type.DISPLAYMATRIX) if side_data is not None else None
     data = bytes(found) if found is not None else b""
-    return data if len(data) == MATRIX_BYTES else None
+    return data if len(data) == DISPLAY_MATRIX_BYTES else None
 
 
-def _square(frame: Any) -> tuple[float, float]:
+def _square_pixel_size(frame: Any) -> tuple[float, float]:
     """Width and height of a frame with its pixels square."""
     shape = getattr(frame, "opaque", None)
-    if not isinstance(shape, Fraction) or not 1 / MAX_PIXEL_SHAPE <= shape <= MAX_PIXEL_SHAPE:
+    if not isinstance(shape, Fraction) or not 1 / MAX_PIXEL_ASPECT <= shape <= MAX_PIXEL_ASPECT:
         return frame.width, frame.height
     return frame.width * float(max(shape, Fraction(1))), frame.height * float(max(1 / shape, Fraction(1)))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.extras import install_command
 
-DRIVER: Final = {
+DRIVER_HINTS: Final = {
     "linux": "no virtual camera device: install v4l2loopback (on Debian and Ubuntu: sudo apt install "
     'v4l2loopback-dkms), then sudo modprobe v4l2loopback exclusive_caps=1 card_label="Avatar"',
     "darwin": "no virtual camera: install OBS 30 or later, start its virtual camera once, and stop it again",
@@ -41,7 +41,7 @@ class VirtualCamera:
             self._camera: Any = pyvirtualcam.Camera(*size, fps, device=device)
         except RuntimeError as error:
             where = f" called {device}" if device else ""
-            hint = DRIVER.get(sys.platform, str(error))
+            hint = DRIVER_HINTS.get(sys.platform, str(error))
             raise NoDriver(f"cannot open a virtual camera{where}: {hint}") from None
         self.name = str(self._camera.device)
 

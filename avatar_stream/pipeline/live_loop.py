@@ -24,7 +24,7 @@ from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.face.small_faces import FullResolution
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.identity.guard import Guard, GuardThread
-from avatar_stream.media.mailbox import Closed, Mailbox
+from avatar_stream.media.mailbox import Mailbox, MailboxClosed
 from avatar_stream.media.marking import Marker
 from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.media.upright import upright
@@ -254,7 +254,7 @@ class LiveLoop:
             while not self._stopped.is_set():
                 try:
                     work(avatar)
-                except Closed:
+                except MailboxClosed:
                     return
                 except Exception:
                     # One bad frame must not end a session.

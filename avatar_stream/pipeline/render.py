@@ -14,9 +14,9 @@ from avatar_stream.face.tracker import FaceState
 from avatar_stream.media import provenance
 from avatar_stream.media.files import Clip
 from avatar_stream.media.marking import Marker
-from avatar_stream.media.output import whole_file
+from avatar_stream.media.output import atomic_file
 from avatar_stream.media.recorder import Recorder
-from avatar_stream.media.sound import only_sounds
+from avatar_stream.media.sound import has_only_sound
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.background import OWN
 from avatar_stream.portrait.portrait import Image, Portrait
@@ -42,7 +42,7 @@ def open_driving_source(path: Path) -> Clip | VoiceFile | MotionFile:
     """Open a video, speech, or recorded motion; raises ``BadClip`` if the file is none of them."""
     if path.suffix == MOTION_FILE_SUFFIX:
         return MotionFile(path)
-    return VoiceFile(path) if only_sounds(path) else Clip(path)
+    return VoiceFile(path) if has_only_sound(path) else Clip(path)
 
 
 def render(
@@ -69,7 +69,7 @@ def render(
     began = time.perf_counter()
     avatar = Avatar(portrait, networks, gain=gain, keep=keep, background=background)
     try:
-        with whole_file(output, driving) as unfinished:
+        with atomic_file(output, driving) as unfinished:
             done = _write_frames(avatar, source, unfinished, marker or Marker(), progress)
             if done.frames == 0:
                 raise BadClip(f"{driving} has no readable frames")

@@ -8,7 +8,7 @@ from avatar_stream.errors import BadClip
 from avatar_stream.face.capture import FaceCapture
 from avatar_stream.face.small_faces import no_face_message
 from avatar_stream.media.files import Clip
-from avatar_stream.media.output import whole_file
+from avatar_stream.media.output import atomic_file
 from avatar_stream.rigs.files import MotionWriter
 
 
@@ -26,7 +26,7 @@ def record_motion(driving: Path, output: Path, progress: Callable[[int, int], No
     clip, capture = Clip(driving), FaceCapture()
     frames = seen = 0
     try:
-        with whole_file(output, driving) as unfinished:
+        with atomic_file(output, driving) as unfinished:
             writer = MotionWriter(unfinished, clip.rate)
             try:
                 for at, image in clip.frames():

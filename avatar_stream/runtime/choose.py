@@ -7,22 +7,22 @@ from pathlib import Path
 from avatar_stream.errors import EngineUnavailable
 from avatar_stream.extras import pip_command
 from avatar_stream.runtime import onnx_runtime, openvino_cpu, tensorrt_build, tensorrt_gpu
-from avatar_stream.runtime.network import WINDOWS, Network, Ticker, tick_path
-from avatar_stream.runtime.precision import fastest
+from avatar_stream.runtime.network import WINDOW_SLOTS, Network, Ticker, tick_path
+from avatar_stream.runtime.precision import ranked_precisions
 
 log = logging.getLogger(__name__)
 
 RUNTIMES = ("tensorrt", "cuda", "openvino", "onnxruntime")
 """Best first. ``cuda`` is onnxruntime with its CUDA provider."""
-THREADS = 2
+DEFAULT_CPU_THREADS = 2
 """Threads of a CPU engine, where nobody says how many."""
 
 
-def available() -> list[str]:
+def available_runtimes() -> list[str]:
     """Runtimes that are installed and have the device they need, best first."""
     gpu = tensorrt_build.gpu_name() is not None
     here = {
-        "tensorrt": gpu and tensorrt_build.flavour() is not None,
+        "tensorrt": gpu and tensorrt_build.tensorrt_module() is not None,
         "cuda": gpu and _installed("onnxruntime") and onnx_runtime.has_cuda(),
         "openvino": _installed("openvino"),
         "onnxruntime": _installed("onnxruntime"),
@@ -35,8 +35,8 @@ def load(
     *,
     runtime: str | None = None,
     precision: str | None = None,
-    threads: int = THREADS,
-    slots: int = WINDOWS[0],
+    threads: int = DEFAULT_CPU_THREADS,
+    slots: int = WINDOW_SLOTS[0],
 ) -> tuple[Network, Ticker]:
     """The reference and the tick network in ``folder`` on ``runtime`` (None: the best that works here).
 
@@ -44,14 +44,14 @@ def load(
     ask for one.
     Raises :class:`EngineUnavailable` when nothing works, or not what was asked for.
     """
-    wanted = [runtime] if runtime else available()
+    wanted = [runtime] if runtime else available_runtimes()
     for name in wanted:
         try:
             return _load(name, folder, precision, threads, slots)
         except Exception as error:
             if runtime:
-                raise EngineUnavailable(f"the engine {name} cannot run here: {_line(error)}") from error
-            log.warning("the engine %s cannot run here (%s): trying the next best", name, _line(error))
+                raise EngineUnavailable(f"the engine {name} cannot run here: {_first_line(error)}") from error
+            log.warning("the engine %s cannot run here (%s): trying the next best", name, _first_line(error))
     raise EngineUnavailable(
         f"no engine can run the networks here: {pip_command('install openvino')}, or use --engine warp"
     )
@@ -62,24 +62,24 @@ def _load(name: str, folder: Path, precision: str | None, threads: int, slots: i
     quantised = tick_path(folder, slots, "int8")
     if name == "tensorrt":
         plan = tensorrt_build.cached_plan(tick)
-        return _on_cpu(reference, threads), tensorrt_gpu.TensorRtTicker(plan)
+        return _reference_network(reference, threads), tensorrt_gpu.TensorRtTicker(plan)
     if name == "cuda":
-        ticker = onnx_runtime.OnnxRuntimeTicker(tick, threads, "cuda", tensorrt_build.SESSIONS)
+        ticker = onnx_runtime.OnnxRuntimeTicker(tick, threads, "cuda", tensorrt_build.BATCH_SIZES)
         return onnx_runtime.OnnxRuntimeNetwork(reference, threads), ticker
     if name == "openvino":
-        precision = precision or next(iter(fastest(folder, threads, slots)))
+        precision = precision or next(iter(ranked_precisions(folder, threads, slots)))
         if precision == "int8":
             tick = quantised
-        full = precision == "fp32"
+        full_precision = precision == "fp32"
         return (
-            openvino_cpu.OpenVinoNetwork(reference, threads, full),
-            openvino_cpu.OpenVinoTicker(tick, threads, full=full),
+            openvino_cpu.OpenVinoNetwork(reference, threads, full_precision),
+            openvino_cpu.OpenVinoTicker(tick, threads, full_precision=full_precision),
         )
     path = quantised if precision == "int8" else tick
     return onnx_runtime.OnnxRuntimeNetwork(reference, threads), onnx_runtime.OnnxRuntimeTicker(path, threads)
 
 
-def _on_cpu(path: Path, threads: int) -> Network:
+def _reference_network(path: Path, threads: int) -> Network:
     """What runs once a portrait may run anywhere."""
     if _installed("openvino"):
         return openvino_cpu.OpenVinoNetwork(path, threads)
@@ -90,5 +90,5 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

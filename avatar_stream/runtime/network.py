@@ -16,12 +16,12 @@ Arrays = dict[str, npt.NDArray[Any]]
 Ports = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]
 """Shape, for one session, and type of a network's inputs."""
 
-CARRIED: Final = ("latents", "conditioning", "guide", "landmarks_0", "landmarks_1")
+STATE_NAMES: Final = ("latents", "conditioning", "guide", "landmarks_0", "landmarks_1")
 """The state of a window: each goes into a tick under its name and comes out as ``next_`` name.
 
 A window of one slot has no older frames, and carries the landmark encoder's state alone.
 """
-WINDOWS: Final = (1, 2)
+WINDOW_SLOTS: Final = (1, 2)
 """Numbers of slots there are graphs for; the first is what runs by default.
 
 Anatomy is drawn before the network: what is left to it is light, which one level finds as well as two (24.33 and
@@ -29,19 +29,19 @@ Anatomy is drawn before the network: what is left to it is light, which one leve
 """
 WEIGHTS_FILE: Final = "networks.weights"
 """The weights of all graphs of a folder, which refer to it by name."""
-FRAME: Final = ("shown", "raster")
+FRAME_INPUTS: Final = ("shown", "raster")
 """What is new in a tick (see ``AlignedInput``)."""
 
 
-def tick_path(folder: Path, slots: int = WINDOWS[0], precision: str = "fp16") -> Path:
+def tick_path(folder: Path, slots: int = WINDOW_SLOTS[0], precision: str = "fp16") -> Path:
     """Where the tick graph of a window of ``slots`` is kept; ``precision`` is fp16 or int8."""
     return folder / f"tick{slots}{'.int8' if precision == 'int8' else ''}.onnx"
 
 
-def carried(names: Iterable[str]) -> list[str]:
+def state_names(names: Iterable[str]) -> list[str]:
     """Those of a graph's ports that are state."""
     known = set(names)
-    return [name for name in CARRIED if name in known]
+    return [name for name in STATE_NAMES if name in known]
 
 
 class Network(Protocol):
@@ -100,48 +100,48 @@ class HostStream:
     def __init__(self, identity: Arrays, ports: Ports) -> None:
         wanted = [name for name in ports if name in identity]
         self.identity = {name: np.ascontiguousarray(identity[name], ports[name][1]) for name in wanted}
-        self.sets = [{name: np.zeros(*ports[name]) for name in carried(ports)} for _ in range(2)]
-        self.turn = 0
+        self.states = [{name: np.zeros(*ports[name]) for name in state_names(ports)} for _ in range(2)]
+        self.current = 0
         self.binding: Any = None  # what a runtime wants to remember of it
 
     @property
-    def now(self) -> Arrays:
+    def state_in(self) -> Arrays:
         """The state that goes in, by input name."""
-        return self.sets[self.turn]
+        return self.states[self.current]
 
     @property
-    def after(self) -> Arrays:
+    def state_out(self) -> Arrays:
         """Where the next state goes, by input name."""
-        return self.sets[1 - self.turn]
+        return self.states[1 - self.current]
 
     def swap(self) -> None:
         """What came out goes in next."""
-        self.turn = 1 - self.turn
+        self.current = 1 - self.current
 
     def reset(self) -> None:
         """See :class:`Stream`."""
-        for value in self.now.values():
+        for value in self.state_in.values():
             value[:] = 0
 
     def state(self) -> Arrays:
         """See :class:`Stream`."""
-        return {name: value.copy() for name, value in self.now.items()}
+        return {name: value.copy() for name, value in self.state_in.items()}
 
 
 def batched(jobs: Sequence[Job]) -> Arrays:
     """Frames, identities and states of several host streams, stacked into one run's inputs."""
-    out = {name: np.stack([job.frame[name] for job in jobs]) for name in FRAME}
+    out = {name: np.stack([job.frame[name] for job in jobs]) for name in FRAME_INPUTS}
     for name in jobs[0].stream.identity:
         out[name] = np.concatenate([job.stream.identity[name] for job in jobs])
-    for name in jobs[0].stream.now:
-        out[name] = np.concatenate([job.stream.now[name] for job in jobs])
+    for name in jobs[0].stream.state_in:
+        out[name] = np.concatenate([job.stream.state_in[name] for job in jobs])
     return out
 
 
 def unbatch(jobs: Sequence[Job], outputs: Arrays) -> list[npt.NDArray[np.float32]]:
     """Put a run's states back into the streams and return the residuals."""
     for k, job in enumerate(jobs):
-        for name, value in job.stream.after.items():
+        for name, value in job.stream.state_out.items():
             value[:] = outputs[f"next_{name}"][k : k + 1]
         job.stream.swap()
     return [np.array(residual, np.float32) for residual in outputs["residual"]]

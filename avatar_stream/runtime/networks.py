@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from avatar_stream.errors import EngineUnavailable
 from avatar_stream.runtime.batcher import Batcher
-from avatar_stream.runtime.choose import available, load
-from avatar_stream.runtime.network import WINDOWS, Arrays, Network, Ticker
+from avatar_stream.runtime.choose import available_runtimes, load
+from avatar_stream.runtime.network import WINDOW_SLOTS, Arrays, Network, Ticker
 
 log = logging.getLogger(__name__)
 
-CLOSE_AFTER = 5.0  # seconds an engine that was replaced still answers
-RELOADS = 3  # of an engine that failed where there is no other
+CLOSE_DELAY_SECONDS = 5.0  # seconds an engine that was replaced still answers
+MAX_RELOADS = 3  # of an engine that failed where there is no other
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
@@ -33,9 +33,9 @@ class Networks:
     batchers: dict[int, Batcher]
     slots: int
     name: str  # of the runtime and its precision
-    _how: dict[str, Any]
+    _load_options: dict[str, Any]
     _lock: threading.Lock
-    _falling: bool
+    _falling_back: bool
     _reloads: int
 
     def __init__(
@@ -45,11 +45,11 @@ class Networks:
         precision: str | None = None,
         threads: int = 2,
         folder: Path = WEIGHTS,
-        slots: Sequence[int] = WINDOWS[:1],
+        slots: Sequence[int] = WINDOW_SLOTS[:1],
     ) -> None:
-        self._how = {"folder": folder, "runtime": runtime, "precision": precision, "threads": threads}
-        reference, ticker = load(**self._how, slots=slots[0])
-        self._set(reference, {slots[0]: ticker})
+        self._load_options = {"folder": folder, "runtime": runtime, "precision": precision, "threads": threads}
+        reference, ticker = load(**self._load_options, slots=slots[0])
+        self._install(reference, {slots[0]: ticker})
         self.add(*slots[1:])
 
     @staticmethod
@@ -62,20 +62,20 @@ class Networks:
     def of(cls, reference: Network, tickers: dict[int, Ticker]) -> "Networks":
         """Of networks that are already loaded."""
         made = cls.__new__(cls)
-        made._how = {}
-        made._set(reference, tickers)
+        made._load_options = {}
+        made._install(reference, tickers)
         return made
 
     @property
     def runtime(self) -> str | None:
         """The runtime that was chosen; None while the best one is taken."""
-        return self._how.get("runtime")
+        return self._load_options.get("runtime")
 
     def add(self, *lengths: int) -> None:
         """Load the tick networks of more lengths of window, on the runtime that is in use."""
         for slots in lengths:
             if slots not in self.tickers:
-                _, ticker = load(**self._how, slots=slots)
+                _, ticker = load(**self._load_options, slots=slots)
                 self.batchers[slots] = Batcher(ticker, self._failed)
                 self.tickers[slots] = ticker
 
@@ -84,22 +84,22 @@ class Networks:
 
         Raises :class:`EngineUnavailable`, and changes nothing, where that runtime cannot run here.
         """
-        how = self._how | {"runtime": runtime, "precision": None}
-        _, ticker = load(**how, slots=self.slots)
+        options = self._load_options | {"runtime": runtime, "precision": None}
+        _, ticker = load(**options, slots=self.slots)
         before = list(self.batchers.values())
-        self._how = how
+        self._load_options = options
         # Only the length in use: the ladder asks for others when it is told that they are there.
         self.batchers, self.tickers = {self.slots: Batcher(ticker, self._failed)}, {self.slots: ticker}
         self.name = ticker.name
         # Whoever took hold of an old one a moment ago still gets an answer.
         for batcher in before:
-            leave = threading.Timer(CLOSE_AFTER, batcher.close)
+            leave = threading.Timer(CLOSE_DELAY_SECONDS, batcher.close)
             leave.daemon = True
             leave.start()
 
     def watch(self, limit: float) -> bool:
         """Give up an engine whose tick takes more than ``limit`` seconds: the next best takes over. True if so."""
-        hanging = [batcher for batcher in list(self.batchers.values()) if batcher.hangs(limit)]
+        hanging = [batcher for batcher in list(self.batchers.values()) if batcher.is_hanging(limit)]
         for batcher in hanging:
             batcher.abandon(EngineUnavailable(f"no answer for {limit:g} seconds"))
         return bool(hanging)
@@ -107,15 +107,15 @@ class Networks:
     def _failed(self, error: Exception) -> None:
         """A tick failed; after a few in a row the next best runtime takes over."""
         with self._lock:
-            if not self._how or self._falling:
+            if not self._load_options or self._falling_back:
                 return
-            self._falling = True
+            self._falling_back = True
         threading.Thread(target=self._fall_back, args=(error,), daemon=True).start()
 
     def _fall_back(self, error: Exception) -> None:
-        now, known = self._how["runtime"] or available()[0], available()
+        now, known = self._load_options["runtime"] or available_runtimes()[0], available_runtimes()
         others = known[known.index(now) + 1 :] if now in known else known
-        if not others and self._reloads < RELOADS:
+        if not others and self._reloads < MAX_RELOADS:
             self._reloads += 1
             others = [now]
         for runtime in others:
@@ -125,15 +125,15 @@ class Networks:
                 break
             except EngineUnavailable as other:
                 log.warning("%s", other)
-        self._falling = False
+        self._falling_back = False
 
-    def _set(self, reference: Network, tickers: dict[int, Ticker]) -> None:
+    def _install(self, reference: Network, tickers: dict[int, Ticker]) -> None:
         self.reference, self.tickers = reference, tickers
         self.slots = next(iter(tickers))
         self.name = tickers[self.slots].name
         self.batchers = {n: Batcher(ticker, self._failed) for n, ticker in tickers.items()}
         self._lock = threading.Lock()
-        self._falling = False
+        self._falling_back = False
         self._reloads = 0
 
     def refer(self, face: npt.NDArray[np.uint8]) -> Arrays:

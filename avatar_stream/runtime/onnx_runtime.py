@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.runtime.network import FRAME, Arrays, HostStream, Job, Ports, batched, carried, unbatch
+from avatar_stream.runtime.network import FRAME_INPUTS, Arrays, HostStream, Job, Ports, batched, state_names, unbatch
 
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 
@@ -66,7 +66,7 @@ class OnnxRuntimeTicker:
         self.name = _name(path, device)
         self.batches = batches
         self._ports: Ports = {
-            node.name: ((1, *node.shape[1:]), TYPES[node.type]) for node in self._session.get_inputs()
+            node.name: ((1, *node.shape[1:]), NUMPY_TYPES[node.type]) for node in self._session.get_inputs()
         }
         self._outputs = [node.name for node in self._session.get_outputs()]
         self.slots = self._ports["modulation"][0][1]
@@ -83,19 +83,19 @@ class OnnxRuntimeTicker:
             found = self._session.run(self._outputs, batched(stacked))
             residuals = unbatch(stacked, dict(zip(self._outputs, found, strict=True)))
             for job, stream in zip(jobs, streams, strict=True):
-                job.stream.take(stream.now)
+                job.stream.load_state(stream.state_in)
             return residuals
         stream, frame = jobs[0].stream, jobs[0].frame
         binding = self._session.io_binding()
-        for name in FRAME:
+        for name in FRAME_INPUTS:
             binding.bind_cpu_input(name, np.ascontiguousarray(frame[name])[None])
-        for name, value in (stream.identity | stream.now).items():
+        for name, value in (stream.identity | stream.state_in).items():
             binding.bind_ortvalue_input(name, value)
-        for name, value in stream.after.items():
+        for name, value in stream.state_out.items():
             binding.bind_ortvalue_output(f"next_{name}", value)
         binding.bind_output("residual", "cpu")
         self._session.run_with_iobinding(binding)
-        stream.turn = 1 - stream.turn
+        stream.current = 1 - stream.current
         residual = binding.get_outputs()[-1].numpy()  # in the order they were bound
         return [np.array(residual[0], np.float32)]
 
@@ -107,37 +107,37 @@ class OrtStream:
         self._ports, self._device = ports, device
         wanted = [name for name in ports if name in identity]
         self.identity = {name: self._value(np.asarray(identity[name], ports[name][1])) for name in wanted}
-        self._sets = [{name: self._value(np.zeros(*ports[name])) for name in carried(ports)} for _ in range(2)]
-        self.turn = 0
+        self._states = [{name: self._value(np.zeros(*ports[name])) for name in state_names(ports)} for _ in range(2)]
+        self.current = 0
 
     @property
-    def now(self) -> dict[str, Any]:
+    def state_in(self) -> dict[str, Any]:
         """The state that goes in."""
-        return self._sets[self.turn]
+        return self._states[self.current]
 
     @property
-    def after(self) -> dict[str, Any]:
+    def state_out(self) -> dict[str, Any]:
         """Where the next state goes."""
-        return self._sets[1 - self.turn]
+        return self._states[1 - self.current]
 
     def reset(self) -> None:
         """See ``Stream``."""
-        self.take({name: np.zeros(*self._ports[name]) for name in self.now})
+        self.load_state({name: np.zeros(*self._ports[name]) for name in self.state_in})
 
     def state(self) -> Arrays:
         """See ``Stream``."""
-        return {name: np.array(value.numpy()) for name, value in self.now.items()}
+        return {name: np.array(value.numpy()) for name, value in self.state_in.items()}
 
-    def take(self, state: Arrays) -> None:
+    def load_state(self, state: Arrays) -> None:
         """Go on from this state."""
         for name, value in state.items():
-            self.now[name].update_inplace(np.ascontiguousarray(value))
+            self.state_in[name].update_inplace(np.ascontiguousarray(value))
 
     def on_host(self) -> HostStream:
         """A copy in ordinary memory, to be stacked with others."""
         stream = HostStream({name: value.numpy() for name, value in self.identity.items()}, self._ports)
         for name, value in self.state().items():
-            stream.now[name][:] = value
+            stream.state_in[name][:] = value
         return stream
 
     def _value(self, value: npt.NDArray[Any]) -> Any:

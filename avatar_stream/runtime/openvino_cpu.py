@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.runtime.compiled import compiled
-from avatar_stream.runtime.network import FRAME, Arrays, HostStream, Job, Ports, batched, unbatch
+from avatar_stream.runtime.compiled import compile_cached
+from avatar_stream.runtime.network import FRAME_INPUTS, Arrays, HostStream, Job, Ports, batched, unbatch
 from avatar_stream.runtime.plans import network_hash
 from avatar_stream.runtime.processor import instructions
 from avatar_stream.runtime.saturation import reduce_weights, reduction_hash
@@ -18,10 +18,10 @@ from avatar_stream.runtime.saturation import reduce_weights, reduction_hash
 class OpenVinoNetwork:
     """See :class:`avatar_stream.runtime.network.Network`."""
 
-    def __init__(self, path: Path, threads: int, full: bool = False) -> None:
-        """``full``: fp32, whatever is faster."""
-        self.name = f"openvino {_precision_of(path, full)}"
-        self._request = _compile(path, threads, 1, full).create_infer_request()
+    def __init__(self, path: Path, threads: int, full_precision: bool = False) -> None:
+        """``full_precision``: fp32, whatever is faster."""
+        self.name = f"openvino {_precision_of(path, full_precision)}"
+        self._request = _compile(path, threads, 1, full_precision).create_infer_request()
 
     def run(self, inputs: Arrays) -> Arrays:
         """See ``Network``."""
@@ -35,11 +35,13 @@ class OpenVinoTicker:
     One session at a time by default: on a CPU a run for several takes as long as several runs.
     """
 
-    def __init__(self, path: Path, threads: int, *, full: bool = False, batches: tuple[int, ...] = (1,)) -> None:
-        """``full``: fp32, whatever is faster."""
-        self.name = f"openvino {_precision_of(path, full)}"
+    def __init__(
+        self, path: Path, threads: int, *, full_precision: bool = False, batches: tuple[int, ...] = (1,)
+    ) -> None:
+        """``full_precision``: fp32, whatever is faster."""
+        self.name = f"openvino {_precision_of(path, full_precision)}"
         self.batches = batches
-        compiled = {sessions: _compile(path, threads, sessions, full) for sessions in {1, *batches}}
+        compiled = {sessions: _compile(path, threads, sessions, full_precision) for sessions in {1, *batches}}
         self._requests = {sessions: network.create_infer_request() for sessions, network in compiled.items()}
         inputs = compiled[1].inputs
         self._ports: Ports = {port.any_name: (tuple(port.shape), port.element_type.to_dtype()) for port in inputs}
@@ -57,21 +59,21 @@ class OpenVinoTicker:
             request.infer(batched(jobs), share_inputs=True)
             return unbatch(jobs, _outputs(request))
         stream, frame = jobs[0].stream, jobs[0].frame
-        for name in FRAME:
+        for name in FRAME_INPUTS:
             request.set_tensor(name, _tensor(np.ascontiguousarray(frame[name])[None]))
         if stream.binding is None:
             # Tensors over the stream's memory, for both turns: bound once here, written by the network ever after.
             stream.binding = (
                 [
                     [(name, _tensor(now[name]), self._outputs[f"next_{name}"], _tensor(after[name])) for name in now]
-                    for now, after in (stream.sets, stream.sets[::-1])
+                    for now, after in (stream.states, stream.states[::-1])
                 ],
                 [(name, _tensor(value)) for name, value in stream.identity.items()],
             )
         states, identity = stream.binding
         for name, tensor in identity:
             request.set_tensor(name, tensor)
-        for name, now, output, after in states[stream.turn]:
+        for name, now, output, after in states[stream.current]:
             request.set_tensor(name, now)
             request.set_output_tensor(output, after)
         request.infer()
@@ -93,21 +95,23 @@ def _outputs(request: Any) -> Arrays:
     return out
 
 
-def _compile(path: Path, threads: int, sessions: int, full: bool) -> Any:
+def _compile(path: Path, threads: int, sessions: int, full_precision: bool) -> Any:
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32" if full or openvino_precision() == "fp32" else "bf16",
+        "INFERENCE_PRECISION_HINT": "f32" if full_precision or openvino_precision() == "fp32" else "bf16",
         "INFERENCE_NUM_THREADS": threads,
     }
     core = openvino_core()
     key = f"{network_hash(path)} {reduction_hash()} {sessions} {settings} {instructions()}"
-    return compiled(core, key, settings, lambda: core.compile_model(read_model(path, sessions), "CPU", settings))
+    return compile_cached(
+        core, key, settings, lambda: core.compile_model(read_model(path, sessions), "CPU", settings)
+    )
 
 
-def _precision_of(path: Path, full: bool) -> str:
+def _precision_of(path: Path, full_precision: bool) -> str:
     if ".int8." in path.name:
         return "int8"
-    return "fp32" if full else openvino_precision()
+    return "fp32" if full_precision else openvino_precision()
 
 
 def read_model(path: Path, sessions: int = 1) -> Any:

@@ -65,8 +65,8 @@ class PlanCache:
         noted = asdict(key) | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(plan, data)
-            write_whole(plan.with_suffix(".json"), json.dumps(noted, indent=1).encode())
+            write_atomically(plan, data)
+            write_atomically(plan.with_suffix(".json"), json.dumps(noted, indent=1).encode())
         except OSError as error:
             raise EngineUnavailable(
                 f"the engine cannot be kept in {self.folder} ({error.strerror}): free some space there, make it"
@@ -93,7 +93,7 @@ class PlanCache:
         return bool(found)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; raises :class:`OSError`."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:

@@ -21,21 +21,31 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from avatar_stream.runtime import openvino_cpu
-from avatar_stream.runtime.network import WINDOWS, Job, tick_path
+from avatar_stream.runtime.network import WINDOW_SLOTS, Job, tick_path
 from avatar_stream.runtime.plans import network_hash
 from avatar_stream.runtime.processor import instructions
-from avatar_stream.runtime.rollout import SAME_PSNR, accurate, identity_of, probe_frames, psnr, roll, squared_errors
+from avatar_stream.runtime.rollout import (
+    IDENTICAL_PSNR,
+    identity_inputs,
+    is_accurate,
+    probe_frames,
+    psnr,
+    roll_out,
+    squared_errors,
+)
 
 log = logging.getLogger(__name__)
 
-BETTER: Final = 0.9  # of the exact one's time that int8, the least exact, may take to be first
-CLEAR: Final = 1.3  # times faster, from which one measurement is believed for good: others may just have been busy
+INT8_MAX_TIME_RATIO: Final = 0.9  # of the exact one's time that int8, the least exact, may take to be first
+CLEAR_TIME_RATIO: Final = (
+    1.3  # times faster, from which one measurement is believed for good: others may just have been busy
+)
 PROBE_TICKS: Final = 4  # over which a precision is compared with fp32
 TIMED_RUNS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """A precision on this processor: ``ms`` of a run, and its distance from fp32 over the probe in dB."""
 
     ms: float
@@ -43,61 +53,61 @@ class Measured:
 
 
 @cache
-def fastest(folder: Path, threads: int, slots: int = WINDOWS[0]) -> dict[str, Measured]:
+def ranked_precisions(folder: Path, threads: int, slots: int = WINDOW_SLOTS[0]) -> dict[str, Measurement]:
     """What was measured of the tick network of ``slots`` on OpenVINO by precision, best first.
 
     Only what computes right is there; fp32 always does.
     """
     exact = openvino_cpu.openvino_precision()
-    found = measured(folder, threads, slots)
-    right = {name: one for name, one in found.items() if accurate(name, one.psnr)}
+    found = measurements(folder, threads, slots)
+    right = {name: one for name, one in found.items() if is_accurate(name, one.psnr)}
     for name in found.keys() - right.keys():
         log.warning("%s is passed over: it is wrong on this processor (%.1f dB from fp32)", name, found[name].psnr)
     if not right:
-        return {"fp32": Measured(0.0, SAME_PSNR)}
-    better = exact not in right or ("int8" in right and right["int8"].ms < BETTER * right[exact].ms)
+        return {"fp32": Measurement(0.0, IDENTICAL_PSNR)}
+    better = exact not in right or ("int8" in right and right["int8"].ms < INT8_MAX_TIME_RATIO * right[exact].ms)
     return dict(sorted(right.items(), key=lambda one: (one[0] == "int8") != better))
 
 
 @cache
-def measured(folder: Path, threads: int, slots: int = WINDOWS[0]) -> dict[str, Measured]:
+def measurements(folder: Path, threads: int, slots: int = WINDOW_SLOTS[0]) -> dict[str, Measurement]:
     """What was measured of every precision that OpenVINO could use here, right or wrong; not to be changed."""
     exact = openvino_cpu.openvino_precision()
     paths = {exact: tick_path(folder, slots)}
     if (quantised := tick_path(folder, slots, "int8")).is_file():
         paths["int8"] = quantised
     if list(paths) == ["fp32"]:
-        return {"fp32": Measured(0.0, SAME_PSNR)}
+        return {"fp32": Measurement(0.0, IDENTICAL_PSNR)}
     file = user_cache_path("avatar-stream") / "precision.json"
-    known = _read(file)
+    known = _read_measurements(file)
     key = _key(paths, threads)
     found = known.get(key)
     if found is None or set(found) != set(paths):
         found = measure(folder, paths, threads, slots)
         times = [one.ms for one in found.values()]
-        if max(times) > CLEAR * min(times):
-            _write(file, known | {key: found})
+        if max(times) > CLEAR_TIME_RATIO * min(times):
+            _write_measurements(file, known | {key: found})
     return found
 
 
-def measure(folder: Path, paths: dict[str, Path], threads: int, slots: int) -> dict[str, Measured]:
+def measure(folder: Path, paths: dict[str, Path], threads: int, slots: int) -> dict[str, Measurement]:
     """Each precision over the probe: its distance from fp32, and the median time of some runs, taking turns.
 
     One that cannot run takes for ever and is 0 dB away.
     """
     frames = probe_frames(PROBE_TICKS)
-    reference = openvino_cpu.OpenVinoNetwork(folder / "reference.onnx", threads, full=True)
-    identity = identity_of(reference, {"reference": frames[0]["shown"][None]}, slots)
-    exact = openvino_cpu.OpenVinoTicker(tick_path(folder, slots), threads, full=True)
+    reference = openvino_cpu.OpenVinoNetwork(folder / "reference.onnx", threads, full_precision=True)
+    identity = identity_inputs(reference, {"reference": frames[0]["shown"][None]}, slots)
+    exact = openvino_cpu.OpenVinoTicker(tick_path(folder, slots), threads, full_precision=True)
     tickers = {"fp32": exact} if "fp32" in paths else {}
     for name in paths.keys() - tickers.keys():
         try:
             tickers[name] = openvino_cpu.OpenVinoTicker(paths[name], threads)
         except RuntimeError as error:  # OpenVINO's kernels for it do not fit this processor
             log.warning("%s cannot run here: %s", name, str(error).strip().splitlines()[-1])
-    wanted = roll(exact, identity, frames)
+    wanted = roll_out(exact, identity, frames)
     decibels = {
-        name: psnr(squared_errors(wanted if ticker is exact else roll(ticker, identity, frames), wanted))
+        name: psnr(squared_errors(wanted if ticker is exact else roll_out(ticker, identity, frames), wanted))
         for name, ticker in tickers.items()
     }
     streams = {name: ticker.open(identity) for name, ticker in tickers.items()}
@@ -107,9 +117,10 @@ def measure(folder: Path, paths: dict[str, Path], threads: int, slots: int) -> d
             began = time.perf_counter()
             ticker.run([Job(streams[name], frames[run % PROBE_TICKS])])
             times[name].append(1e3 * (time.perf_counter() - began))
-    none = Measured(math.inf, 0.0)
+    none = Measurement(math.inf, 0.0)
     return {
-        name: Measured(float(np.median(times[name])), decibels[name]) if name in tickers else none for name in paths
+        name: Measurement(float(np.median(times[name])), decibels[name]) if name in tickers else none
+        for name in paths
     }
 
 
@@ -119,17 +130,17 @@ def _key(paths: dict[str, Path], threads: int) -> str:
     return f"{instructions()}, {networks}, {threads} threads"
 
 
-def _read(file: Path) -> dict[str, dict[str, Measured]]:
+def _read_measurements(file: Path) -> dict[str, dict[str, Measurement]]:
     try:
         return {
-            key: {name: Measured(float(one["ms"]), float(one["psnr"])) for name, one in entry.items()}
+            key: {name: Measurement(float(one["ms"]), float(one["psnr"])) for name, one in entry.items()}
             for key, entry in json.loads(file.read_text()).items()
         }
     except (OSError, ValueError, AttributeError, TypeError, KeyError, OverflowError, RecursionError):
         return {}
 
 
-def _write(file: Path, found: dict[str, dict[str, Measured]]) -> None:
+def _write_measurements(file: Path, found: dict[str, dict[str, Measurement]]) -> None:
     """Whole or not at all; a folder that cannot be written costs a second at the next start, nothing more."""
     part = file.with_name(f"{file.name}.{os.getpid()}")
     with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 ISA_SETTINGS: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS")
-"""Environment variables by which OpenVINO's kernels are told to use other instructions than the best."""
+"""Environment variables by which OpenVINO's kernels are isa_settings to use other instructions than the best."""
 
 
 def processor() -> str:
@@ -22,9 +22,9 @@ def instructions() -> str:
 
     A processor's name is not enough: a virtual machine may hide some of its instructions, and a variable may too.
     """
-    told = " ".join(f"{name}={os.environ[name]}" for name in ISA_SETTINGS if name in os.environ)
+    isa_settings = " ".join(f"{name}={os.environ[name]}" for name in ISA_SETTINGS if name in os.environ)
     flags = _cpuinfo("flags") or _cpuinfo("Features")
-    digest = hashlib.sha256(f"{flags} {told}".encode()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{flags} {isa_settings}".encode()).hexdigest()[:12]
     return f"{processor()}, {digest}, openvino {version('openvino')}"
 
 

@@ -8,37 +8,37 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.runtime.network import WINDOWS, Arrays, Job, Network, Ticker
+from avatar_stream.runtime.network import WINDOW_SLOTS, Arrays, Job, Network, Ticker
 
-LEAST_PSNR: Final = 55.0
+MIN_PSNR: Final = 55.0
 """dB of the painted residual over the whole grey scale, below which an engine is not used. fp16 and bf16 lie well
 above (bf16: 75 here); int8 (47) is judged by the picture (``engines.evaluate``) and must only not run away."""
-LEAST_PSNR_INT8: Final = 40.0
-SAME_PSNR: Final = 99.0
+MIN_PSNR_INT8: Final = 40.0
+IDENTICAL_PSNR: Final = 99.0
 """dB that stand for no difference at all."""
 
 
-def least_psnr(precision: str) -> float:
+def min_psnr(precision: str) -> float:
     """How many dB from fp32 this precision must be, at least."""
-    return LEAST_PSNR_INT8 if precision.endswith("int8") else LEAST_PSNR
+    return MIN_PSNR_INT8 if precision.endswith("int8") else MIN_PSNR
 
 
-def accurate(precision: str, decibels: float) -> bool:
+def is_accurate(precision: str, decibels: float) -> bool:
     """So many dB are enough for this precision. NaN never is."""
-    return decibels >= least_psnr(precision)
+    return decibels >= min_psnr(precision)
 
 
 @dataclass(frozen=True, slots=True)
-class Rolled:
+class Rollout:
     """Residuals, kept as fp16 (a twentieth of a grey level at worst), and the state at the end."""
 
     residuals: list[npt.NDArray[np.float16]]
     state: Arrays
 
 
-def roll(
+def roll_out(
     ticker: Ticker, identity: Arrays, frames: list[Arrays], progress: Callable[[int, int], None] | None = None
-) -> Rolled:
+) -> Rollout:
     """Roll a window over ``frames``; ``progress`` hears how many are done, of how many."""
     stream = ticker.open(identity)
     residuals = []
@@ -46,10 +46,10 @@ def roll(
         residuals.append(ticker.run([Job(stream, frame)])[0].astype(np.float16))
         if progress is not None:
             progress(k + 1, len(frames))
-    return Rolled(residuals, stream.state())
+    return Rollout(residuals, stream.state())
 
 
-def squared_errors(found: Rolled, wanted: Rolled) -> list[float]:
+def squared_errors(found: Rollout, wanted: Rollout) -> list[float]:
     """The mean squared difference of each tick's residuals, in grey levels squared."""
     pairs = zip(found.residuals, wanted.residuals, strict=True)
     return [float(((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean()) for a, b in pairs]
@@ -60,10 +60,10 @@ def psnr(squares: list[float]) -> float:
     mean = float(np.mean(squares))
     if not math.isfinite(mean):
         return 0.0
-    return round(10 * math.log10(255**2 / mean), 2) if mean > 0 else SAME_PSNR
+    return round(10 * math.log10(255**2 / mean), 2) if mean > 0 else IDENTICAL_PSNR
 
 
-def identity_of(network: Network, face: Arrays, slots: int = WINDOWS[0]) -> Arrays:
+def identity_inputs(network: Network, face: Arrays, slots: int = WINDOW_SLOTS[0]) -> Arrays:
     """What the reference network says of a face, as a ticker of so many slots wants it."""
     said = {name: value for name, value in network.run(face).items() if name != "z_id"}
     return said | {"modulation": said["modulation"][:, -slots:]}

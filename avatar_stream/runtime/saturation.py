@@ -26,7 +26,7 @@ def reduce_weights(model: Any) -> int:
 
     changed = 0
     for node in model.get_ordered_ops():
-        multiply = _scaled(node)
+        multiply = _scale_of(node)
         if multiply is None:
             continue
         weights = node.data
@@ -43,7 +43,7 @@ def reduce_weights(model: Any) -> int:
     return changed
 
 
-def _scaled(node: Any) -> Any:
+def _scale_of(node: Any) -> Any:
     """The multiplication that scales ``node``, where that is a constant of weights with zero point 0; else None."""
     if node.get_type_name() != "Constant" or node.get_output_element_type(0).get_type_name() != "i8":
         return None
@@ -55,12 +55,12 @@ def _scaled(node: Any) -> Any:
         if len(users) != 1 or users[0].get_node().get_type_name() not in kinds or users[0].get_index() != 0:
             return None
         node = users[0].get_node()
-        if node.get_type_name() == "Subtract" and not _zero(node.input(1).get_source_output().get_node()):
+        if node.get_type_name() == "Subtract" and not _is_zero(node.input(1).get_source_output().get_node()):
             return None
     return node
 
 
-def _zero(node: Any) -> bool:
+def _is_zero(node: Any) -> bool:
     """Every constant that ``node`` is made from, its shape aside, is 0."""
     while node.get_type_name() in ("Reshape", "Convert", "Unsqueeze"):
         node = node.input(0).get_source_output().get_node()

@@ -13,23 +13,23 @@ from avatar_stream.errors import EngineUnavailable
 from avatar_stream.extras import install_command
 from avatar_stream.runtime.plans import PlanCache, PlanKey, network_hash
 
-SESSIONS = (1, 2, 4, 8, 16)
-FLAVOURS = ("tensorrt_rtx", "tensorrt")
+BATCH_SIZES = (1, 2, 4, 8, 16)
+TENSORRT_MODULES = ("tensorrt_rtx", "tensorrt")
 
 
-def flavour(target: str | None = None) -> Any:
+def tensorrt_module(target: str | None = None) -> Any:
     """The TensorRT module that is installed, the RTX one first; None if there is none that works.
 
     Without a ``target`` it must be able to run on the GPU that is here, if there is one.
     """
     for module in _installed():
-        if target or _runs_on(module, gpu_name()):
+        if target or _can_run_on(module, gpu_name()):
             return module
     return None
 
 
 def _installed() -> Iterator[Any]:
-    for name in FLAVOURS:
+    for name in TENSORRT_MODULES:
         try:
             module = importlib.import_module(name)
         except Exception:  # an installed TensorRT without its libraries fails in its own ways
@@ -38,7 +38,7 @@ def _installed() -> Iterator[Any]:
             yield module
 
 
-def _runs_on(trt: Any, gpu: str | None) -> bool:
+def _can_run_on(trt: Any, gpu: str | None) -> bool:
     """TensorRT for RTX builds on every GPU and runs on those it knows: an H100 (sm90) cannot load what it built."""
     number = gpu.rpartition("sm")[2] if gpu else ""
     if trt.__name__ != "tensorrt_rtx" or not number.isdecimal():
@@ -46,9 +46,9 @@ def _runs_on(trt: Any, gpu: str | None) -> bool:
     return hasattr(trt.ComputeCapability, f"SM{number}") or int(number) >= 120
 
 
-def _needed(target: str | None) -> Any:
-    """See :func:`flavour`; raises :class:`EngineUnavailable` that says what to install."""
-    found = flavour(target)
+def _require_tensorrt(target: str | None) -> Any:
+    """See :func:`tensorrt_module`; raises :class:`EngineUnavailable` that says what to install."""
+    found = tensorrt_module(target)
     if found is None and any(_installed()):
         raise EngineUnavailable(
             f"TensorRT for RTX does not run on {gpu_name()}: {install_command('tensorrt')}, or the same with [cuda]"
@@ -68,15 +68,15 @@ def gpu_name() -> str | None:
         error, count = cuda.cudaGetDeviceCount()
         if int(error) or not count:
             return None
-        found = checked(cuda.cudaGetDeviceProperties(0))
+        found = check_cuda(cuda.cudaGetDeviceProperties(0))
         return f"{found.name.decode().rstrip(chr(0))} sm{found.major}{found.minor}"
     except Exception:  # no driver: the bindings raise whatever their loader raises
         return None
 
 
-def plan_key(network: Path, sessions: Sequence[int] = SESSIONS, target: str | None = None) -> PlanKey:
+def plan_key(network: Path, sessions: Sequence[int] = BATCH_SIZES, target: str | None = None) -> PlanKey:
     """The key of ``network``'s plan on this machine, or for a ``target`` such as ``sm89``."""
-    trt = _needed(target)
+    trt = _require_tensorrt(target)
     gpu = target or gpu_name()
     if gpu is None:
         raise EngineUnavailable("there is no NVIDIA GPU here: name the GPU to build for, as --target sm89")
@@ -94,7 +94,7 @@ def cached_plan(network: Path, cache_: PlanCache | None = None) -> bytes:
 
 def build(
     network: Path,
-    sessions: Sequence[int] = SESSIONS,
+    sessions: Sequence[int] = BATCH_SIZES,
     target: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> bytes:
@@ -102,7 +102,7 @@ def build(
 
     ``progress`` is told phase, step and number of steps. Raises :class:`EngineUnavailable` with TensorRT's reason.
     """
-    trt = _needed(target)
+    trt = _require_tensorrt(target)
     messages: list[str] = []
     logger = logger_of(trt, messages)
     builder = trt.Builder(logger)
@@ -132,7 +132,7 @@ def build(
     return bytes(plan)
 
 
-def checked(answer: Any) -> Any:
+def check_cuda(answer: Any) -> Any:
     """The values of a CUDA call's answer; :class:`EngineUnavailable` if it failed."""
     error, *values = answer
     if int(error):
@@ -163,7 +163,7 @@ def first_line(messages: list[str]) -> str:
 def _driver() -> str:
     from cuda.bindings import runtime as cuda
 
-    return str(checked(cuda.cudaDriverGetVersion()))
+    return str(check_cuda(cuda.cudaDriverGetVersion()))
 
 
 def _monitor(trt: Any, progress: Callable[[str, int, int], None]) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.errors import EngineUnavailable
-from avatar_stream.runtime.network import FRAME, Arrays, Job, carried
-from avatar_stream.runtime.tensorrt_build import SESSIONS, checked, first_line, flavour, logger_of
+from avatar_stream.runtime.network import FRAME_INPUTS, Arrays, Job, state_names
+from avatar_stream.runtime.tensorrt_build import BATCH_SIZES, check_cuda, first_line, logger_of, tensorrt_module
 
 
 class TensorRtTicker:
@@ -22,36 +22,36 @@ class TensorRtTicker:
     """
 
     def __init__(
-        self, plan: bytes, batches: tuple[int, ...] = SESSIONS, *, trt: Any = None, cuda: Any = None
+        self, plan: bytes, batches: tuple[int, ...] = BATCH_SIZES, *, trt: Any = None, cuda: Any = None
     ) -> None:
         """``trt`` and ``cuda`` stand in for TensorRT and ``cuda.bindings.runtime`` in tests."""
-        self._trt = trt or flavour()
+        self._trt = trt or tensorrt_module()
         self.cuda = cuda or importlib.import_module("cuda.bindings.runtime")
-        self._told: list[str] = []
-        self._runtime = self._trt.Runtime(logger_of(self._trt, self._told))
+        self._messages: list[str] = []
+        self._runtime = self._trt.Runtime(logger_of(self._trt, self._messages))
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise EngineUnavailable(f"TensorRT cannot load the engine: {first_line(self._told)}")
+            raise EngineUnavailable(f"TensorRT cannot load the engine: {first_line(self._messages)}")
         self.name = f"{self._trt.__name__} fp16"
         self.batches = batches
         engine = self._engine
         names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
         self.shapes = {name: tuple(engine.get_tensor_shape(name))[1:] for name in names}
         self.types = {name: np.dtype(self._trt.nptype(engine.get_tensor_dtype(name))) for name in names}
-        self.carried = carried(names)
-        fresh = (*FRAME, *self.carried, "residual")
-        self.identity = [n for n in names if n not in fresh and not n.startswith("next_")]
+        self.state_names = state_names(names)
+        fresh = (*FRAME_INPUTS, *self.state_names, "residual")
+        self.identity_names = [n for n in names if n not in fresh and not n.startswith("next_")]
         self.slots = self.shapes["modulation"][0]
-        self.cuda_stream = checked(self.cuda.cudaStreamCreate())
+        self.cuda_stream = check_cuda(self.cuda.cudaStreamCreate())
         self._contexts: dict[int, Any] = {}
-        self._groups: dict[int, _Group] = {}
+        self._shared_runs: dict[int, _CapturedRun] = {}
 
     def open(self, identity: Arrays) -> "DeviceStream":
         """See ``Ticker``."""
         stream = DeviceStream(self)
-        for name in self.identity:
+        for name in self.identity_names:
             value = np.ascontiguousarray(identity[name], self.types[name])
-            self.copy(stream.identity_at[name].address, value.ctypes.data, value.nbytes, "HostToDevice")
+            self.copy(stream.identity[name].address, value.ctypes.data, value.nbytes, "HostToDevice")
             self.synchronize()  # the array copied from goes out of use here
         return stream
 
@@ -60,25 +60,27 @@ class TensorRtTicker:
         count = len(jobs)
         if count == 1:
             stream = jobs[0].stream
-            group = stream.groups[stream.turn] or _Group(
-                self, 1, stream.identity_at, stream.sets[stream.turn], stream.sets[1 - stream.turn]
+            run = stream.runs[stream.current] or _CapturedRun(
+                self, 1, stream.identity, stream.states[stream.current], stream.states[1 - stream.current]
             )
-            stream.groups[stream.turn] = group
-            stream.turn = 1 - stream.turn
+            stream.runs[stream.current] = run
+            stream.current = 1 - stream.current
         else:
-            if count not in self._groups:
-                made = [self.buffers(names, count) for names in (self.identity, self.carried, self.carried)]
-                self._groups[count] = _Group(self, count, *made)
-            group = self._groups[count]
-            self._move(jobs, group, gather=True)
+            if count not in self._shared_runs:
+                made = [
+                    self.buffers(names, count) for names in (self.identity_names, self.state_names, self.state_names)
+                ]
+                self._shared_runs[count] = _CapturedRun(self, count, *made)
+            run = self._shared_runs[count]
+            self._copy_states(jobs, run, gather=True)
         for k, job in enumerate(jobs):
-            for name in FRAME:
-                group.frames[name][k] = job.frame[name]
-        group.launch()
+            for name in FRAME_INPUTS:
+                run.frames[name][k] = job.frame[name]
+        run.launch()
         if count > 1:
-            self._move(jobs, group, gather=False)
+            self._copy_states(jobs, run, gather=False)
         self.synchronize()
-        return [np.array(residual, np.float32) for residual in group.residual]
+        return [np.array(residual, np.float32) for residual in run.residual]
 
     def buffers(self, names: Sequence[str], count: int) -> "dict[str, _Buffer]":
         """Zeroed device memory for the named tensors of ``count`` sessions."""
@@ -90,16 +92,18 @@ class TensorRtTicker:
 
     def synchronize(self) -> None:
         """Wait for the device."""
-        checked(self.cuda.cudaStreamSynchronize(self.cuda_stream))
+        check_cuda(self.cuda.cudaStreamSynchronize(self.cuda_stream))
 
-    def _move(self, jobs: Sequence[Job], group: "_Group", gather: bool) -> None:
+    def _copy_states(self, jobs: Sequence[Job], run: "_CapturedRun", gather: bool) -> None:
         for k, job in enumerate(jobs):
             stream = job.stream
-            state = stream.sets[stream.turn]
-            shared_state = group.now if gather else group.after
-            pairs = [(state[name], shared_state[name], self.size(name)) for name in self.carried]
+            state = stream.states[stream.current]
+            shared_state = run.state_in if gather else run.state_out
+            pairs = [(state[name], shared_state[name], self.size(name)) for name in self.state_names]
             if gather:
-                pairs += [(stream.identity_at[name], group.identity[name], self.size(name)) for name in self.identity]
+                pairs += [
+                    (stream.identity[name], run.identity[name], self.size(name)) for name in self.identity_names
+                ]
             for own, shared, size in pairs:
                 there, here = shared.address + k * size, own.address
                 target, source = (there, here) if gather else (here, there)
@@ -107,13 +111,13 @@ class TensorRtTicker:
 
     def copy(self, target: int, source: int, size: int, kind: str) -> None:
         direction = getattr(self.cuda.cudaMemcpyKind, f"cudaMemcpy{kind}")
-        checked(self.cuda.cudaMemcpyAsync(target, source, size, direction, self.cuda_stream))
+        check_cuda(self.cuda.cudaMemcpyAsync(target, source, size, direction, self.cuda_stream))
 
     def context(self, count: int) -> Any:
         """The execution context for ``count`` sessions."""
         if count not in self._contexts:
             context = self._engine.create_execution_context()
-            for name in (*FRAME, *self.identity, *self.carried):
+            for name in (*FRAME_INPUTS, *self.identity_names, *self.state_names):
                 context.set_input_shape(name, (count, *self.shapes[name]))
             self._contexts[count] = context
         return self._contexts[count]
@@ -123,9 +127,9 @@ class _Buffer:
     """Device memory, zeroed, freed with its owner."""
 
     def __init__(self, cuda: Any, size: int) -> None:
-        self.address = int(checked(cuda.cudaMalloc(size)))
+        self.address = int(check_cuda(cuda.cudaMalloc(size)))
         self.size = size
-        checked(cuda.cudaMemset(self.address, 0, size))
+        check_cuda(cuda.cudaMemset(self.address, 0, size))
         weakref.finalize(self, cuda.cudaFree, self.address)
 
 
@@ -134,20 +138,20 @@ class DeviceStream:
 
     def __init__(self, ticker: TensorRtTicker) -> None:
         self._ticker = ticker
-        self.identity_at = ticker.buffers(ticker.identity, 1)
-        self.sets = [ticker.buffers(ticker.carried, 1) for _ in range(2)]
-        self.groups: list[_Group | None] = [None, None]
-        self.turn = 0
+        self.identity = ticker.buffers(ticker.identity_names, 1)
+        self.states = [ticker.buffers(ticker.state_names, 1) for _ in range(2)]
+        self.runs: list[_CapturedRun | None] = [None, None]
+        self.current = 0
 
     def reset(self) -> None:
         """See ``Stream``."""
-        for buffer in self.sets[self.turn].values():
-            checked(self._ticker.cuda.cudaMemset(buffer.address, 0, buffer.size))
+        for buffer in self.states[self.current].values():
+            check_cuda(self._ticker.cuda.cudaMemset(buffer.address, 0, buffer.size))
 
     def state(self) -> Arrays:
         """See ``Stream``."""
         out: Arrays = {}
-        for name, buffer in self.sets[self.turn].items():
+        for name, buffer in self.states[self.current].items():
             value = np.empty((1, *self._ticker.shapes[name]), self._ticker.types[name])
             self._ticker.copy(value.ctypes.data, buffer.address, buffer.size, "DeviceToHost")
             self._ticker.synchronize()
@@ -155,7 +159,7 @@ class DeviceStream:
         return out
 
 
-class _Group:
+class _CapturedRun:
     """A run for ``count`` sessions with fixed memory: captured as a CUDA graph when it is first launched."""
 
     def __init__(
@@ -167,9 +171,9 @@ class _Group:
         after: dict[str, _Buffer],
     ) -> None:
         self._ticker, self._count = ticker, count
-        self.identity, self.now, self.after = identity, now, after
-        self._device = ticker.buffers((*FRAME, "residual"), count)
-        self.frames = {name: self._pinned(name) for name in FRAME}
+        self.identity, self.state_in, self.state_out = identity, now, after
+        self._device = ticker.buffers((*FRAME_INPUTS, "residual"), count)
+        self.frames = {name: self._pinned(name) for name in FRAME_INPUTS}
         self.residual = self._pinned("residual")
         self._graph: Any = None
 
@@ -180,18 +184,20 @@ class _Group:
             self._work()  # a first run outside the capture lets TensorRT load its kernels
             ticker.synchronize()
             mode = ticker.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-            checked(ticker.cuda.cudaStreamBeginCapture(ticker.cuda_stream, mode))
+            check_cuda(ticker.cuda.cudaStreamBeginCapture(ticker.cuda_stream, mode))
             self._work()
-            self._graph = checked(
-                ticker.cuda.cudaGraphInstantiate(checked(ticker.cuda.cudaStreamEndCapture(ticker.cuda_stream)), 0)
+            self._graph = check_cuda(
+                ticker.cuda.cudaGraphInstantiate(check_cuda(ticker.cuda.cudaStreamEndCapture(ticker.cuda_stream)), 0)
             )
             return
-        checked(ticker.cuda.cudaGraphLaunch(self._graph, ticker.cuda_stream))
+        check_cuda(ticker.cuda.cudaGraphLaunch(self._graph, ticker.cuda_stream))
 
     def _work(self) -> None:
         ticker = self._ticker
         context = ticker.context(self._count)
-        bound = self._device | self.identity | self.now | {f"next_{name}": b for name, b in self.after.items()}
+        bound = (
+            self._device | self.identity | self.state_in | {f"next_{name}": b for name, b in self.state_out.items()}
+        )
         for name, buffer in bound.items():
             context.set_tensor_address(name, buffer.address)
         for name, value in self.frames.items():
@@ -205,7 +211,7 @@ class _Group:
         """Page-locked host memory as an array: what the device copies from and to without waiting."""
         cuda, dtype = self._ticker.cuda, self._ticker.types[name]
         size = self._count * self._ticker.size(name)
-        address = int(checked(cuda.cudaMallocHost(size)))
+        address = int(check_cuda(cuda.cudaMallocHost(size)))
         array = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)).view(dtype)
         weakref.finalize(self, cuda.cudaFreeHost, address)
         return array.reshape(self._count, *self._ticker.shapes[name])

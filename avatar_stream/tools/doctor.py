@@ -10,12 +10,12 @@ from avatar_stream.errors import AvatarError
 from avatar_stream.extras import pip_command, reinstall_command
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.runtime import choose, onnx_runtime, tensorrt_build
-from avatar_stream.runtime.choose import THREADS
+from avatar_stream.runtime.choose import DEFAULT_CPU_THREADS
 from avatar_stream.runtime.network import WEIGHTS_FILE, tick_path
 from avatar_stream.runtime.networks import WEIGHTS
-from avatar_stream.runtime.precision import fastest, measured
+from avatar_stream.runtime.precision import measurements, ranked_precisions
 from avatar_stream.runtime.processor import processor
-from avatar_stream.runtime.rollout import accurate, least_psnr
+from avatar_stream.runtime.rollout import is_accurate, min_psnr
 
 PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
 CAMERA_HINTS = (
@@ -78,7 +78,7 @@ def _installed(package: str) -> str | None:
 
 
 def _engine() -> tuple[str, str]:
-    available = choose.available()
+    available = choose.available_runtimes()
     if not available:
         return "warp", "because neither openvino nor onnxruntime is installed"
     if available[0] == "tensorrt":
@@ -87,9 +87,11 @@ def _engine() -> tuple[str, str]:
         return "onnxruntime cuda fp16", f"because there is {tensorrt_build.gpu_name()} and onnxruntime-gpu"
     if available[0] == "onnxruntime":
         return "onnxruntime fp32", "because openvino is not installed"
-    found = fastest(WEIGHTS, THREADS)
+    found = ranked_precisions(WEIGHTS, DEFAULT_CPU_THREADS)
     why = "because it is the fastest here that computes right"
-    return f"openvino {next(iter(found))}", why if len(measured(WEIGHTS, THREADS)) > 1 else "the only one for it here"
+    return f"openvino {next(iter(found))}", why if len(
+        measurements(WEIGHTS, DEFAULT_CPU_THREADS)
+    ) > 1 else "the only one for it here"
 
 
 def _precisions() -> list[dict[str, Any]]:
@@ -97,15 +99,15 @@ def _precisions() -> list[dict[str, Any]]:
 
     From the measurement that the engine is chosen by; nothing where there is no choice.
     """
-    used = next(iter(fastest(WEIGHTS, THREADS)))
-    found = measured(WEIGHTS, THREADS)
+    used = next(iter(ranked_precisions(WEIGHTS, DEFAULT_CPU_THREADS)))
+    found = measurements(WEIGHTS, DEFAULT_CPU_THREADS)
     rows: list[dict[str, Any]] = []
     for name, one in found.items() if len(found) > 1 else ():
         distance = "exact" if name == "fp32" else f"{one.psnr:.1f} dB from fp32"
         if math.isinf(one.ms):
             verdict = "passed over: it cannot run on this processor"
-        elif not accurate(name, one.psnr):
-            verdict = f"passed over: it is wrong on this processor ({distance}, {least_psnr(name):g} are needed)"
+        elif not is_accurate(name, one.psnr):
+            verdict = f"passed over: it is wrong on this processor ({distance}, {min_psnr(name):g} are needed)"
         else:
             verdict = f"{'used' if name == used else 'right, not needed'} ({one.ms:.1f} ms a frame, {distance})"
         ms = None if math.isinf(one.ms) else one.ms

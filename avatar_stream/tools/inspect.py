@@ -12,7 +12,7 @@ from avatar_stream.errors import BadClip, BadPicture
 from avatar_stream.extras import install_command
 from avatar_stream.media import provenance
 from avatar_stream.media.files import Clip
-from avatar_stream.media.watermark import SURE, Luma, found
+from avatar_stream.media.watermark import DETECTION_THRESHOLD, Luma, detection_score
 from avatar_stream.portrait.portrait import read_picture
 
 FRAMES_PER_PIECE: Final = 50  # frames that are read together, two seconds
@@ -45,7 +45,10 @@ class Inspection:
             part = "" if self.share > 0.99 else f", in {self.share:.0%} of it"
             lines = [f"generated: avatar_stream's watermark is in the picture{part} ({self.watermark:.1f} sigma)"]
         else:
-            lines = [f"no watermark of avatar_stream was found ({self.watermark:.1f} sigma; {SURE:g} are needed)"]
+            lines = [
+                f"no watermark of avatar_stream was found ({self.watermark:.1f} sigma;"
+                f" {DETECTION_THRESHOLD:g} are needed)"
+            ]
         said = self.credentials
         if said is None:
             lines.append(
@@ -62,11 +65,13 @@ class Inspection:
 
 def inspect(path: Path) -> Inspection:
     """Look into a video or a picture; raises :class:`BadClip`."""
-    pieces = [found(piece) for piece in _pieces(path)]
+    pieces = [detection_score(piece) for piece in _pieces(path)]
     best = max(pieces, default=0.0)
-    share = float(np.mean([one > SURE for one in pieces])) if pieces else 0.0
+    share = float(np.mean([one > DETECTION_THRESHOLD for one in pieces])) if pieces else 0.0
     said = provenance.read(path) if path.suffix.lower() in (".mp4", ".m4v", ".mov") else None
-    return Inspection(str(path), best > SURE, round(best, 2), round(share, 3), said, provenance.installed())
+    return Inspection(
+        str(path), best > DETECTION_THRESHOLD, round(best, 2), round(share, 3), said, provenance.installed()
+    )
 
 
 def _pieces(path: Path) -> Iterator[list[Luma]]:

@@ -17,12 +17,12 @@ from avatar_stream.portrait.interior.layer import Interior
 from avatar_stream.portrait.interior.lip_edges import lips_meeting
 from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
-from avatar_stream.runtime.choose import THREADS, available, load
+from avatar_stream.runtime.choose import DEFAULT_CPU_THREADS, available_runtimes, load
 from avatar_stream.runtime.network import Arrays, tick_path
 from avatar_stream.runtime.networks import WEIGHTS
 from avatar_stream.runtime.openvino_cpu import openvino_precision
-from avatar_stream.runtime.precision import fastest
-from avatar_stream.runtime.rollout import Rolled, accurate, identity_of, psnr, roll, squared_errors
+from avatar_stream.runtime.precision import ranked_precisions
+from avatar_stream.runtime.rollout import Rollout, identity_inputs, is_accurate, psnr, roll_out, squared_errors
 
 DEFAULT_TICKS = 500
 
@@ -42,7 +42,7 @@ class Parity:
     @property
     def passed(self) -> bool:
         """It may be used."""
-        return accurate(self.engine, min(self.psnr, self.psnr_last)) and math.isfinite(self.state)
+        return is_accurate(self.engine, min(self.psnr, self.psnr_last)) and math.isfinite(self.state)
 
 
 def recorded_ticks(count: int = DEFAULT_TICKS) -> tuple[Arrays, list[Arrays]]:
@@ -69,7 +69,7 @@ def recorded_ticks(count: int = DEFAULT_TICKS) -> tuple[Arrays, list[Arrays]]:
     return {"reference": rest.image[None]}, [there_and_back[k % len(there_and_back)] for k in range(count)]
 
 
-def compare(name: str, found: Rolled, wanted: Rolled) -> Parity:
+def compare(name: str, found: Rollout, wanted: Rollout) -> Parity:
     """The distance of two roll-outs over the same ticks."""
     errors = squared_errors(found, wanted)
     pairs = zip(found.residuals, wanted.residuals, strict=True)
@@ -86,7 +86,7 @@ def compare(name: str, found: Rolled, wanted: Rolled) -> Parity:
 def engines_here(weights: Path = WEIGHTS) -> list[tuple[str, str | None]]:
     """Runtime and precision of every engine that may be able to run here, the reference not among them."""
     found: list[tuple[str, str | None]] = []
-    for runtime in available():
+    for runtime in available_runtimes():
         if runtime == "openvino":
             found += [(runtime, "bf16")] if openvino_precision() == "bf16" else []
             found += [(runtime, "fp32")]
@@ -102,18 +102,22 @@ def check(
     """Every engine that runs here against the reference; and why those that should and do not, do not."""
     face, frames = recorded_ticks(ticks)
     network, ticker = load(weights, runtime="onnxruntime")
-    identity = identity_of(network, face)
+    identity = identity_inputs(network, face)
 
     def of(name: str) -> Callable[[int, int], None] | None:
         return (lambda done, total: progress(name, done, total)) if progress else None
 
-    wanted = roll(ticker, identity, frames, of(ticker.name))
+    wanted = roll_out(ticker, identity, frames, of(ticker.name))
     passed, failed = [], {}
     for runtime, precision in engines_here(weights):
         try:
             _, ticker = load(weights, runtime=runtime, precision=precision)
-            found = compare(ticker.name, roll(ticker, identity, frames, of(ticker.name)), wanted)
-            used = runtime != "openvino" or precision == "fp32" or precision in fastest(weights, THREADS)
+            found = compare(ticker.name, roll_out(ticker, identity, frames, of(ticker.name)), wanted)
+            used = (
+                runtime != "openvino"
+                or precision == "fp32"
+                or precision in ranked_precisions(weights, DEFAULT_CPU_THREADS)
+            )
             passed.append(replace(found, used=used))
         except EngineUnavailable as error:
             failed[runtime] = str(error)

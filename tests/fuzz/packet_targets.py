@@ -5,8 +5,8 @@ from typing import Final
 
 from aioice import stun
 
-from avatar_stream.media.packet_filter import MAX_DATAGRAM, Kind, kind_of, read_stun
-from avatar_stream.media.picture_size import h264_size, h264_starts, vp8_size
+from avatar_stream.media.packet_filter import MAX_DATAGRAM_BYTES, DatagramKind, datagram_kind, read_stun
+from avatar_stream.media.picture_size import h264_size, has_h264_key_frame, vp8_size
 from tests.port import PASSWORD, PEER, STRANGER, Port, request
 
 BETWEEN: Final = b"\xff--\xff"
@@ -21,7 +21,9 @@ def datagram(data: bytes) -> None:
         for address in (STRANGER, PEER):
             for sent in (one, signed(one)):
                 port.datagram_received(sent, address)
-    assert all(kind_of(passed) in (Kind.DTLS, Kind.RTP, Kind.RTCP) for passed in port.data)
+    assert all(
+        datagram_kind(passed) in (DatagramKind.DTLS, DatagramKind.RTP, DatagramKind.RTCP) for passed in port.data
+    )
     for check in port.checks:
         message = stun.parse_message(check)
         assert message.message_class is not stun.Class.REQUEST or all(
@@ -32,7 +34,7 @@ def datagram(data: bytes) -> None:
 def signed(data: bytes) -> bytes:
     """A message of STUN with the password that the peer was told; anything else as it is."""
     message = read_stun(data)
-    if message is None or len(data) > MAX_DATAGRAM - FINGERPRINT:
+    if message is None or len(data) > MAX_DATAGRAM_BYTES - FINGERPRINT:
         return data
     message.add_message_integrity(PASSWORD.encode())
     return bytes(message)
@@ -40,7 +42,7 @@ def signed(data: bytes) -> bytes:
 
 def coded_picture(data: bytes) -> None:
     """The headers of coded pictures, whose sizes are read before anything is decoded."""
-    h264_starts(data)
+    has_h264_key_frame(data)
     for size in (vp8_size(data), h264_size(data)):
         assert size is None or min(size) >= 0
 

@@ -13,7 +13,7 @@ from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-LINUX, ARM, MAC, WINDOWS = (
+LINUX, ARM, MAC, WINDOW_SLOTS = (
     "x86_64-manylinux_2_36",
     "aarch64-manylinux_2_36",
     "aarch64-apple-darwin",
@@ -57,7 +57,7 @@ def wheels(platform: str, *flags: str, python: str = "3.11") -> str:
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12"])
-@pytest.mark.parametrize("platform", [LINUX, ARM, MAC, WINDOWS])
+@pytest.mark.parametrize("platform", [LINUX, ARM, MAC, WINDOW_SLOTS])
 def test_it_installs_on(platform: str, python: str) -> None:
     found = wheels(platform, python=python)
     assert "torch" not in found

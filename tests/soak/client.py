@@ -27,9 +27,9 @@ import numpy as np
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
-from avatar_stream.media.aiortc_gaps import keep_up
-from avatar_stream.media.encode import CLOCK, VideoEncoder
-from avatar_stream.media.marks import BITS, read_mark
+from avatar_stream.media.aiortc_gaps import limit_receive_delay
+from avatar_stream.media.encode import VIDEO_CLOCK_RATE, VideoEncoder
+from avatar_stream.media.marks import NUMBER_BITS, read_mark
 from avatar_stream.server.rtc.signalling import ice_user
 from tests.soak.clicks import SAMPLE_RATE, ClickingMicrophone, SenderClock, SyncMeter
 from tests.soak.lossy_link import LossyLink
@@ -62,7 +62,7 @@ class EncodedCamera(MediaStreamTrack):
         await asyncio.sleep(max(0.0, self._began + self._count / FRAME_RATE - now))
         number = self._count % len(self.packets)
         packet = self.packets[number]
-        packet.pts = round((time.monotonic() - self._began) * CLOCK)
+        packet.pts = round((time.monotonic() - self._began) * VIDEO_CLOCK_RATE)
         self.shown[number] = time.monotonic()
         self._count += 1
         return packet
@@ -81,7 +81,7 @@ def cached_clip(path: Path) -> list[Any]:
         path.write_bytes(pickle.dumps([bytes(packet) for packet in _encoded()]))
     packets = [av.Packet(data) for data in pickle.loads(path.read_bytes())]
     for packet in packets:
-        packet.time_base = Fraction(1, CLOCK)
+        packet.time_base = Fraction(1, VIDEO_CLOCK_RATE)
     return packets
 
 
@@ -192,10 +192,10 @@ async def run(arguments: argparse.Namespace) -> int:
     if arguments.light:
         mock.patch("aiortc.rtcrtpreceiver.get_decoder", return_value=CountingDecoder(watch)).start()
     for receiver in pc.getReceivers():
-        keep_up(receiver)  # as browsers do
+        limit_receive_delay(receiver)  # as browsers do
         if arguments.clicks and camera is None:
             kind = receiver._RTCRtpReceiver__kind  # type: ignore[attr-defined]
-            watch.clocks[kind] = SenderClock(receiver, CLOCK if kind == "video" else SAMPLE_RATE)
+            watch.clocks[kind] = SenderClock(receiver, VIDEO_CLOCK_RATE if kind == "video" else SAMPLE_RATE)
     lossy = arguments.loss or arguments.delay or arguments.jitter
     link = LossyLink(arguments.loss, arguments.delay, arguments.jitter) if lossy else None
     began = time.monotonic()
@@ -249,6 +249,6 @@ def main() -> int:
     return asyncio.run(run(parser.parse_args()))
 
 
-assert BITS == 11  # numbers wrap where numbered_frames ends
+assert NUMBER_BITS == 11  # numbers wrap where numbered_frames ends
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from avatar_stream.runtime.onnx_runtime import TYPES
+from avatar_stream.runtime.onnx_runtime import NUMPY_TYPES
 
 
 class FakeCuda:
@@ -106,7 +106,7 @@ class FakeTensorRt:
         shapes |= {f"next_{name}": shape for name, shape in given.items() if f"next_{name}" in ports}
         shapes["residual"] = given["shown"]
         names = list(ports)
-        types = {name: TYPES[node.type] for name, node in ports.items()}
+        types = {name: NUMPY_TYPES[node.type] for name, node in ports.items()}
 
         def context() -> Any:
             sizes: dict[str, tuple[int, ...]] = {}

@@ -13,10 +13,10 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RTCP_PSFB_APP, RTCP_PSFB_PLI, RtcpPsfbPacket, RtpPacket, pack_remb_fci
 
 from avatar_stream.media import aiortc_gaps, broadcast
-from avatar_stream.media.aiortc_gaps import keep_up, listen_to_feedback
+from avatar_stream.media.aiortc_gaps import limit_receive_delay, listen_to_feedback
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.media.decoding import StreamDecoder
-from avatar_stream.media.encode import HIGHEST, LOWEST, OpusEncoder, VideoEncoder
+from avatar_stream.media.encode import MAX_BITRATE, MIN_BITRATE, OpusEncoder, VideoEncoder
 from tests.waiting import within
 
 
@@ -43,7 +43,12 @@ def test_an_encoder_gives_a_key_frame_when_asked_and_decodes(codec: str) -> None
 def test_an_encoder_changes_its_rate_only_where_it_is_worth_a_key_frame() -> None:
     encoder = VideoEncoder("VP8", 25)
     encoder.encode(picture(1), 0)
-    for rate, key in ((HIGHEST * 0.9, False), (HIGHEST * 0.5, True), (HIGHEST * 0.6, False), (HIGHEST, True)):
+    for rate, key in (
+        (MAX_BITRATE * 0.9, False),
+        (MAX_BITRATE * 0.5, True),
+        (MAX_BITRATE * 0.6, False),
+        (MAX_BITRATE, True),
+    ):
         encoder.bitrate = int(rate)
         (packet,) = encoder.encode(picture(2), 3600)
         assert packet.is_keyframe is key, rate
@@ -61,8 +66,8 @@ def test_opus_packets_are_20_ms() -> None:
 
 
 async def test_a_feed_that_falls_behind_goes_on_with_a_key_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broadcast, "WAITING", 5)
-    monkeypatch.setattr(broadcast, "KEY_PAUSE", 0.1)
+    monkeypatch.setattr(broadcast, "MAX_QUEUED_PACKETS", 5)
+    monkeypatch.setattr(broadcast, "KEY_FRAME_INTERVAL_SECONDS", 0.1)
     level = 0
 
     def newest() -> av.VideoFrame:
@@ -79,12 +84,12 @@ async def test_a_feed_that_falls_behind_goes_on_with_a_key_frame(monkeypatch: py
         await within(quick.recv())
     assert slow.dropped > 5
     assert not never._packets
-    assert not never.wants_key
+    assert not never.wants_key_frame
     decoder = av.CodecContext.create("vp8", "r")
     first = await within(slow.recv())
     assert decoder.decode(av.Packet(bytes(first)))
     sending.cancel()
-    sender.leave(slow)
+    sender.remove(slow)
     slow.stop()
     while slow._packets:
         await slow.recv()
@@ -95,12 +100,12 @@ async def test_a_feed_that_falls_behind_goes_on_with_a_key_frame(monkeypatch: py
 
 async def test_one_bad_line_does_not_make_everybodys_picture_bad() -> None:
     sender = Broadcast(lambda: None, 25)
-    assert sender._bitrate("VP8", [], HIGHEST, 0) == HIGHEST
-    assert sender._bitrate("VP8", [10_000, HIGHEST, HIGHEST], HIGHEST, 0) == HIGHEST
-    assert sender._bitrate("VP8", [10_000, 20_000, HIGHEST], HIGHEST, 0) == LOWEST
+    assert sender._bitrate("VP8", [], MAX_BITRATE, 0) == MAX_BITRATE
+    assert sender._bitrate("VP8", [10_000, MAX_BITRATE, MAX_BITRATE], MAX_BITRATE, 0) == MAX_BITRATE
+    assert sender._bitrate("VP8", [10_000, 20_000, MAX_BITRATE], MAX_BITRATE, 0) == MIN_BITRATE
     began = sender._began
-    assert sender._bitrate("VP8", [HIGHEST], LOWEST, began + 1) == LOWEST  # not so soon
-    assert sender._bitrate("VP8", [HIGHEST], LOWEST, began + 60) == HIGHEST
+    assert sender._bitrate("VP8", [MAX_BITRATE], MIN_BITRATE, began + 1) == MIN_BITRATE  # not so soon
+    assert sender._bitrate("VP8", [MAX_BITRATE], MIN_BITRATE, began + 60) == MAX_BITRATE
     sender.close()
 
 
@@ -132,9 +137,9 @@ async def test_feedback_reaches_its_feed() -> None:
     feed = sender.open("video", "VP8")
     rtp = pc.addTrack(feed)
     listen_to_feedback(rtp, feed)
-    feed.wants_key = False
+    feed.wants_key_frame = False
     await rtp._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=1, media_ssrc=rtp._ssrc))
-    assert feed.wants_key
+    assert feed.wants_key_frame
     said = pack_remb_fci(700_000, [rtp._ssrc])
     await rtp._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=said))
     assert feed.bitrate == pytest.approx(700_000, rel=0.01)
@@ -176,7 +181,7 @@ class Line:
 
         self.receiver._handle_rtp_packet, self.receiver._send_rtcp_nack = handle, nack
         self.receiver._send_rtcp_pli = pli
-        keep_up(self.receiver)
+        limit_receive_delay(self.receiver)
 
     async def send(self, *numbers: int, per_frame: int = 1, marked: int = -1) -> None:
         """``marked`` is which packet of a frame has the marker bit."""
@@ -237,19 +242,19 @@ async def test_padding_behind_a_frame_is_no_sign_and_no_frame() -> None:
     assert line.out() == [4, 5, 6]
     decoder = StreamDecoder("video")
     decoder.put((line.receiver._RTCRtpReceiver__codecs[96], JitterFrame(data=b"", timestamp=0)))
-    assert decoder._waiting == deque()
+    assert decoder._queue == deque()
 
 
 async def test_a_packet_of_sound_is_a_frame() -> None:
     buffer = JitterBuffer(capacity=16, prefetch=4)
-    ended = aiortc_gaps._Ended(buffer)
+    ended = aiortc_gaps._FrameCollector(buffer)
     packet = RtpPacket(payload_type=111, sequence_number=5, timestamp=960)
     packet._data = b"sound"  # type: ignore[attr-defined]
     buffer.add(packet)
-    frame = ended.frame()
+    frame = ended.take_frame()
     assert frame
     assert (frame.data, frame.timestamp) == (b"sound", 960)
-    assert ended.frame() is None
+    assert ended.take_frame() is None
 
 
 async def test_what_waits_behind_a_lost_packet_is_worked_off_at_once() -> None:
@@ -270,10 +275,10 @@ async def test_lost_packets_are_asked_for_again_and_given_up(monkeypatch: pytest
     line = Line()
     await line.send(0, 1, 2, 3)
     await line.send(5)
-    now += 1.5 * aiortc_gaps.ASK_AGAIN
+    now += 1.5 * aiortc_gaps.NACK_REPEAT_SECONDS
     await line.send(6)
     assert line.asked[-1] == [4]
-    now += 1.1 * aiortc_gaps.GIVE_UP
+    now += 1.1 * aiortc_gaps.MAX_LOSS_WAIT_SECONDS
     await line.send(7, 8, 9)
     assert line.keys == 1
     assert line.out()[-1] >= 7
@@ -283,7 +288,7 @@ async def test_lost_packets_are_asked_for_again_and_given_up(monkeypatch: pytest
 
 
 async def test_any_order_and_any_loss_keeps_the_order_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aiortc_gaps, "GIVE_UP", 0.0)
+    monkeypatch.setattr(aiortc_gaps, "MAX_LOSS_WAIT_SECONDS", 0.0)
     chance = random.Random(5)
     for _ in range(40):
         line = Line()

@@ -19,7 +19,7 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.identity.library import SAMPLES
 from avatar_stream.media import camera as devices
-from avatar_stream.media.camera import Camera, cameras, chosen
+from avatar_stream.media.camera import Camera, cameras, find_camera
 from avatar_stream.media.virtual_camera import NoDriver, VirtualCamera, fitted
 from avatar_stream.pipeline.camera import HOTKEYS_HELP, LocalCamera, Options, Switches
 from avatar_stream.rigs.listener import RigListener
@@ -71,9 +71,9 @@ def test_cameras_are_named_and_chosen(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(sys, "platform", "linux")
     assert [one.name for one in cameras()] == ["Integrated Camera", "USB Webcam"]
     for wanted in ("1", "/dev/video2", "usb"):
-        assert chosen(wanted) == "/dev/video2"
+        assert find_camera(wanted) == "/dev/video2"
     with pytest.raises(BadInput, match="0: Integrated Camera, 1: USB Webcam"):
-        chosen("7")
+        find_camera("7")
     assert main(["camera", "--list"]) == 0
     assert "1: USB Webcam" in capsys.readouterr().out
     assert main(["camera", "--list", "--json"]) == 0
@@ -87,7 +87,7 @@ def test_no_camera_says_what_to_do(system: str, word: str, monkeypatch: pytest.M
     monkeypatch.setattr(av, "enumerate_input_devices", lambda backend: [])
     monkeypatch.setattr(sys, "platform", system)
     with pytest.raises(BadInput, match=word):
-        chosen("0")
+        find_camera("0")
 
 
 def test_windows_cameras_are_opened_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +100,8 @@ def test_windows_cameras_are_opened_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_device_is_read_and_opened_again_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     # FFmpeg's own test device stands for the webcam; it ends after half a second, as if it were pulled out.
     monkeypatch.setattr(devices, "BACKENDS", {sys.platform: "lavfi"})
-    monkeypatch.setattr(devices, "WANTED", {})
-    monkeypatch.setattr(devices, "AGAIN", 0.05)
+    monkeypatch.setattr(devices, "CAPTURE_OPTIONS", {})
+    monkeypatch.setattr(devices, "REOPEN_INTERVAL_SECONDS", 0.05)
     frames: list[av.VideoFrame] = []
     source = Camera("testsrc=size=320x240:rate=30:duration=0.5", frames.append)
     try:
@@ -140,7 +140,7 @@ def test_a_file_plays_at_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Camera(DRIVER, lambda frame: None)
     source.close()
     monkeypatch.setattr(source, "_stopped", clock)
-    monkeypatch.setattr(source, "_see", lambda frame: seen.append((clock.now - 100, frame.time)))
+    monkeypatch.setattr(source, "_on_frame", lambda frame: seen.append((clock.now - 100, frame.time)))
     with av.open(DRIVER) as container:
         source._read(container)
     assert len(seen) > 50

@@ -60,7 +60,7 @@ def test_what_is_damaged_is_made_anew(cache: Cache) -> None:
 
 
 def test_the_oldest_make_room(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "MAX_FILES", 2)
+    monkeypatch.setattr(compiled, "MAX_CACHED_FILES", 2)
     for threads in (1, 2, 3):
         cache.run(threads)
     assert len(list(cache.folder.iterdir())) == 2

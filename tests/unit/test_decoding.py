@@ -12,8 +12,8 @@ import pytest
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
-from avatar_stream.media.decoding import MAX_PIXELS, MAX_WAITING, MAX_WAITING_BYTES, StreamDecoder
-from avatar_stream.media.picture_size import h264_size, h264_starts, vp8_size
+from avatar_stream.media.decoding import MAX_PIXELS, MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, StreamDecoder
+from avatar_stream.media.picture_size import h264_size, has_h264_key_frame, vp8_size
 from tests.waiting import PATIENCE
 
 VP8 = RTCRtpCodecParameters("video/VP8", 90_000, payloadType=96)
@@ -45,7 +45,7 @@ def test_sizes_are_read_from_the_header() -> None:
         assert size(key) == (320, 192)
         assert size(other) is None
         assert [size(key[:end]) for end in range(6)] == [None] * 6
-    assert [h264_starts(frame) for frame in coded("H264", 64, 64, 2)] == [True, False]
+    assert [has_h264_key_frame(frame) for frame in coded("H264", 64, 64, 2)] == [True, False]
     claims = bytes([0x10, 0, 0, 0x9D, 1, 0x2A]) + (16_000).to_bytes(2, "little") * 2
     assert vp8_size(claims) == (16_000, 16_000)
 
@@ -76,7 +76,7 @@ async def test_frames_come_and_the_track_ends(thread: Any) -> None:
             assert (frame.width, frame.height) == (64, 48)
         decoder.put(None)
         assert await asyncio.wait_for(output.get(), PATIENCE) is None
-        assert (decoder.left_out, decoder.too_large, failed.is_set()) == (0, None, False)
+        assert (decoder.skipped_frames, decoder.too_large, failed.is_set()) == (0, None, False)
 
 
 @pytest.mark.parametrize(("codec", "kind"), [(VP8, "VP8"), (H264, "H264")])
@@ -90,7 +90,7 @@ async def test_too_large_a_picture_is_named_and_the_next_one_that_fits_is_shown(
         decoder.put((codec, JitterFrame(data, 0)))
     frame = await asyncio.wait_for(output.get(), PATIENCE)
     assert frame.width == 64
-    assert (decoder.left_out, decoder.too_large) == (2, None)
+    assert (decoder.skipped_frames, decoder.too_large) == (2, None)
     decoder.put((codec, JitterFrame(large[0], 0)))
     while decoder.too_large is None:
         await asyncio.sleep(0.01)
@@ -115,20 +115,20 @@ def test_what_waits_is_bounded_and_a_slow_decoder_is_not_waited_for() -> None:
     decoder = StreamDecoder("video")  # nobody decodes
     for _ in range(1000):
         decoder.put((VP8, JitterFrame(bytes(1000), 0)))
-        assert len(decoder._waiting) <= MAX_WAITING
+        assert len(decoder._queue) <= MAX_QUEUED_FRAMES
     for _ in range(40):
-        decoder.put((VP8, JitterFrame(bytes(MAX_WAITING_BYTES // 8), 0)))
-        assert decoder._bytes <= MAX_WAITING_BYTES
+        decoder.put((VP8, JitterFrame(bytes(MAX_QUEUED_BYTES // 8), 0)))
+        assert decoder._bytes <= MAX_QUEUED_BYTES
     decoder.put(None)
-    assert not decoder._waiting
+    assert not decoder._queue
     decoder.put((VP8, JitterFrame(bytes(1000), 0)))
-    assert not decoder._waiting
+    assert not decoder._queue
 
 
 async def test_what_waits_behind_a_gap_is_not_decoded_without_a_key_frame(thread: Any) -> None:
     decoder, output, failed = StreamDecoder("video"), asyncio.Queue[Any](), threading.Event()
     key, other = coded("VP8", 64, 48, 2)
-    for _ in range(MAX_WAITING):
+    for _ in range(MAX_QUEUED_FRAMES):
         decoder.put((VP8, JitterFrame(key, 0)))
     decoder.put((VP8, JitterFrame(other, 1)))  # one too many: only it is left
     thread(decoder, output, failed)

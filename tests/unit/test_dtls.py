@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from avatar_stream.media import dtls
-from avatar_stream.media.dtls import CIPHER_LIST, AnyCurve, _with_rsa
+from avatar_stream.media.dtls import CIPHER_LIST, AnyCurveConnection, _with_rsa
 from avatar_stream.media.dtls_client import DtlsClient
-from avatar_stream.media.dtls_records import Assembler, Message, record, split
+from avatar_stream.media.dtls_records import Assembler, Message, encode_record, split_records
 
 LABEL = b"EXTRACTOR-dtls_srtp"
 
@@ -44,11 +44,11 @@ class Server:
         self.connection.set_accept_state()
 
 
-def client_of(certificate: RTCCertificate) -> AnyCurve:
+def client_of(certificate: RTCCertificate) -> AnyCurveConnection:
     context = _with_rsa(certificate._create_ssl_context)(srtp_profiles=SRTP_PROFILES)
     connection = SSL.Connection(context)
     connection.set_connect_state()
-    return AnyCurve(connection, certificate._key, certificate._cert)
+    return AnyCurveConnection(connection, certificate._key, certificate._cert)
 
 
 def moved(source: Any, target: Any, change: Callable[[bytes], list[bytes]]) -> None:
@@ -57,8 +57,8 @@ def moved(source: Any, target: Any, change: Callable[[bytes], list[bytes]]) -> N
         data = source.bio_read(4096)
     except SSL.Error:
         return
-    for one in split(data):
-        for part in change(record(one.kind, one.epoch, one.number, one.content)):
+    for one in split_records(data):
+        for part in change(encode_record(one.kind, one.epoch, one.number, one.content)):
             target.bio_write(part)
 
 
@@ -93,7 +93,7 @@ KEYS: dict[str, Callable[[], Any]] = {
 OURS = ["P-256", "P-384", "P-521"]
 
 
-def agree(client: AnyCurve, server: Any, own: RTCCertificate, asked: bool = True) -> None:
+def agree(client: AnyCurveConnection, server: Any, own: RTCCertificate, asked: bool = True) -> None:
     """Assert that both ends know each other and the same keys."""
     assert fingerprint(client.get_peer_certificate(as_cryptography=True)) == fingerprint(
         server.get_certificate(as_cryptography=True)
@@ -160,7 +160,7 @@ def test_fragments_doubles_and_lost_flights_change_nothing() -> None:
     client = client_of(own)
 
     def in_pieces(data: bytes) -> list[bytes]:
-        (one,) = split(data)
+        (one,) = split_records(data)
         if one.kind != 22 or one.epoch:
             return [data, data]
         head, start, body = one.content[:6], int.from_bytes(one.content[6:9], "big"), one.content[12:]
@@ -168,7 +168,7 @@ def test_fragments_doubles_and_lost_flights_change_nothing() -> None:
         for at in range(0, max(1, len(body)), size):
             part = body[at : at + size]
             parts.append(
-                record(22, 0, at, head + (start + at).to_bytes(3, "big") + len(part).to_bytes(3, "big") + part)
+                encode_record(22, 0, at, head + (start + at).to_bytes(3, "big") + len(part).to_bytes(3, "big") + part)
             )
         return [parts[-1], *parts, parts[0]]
 
@@ -205,13 +205,13 @@ def test_whoever_changes_a_message_is_found_out(kind: int) -> None:
     client = client_of(RTCCertificate.generateCertificate())
 
     def forged(data: bytes) -> list[bytes]:
-        (one,) = split(data)
+        (one,) = split_records(data)
         found = one.content[0] if one.kind == 22 and not one.epoch else 22 if one.epoch else 0
         return [data[:-1] + bytes([data[-1] ^ 1])] if found == kind else [data]
 
     if kind == 20:  # Finished in the clear, after the server's first flight
         with pytest.raises(SSL.Error, match="encrypted"):
-            shake(client, server, lambda data: [data, record(22, 0, 99, Message(20, 5, bytes(12)).whole())])
+            shake(client, server, lambda data: [data, encode_record(22, 0, 99, Message(20, 5, bytes(12)).to_bytes())])
         return
     with pytest.raises(SSL.Error) if kind not in (14, 22) else contextlib.nullcontext():
         assert not shake(client, server, forged)
@@ -225,8 +225,8 @@ def test_whoever_changes_a_message_is_found_out(kind: int) -> None:
 def test_which_certificates_openssl_does_not_see(curve: Any, refused: bool) -> None:
     made = certificate_of(ec.generate_private_key(curve) if curve else KEYS["RSA"]())
     der = made.public_bytes(serialization.Encoding.DER)
-    assert dtls._refused(bytes(3) + len(der).to_bytes(3, "big") + der) is refused
-    assert not dtls._refused(bytes(3) + len(der).to_bytes(3, "big") + der[:-40])
+    assert dtls._is_refused_by_openssl(bytes(3) + len(der).to_bytes(3, "big") + der) is refused
+    assert not dtls._is_refused_by_openssl(bytes(3) + len(der).to_bytes(3, "big") + der[:-40])
 
 
 @given(st.binary(min_size=1, max_size=200), st.integers(0, 3))

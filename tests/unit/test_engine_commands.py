@@ -11,7 +11,7 @@ from engines import gpu_report
 
 pytestmark = pytest.mark.slow
 
-needs_rtx = pytest.mark.skipif(tensorrt_build.flavour() is None, reason="no TensorRT for this platform")
+needs_rtx = pytest.mark.skipif(tensorrt_build.tensorrt_module() is None, reason="no TensorRT for this platform")
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +55,8 @@ def test_tensorrt_for_rtx_is_left_out_on_gpus_it_does_not_know(
     sm: str, runs: bool, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tensorrt_build, "gpu_name", lambda: f"NVIDIA Some GPU sm{sm}")
-    monkeypatch.setattr(tensorrt_build, "FLAVOURS", ("tensorrt_rtx",))
-    assert ("tensorrt" in choose.available()) is runs
+    monkeypatch.setattr(tensorrt_build, "TENSORRT_MODULES", ("tensorrt_rtx",))
+    assert ("tensorrt" in choose.available_runtimes()) is runs
     if not runs:
         assert main(["engine", "build"]) == 1
         assert f"does not run on NVIDIA Some GPU sm{sm}" in capsys.readouterr().err

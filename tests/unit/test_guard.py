@@ -71,7 +71,7 @@ def stream(loop: Loop) -> Any:
 
 
 def corrupt_state(loop: Loop) -> None:
-    for value in stream(loop).now.values():
+    for value in stream(loop).state_in.values():
         value[:] = np.nan
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avatar_stream.errors import Unacceptable
-from avatar_stream.media.aiortc_gaps import _SingleUnits
+from avatar_stream.media.aiortc_gaps import _SingleNalUnits
 from avatar_stream.media.broadcast import Broadcast
-from avatar_stream.media.encode import H264_SINGLE, MAX_UNIT, VideoEncoder
+from avatar_stream.media.encode import H264_SINGLE_NAL, MAX_NAL_UNIT_BYTES, VideoEncoder
 from avatar_stream.server.rtc.h264 import as_it_was_offered, choose_h264
 from avatar_stream.server.rtc.peer import Peer
 from avatar_stream.server.rtc.signalling import Role, agreed_codec, check_offer
@@ -176,7 +176,7 @@ def test_any_parameters_are_used_or_named(text: str) -> None:
 
 
 def test_in_mode_0_every_unit_fits_into_a_packet() -> None:
-    encoder, sender = VideoEncoder(H264_SINGLE, 25), _SingleUnits()
+    encoder, sender = VideoEncoder(H264_SINGLE_NAL, 25), _SingleNalUnits()
     decoder = av.CodecContext.create("h264", "r")
     sizes, decoded = [], 0
     for picture in noise(6):
@@ -187,7 +187,7 @@ def test_in_mode_0_every_unit_fits_into_a_packet() -> None:
             decoded += len(decoder.decode(av.Packet(b"".join(b"\0\0\0\1" + unit for unit in units))))
     assert decoded >= 5
     assert len(sizes) > 30
-    assert max(sizes) <= MAX_UNIT
+    assert max(sizes) <= MAX_NAL_UNIT_BYTES
 
 
 def noise(count: int) -> Iterator[av.VideoFrame]:
@@ -197,5 +197,5 @@ def noise(count: int) -> Iterator[av.VideoFrame]:
 
 
 async def test_aiortc_packs_as_it_is_extended() -> None:
-    assert "_packetize" in vars(_SingleUnits.__mro__[1])
+    assert "_packetize" in vars(_SingleNalUnits.__mro__[1])
     assert hasattr(RTCPeerConnection().addTransceiver("video").sender, "_RTCRtpSender__encoder")

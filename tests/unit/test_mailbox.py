@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avatar_stream.media.mailbox import Closed, Mailbox
+from avatar_stream.media.mailbox import Mailbox, MailboxClosed
 from tests.waiting import PATIENCE
 
 
@@ -36,7 +36,7 @@ def test_close_wakes_a_waiting_taker() -> None:
     def take() -> None:
         try:
             box.take()
-        except Closed:
+        except MailboxClosed:
             seen.append("closed")
 
     thread = threading.Thread(target=take)

@@ -16,9 +16,9 @@ from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media import provenance
 from avatar_stream.media.encode import VideoEncoder
 from avatar_stream.media.files import Clip
-from avatar_stream.media.marking import POSITIONS, Image, Label, Marker, label_for
+from avatar_stream.media.marking import LABEL_POSITIONS, Image, Label, Marker, label_for
 from avatar_stream.media.recorder import Recorder
-from avatar_stream.media.watermark import SURE, Watermark, found
+from avatar_stream.media.watermark import DETECTION_THRESHOLD, Watermark, detection_score
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.pipeline.render import render as render_file
 from avatar_stream.portrait.portrait import Portrait
@@ -67,15 +67,18 @@ def test_the_watermark_is_read_from_two_seconds_of_a_recording(pictures: list[Im
         marker = Marker(watermark=watermark)
         streamed = through([marker(picture) for picture in pictures], codec, 1_500_000)
         recorded = list(through([frame.reformat(format="yuv420p") for frame in streamed], "VP8", 1_000_000))
-        read.append(found(luma(frame) for frame in recorded[-FRAMES_PER_PIECE:]))
-    assert read[0] > 2 * SURE
-    assert abs(read[1]) < SURE
+        read.append(detection_score(luma(frame) for frame in recorded[-FRAMES_PER_PIECE:]))
+    assert read[0] > 2 * DETECTION_THRESHOLD
+    assert abs(read[1]) < DETECTION_THRESHOLD
 
 
 def test_the_watermark_is_read_at_another_size(pictures: list[Image]) -> None:
     marker = Marker()
     frames = [luma(marker(picture)) for picture in pictures[:FRAMES_PER_PIECE]]
-    assert found(cv2.resize(one, (270, 270), interpolation=cv2.INTER_AREA).astype(np.uint8) for one in frames) > SURE
+    assert (
+        detection_score(cv2.resize(one, (270, 270), interpolation=cv2.INTER_AREA).astype(np.uint8) for one in frames)
+        > DETECTION_THRESHOLD
+    )
 
 
 def test_the_watermark_is_not_seen(pictures: list[Image]) -> None:
@@ -99,11 +102,11 @@ def test_a_watermark_fits_each_size() -> None:
 
 
 def test_nothing_is_found_in_nothing() -> None:
-    assert found([]) == 0.0
-    assert found([np.zeros((64, 64), np.uint8)]) == 0.0
+    assert detection_score([]) == 0.0
+    assert detection_score([np.zeros((64, 64), np.uint8)]) == 0.0
 
 
-@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("position", LABEL_POSITIONS)
 def test_the_label_is_in_its_corner(pictures: list[Image], position: str) -> None:
     picture = pictures[0]
     shown = Marker(Label("AI", position)).labelled(picture)

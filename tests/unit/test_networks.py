@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from avatar_stream.errors import BadInput
 from avatar_stream.portrait.rolling_window import RollingWindow
 from avatar_stream.runtime.choose import load
-from avatar_stream.runtime.network import Job, carried
+from avatar_stream.runtime.network import Job, state_names
 from avatar_stream.runtime.networks import Networks
 from engines.data.pairs import CONTEXT
 from engines.export import TickGraph, export
@@ -128,7 +128,7 @@ def test_the_export_rolls_like_the_model(runtime: str, slots: int, tmp_path: Pat
             "raster": random.integers(0, 255, (7, 96, 96)).astype(np.uint8),
         }
         given = {name: value[None] for name, value in frame.items()} | identity | stream.state()
-        state = carried(stream.state())
+        state = state_names(stream.state())
         order = ("shown", "raster", "code", "sink", "modulation", *state)
         with torch.no_grad():
             wanted = graph(*(torch.from_numpy(given[name]) for name in order))

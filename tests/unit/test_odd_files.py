@@ -19,7 +19,7 @@ from avatar_stream.identity.library import sample_pictures
 from avatar_stream.media.camera import Camera
 from avatar_stream.media.clock import PresentationClock
 from avatar_stream.media.files import Clip
-from avatar_stream.media.output import whole_file
+from avatar_stream.media.output import atomic_file
 from avatar_stream.media.recorder import Recorder
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.voice.speaker import VoiceFile
@@ -219,7 +219,7 @@ def small_disk() -> Iterator[None]:
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(odd: dict[str, Path], tmp_path: Path, small_disk: None) -> None:
     def record() -> None:
-        with whole_file(tmp_path / "o.mp4") as path:
+        with atomic_file(tmp_path / "o.mp4") as path:
             recorder = Recorder(path, Fraction(25), (256, 256))
             chance = np.random.default_rng(1)
             try:

@@ -11,7 +11,14 @@ import pytest
 from aioice import stun
 
 from avatar_stream.media.aiortc_gaps import MAX_DROPOUT, SequenceGuard
-from avatar_stream.media.packet_filter import MAX_SOURCES, RTP_RATE, Kind, PacketFilter, kind_of, read_stun
+from avatar_stream.media.packet_filter import (
+    MAX_SSRCS,
+    RTP_RATE_LIMIT,
+    DatagramKind,
+    PacketFilter,
+    datagram_kind,
+    read_stun,
+)
 from tests.port import PASSWORD, PEER, STRANGER, Port, request
 from tests.waiting import until
 
@@ -21,13 +28,13 @@ def rtp(source: int = 1, number: int = 0) -> bytes:
 
 
 def test_kinds_by_their_first_bytes() -> None:
-    assert kind_of(request()) is Kind.STUN
-    assert kind_of(bytes([22, 254, 253]) + bytes(8) + (4).to_bytes(2, "big") + b"abcd") is Kind.DTLS
-    assert kind_of(rtp()) is Kind.RTP
-    assert kind_of(bytes([0x80, 200]) + bytes(40)) is Kind.RTCP
+    assert datagram_kind(request()) is DatagramKind.STUN
+    assert datagram_kind(bytes([22, 254, 253]) + bytes(8) + (4).to_bytes(2, "big") + b"abcd") is DatagramKind.DTLS
+    assert datagram_kind(rtp()) is DatagramKind.RTP
+    assert datagram_kind(bytes([0x80, 200]) + bytes(40)) is DatagramKind.RTCP
     none = [b"", b"\x00", b"\x80", bytes(19), bytes(20), bytes([64] * 30), bytes([0x80, 200]) + bytes(10)]
     none += [bytes([22, 254, 253]) + bytes(8) + (400).to_bytes(2, "big") + b"abcd", bytes([0x80] * 3000)]
-    assert {kind_of(data) for data in none} == {None}
+    assert {datagram_kind(data) for data in none} == {None}
 
 
 def test_nothing_that_arrives_raises_and_what_is_no_packet_goes_nowhere() -> None:
@@ -39,7 +46,7 @@ def test_nothing_that_arrives_raises_and_what_is_no_packet_goes_nowhere() -> Non
         for address in (STRANGER, PEER):
             port.datagram_received(data, address)
     assert port.checks == []
-    assert all(kind_of(data) in (Kind.DTLS, Kind.RTP, Kind.RTCP) for data in port.data)
+    assert all(datagram_kind(data) in (DatagramKind.DTLS, DatagramKind.RTP, DatagramKind.RTCP) for data in port.data)
     assert port.filter.dropped["malformed"] > 700
 
 
@@ -114,11 +121,11 @@ def test_sources_are_few_and_only_authenticated_ones_take_a_place() -> None:
     for source in range(50):
         port.datagram_received(rtp(source), PEER)
     assert len(port.data) == 50  # none has been authenticated
-    for source in range(MAX_SOURCES):
+    for source in range(MAX_SSRCS):
         port.filter.authenticated(source.to_bytes(4, "big"))
-    port.datagram_received(rtp(MAX_SOURCES), PEER)
+    port.datagram_received(rtp(MAX_SSRCS), PEER)
     assert len(port.data) == 50
-    port.datagram_received(rtp(MAX_SOURCES - 1), PEER)
+    port.datagram_received(rtp(MAX_SSRCS - 1), PEER)
     assert len(port.data) == 51
 
 
@@ -159,7 +166,7 @@ async def test_a_flood_is_left_to_the_system_and_reading_goes_on_after_it() -> N
                 peer.send(rtp())
             sent += 200
             await asyncio.sleep(0)
-        assert len(port.data) >= RTP_RATE[1]
+        assert len(port.data) >= RTP_RATE_LIMIT[1]
         assert len(port.data) + filter.dropped["too many"] < sent
         last = rtp(77)
 

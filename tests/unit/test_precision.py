@@ -13,8 +13,8 @@ from openvino import opset13
 from avatar_stream.runtime import openvino_cpu, precision, processor
 from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.networks import WEIGHTS
-from avatar_stream.runtime.precision import Measured, fastest, measured
-from avatar_stream.runtime.rollout import SAME_PSNR, psnr
+from avatar_stream.runtime.precision import Measurement, measurements, ranked_precisions
+from avatar_stream.runtime.rollout import IDENTICAL_PSNR, psnr
 from avatar_stream.runtime.saturation import MAX_WEIGHT, reduce_weights
 from avatar_stream.tools import doctor
 
@@ -22,22 +22,22 @@ from avatar_stream.tools import doctor
 class Machine:
     """Takes as long, and is as wrong, as it is told; counts how often it is asked."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, cache: Path, **found: Measured) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, cache: Path, **found: Measurement) -> None:
         self.found, self.asked = found, 0
         exact = "bf16" if "bf16" in found else "fp32"
         patch.setattr(openvino_cpu, "openvino_precision", lambda: exact)
         patch.setattr(precision, "measure", self.measure)
         patch.setattr(precision, "user_cache_path", lambda name: cache)
-        fastest.cache_clear()
-        measured.cache_clear()
+        ranked_precisions.cache_clear()
+        measurements.cache_clear()
 
-    def measure(self, folder: Path, paths: dict[str, Path], threads: int, slots: int) -> dict[str, Measured]:
+    def measure(self, folder: Path, paths: dict[str, Path], threads: int, slots: int) -> dict[str, Measurement]:
         self.asked += 1
         return {name: self.found[name] for name in paths}
 
 
-def sound(bf16: float, int8: float) -> dict[str, Measured]:
-    return {"bf16": Measured(bf16, 75.0), "int8": Measured(int8, 47.0)}
+def sound(bf16: float, int8: float) -> dict[str, Measurement]:
+    return {"bf16": Measurement(bf16, 75.0), "int8": Measurement(int8, 47.0)}
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def test_the_faster_one_is_taken(
     bf16: float, int8: float, first: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     Machine(monkeypatch, tmp_path, **sound(bf16, int8))
-    assert next(iter(fastest(WEIGHTS, 2))) == first
+    assert next(iter(ranked_precisions(WEIGHTS, 2))) == first
 
 
 @pytest.mark.parametrize(
     ("exact", "decibels", "found"),
     [
-        ("fp32", (SAME_PSNR, 39.9), ["fp32"]),
-        ("fp32", (SAME_PSNR, math.nan), ["fp32"]),
-        ("fp32", (SAME_PSNR, 40.0), ["int8", "fp32"]),
+        ("fp32", (IDENTICAL_PSNR, 39.9), ["fp32"]),
+        ("fp32", (IDENTICAL_PSNR, math.nan), ["fp32"]),
+        ("fp32", (IDENTICAL_PSNR, 40.0), ["int8", "fp32"]),
         ("bf16", (30.0, 47.0), ["int8"]),
         ("bf16", (75.0, 0.0), ["bf16"]),
         ("bf16", (math.nan, 20.0), ["fp32"]),
@@ -64,10 +64,10 @@ def test_the_faster_one_is_taken(
 def test_what_is_wrong_here_is_passed_over_however_fast_it_is(
     exact: str, decibels: tuple[float, float], found: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    machine = {exact: Measured(47.0, decibels[0]), "int8": Measured(20.0, decibels[1])}
+    machine = {exact: Measurement(47.0, decibels[0]), "int8": Measurement(20.0, decibels[1])}
     for _ in range(2):  # measured, and read from the file
         Machine(monkeypatch, tmp_path, **machine)
-        assert list(fastest(WEIGHTS, 2)) == found
+        assert list(ranked_precisions(WEIGHTS, 2)) == found
 
 
 def test_doctor_tells_which_precision_is_used_and_which_is_passed_over(
@@ -75,18 +75,22 @@ def test_doctor_tells_which_precision_is_used_and_which_is_passed_over(
 ) -> None:
     cases = [
         (
-            {"fp32": Measured(47.0, SAME_PSNR), "int8": Measured(20.0, 39.6)},
+            {"fp32": Measurement(47.0, IDENTICAL_PSNR), "int8": Measurement(20.0, 39.6)},
             "int8  passed over: it is wrong",
             "39.6 dB",
         ),
-        ({"fp32": Measured(47.0, SAME_PSNR), "int8": Measured(20.0, 47.0)}, "int8  used (20.0 ms", "47.0 dB"),
         (
-            {"bf16": Measured(20.0, 75.0), "int8": Measured(math.inf, 0.0)},
+            {"fp32": Measurement(47.0, IDENTICAL_PSNR), "int8": Measurement(20.0, 47.0)},
+            "int8  used (20.0 ms",
+            "47.0 dB",
+        ),
+        (
+            {"bf16": Measurement(20.0, 75.0), "int8": Measurement(math.inf, 0.0)},
             "int8  passed over: it cannot run",
             "bf16  used",
         ),
         (
-            {"bf16": Measured(20.0, math.nan), "int8": Measured(9.0, 3.0)},
+            {"bf16": Measurement(20.0, math.nan), "int8": Measurement(9.0, 3.0)},
             "bf16  passed over",
             "fp32  used: the exact",
         ),
@@ -105,7 +109,7 @@ def test_a_clear_answer_is_kept_and_a_doubtful_one_is_not(monkeypatch: pytest.Mo
         folder = tmp_path / str(again)
         for count in (1, again):
             machine = Machine(monkeypatch, folder, **times)
-            found = fastest(WEIGHTS, 2)
+            found = ranked_precisions(WEIGHTS, 2)
             assert machine.asked == count
             assert found == times
     # Another number of threads, another length of window, other instructions are other questions.
@@ -114,7 +118,7 @@ def test_a_clear_answer_is_kept_and_a_doubtful_one_is_not(monkeypatch: pytest.Mo
         if told:
             monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", told)
         machine = Machine(monkeypatch, tmp_path / "0", **times)
-        assert next(iter(fastest(WEIGHTS, threads, slots))) == "bf16"
+        assert next(iter(ranked_precisions(WEIGHTS, threads, slots))) == "bf16"
         assert machine.asked == 1
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     assert len(json.loads((tmp_path / "0" / "precision.json").read_text())) == 4
@@ -122,7 +126,7 @@ def test_a_clear_answer_is_kept_and_a_doubtful_one_is_not(monkeypatch: pytest.Mo
     for damaged in ("", "[]", '{"a": 3}', '{"a": {"int8": 4.0}}', "[" * 10_000, '{"a": {"int8": {"ms": 1}}}'):
         (tmp_path / "0" / "precision.json").write_text(damaged)
         machine = Machine(monkeypatch, tmp_path / "0", **times)
-        fastest(WEIGHTS, 2)
+        ranked_precisions(WEIGHTS, 2)
         assert machine.asked == 1
 
 
@@ -133,44 +137,44 @@ def test_a_processor_that_hides_instructions_is_another_one(monkeypatch: pytest.
     for flags, asked in (("avx2 avx512_vnni", 1), ("avx2 avx512_vnni", 0), ("avx2", 1)):
         said["flags"] = flags
         machine = Machine(monkeypatch, tmp_path, **times)
-        fastest(WEIGHTS, 2)
+        ranked_precisions(WEIGHTS, 2)
         assert machine.asked == asked
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     Machine(monkeypatch, tmp_path / "file" / "folder", **sound(17.0, 6.0))
-    assert next(iter(fastest(WEIGHTS, 2))) == "int8"
+    assert next(iter(ranked_precisions(WEIGHTS, 2))) == "int8"
 
 
 def test_an_engine_that_draws_what_is_no_number_is_as_far_away_as_can_be() -> None:
     assert psnr([math.nan]) == psnr([1.0, math.inf]) == 0.0
-    assert psnr([0.0]) == SAME_PSNR
+    assert psnr([0.0]) == IDENTICAL_PSNR
 
 
 def test_a_precision_that_cannot_run_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = openvino_cpu.OpenVinoTicker
 
-    def load(path: Path, threads: int, *, full: bool = False) -> openvino_cpu.OpenVinoTicker:
+    def load(path: Path, threads: int, *, full_precision: bool = False) -> openvino_cpu.OpenVinoTicker:
         if ".int8." in path.name:
             raise RuntimeError("Exception from src/plugin.cpp:54:\nbad combination\n")
-        return real(path, threads, full=full)
+        return real(path, threads, full_precision=full_precision)
 
     monkeypatch.setattr(precision, "user_cache_path", lambda name: tmp_path)
     monkeypatch.setattr(openvino_cpu, "OpenVinoTicker", load)
     for _ in range(2):  # measured, and read from the file
-        fastest.cache_clear()
-        measured.cache_clear()
-        assert "int8" not in fastest(WEIGHTS, 1)
+        ranked_precisions.cache_clear()
+        measurements.cache_clear()
+        assert "int8" not in ranked_precisions(WEIGHTS, 1)
 
 
 def test_the_shipped_networks_compute_right_on_this_processor(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(precision, "user_cache_path", lambda name: tmp_path)
-    fastest.cache_clear()
-    measured.cache_clear()
-    found = fastest(WEIGHTS, 1)
+    ranked_precisions.cache_clear()
+    measurements.cache_clear()
+    found = ranked_precisions(WEIGHTS, 1)
     assert {openvino_cpu.openvino_precision(), "int8"} == set(found), "neither is passed over"
 
 
@@ -214,5 +218,5 @@ def test_halved_weights_say_the_same() -> None:
 @pytest.fixture(autouse=True)
 def _forgotten() -> Iterator[None]:
     yield
-    fastest.cache_clear()
-    measured.cache_clear()
+    ranked_precisions.cache_clear()
+    measurements.cache_clear()

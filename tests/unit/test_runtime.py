@@ -52,7 +52,7 @@ OPERATORS = {
     ),
     *("Sqrt", "Sub", "Transpose", "Unsqueeze", "Where"),
 }
-needs_rtx = pytest.mark.skipif(tensorrt_build.flavour() is None, reason="no TensorRT for this platform")
+needs_rtx = pytest.mark.skipif(tensorrt_build.tensorrt_module() is None, reason="no TensorRT for this platform")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_sessions_in_one_run_are_as_if_alone(toy: Path, kind: str, slots: int) -
     exact = rolled(OnnxRuntimeTicker(network, 1), faces, frames, together=False)
     ticker: Ticker
     if kind == "openvino":
-        ticker = OpenVinoTicker(network, 1, full=True, batches=(1, 2))
+        ticker = OpenVinoTicker(network, 1, full_precision=True, batches=(1, 2))
     elif kind == "onnxruntime":
         ticker = OnnxRuntimeTicker(network, 1, batches=(1, 2))
     else:
@@ -183,7 +183,7 @@ def test_sessions_side_by_side_get_what_they_asked_for() -> None:
 
 
 def test_ticks_that_are_due_together_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("COMPANY", "RECENT"):
+    for name in ("MAX_BATCH_WAIT_SECONDS", "ACTIVE_SECONDS"):
         monkeypatch.setattr(runtime_batcher, name, PATIENCE)
     ticker = SlowTicker((1, 2, 4))
     batcher, one, other = Batcher(ticker), object(), object()
@@ -200,7 +200,7 @@ def test_nobody_waits_for_company_that_cannot_come(
     batches: tuple[int, ...], sessions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Alone, or where the ticker serves one at a time: each wait would take longer than this test lets it."""
-    for name in ("COMPANY", "RECENT"):
+    for name in ("MAX_BATCH_WAIT_SECONDS", "ACTIVE_SECONDS"):
         monkeypatch.setattr(runtime_batcher, name, 10 * PATIENCE)
     ticker = SlowTicker(batches)
     batcher = Batcher(ticker)

@@ -88,7 +88,7 @@ class Machine:
         patch.setattr(choose, "_load", load)
         patch.setattr(tensorrt_build, "build", build)
         patch.setattr(tensorrt_build, "gpu_name", lambda: "Imagined sm89")
-        patch.setattr(tensorrt_build, "flavour", lambda: tensorrt_build)
+        patch.setattr(tensorrt_build, "tensorrt_module", lambda: tensorrt_build)
         key = PlanKey("network", "tensorrt", "gpu", "driver", "fp16", (1,))
         patch.setattr(tensorrt_build, "plan_key", lambda network: key)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from avatar_stream.media.camera import Camera
-from avatar_stream.media.upright import Image, keep_pixel_shape, orientation, upright
+from avatar_stream.media.upright import Image, attach_pixel_aspect, orientation, upright
 from tests.waiting import wait_until
 
 ONE = 0x10000  # 1 in a display matrix
@@ -47,7 +47,7 @@ def film(*, matrix: tuple[int, int, int, int] | None = None, shape: Fraction | N
 def shown(data: bytes, longest: int | None = None) -> Image:
     with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.video[0]
-        return upright(keep_pixel_shape(next(container.decode(stream)), stream), longest)
+        return upright(attach_pixel_aspect(next(container.decode(stream)), stream), longest)
 
 
 def likeness(a: Image, b: Image) -> float:

@@ -14,7 +14,7 @@ from avatar_stream.errors import BadClip
 from avatar_stream.face import geometry
 from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
-from avatar_stream.media.sound import sound_of
+from avatar_stream.media.sound import open_sound
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.pipeline.live_loop import LiveLoop
 from avatar_stream.pipeline.render import render
@@ -119,7 +119,7 @@ def test_speech_is_rendered_with_its_sound(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     done = render(Portrait.open(sample_pictures()["felix"], 256), SPEECH, out, networks=None)
     clip = Clip(out)
-    assert sound_of(out) is not None
+    assert open_sound(out) is not None
     faces = [picture for _, picture in clip.frames()]
     seconds = len(speech()) / SAMPLE_RATE
     assert abs(done.frames / 25 - seconds) < 0.2

@@ -9,7 +9,7 @@ from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.portrait.rolling_window import RollingWindow
-from avatar_stream.runtime.network import CARRIED, Arrays, HostStream, Job
+from avatar_stream.runtime.network import STATE_NAMES, Arrays, HostStream, Job
 from avatar_stream.runtime.networks import Networks
 
 
@@ -24,7 +24,7 @@ class CountingTicker:
         self.runs = 0
 
     def open(self, identity: Arrays) -> HostStream:
-        return HostStream(identity, dict.fromkeys((*CARRIED, *identity), ((1, self.slots), np.float32)))
+        return HostStream(identity, dict.fromkeys((*STATE_NAMES, *identity), ((1, self.slots), np.float32)))
 
     def run(self, jobs: Sequence[Job]) -> list[Floats]:
         self.runs += 1

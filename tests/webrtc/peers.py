@@ -15,7 +15,7 @@ import websockets
 from aiortc import AudioStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
-from avatar_stream.media.encode import CLOCK
+from avatar_stream.media.encode import VIDEO_CLOCK_RATE
 from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import Access
@@ -58,7 +58,10 @@ class Camera(VideoStreamTrack):
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         if self.scale != 1:
             frame = frame.reformat(width=int(640 * self.scale) // 2 * 2, height=int(480 * self.scale) // 2 * 2)
-        frame.pts, frame.time_base = round((self._due - self._began) * CLOCK), Fraction(1, CLOCK)
+        frame.pts, frame.time_base = (
+            round((self._due - self._began) * VIDEO_CLOCK_RATE),
+            Fraction(1, VIDEO_CLOCK_RATE),
+        )
         return frame
 
 

@@ -48,7 +48,7 @@ async def test_a_peer_that_leaves_does_not_hold_up_the_event_loop(monkeypatch: p
         await peer.connect()
         session = only(server)
         (decoder,) = session.publisher._decoders
-        await until(lambda: len(decoder._waiting) > 5, "frames wait for the decoder")
+        await until(lambda: len(decoder._queue) > 5, "frames wait for the decoder")
         turns = 0
 
         async def turn() -> None:
@@ -62,6 +62,6 @@ async def test_a_peer_that_leaves_does_not_hold_up_the_event_loop(monkeypatch: p
         await no_sessions(server)
         assert not given_up.is_set()  # the thread still hangs, and the session is gone
         assert turns > 100
-        assert not decoder._waiting
+        assert not decoder._queue
         turning.cancel()
         given_up.set()

@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from avatar_stream.errors import BadOffer, NotSupported, Unauthorized, WrongType
 from avatar_stream.identity.library import Library
 from avatar_stream.identity.store import Store
-from avatar_stream.media.marking import DISCLOSURE
+from avatar_stream.media.marking import AI_DISCLOSURE
 from avatar_stream.portrait.background import OWN, checked
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from avatar_stream.runtime.networks import Networks
@@ -208,7 +208,7 @@ class Server:
         return offer
 
     def _answered(self, peer: PeerHandle, answer: str, location: str) -> Response:
-        headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": FRAGMENT, "AI-Disclosure": DISCLOSURE}
+        headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": FRAGMENT, "AI-Disclosure": AI_DISCLOSURE}
         response = Response(answer, 201, headers, SDP)
         self._add_ice(response, Caller(peer.owner, frozenset()))
         return response

@@ -14,18 +14,18 @@ from aiortc.sdp import candidate_from_sdp
 
 from avatar_stream.errors import BadInput, BadOffer
 from avatar_stream.media.aiortc_gaps import (
-    close_whole,
-    connect_quietly,
-    decode_apart,
-    keep_up,
+    close_connection,
+    ignore_malformed_packets,
+    limit_receive_delay,
     listen_to_feedback,
-    send_single_units,
-    survive_packets,
+    log_connect_errors,
+    use_single_nal_units,
+    use_stream_decoder,
 )
 from avatar_stream.media.broadcast import Broadcast, Feed
 from avatar_stream.media.decoding import MAX_MACROBLOCKS, MAX_PIXELS, StreamDecoder
 from avatar_stream.media.dtls import accept_certificates
-from avatar_stream.media.encode import H264_CODEC, H264_SINGLE
+from avatar_stream.media.encode import H264_CODEC, H264_SINGLE_NAL
 from avatar_stream.media.packet_filter import PacketFilter, filter_packets
 from avatar_stream.server.rtc.h264 import SINGLE_UNITS, as_aiortc_knows_it, as_it_was_offered, choose_h264
 from avatar_stream.server.rtc.signalling import (
@@ -74,7 +74,7 @@ class Peer:
         self._settings = settings
         self._candidates = 0
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        connect_quietly(self._pc)
+        log_connect_errors(self._pc)
         self._pumps: set[asyncio.Task[None]] = set()
         self._filters: list[PacketFilter] = []
         self._decoders: list[StreamDecoder] = []
@@ -95,13 +95,13 @@ class Peer:
         try:
             await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             self._add_feeds(broadcast)
-            self._decoders = [decode_apart(receiver) for receiver in pc.getReceivers()]
+            self._decoders = [use_stream_decoder(receiver) for receiver in pc.getReceivers()]
             await pc.setLocalDescription(await pc.createAnswer())
             answer = pc.localDescription.sdp
             for feed in self.feeds:
                 feed.codec = agreed_codec(answer, feed.kind) or feed.codec
                 if feed.codec == H264_CODEC and chosen is not None and chosen.mode == SINGLE_UNITS:
-                    feed.codec = H264_SINGLE
+                    feed.codec = H264_SINGLE_NAL
         except Exception as error:
             # Whatever aiortc makes of a broken offer, it is the offer's fault.
             log.info("offer refused: %s", error)
@@ -109,13 +109,13 @@ class Peer:
         for sender in pc.getSenders():
             if isinstance(sender.track, Feed):
                 listen_to_feedback(sender, sender.track)
-                if sender.track.codec == H264_SINGLE:
-                    send_single_units(sender)
+                if sender.track.codec == H264_SINGLE_NAL:
+                    use_single_nal_units(sender)
         for receiver in pc.getReceivers():
-            keep_up(receiver)
+            limit_receive_delay(receiver)
         accept_certificates(pc)
         self._filters = filter_packets(pc, self._on_datagram)
-        survive_packets(pc, self._filters)
+        ignore_malformed_packets(pc, self._filters)
         if chosen is not None:
             answer = as_it_was_offered(answer, chosen)
         if self.role is not Role.VIEW:
@@ -169,7 +169,7 @@ class Peer:
                 pump.cancel()
             await asyncio.gather(*self._pumps, return_exceptions=True)
             try:
-                await asyncio.wait_for(close_whole(self._pc), CLOSING)
+                await asyncio.wait_for(close_connection(self._pc), CLOSING)
             except TimeoutError:
                 log.warning("a connection would not close: left to itself")
 

@@ -9,7 +9,7 @@ from avatar_stream.runtime.choose import load
 from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.networks import WEIGHTS, Networks
 from avatar_stream.runtime.plans import PlanCache
-from avatar_stream.runtime.rollout import identity_of, roll
+from avatar_stream.runtime.rollout import identity_inputs, roll_out
 from avatar_stream.tools import parity
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,12 @@ def upgrade(networks: Networks, *, automatic: bool = True) -> None:
 
     ``automatic``: the user left the choice of engine to us. What fails is said in one line, and what runs goes on.
     """
-    if automatic and tensorrt_build.gpu_name() and tensorrt_build.flavour() and "tensorrt" not in networks.name:
+    if (
+        automatic
+        and tensorrt_build.gpu_name()
+        and tensorrt_build.tensorrt_module()
+        and "tensorrt" not in networks.name
+    ):
         _attempt(networks, lambda: _to_tensorrt(networks))
 
 
@@ -44,7 +49,7 @@ def _to_tensorrt(networks: Networks) -> None:
     rolled = []
     for runtime in ("onnxruntime", "tensorrt"):
         reference, ticker = load(WEIGHTS, runtime=runtime)
-        rolled.append(roll(ticker, identity_of(reference, face), frames))
+        rolled.append(roll_out(ticker, identity_inputs(reference, face), frames))
     found = parity.compare("tensorrt", rolled[1], rolled[0])
     if not found.passed:
         raise AvatarError(f"the TensorRT engine failed its check ({found.psnr} dB): it is not used")

@@ -266,7 +266,7 @@ class Session:
 
     def _left(self, peer: Peer) -> None:
         for feed in peer.feeds:
-            self.broadcast.leave(feed)
+            self.broadcast.remove(feed)
         self._count_packets(peer)
         self._metrics.ended(peer.role, peer.reason)
         self.log.info("%s ended: %s", "session" if peer is self.publisher else "viewer", peer.reason)

@@ -13,7 +13,7 @@ import av
 import httpx
 import numpy as np
 
-from avatar_stream.media.encode import CLOCK
+from avatar_stream.media.encode import VIDEO_CLOCK_RATE
 from tests.soak.client import EncodedCamera
 from tests.soak.stranger.environment import Environment
 from tests.soak.stranger.guest import Guest
@@ -29,12 +29,16 @@ def encoded_noise(sides: tuple[tuple[int, int], ...]) -> tuple[bytes, ...]:
     for width, height in sides:
         context: Any = av.CodecContext.create("libvpx", "w")
         context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-        context.bit_rate, context.time_base, context.framerate = 4_000_000, Fraction(1, CLOCK), Fraction(25)
+        context.bit_rate, context.time_base, context.framerate = (
+            4_000_000,
+            Fraction(1, VIDEO_CLOCK_RATE),
+            Fraction(25),
+        )
         context.options = {"deadline": "realtime", "cpu-used": "-16", "lag-in-frames": "0", "threads": "2"}
         tile = np.random.default_rng(1).integers(0, 255, (192, 128), np.uint8)
         picture = np.tile(tile, (height * 3 // 2 // 192 + 1, width // 128 + 1))[: height * 3 // 2, :width]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="yuv420p")
-        frame.pts, frame.time_base = 0, Fraction(1, CLOCK)
+        frame.pts, frame.time_base = 0, Fraction(1, VIDEO_CLOCK_RATE)
         found += [bytes(packet) for packet in (*context.encode(frame), *context.encode(None))]
     return tuple(found)
 
@@ -48,7 +52,7 @@ def camera_of(frames: tuple[bytes, ...]) -> EncodedCamera:
     """A camera that sends these coded frames in a cycle, 25 a second."""
     packets = [av.Packet(data) for data in frames]
     for packet in packets:
-        packet.time_base = Fraction(1, CLOCK)
+        packet.time_base = Fraction(1, VIDEO_CLOCK_RATE)
     return EncodedCamera(packets)
 
 
