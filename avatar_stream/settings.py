@@ -1,33 +1,72 @@
 """Everything a person who runs the server may set: default, unit, meaning and range.
 
-Each is a flag of ``avatar-stream serve`` (``connect_timeout`` is ``--connect-timeout``) and a line of
-``docs/settings.md``, which a test keeps equal to this file.
+The fields of :class:`Settings` are the one list: from them come the flags of ``avatar-stream serve``
+(``connect_timeout`` is ``--connect-timeout``), the variables of the environment (``AVATAR_STREAM_CONNECT_TIMEOUT``),
+the keys of a settings file, the checks of all three, and ``docs/settings.md``, which a test keeps equal to this file.
 """
 
+import difflib
 import os
-from dataclasses import dataclass, field
-from typing import Any
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Final
 
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import CoreSchema, core_schema
+
+from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import DEFAULT_KEEP
 from avatar_stream.media.marking import DEFAULT_LABEL_TEXT, LABEL_POSITIONS
+from avatar_stream.runtime.choose import RUNTIMES
+
+ENGINES: Final = ("auto", *RUNTIMES, "warp")
+ENVIRONMENT_PREFIX: Final = "AVATAR_STREAM_"
+SECRETS: Final = ("TOKEN", "TURN_SECRET", "C2PA_CERT", "C2PA_KEY")
+"""What the environment may hold besides settings: these are read where they are used, and kept in no settings."""
 
 _processors = os.cpu_count() or 2
 
 
 def setting(default: Any, what: str, low: float | None = None, high: float | None = None, group: str = "") -> Any:
-    """A field of :class:`Settings` that knows what it means and what it may be."""
-    return field(default=default, metadata={"what": what, "low": low, "high": high, "group": group})
+    """A field of :class:`Settings`: its default, its meaning and its range."""
+    return Field(default, description=what, ge=low, le=high, json_schema_extra={"group": group})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class OneOf:
+    """A type of pydantic's: one of these values. ``Literal`` would need them written out."""
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self._values = list(values)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.literal_schema(self._values)
+
+
+def _even(side: int) -> int:
+    if side % 2:
+        raise ValueError("an even number is needed")
+    return side
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Settings:
-    """Settings of ``avatar-stream serve``. Tuples are flags that may be given more than once."""
+    """Settings of ``avatar-stream serve``. Tuples are flags that may be given more than once.
+
+    Raises ``pydantic.ValidationError`` for a value of another type or out of range, and for an unknown name.
+    """
 
     host: str = setting("127.0.0.1", "address to listen on", group="server")
     port: int = setting(8080, "port to listen on, 0 for a free one", 0, 65535, "server")
-    size: int = setting(384, "side of the avatar, pixels, even", 128, 2048, "server")
+    size: Annotated[int, AfterValidator(_even)] = setting(
+        384, "side of the avatar, pixels, even", 128, 2048, "server"
+    )
     fps: int = setting(25, "avatar frames a second", 1, 60, "server")
-    engine: str = setting("auto", "what runs the networks; warp shows the warp prior alone", group="server")
+    engine: Annotated[str, OneOf(ENGINES)] = setting(
+        "auto", "what runs the networks; warp shows the warp prior alone", group="server"
+    )
     # With one a tick takes 10 ms of the 40 there are; sessions side by side want the other cores.
     threads: int = setting(min(2, max(1, _processors // 2)), "threads of the network", 1, 256, "server")
     processes: int = setting(
@@ -46,13 +85,17 @@ class Settings:
     library: str = setting(
         "", "folder of enrolled characters, or none (the command: the account's own)", group="server"
     )
-    log: str = setting("text", "log lines: text, or json for a machine", group="server")
+    log: Annotated[str, OneOf(("text", "json"))] = setting(
+        "text", "log lines: text, or json for a machine", group="server"
+    )
     drain: float = setting(
         10.0, "seconds that sessions get to leave when the server is told to stop", 0, 3600, "server"
     )
 
     label: str = setting(DEFAULT_LABEL_TEXT, "text on every picture that says it is generated", group="marking")
-    label_position: str = setting(LABEL_POSITIONS[0], "corner of that label", group="marking")
+    label_position: Annotated[str, OneOf(LABEL_POSITIONS)] = setting(
+        LABEL_POSITIONS[0], "corner of that label", group="marking"
+    )
     unlabelled: str = setting("", "no label, for this reason, which is logged", group="marking")
     watermark: bool = setting(True, "the invisible mark that avatar-stream inspect finds", group="marking")
 
@@ -124,3 +167,67 @@ class Settings:
     def private_allowed(self) -> bool:
         """Media may go to private addresses."""
         return self.allow_private or self.loopback
+
+
+def settings_schema() -> dict[str, Any]:
+    """JSON Schema of each setting by its name: type, default, range, description, group."""
+    properties: dict[str, Any] = TypeAdapter(Settings).json_schema()["properties"]
+    return properties
+
+
+def load_settings(given: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None) -> Settings:
+    """Settings as they are ``given`` on the command line, else in the environment, else in a TOML file.
+
+    In the environment several values of one setting are separated by commas. Raises :class:`BadInput`, which names
+    the value and where it came from, for what is unknown or out of range.
+    """
+    names = {one.name for one in fields(Settings)}
+    from_file, from_environment = _of_file(file) if file else {}, _of_environment(environment)
+    origins = {name: f"{name} in {file}" for name in from_file}
+    origins |= {name: ENVIRONMENT_PREFIX + name.upper() for name in from_environment}
+    origins |= {name: "--" + name.replace("_", "-") for name in given}
+    values = from_file | from_environment | dict(given)
+    for name, value in values.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"is it {near[0]}?" if near else "see docs/settings.md"
+            raise BadInput(f"{origins[name]} is no setting: {hint}")
+        if isinstance(value, bool) and settings_schema()[name]["type"] != "boolean":
+            raise BadInput(f"{origins[name]}: {_sentence(name, 'this setting is not true or false')}")
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise BadInput(f"{origins.get(name, name)}: {_sentence(name, first['msg'])}") from None
+
+
+def _sentence(name: str, message: str) -> str:
+    schema = settings_schema()[name]
+    if "minimum" in schema:
+        even = "an even number" if name == "size" else "a whole number" if schema["type"] == "integer" else "a number"
+        return f"{even} from {schema['minimum']:g} to {schema['maximum']:g} is needed"
+    if "enum" in schema:
+        return f"one of {', '.join(schema['enum'])} is needed"
+    return message[0].lower() + message[1:]
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"cannot read {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} is no TOML file: {error}") from None
+
+
+def _of_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    several = {one.name for one in fields(Settings) if isinstance(getattr(Settings(), one.name), tuple)}
+    found: dict[str, Any] = {}
+    for variable, value in environment.items():
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name == variable or name in SECRETS:
+            continue
+        name = name.lower()
+        found[name] = tuple(one.strip() for one in value.split(",") if one.strip()) if name in several else value
+    return found

@@ -2,45 +2,32 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
-from avatar_stream.media.marking import LABEL_POSITIONS
-from avatar_stream.runtime.choose import RUNTIMES
-from avatar_stream.settings import Settings
-
-ENGINES = ("auto", *RUNTIMES, "warp")
+from avatar_stream.settings import ENGINES as ENGINES
+from avatar_stream.settings import settings_schema
 
 
 def add_settings(serve: argparse.ArgumentParser) -> None:
-    """A flag for every setting."""
-    choices = {"engine": ENGINES, "log": ("text", "json"), "label_position": LABEL_POSITIONS}
-    numbers = {"size": picture_side}
+    """A flag for every setting; the result holds those that are given. ``load_settings`` checks them."""
     groups: dict[str, Any] = {}
-    for one in fields(Settings):
-        about, default = one.metadata, one.default
-        group = about["group"]
+    for name, schema in settings_schema().items():
+        default, group = schema["default"], schema["group"]
         if group not in groups:
             groups[group] = serve.add_argument_group(group)
-        flag, what = f"--{one.name.replace('_', '-')}", str(about["what"]).replace("%", "%%")
-        if isinstance(default, bool):
-            kind = argparse.BooleanOptionalAction if default else "store_true"
-            groups[group].add_argument(flag, action=kind, default=default, help=what)
-        elif isinstance(default, tuple):
-            groups[group].add_argument(flag, action="append", default=[], metavar="VALUE", help=what)
-        elif isinstance(default, str):
-            shown = f"{what} (default {default})" if default else what
-            metavar = None if one.name in choices else one.name.split("_")[-1].upper()
-            groups[group].add_argument(
-                flag, default=default, choices=choices.get(one.name), metavar=metavar, help=shown
-            )
+        flag, what = f"--{name.replace('_', '-')}", str(schema["description"]).replace("%", "%%")
+        if default not in ("", [], False):
+            what += f" (default {'on' if default is True else default})"
+        more: dict[str, Any] = {"default": argparse.SUPPRESS, "help": what}
+        if schema["type"] == "boolean":
+            more["action"] = argparse.BooleanOptionalAction if default else "store_true"
+        elif schema["type"] == "array":
+            more |= {"action": "append", "metavar": "VALUE"}
+        elif "enum" in schema:
+            more["choices"] = schema["enum"]
         else:
-            parse = numbers.get(one.name) or (whole_number if isinstance(default, int) else number)(
-                about["low"], about["high"]
-            )
-            groups[group].add_argument(
-                flag, type=parse, default=default, metavar="N", help=f"{what} (default {default})"
-            )
+            more["metavar"] = "N" if schema["type"] in ("integer", "number") else name.split("_")[-1].upper()
+        groups[group].add_argument(flag, **more)
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

@@ -4,9 +4,8 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from avatar_stream.cli import camera as camera_command
 from avatar_stream.cli import engine as engine_commands
@@ -21,7 +20,7 @@ from avatar_stream.identity.visible_text import escaped
 from avatar_stream.native_output import quiet_native_logs
 from avatar_stream.runtime.networks import networks_for
 from avatar_stream.server.access import SCOPES
-from avatar_stream.settings import Settings
+from avatar_stream.settings import load_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     commands = command.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="start the server and its page")
+    serve.add_argument("--settings", type=Path, metavar="FILE", help="TOML file of settings, by their names")
     add_settings(serve)
     serve.set_defaults(run=_serve)
 
@@ -107,10 +107,9 @@ def _serve(arguments: argparse.Namespace) -> None:
     from avatar_stream.server.ipc.pool import prepare
     from avatar_stream.server.run import serve
 
-    given = {one.name: getattr(arguments, one.name) for one in fields(Settings)}
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    values["library"] = library_folder(values["library"])
-    settings = Settings(**values)
+    given = {name: value for name, value in vars(arguments).items() if name not in ("run", "settings")}
+    settings = load_settings(given, os.environ, arguments.settings)
+    settings = replace(settings, library=library_folder(settings.library))
     if settings.processes:
         prepare()
     serve(settings, networks_for(settings.engine, settings.threads))
