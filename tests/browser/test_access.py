@@ -12,7 +12,7 @@ from tests.serving import RunningServer
 pytestmark = pytest.mark.browser
 
 
-def test_a_page_learns_its_turn_servers(browser: Any) -> None:
+def test_the_page_gets_its_turn_servers(browser: Any) -> None:
     secret = "a-token-of-more-than-twenty-characters"
     turn = ("--turn", "turn:127.0.0.1:9?transport=udp", "--turn", "stun:127.0.0.1:9")
     secrets = {"AVATAR_STREAM_TOKEN": secret, "AVATAR_STREAM_TURN_SECRET": "shared"}
@@ -28,7 +28,7 @@ def test_a_page_learns_its_turn_servers(browser: Any) -> None:
         assert servers[0]["username"].endswith(":environment")
 
 
-def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
+def test_the_page_asks_for_a_token_and_shares_a_link(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
     secret = "a-token-of-more-than-twenty-characters"
     with (
         RunningServer(*QUICK, environment={"AVATAR_STREAM_TOKEN": secret}) as guarded,
@@ -77,7 +77,7 @@ def test_a_server_with_tokens(playwright_driver: Any, camera_file: Path, tmp_pat
     assert not [line for line in guarded.errors if secret in line or "Traceback" in line]
 
 
-def test_connection_lost_reconnects(playwright_driver: Any, camera_file: Path) -> None:
+def test_the_page_reconnects_after_a_crash_of_the_server(playwright_driver: Any, camera_file: Path) -> None:
     with (
         RunningServer(*QUICK) as server,
         chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}") as running,

@@ -115,7 +115,7 @@ def test_avatar_plays_and_follows(browser: Any, server: RunningServer, record_pr
     assert correlation > 0.75
 
 
-def test_reload_leaves_no_session(browser: Any, server: RunningServer) -> None:
+def test_a_reload_ends_the_session(browser: Any, server: RunningServer) -> None:
     wait_for_sessions(server, 0)
     page = open_page(browser, server)
     start(page)
@@ -168,7 +168,7 @@ def test_change_portrait_and_upload_while_live(browser: Any, server: RunningServ
     page.context.close()
 
 
-def test_viewers_watch_by_a_link(browser: Any, server: RunningServer, tmp_path: Path) -> None:
+def test_viewers_watch_with_a_link(browser: Any, server: RunningServer, tmp_path: Path) -> None:
     page = open_page(browser, server, permissions=["camera", "microphone", "clipboard-write"])
     start(page)
     page.click("#speak")
@@ -198,7 +198,7 @@ def test_viewers_watch_by_a_link(browser: Any, server: RunningServer, tmp_path: 
     assert page.faults == []
 
 
-def test_server_full_is_said(browser: Any, server: RunningServer) -> None:
+def test_the_page_says_that_the_server_is_full(browser: Any, server: RunningServer) -> None:
     pages = [open_page(browser, server) for _ in range(2)]
     for page in pages:
         start(page)
@@ -211,7 +211,7 @@ def test_server_full_is_said(browser: Any, server: RunningServer) -> None:
     wait_for_sessions(server, 0)
 
 
-def test_camera_refused_is_said(playwright_driver: Any, server: RunningServer) -> None:
+def test_the_page_says_that_the_camera_was_refused(playwright_driver: Any, server: RunningServer) -> None:
     with chromium(playwright_driver, "--use-fake-device-for-media-stream", "--deny-permission-prompts") as running:
         page = open_page(running, server)
         page.click("#start")
@@ -220,7 +220,7 @@ def test_camera_refused_is_said(playwright_driver: Any, server: RunningServer) -
         assert page.get_attribute("body", "data-state") == "idle"
 
 
-def test_no_camera_is_said(playwright_driver: Any, server: RunningServer) -> None:
+def test_the_page_says_that_there_is_no_camera(playwright_driver: Any, server: RunningServer) -> None:
     with chromium(playwright_driver, "--use-fake-ui-for-media-stream") as running:
         page = open_page(running, server)
         page.click("#start")
@@ -228,7 +228,7 @@ def test_no_camera_is_said(playwright_driver: Any, server: RunningServer) -> Non
         assert "No camera" in page.inner_text("#alert")
 
 
-def test_phone_sized_screen_fits(browser: Any, server: RunningServer) -> None:
+def test_the_page_fits_a_phones_screen(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server, device_scale_factor=2)
     page.set_viewport_size({"width": 375, "height": 740})
     overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")

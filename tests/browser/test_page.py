@@ -20,7 +20,7 @@ SIZES = [(390, 844), (1280, 860), (1920, 1080)]
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_axe_finds_nothing(browser: Any, server: RunningServer, scheme: str) -> None:
+def test_axe_finds_no_accessibility_violations(browser: Any, server: RunningServer, scheme: str) -> None:
     page = open_page(browser, server, color_scheme=scheme)
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
@@ -31,7 +31,7 @@ def test_axe_finds_nothing(browser: Any, server: RunningServer, scheme: str) -> 
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_nothing_overlaps_and_everything_can_be_seen(
+def test_nothing_overlaps_and_everything_is_visible(
     browser: Any, server: RunningServer, width: int, height: int
 ) -> None:
     page = open_page(browser, server)
@@ -67,7 +67,7 @@ def apart(a: Any, b: Any) -> bool:
     )
 
 
-def test_chinese_is_spoken_where_it_is_wanted_and_kept(browser: Any, server: RunningServer) -> None:
+def test_the_browsers_language_is_used_and_a_chosen_one_is_kept(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server, locale="zh-CN")
     assert page.inner_text("#start") == "用我的摄像头开始"
     assert page.get_attribute("html", "lang") == "zh-Hans"
@@ -80,7 +80,7 @@ def test_chinese_is_spoken_where_it_is_wanted_and_kept(browser: Any, server: Run
     page.context.close()
 
 
-def test_both_languages_say_everything(browser: Any, server: RunningServer) -> None:
+def test_every_text_exists_in_both_languages(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server)
     missing = page.evaluate(
         """async () => {
@@ -95,7 +95,7 @@ def test_both_languages_say_everything(browser: Any, server: RunningServer) -> N
     page.context.close()
 
 
-def test_this_device_remembers_who_one_was(browser: Any, server: RunningServer) -> None:
+def test_the_page_remembers_the_last_portrait(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server)
     page.check("input[value=walter]", force=True)
     page.reload()
@@ -116,7 +116,7 @@ def test_this_device_remembers_who_one_was(browser: Any, server: RunningServer) 
     page.context.close()
 
 
-def test_an_avatar_on_somebody_elses_page(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
+def test_an_avatar_embedded_on_another_site(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
     example = Path(__file__).parent.parent.parent / "examples" / "embed.html"
 
     class Site(http.server.SimpleHTTPRequestHandler):
@@ -157,7 +157,7 @@ def test_an_avatar_on_somebody_elses_page(playwright_driver: Any, camera_file: P
         site.shutdown()
 
 
-def test_a_recording_is_a_marked_video(browser: Any, server: RunningServer, tmp_path: Path) -> None:
+def test_a_recording_is_a_video_with_the_ai_label(browser: Any, server: RunningServer, tmp_path: Path) -> None:
     page = open_page(browser, server)
     start(page)
     page.click("#record")
@@ -203,7 +203,7 @@ def test_a_green_background_is_transparent_in_obs(browser: Any, server: RunningS
     page.context.close()
 
 
-def test_what_is_held_is_told_to_the_server(browser: Any, server: RunningServer) -> None:
+def test_expression_controls_are_sent_to_the_server(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server)
     sent: list[str] = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda text: sent.append(str(text))))
@@ -220,7 +220,7 @@ def test_what_is_held_is_told_to_the_server(browser: Any, server: RunningServer)
     page.context.close()
 
 
-def test_the_set_up_is_checked(browser: Any, server: RunningServer, tmp_path: Path) -> None:
+def test_the_setup_check_passes(browser: Any, server: RunningServer, tmp_path: Path) -> None:
     page = open_page(browser, server)
     page.click("#check-all")
     page.wait_for_selector("#checked:has-text('as it should be')")
@@ -235,7 +235,7 @@ def test_the_set_up_is_checked(browser: Any, server: RunningServer, tmp_path: Pa
     page.context.close()
 
 
-def test_a_check_without_a_camera_says_so(playwright_driver: Any, server: RunningServer) -> None:
+def test_the_setup_check_reports_a_missing_camera(playwright_driver: Any, server: RunningServer) -> None:
     with chromium(playwright_driver) as running:
         page = open_page(running, server)
         page.click("#check-all")
@@ -244,7 +244,7 @@ def test_a_check_without_a_camera_says_so(playwright_driver: Any, server: Runnin
         assert any("No camera was found" in text for text in found), found
 
 
-def test_the_first_time_is_one_thing_after_the_other(browser: Any, server: RunningServer) -> None:
+def test_the_guide_leads_through_the_first_session(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server)
     assert "choose who" in page.inner_text("#guide")
     page.click(".face:nth-child(2)")

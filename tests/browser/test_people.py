@@ -31,7 +31,7 @@ def own_picture(folder: Path) -> Path:
     return path
 
 
-def test_a_person_is_kept_shown_and_removed(browser: Any, keeping: RunningServer, tmp_path: Path) -> None:
+def test_a_character_is_enrolled_shown_changed_and_removed(browser: Any, keeping: RunningServer, tmp_path: Path) -> None:
     page = open_page(browser, keeping)
     assert page.is_hidden("#keep-person")
     page.set_input_files("#file", str(own_picture(tmp_path)))
@@ -73,7 +73,7 @@ def test_a_person_is_kept_shown_and_removed(browser: Any, keeping: RunningServer
     page.context.close()
 
 
-def test_who_was_kept_is_there_tomorrow(browser: Any, keeping: RunningServer, tmp_path: Path) -> None:
+def test_a_character_is_still_there_after_a_reload(browser: Any, keeping: RunningServer, tmp_path: Path) -> None:
     page = open_page(browser, keeping)
     page.set_input_files("#file", str(own_picture(tmp_path)))
     page.wait_for_selector("#keep-person:not([hidden])")
@@ -97,7 +97,7 @@ def test_who_was_kept_is_there_tomorrow(browser: Any, keeping: RunningServer, tm
     page.context.close()
 
 
-def test_a_server_that_keeps_nobody_offers_nothing(browser: Any, server: RunningServer, tmp_path: Path) -> None:
+def test_a_server_without_a_library_offers_no_enrolment(browser: Any, server: RunningServer, tmp_path: Path) -> None:
     page = open_page(browser, server)
     page.set_input_files("#file", str(own_picture(tmp_path)))
     page.wait_for_selector("[data-own] input:checked", state="attached")

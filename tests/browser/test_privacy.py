@@ -105,7 +105,7 @@ def address_of(picture: Any) -> str:
     return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
 
 
-def test_the_avatars_mouth_does_what_the_drivers_does(browser: Any, server: RunningServer) -> None:
+def test_the_avatars_mouth_follows_the_drivers(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server)
     page.context.add_init_script(HELD)
     page.reload()
@@ -130,7 +130,7 @@ def test_the_avatars_mouth_does_what_the_drivers_does(browser: Any, server: Runn
 
 
 @pytest.mark.measures
-def test_no_picture_leaves_and_what_does(browser: Any, server: RunningServer, tmp_path: Any) -> None:
+def test_privacy_mode_sends_face_packets_and_no_picture(browser: Any, server: RunningServer, tmp_path: Any) -> None:
     page = open_watched(browser, server)
     start_private(page)
     until_on(page, lambda: len(page.packets) > 20, "faces were sent")
@@ -168,7 +168,7 @@ def test_no_picture_leaves_and_what_does(browser: Any, server: RunningServer, tm
     page.context.close()
 
 
-def test_switching_over_while_live(browser: Any, server: RunningServer) -> None:
+def test_privacy_mode_can_be_switched_while_live(browser: Any, server: RunningServer) -> None:
     page = open_watched(browser, server)
     page.click("#start")
     page.wait_for_selector("body[data-state=live][data-playing]")
@@ -187,7 +187,7 @@ def test_switching_over_while_live(browser: Any, server: RunningServer) -> None:
     page.context.close()
 
 
-def test_a_finder_that_fails_sends_nothing(browser: Any, server: RunningServer) -> None:
+def test_nothing_is_sent_if_the_face_finder_cannot_load(browser: Any, server: RunningServer) -> None:
     page = open_watched(browser, server)
     page.route("**/face/vendor/*.wasm", lambda route: route.abort())
     page.check("#private")
@@ -200,7 +200,7 @@ def test_a_finder_that_fails_sends_nothing(browser: Any, server: RunningServer) 
     page.context.close()
 
 
-def test_the_choice_is_kept_on_this_device(browser: Any, server: RunningServer) -> None:
+def test_the_choice_of_privacy_mode_is_remembered(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server)
     page.check("#private")
     assert "stays on this device" in page.inner_text("#promise")
@@ -211,7 +211,7 @@ def test_the_choice_is_kept_on_this_device(browser: Any, server: RunningServer) 
     page.context.close()
 
 
-def test_the_page_says_a_face_as_python_does(browser: Any, server: RunningServer) -> None:
+def test_the_page_packs_a_face_like_python(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server)
     view = np.random.default_rng(2).uniform(0, 1.05, (6, 5, 2)).astype(np.float32)
     for turn in ((0, 0, 0), (0.2, -0.5, 0.1), (0, 0, 2.9)):
@@ -231,7 +231,7 @@ def test_the_page_says_a_face_as_python_does(browser: Any, server: RunningServer
     page.context.close()
 
 
-def test_the_page_reads_a_mouth_as_python_does(browser: Any, server: RunningServer) -> None:
+def test_the_page_reads_a_mouth_like_python(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server)
     tracker = FaceTracker()
     picture = driver_frames()[135]  # wide open, teeth and tongue
@@ -256,7 +256,7 @@ def test_the_page_reads_a_mouth_as_python_does(browser: Any, server: RunningServ
     page.context.close()
 
 
-def test_a_finder_that_breaks_off_ends_the_session(browser: Any, server: RunningServer) -> None:
+def test_a_failing_face_finder_ends_the_session(browser: Any, server: RunningServer) -> None:
     page = open_watched(browser, server)
     start_private(page)
     page.wait_for_selector("#sent:not(:empty)")
@@ -268,7 +268,7 @@ def test_a_finder_that_breaks_off_ends_the_session(browser: Any, server: Running
     page.context.close()
 
 
-def test_privacy_chosen_while_connecting_sends_no_picture(browser: Any, server: RunningServer) -> None:
+def test_privacy_mode_chosen_while_connecting_sends_no_picture(browser: Any, server: RunningServer) -> None:
     page = open_watched(browser, server)
     page.evaluate("document.getElementById('start').click(); document.getElementById('private').click()")
     page.wait_for_selector("body[data-state=live][data-playing]")

@@ -13,7 +13,7 @@ from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-LINUX, ARM, MAC, WINDOW_SLOTS = (
+LINUX, ARM, MAC, WINDOWS = (
     "x86_64-manylinux_2_36",
     "aarch64-manylinux_2_36",
     "aarch64-apple-darwin",
@@ -57,15 +57,15 @@ def wheels(platform: str, *flags: str, python: str = "3.11") -> str:
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12"])
-@pytest.mark.parametrize("platform", [LINUX, ARM, MAC, WINDOW_SLOTS])
-def test_it_installs_on(platform: str, python: str) -> None:
+@pytest.mark.parametrize("platform", [LINUX, ARM, MAC, WINDOWS])
+def test_wheels_exist_for(platform: str, python: str) -> None:
     found = wheels(platform, python=python)
     assert "torch" not in found
     assert f"mediapipe==0.10.{18 if platform == ARM else 21}" in found
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_an_extra_fits_the_rest(extra: str) -> None:
+def test_each_extra_resolves(extra: str) -> None:
     found = resolve("--extra", extra, "--python-platform", LINUX, "--python-version", "3.11")
     for package in EXTRAS[extra]:
         name = re.match(r"[\w-]+", package).group().replace("_", "-")  # type: ignore[union-attr]
@@ -75,7 +75,7 @@ def test_an_extra_fits_the_rest(extra: str) -> None:
 @pytest.mark.parametrize(
     ("extra", "brings"), [("tensorrt-rtx", "tensorrt-rtx"), ("tensorrt", "tensorrt"), ("cuda", "nvidia-cudnn")]
 )
-def test_a_gpus_libraries_come_along(extra: str, brings: str) -> None:
+def test_gpu_extras_bring_their_libraries(extra: str, brings: str) -> None:
     found = (
         wheels(LINUX, "--extra", extra) if extra == "cuda" else resolve("--extra", extra, "--python-platform", LINUX)
     )
@@ -83,7 +83,7 @@ def test_a_gpus_libraries_come_along(extra: str, brings: str) -> None:
     assert "\ncuda-bindings==" in found
 
 
-def test_the_lock_is_what_the_project_asks_for(tmp_path: Path) -> None:
+def test_the_lock_file_is_up_to_date(tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text((ROOT / "requirements.lock").read_text())
     before = lock.read_text()

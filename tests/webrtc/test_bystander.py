@@ -20,7 +20,7 @@ def report() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", [one.name for one in PLAN])
-def test_a_bystander_does_not_notice(report: dict[str, Any], name: str) -> None:
+def test_an_attempt_does_not_disturb_a_bystander(report: dict[str, Any], name: str) -> None:
     found = [sentence for sentence in report["failed"] if sentence.startswith(f"{name}: ")]
     (outcome,) = (one for one in report["outcomes"] if one["name"] == name)
     assert not found, f"{outcome['answer']}\n{''.join(report['log'][-60:])}"

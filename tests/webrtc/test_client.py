@@ -27,7 +27,7 @@ from tests.webrtc.peers import channel, no_sessions, only, running, set_timer
 pytestmark = pytest.mark.webrtc
 
 
-async def test_frames_go_up_and_pictures_come_down() -> None:
+async def test_send_frames_and_receive_pictures() -> None:
     frames = driver_frames()
     async with running(frame_marks=False) as (url, server):
         assert "noor" in [one["id"] for one in await portraits(url)]
@@ -105,7 +105,7 @@ async def test_motion_alone_moves_the_avatar() -> None:
         moving.cancel()
 
 
-async def test_motion_that_is_wrong_is_said_and_a_flood_ends_the_channel() -> None:
+async def test_invalid_motion_raises_and_a_flood_closes_the_channel() -> None:
     async with running(motion_rate=1) as (url, _), connect(url) as session:
         with pytest.raises(BadInput, match="ARKit"):
             await session._command({"type": "motion", "blendShapes": {"nose": 1}})
@@ -121,7 +121,7 @@ async def test_motion_that_is_wrong_is_said_and_a_flood_ends_the_channel() -> No
             await session.control(gain=1)
 
 
-async def test_refusals_come_with_the_servers_reason() -> None:
+async def test_refusals_raise_with_the_servers_reason() -> None:
     token, line = make_token("me", ["publish"])
     async with running(access=Access(parse_tokens(line))) as (url, _):
         for uninvited in (connect(url).__aenter__(), upload(url, b"")):
@@ -202,7 +202,7 @@ async def test_the_camera_command_draws_on_a_server(private: bool, monkeypatch: 
             await asyncio.to_thread(RemoteCamera(Options(["nobody"]), url).run, shown)
 
 
-async def test_nobody_listens_to_a_session_that_is_not_there() -> None:
+async def test_listening_to_an_unknown_session_fails() -> None:
     async with running() as (url, _):
         with pytest.raises(BadInput, match="no such session"):
             [frame async for frame in listen(url, "nobody")]

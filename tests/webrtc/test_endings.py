@@ -57,7 +57,7 @@ async def numbers_move(peer: Peer) -> None:
                 return
 
 
-async def test_an_engine_that_fails_is_replaced_and_the_avatar_goes_on(networks: Networks) -> None:
+async def test_a_network_that_fails_is_replaced_and_the_avatar_goes_on(networks: Networks) -> None:
     engine = Engine(networks)
     async with running(networks) as (url, server):
         peer = Peer(url)
@@ -78,7 +78,7 @@ async def test_an_engine_that_fails_is_replaced_and_the_avatar_goes_on(networks:
         await peer.close()
 
 
-async def test_an_engine_that_hangs_is_given_up(networks: Networks) -> None:
+async def test_a_network_that_hangs_is_replaced(networks: Networks) -> None:
     engine = Engine(networks)
     async with running(networks, watchdog=3.0) as (url, server):
         peer = Peer(url)
@@ -96,7 +96,7 @@ async def test_an_engine_that_hangs_is_given_up(networks: Networks) -> None:
         await peer.close()
 
 
-async def test_a_session_whose_work_hangs_ends_alone() -> None:
+async def test_a_hanging_session_ends_and_others_go_on() -> None:
     async with running(watchdog=3.0) as (url, server):
         one, other = Peer(url), Peer(url)
         await one.connect(session="one")
@@ -116,7 +116,7 @@ async def test_a_session_whose_work_hangs_ends_alone() -> None:
 
 
 @pytest.mark.parametrize("vanishes", [False, True])
-async def test_a_publisher_who_sends_no_video_or_vanishes(vanishes: bool) -> None:
+async def test_a_session_ends_when_its_publisher_sends_no_video(vanishes: bool) -> None:
     async with running() as (url, server):
         peer, viewer = Peer(url, "publish"), Peer(url, "view")
         await peer.connect(session="one")
@@ -137,7 +137,7 @@ async def test_a_publisher_who_sends_no_video_or_vanishes(vanishes: bool) -> Non
             await one.close()
 
 
-async def test_a_viewer_who_vanishes_is_gone_and_one_who_only_watches_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_vanished_viewer_is_removed_and_a_watching_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ice, "CONSENT_FAILURES", 1_000_000)  # ICE gives nobody up here: we have to, and do it sooner
     async with running() as (url, server):
         peer, gone, stays = Peer(url, "publish"), Peer(url, "view"), Peer(url, "view")
@@ -158,7 +158,7 @@ async def test_a_viewer_who_vanishes_is_gone_and_one_who_only_watches_stays(monk
             await one.close()
 
 
-async def test_a_4k_camera_is_scaled_down_before_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_4k_camera_is_scaled_down_before_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as (url, server):
         peer = Peer(url)
         await peer.connect()
@@ -189,7 +189,7 @@ async def test_a_4k_camera_is_scaled_down_before_it_costs(monkeypatch: pytest.Mo
         await peer.close()
 
 
-async def test_a_clock_that_jumps_is_nobodys_business(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_jumps_of_the_system_clock_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as (url, server):
         peer = Peer(url)
         await peer.connect()
@@ -204,7 +204,7 @@ async def test_a_clock_that_jumps_is_nobodys_business(monkeypatch: pytest.Monkey
         await peer.close()
 
 
-async def test_a_bad_line_is_worked_off() -> None:
+async def test_frames_stay_in_order_with_packet_loss_and_delay() -> None:
     """5 % of the packets lost each way, 100 ms there and back: the picture goes on, and in order."""
     async with running() as (url, server):
         peer, link = Peer(url), LossyLink(0.05, 0.05, 0.01)
@@ -233,7 +233,7 @@ async def test_a_bad_line_is_worked_off() -> None:
 
 
 @EITHER
-async def test_stopping_says_so_waits_and_ends(where: dict[str, Any]) -> None:
+async def test_draining_notifies_clients_and_waits_for_them(where: dict[str, Any]) -> None:
     async with running(**where) as (url, server), http(url) as client:
         peer = Peer(url)
         await peer.connect()
@@ -259,7 +259,7 @@ async def test_stopping_says_so_waits_and_ends(where: dict[str, Any]) -> None:
         await peer.close()
 
 
-async def test_who_has_not_left_when_the_time_is_over_is_ended() -> None:
+async def test_draining_ends_sessions_after_its_timeout() -> None:
     async with running() as (url, server):
         peer = Peer(url)
         await peer.connect()
@@ -269,7 +269,7 @@ async def test_who_has_not_left_when_the_time_is_over_is_ended() -> None:
         await peer.close()
 
 
-async def test_a_change_of_portrait_that_waits_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pending_change_of_portrait_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stops the server then waits for no channel that waits for it."""
     monkeypatch.setattr("avatar_stream.server.session.session.CHANGE_PAUSE_FACTOR", 1e6)
     async with running() as (url, server):

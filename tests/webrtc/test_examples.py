@@ -94,7 +94,7 @@ async def test_remote_avatar() -> None:
         assert "256 x 256, found" in said
 
 
-def test_the_steps_that_add_a_control_command_still_do(tmp_path: Path) -> None:
+def test_the_patch_that_adds_a_control_command_works(tmp_path: Path) -> None:
     root = EXAMPLES.parent
     for name in ("avatar_stream", "client_demo", "tests", "docs", "examples", "pyproject.toml"):
         if (root / name).is_dir():

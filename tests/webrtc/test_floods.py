@@ -61,7 +61,7 @@ async def connected(url: str) -> tuple[Peer, str]:
     return peer, response.text
 
 
-async def test_what_is_no_srtp_is_dropped() -> None:
+async def test_packets_that_are_not_srtp_are_dropped() -> None:
     async with running() as (url, server):
         peer, answer = await connected(url)
         session = only(server)
@@ -85,7 +85,7 @@ async def test_what_is_no_srtp_is_dropped() -> None:
         await peer.close()
 
 
-async def test_a_strangers_clienthello_is_not_heard() -> None:
+async def test_a_clienthello_from_another_address_is_ignored() -> None:
     """Whoever is first with a ClientHello must not take the place of the peer that ICE lets in (17.2.6)."""
     async with running() as (url, server), http(url) as client:
         peer = Peer(url)

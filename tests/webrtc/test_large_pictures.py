@@ -11,7 +11,7 @@ from tests.webrtc.peers import Peer, no_sessions, only, running
 pytestmark = pytest.mark.webrtc
 
 
-async def test_too_large_a_camera_is_told_so_and_a_smaller_picture_is_shown() -> None:
+async def test_a_too_large_camera_gets_a_notice_until_it_sends_smaller_pictures() -> None:
     async with running() as (url, server):
         peer = Peer(url)
         peer.camera.scale = 4
@@ -27,7 +27,7 @@ async def test_too_large_a_camera_is_told_so_and_a_smaller_picture_is_shown() ->
         await peer.close()
 
 
-async def test_a_peer_that_leaves_does_not_hold_up_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_leaving_peer_does_not_block_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A decoder that never comes back is left to itself: nobody waits for its thread."""
     import threading
 

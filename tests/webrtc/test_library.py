@@ -28,7 +28,7 @@ async def enrolled(client: httpx.AsyncClient, name: str, **headers: Any) -> str:
 
 
 @EITHER
-async def test_a_picture_is_for_its_owner_and_who_watches_it(where: dict[str, Any], tmp_path: Path) -> None:
+async def test_only_the_owner_and_viewers_may_get_a_picture(where: dict[str, Any], tmp_path: Path) -> None:
     access, tokens = guarded(ana="publish,view", bo="publish,view")
     ana, bo = bearer(tokens["ana"]), bearer(tokens["bo"])
     async with (
@@ -79,7 +79,7 @@ async def answer(socket: Any) -> dict[str, Any]:
 
 
 @EITHER
-async def test_a_character_that_cannot_be_read_is_said_before_a_session(
+async def test_an_unreadable_character_is_refused_with_the_reason(
     where: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.webrtc
 
 
 @EITHER
-async def test_camera_up_avatar_down(where: dict[str, Any]) -> None:
+async def test_send_camera_and_receive_avatar(where: dict[str, Any]) -> None:
     async with running(**where) as (url, server):
         peer = Peer(url)
         response = await peer.connect()
@@ -96,7 +96,7 @@ async def test_control_channel(where: dict[str, Any]) -> None:
         await no_sessions(server)
 
 
-async def test_a_camera_that_changes_size_keeps_the_avatars() -> None:
+async def test_the_avatars_size_is_independent_of_the_cameras() -> None:
     async with running() as (url, server):
         peer = Peer(url)
         await peer.connect()
@@ -110,7 +110,7 @@ async def test_a_camera_that_changes_size_keeps_the_avatars() -> None:
         await peer.close()
 
 
-async def test_full_server_refuses_and_frees_its_place() -> None:
+async def test_a_full_server_refuses_until_a_session_ends() -> None:
     async with running(sessions=1) as (url, server):
         first, second = Peer(url), Peer(url)
         await first.connect()
@@ -129,7 +129,7 @@ async def test_full_server_refuses_and_frees_its_place() -> None:
             await peer.close()
 
 
-async def test_two_sessions_at_once_keep_apart() -> None:
+async def test_two_sessions_show_their_own_portraits() -> None:
     async with running() as (url, server):
         peers = [Peer(url), Peer(url)]
         await peers[0].connect("noor")
@@ -143,7 +143,7 @@ async def test_two_sessions_at_once_keep_apart() -> None:
             await peer.close()
 
 
-async def test_a_peer_that_never_comes_and_one_that_vanishes() -> None:
+async def test_a_session_whose_peer_never_connects_ends() -> None:
     async with running(connect_timeout=1.0) as (url, server):
         peer = Peer(url)
         async with http(url) as client:
@@ -155,7 +155,7 @@ async def test_a_peer_that_never_comes_and_one_that_vanishes() -> None:
 
 
 @EITHER
-async def test_a_page_that_leaves_its_control_channel_is_gone(where: dict[str, Any]) -> None:
+async def test_a_session_ends_after_its_control_channel_closes(where: dict[str, Any]) -> None:
     async with running(control_timeout=0.5, **where) as (url, server):
         peer = Peer(url)
         await peer.connect()
@@ -166,7 +166,7 @@ async def test_a_page_that_leaves_its_control_channel_is_gone(where: dict[str, A
         await peer.close()
 
 
-async def test_nothing_is_left_behind() -> None:
+async def test_ended_sessions_leave_no_tasks_or_threads() -> None:
     async with running() as (url, server):
 
         async def visit() -> None:
@@ -210,7 +210,7 @@ async def test_malformed_offers(content: bytes, kind: str, status: int, word: st
 
 
 @EITHER
-async def test_an_offer_that_only_looks_right(where: dict[str, Any]) -> None:
+async def test_offers_with_an_invalid_part(where: dict[str, Any]) -> None:
     async with running(**where) as (url, server), http(url) as client:
         peer = Peer(url)
         sdp = await peer.offer()

@@ -29,7 +29,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def test_who_may_do_what() -> None:
+async def test_what_each_scope_allows() -> None:
     access, tokens = guarded(studio="publish,view", other="publish,view", watcher="view", boss="admin")
     async with running(access=access) as (url, server), http(url) as client:
         for path in ("/whip", "/session", "/whep/x", "/identities"):
@@ -83,7 +83,7 @@ async def test_who_may_do_what() -> None:
 
 
 @EITHER
-async def test_a_link_is_for_a_session_not_for_a_name(where: dict[str, Any]) -> None:
+async def test_a_link_ends_with_its_session(where: dict[str, Any]) -> None:
     """Whoever publishes under the name next, the same owner or another, has no viewers by the old link."""
     access, tokens = guarded(mole="publish", studio="publish,view")
     async with running(access=access, **where) as (url, server), http(url) as client:
@@ -129,7 +129,7 @@ async def test_a_link_is_for_a_session_not_for_a_name(where: dict[str, Any]) -> 
             await peer.close()
 
 
-async def test_who_watches_by_a_link_is_sent_away_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_viewers_with_a_link_are_disconnected_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     access, tokens = guarded(studio="publish,view")
     async with running(access=access) as (url, server), http(url) as client:
         studio = Peer(url, "publish", token=tokens["studio"])
@@ -162,7 +162,7 @@ async def test_who_watches_by_a_link_is_sent_away_when_it_ends(monkeypatch: pyte
             await peer.close()
 
 
-async def test_the_control_channel_wants_the_token_first() -> None:
+async def test_the_control_channel_requires_the_token_first() -> None:
     access, tokens = guarded(studio="publish", other="publish")
     async with running(access=access) as (url, server):
         peer = Peer(url, token=tokens["studio"])
@@ -181,7 +181,7 @@ async def test_the_control_channel_wants_the_token_first() -> None:
         await peer.close()
 
 
-async def test_numbers_that_are_none_are_one_error_each_and_the_avatar_goes_on() -> None:
+async def test_each_invalid_number_gets_one_error_and_the_session_goes_on() -> None:
     async with running(message_rate=1000) as (url, server):
         peer = Peer(url)
         await peer.connect()
@@ -232,7 +232,7 @@ async def test_too_many_messages_close_the_channel_not_the_session() -> None:
         await peer.close()
 
 
-async def test_other_sites_and_other_names() -> None:
+async def test_other_origins_and_hosts_are_refused() -> None:
     async with running() as (url, server), http(url) as client:
         port = url.rsplit(":", 1)[1]
         assert (await client.get("/healthz", headers={"Host": "evil.example"})).status_code == 403
@@ -288,7 +288,7 @@ async def test_pages_cannot_be_framed_or_sniffed() -> None:
             assert answer.headers["cache-control"].startswith("no-")
 
 
-async def test_half_open_sessions_are_few_and_end() -> None:
+async def test_half_open_sessions_are_limited_and_end() -> None:
     settings: dict[str, Any] = {
         "sessions": 50,
         "sessions_per_address": 50,
@@ -307,7 +307,7 @@ async def test_half_open_sessions_are_few_and_end() -> None:
         assert (await client.post("/session", content=offer, headers=SDP)).status_code == 201
 
 
-async def test_shares_of_one_address() -> None:
+async def test_sessions_and_viewers_of_one_address_are_limited() -> None:
     async with running(sessions_per_address=1, viewers_per_address=2, viewers=10) as (url, server):
         peers = [Peer(url, "publish"), Peer(url, "publish")]
         assert (await peers[0].connect(session="one")).status_code == 201
@@ -327,7 +327,7 @@ async def test_shares_of_one_address() -> None:
             await peer.close()
 
 
-async def test_a_trusted_proxy_tells_who_asks() -> None:
+async def test_a_trusted_proxy_sets_the_clients_address() -> None:
     async def statuses(**settings: Any) -> list[int]:
         async with (
             running(half_open_per_address=1, **settings) as (url, _),
@@ -363,7 +363,7 @@ async def drip(url: str, start: bytes, each: bytes) -> bytes:
     return line
 
 
-async def test_slow_clients_are_not_waited_for() -> None:
+async def test_slow_requests_time_out() -> None:
     post = (
         b"POST /session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\nContent-Length: 900\r\n\r\n"
     )
@@ -378,7 +378,7 @@ async def test_slow_clients_are_not_waited_for() -> None:
             assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_one_address_sends_only_so_many_pictures() -> None:
+async def test_uploads_of_one_address_are_limited() -> None:
     async with running(uploads_per_minute=2) as (url, _), http(url) as client:
         statuses = [(await client.post("/identities", content=b"no picture")).status_code for _ in range(3)]
         assert statuses == [422, 429, 429]
@@ -388,7 +388,7 @@ async def test_one_address_sends_only_so_many_pictures() -> None:
         assert int(refused.headers["retry-after"]) > 0
 
 
-async def test_one_address_begins_only_so_many_sessions() -> None:
+async def test_offers_of_one_address_are_limited() -> None:
     async with running(offers_per_minute=24) as (url, _):
         peers = [Peer(url) for _ in range(3)]
         answers = [await peer.connect() for peer in peers]
@@ -410,7 +410,7 @@ async def test_a_link_of_a_server_without_tokens_cannot_be_revoked() -> None:
         await peer.close()
 
 
-async def test_one_address_has_only_so_many_connections() -> None:
+async def test_connections_of_one_address_are_limited() -> None:
     async with running(connections_per_address=5) as (url, _):
         host, port = url.removeprefix("http://").split(":")
         opened = [await asyncio.open_connection(host, int(port)) for _ in range(5)]
@@ -424,7 +424,7 @@ async def test_one_address_has_only_so_many_connections() -> None:
                 pass
 
 
-async def test_too_much_is_refused_before_it_is_read() -> None:
+async def test_too_large_requests_are_refused_before_they_are_parsed() -> None:
     async with running(max_upload=100_000) as (url, server), http(url) as client:
         offer = await Peer(url).offer()
         section = offer[offer.index("m=") :]

@@ -93,7 +93,7 @@ async def test_relay_only(transport: str, tmp_path: Path) -> None:
             await peer.close()
 
 
-async def test_credentials_end_and_cannot_be_made_up(tmp_path: Path) -> None:
+async def test_expired_and_forged_credentials_are_refused(tmp_path: Path) -> None:
     with coturn(tmp_path) as port:
         url = f"turn:127.0.0.1:{port}?transport=udp"
 
@@ -115,7 +115,7 @@ async def test_credentials_end_and_cannot_be_made_up(tmp_path: Path) -> None:
         assert not await relayed(forged)
 
 
-async def test_turn_leads_to_no_private_address(tmp_path: Path) -> None:
+async def test_turn_relays_to_no_private_address(tmp_path: Path) -> None:
     """ASVS 17.1.1: with the shipped configuration a relay reaches nothing inside the network it stands in."""
     with coturn(tmp_path) as port:
         url_of_turn = f"turn:127.0.0.1:{port}?transport=udp"
@@ -139,7 +139,7 @@ def own_address() -> str:
     return "127.0.0.1"
 
 
-async def test_which_addresses_the_relay_serves(tmp_path: Path) -> None:
+async def test_turn_relays_to_public_addresses_only(tmp_path: Path) -> None:
     """The rules one by one: a permission is asked for each address, and coturn grants or forbids it."""
     addresses = {
         "93.184.216.34": True,

@@ -75,7 +75,7 @@ async def test_publish_and_watch_with_sound(where: dict[str, Any]) -> None:
             await peer.close()
 
 
-async def test_sound_waits_for_its_picture() -> None:
+async def test_sound_is_delayed_with_its_picture() -> None:
     """Painting takes half a second more here; a click that is heard sooner after it was made did not wait."""
     slower = 0.5
     async with running() as (url, server):
@@ -161,7 +161,7 @@ async def test_many_viewers_share_one_encode() -> None:
             await peer.close()
 
 
-async def test_a_viewer_who_knows_only_h264_gets_h264() -> None:
+async def test_a_viewer_that_offers_only_h264_gets_h264() -> None:
     async with running() as (url, server):
         publisher, plain, other = Peer(url, "publish"), Peer(url, "view"), Peer(url, "view")
         await publisher.connect(session="two-codecs")
@@ -249,7 +249,7 @@ async def test_refusals(path: str, role: str, change: Any, status: int) -> None:
             await one.close()
 
 
-async def test_endpoints_say_what_they_are() -> None:
+async def test_get_and_options_describe_the_endpoints() -> None:
     async with running(turn=("turn:turn.example:3478?transport=udp", "stun:turn.example"), turn_secret="s3cret") as (
         url,
         server,

@@ -25,7 +25,7 @@ def processes_of(server: Any) -> list[Any]:
     return [one._process for one in server.processes._processes if one._process is not None and not one.gone]
 
 
-async def test_each_session_has_a_process_and_is_counted_by_the_server() -> None:
+async def test_each_session_has_a_process_and_the_server_counts_both() -> None:
     async with running(**OWN) as (url, server):
         one, two = Peer(url), Peer(url)
         await one.connect()
@@ -57,7 +57,7 @@ async def test_each_session_has_a_process_and_is_counted_by_the_server() -> None
             await peer.close()
 
 
-async def test_a_process_that_is_killed_takes_only_its_own_session_with_it() -> None:
+async def test_a_killed_process_ends_only_its_own_sessions() -> None:
     async with running(**OWN) as (url, server):
         one, other, viewer = Peer(url), Peer(url), Peer(url, "view")
         await one.connect(session="one")
@@ -78,7 +78,7 @@ async def test_a_process_that_is_killed_takes_only_its_own_session_with_it() -> 
             await peer.close()
 
 
-async def test_more_sessions_than_processes_share_one_and_their_motion_is_heard() -> None:
+async def test_more_sessions_than_processes_share_a_process() -> None:
     async with running(**OWN | {"processes": 1}) as (url, server):
         one, two = Peer(url), Peer(url)
         await one.connect(session="one")
@@ -97,7 +97,7 @@ async def test_more_sessions_than_processes_share_one_and_their_motion_is_heard(
             await peer.close()
 
 
-async def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(**OWN | {"processes": 1}) as (url, server):
         peer = Peer(url)
         await peer.connect()
@@ -151,7 +151,7 @@ async def test_a_process_whose_pipe_fails_is_replaced(caplog: pytest.LogCaptureF
             await one.close()
 
 
-async def test_a_process_that_reports_and_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_reports_but_does_not_answer_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "SILENT", 2.0)
     async with running(**OWN | {"processes": 1, "watchdog": 0.5}) as (url, server):
         peer = Peer(url)
@@ -179,7 +179,7 @@ async def test_a_process_that_reports_and_does_not_answer_is_ended(monkeypatch: 
             await one.close()
 
 
-async def test_a_process_that_does_not_start_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_cannot_start_gives_503(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(**OWN) as (url, server):
         await server.warm.wait()
 

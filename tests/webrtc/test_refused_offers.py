@@ -36,7 +36,7 @@ def sockets() -> int:
     return len(psutil.Process(os.getpid()).net_connections("udp"))
 
 
-async def test_nothing_is_left_of_an_offer_that_was_refused(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_offer_leaves_no_sockets_or_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     pc = RTCPeerConnection()
     for kind in ("video", "audio"):
