@@ -28,7 +28,9 @@ def test_the_page_gets_its_turn_servers(browser: Any) -> None:
         assert servers[0]["username"].endswith(":environment")
 
 
-def test_the_page_asks_for_a_token_and_shares_a_link(playwright_driver: Any, camera_file: Path, tmp_path: Path) -> None:
+def test_the_page_asks_for_a_token_and_shares_a_link(
+    playwright_driver: Any, camera_file: Path, tmp_path: Path
+) -> None:
     secret = "a-token-of-more-than-twenty-characters"
     with (
         RunningServer(*QUICK, environment={"AVATAR_STREAM_TOKEN": secret}) as guarded,

@@ -31,7 +31,9 @@ def own_picture(folder: Path) -> Path:
     return path
 
 
-def test_a_character_is_enrolled_shown_changed_and_removed(browser: Any, keeping: RunningServer, tmp_path: Path) -> None:
+def test_a_character_is_enrolled_shown_changed_and_removed(
+    browser: Any, keeping: RunningServer, tmp_path: Path
+) -> None:
     page = open_page(browser, keeping)
     assert page.is_hidden("#keep-person")
     page.set_input_files("#file", str(own_picture(tmp_path)))
