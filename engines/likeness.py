@@ -25,7 +25,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.identity import likeness
 from avatar_stream.identity.likeness import FACE_SIZE, likeness_face
 from engines.data.packs import Footage, load_packs
-from engines.data.pairs import changed, plain_warp
+from engines.data.pairs import perturb_landmarks, plain_warp
 
 Image = npt.NDArray[np.uint8]
 WIDTHS = (32, 64, 96, 160, 224)
@@ -67,7 +67,7 @@ def faces_of(footage: list[Footage], random: np.random.Generator) -> tuple[Image
         whose.append(people[person])
 
     for one in footage:
-        good = one.good.nonzero()[0]
+        good = one.has_face.nonzero()[0]
         if one.kind == "clip":
             for k in good[:: max(1, len(good) // CLIP_FRAMES)]:
                 add(one.picture(int(k)), one.landmarks[k], one.identity)
@@ -76,7 +76,7 @@ def faces_of(footage: list[Footage], random: np.random.Generator) -> tuple[Image
         add(picture, landmarks, one.identity)
         moved = plain_warp(picture, landmarks)
         for _ in range(MOVED):
-            target = changed(landmarks, random)
+            target = perturb_landmarks(landmarks, random)
             add(moved(target).image, target, one.identity)
     return np.stack(faces), np.stack(said), np.array(whose)
 
@@ -171,7 +171,7 @@ def told_apart(embed: Any, footage: list[Footage]) -> dict[str, float]:
     """How well people are told apart in their clips: distances, and the equal error rate."""
     vectors: dict[str, list[Floats]] = {}
     for one in footage:
-        good = one.good.nonzero()[0]
+        good = one.has_face.nonzero()[0]
         step = max(1, len(good) // 20)
         vectors.setdefault(one.identity, []).extend(
             embed(one.picture(int(k)), one.landmarks[k]) for k in good[::step]

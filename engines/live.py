@@ -66,7 +66,7 @@ def shape_error(face: Floats, truth: Floats, points: list[int]) -> float:
 def judged(clip: Footage, pictures: list[Image], judge: IdentityJudge | None) -> dict[str, float]:
     """Figures of one clip; those of opened mouths are missing where it hardly has any."""
     rows = []
-    for k in clip.good.nonzero()[0]:
+    for k in clip.has_face.nonzero()[0]:
         if k < SETTLED or clip.mouth[k] < OPENED:
             continue
         matrix, mouth, inside = mouth_regions(clip.landmarks[k])
@@ -89,7 +89,7 @@ def judged(clip: Footage, pictures: list[Image], judge: IdentityJudge | None) ->
     both = [
         (face, clip.landmarks[k])
         for k, face in enumerate(found)
-        if face is not None and clip.good[k] and k >= SETTLED
+        if face is not None and clip.has_face[k] and k >= SETTLED
     ]
     for name, points in (("lips", LIPS), ("eyes", EYES), ("face", list(range(468)))):
         out[f"{name}_shape"] = float(np.mean([shape_error(face, truth, points) for face, truth in both]))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from avatar_stream.portrait.aligned import rest_face
 from engines.data.batches import collate, to_tensor
 from engines.data.packs import load_packs
-from engines.data.pairs import CONTEXT, ClipWindows, Source, Window
+from engines.data.pairs import CONTEXT_FRAMES, ClipWindows, RendererInput, Window
 from engines.judges import psnr
 from engines.networks.model import Model, noised
 from engines.stages import look, painted
@@ -27,7 +27,7 @@ class Case:
     kind: str
     clip: str
     window: Window
-    source: Source
+    source: RendererInput
 
 
 def dev_cases(packs: Path, per_clip: int = PAIRS_PER_CLIP) -> list[Case]:
@@ -36,7 +36,7 @@ def dev_cases(packs: Path, per_clip: int = PAIRS_PER_CLIP) -> list[Case]:
     cases = []
     for clip in load_packs(packs, "dev", "clip"):
         windows = ClipWindows(clip)
-        good = clip.good.nonzero()[0]
+        good = clip.has_face.nonzero()[0]
         closed = good[clip.mouth[good] < 0.025]
         opened = good[clip.mouth[good] > 0.06]
         turn = clip.yaw
@@ -48,7 +48,7 @@ def dev_cases(packs: Path, per_clip: int = PAIRS_PER_CLIP) -> list[Case]:
             pairs = [(i, j) for i, j in pairs if abs(turn[i] - turn[j]) < 25]
             for k in random.permutation(len(pairs))[:per_clip]:
                 i, j = int(pairs[k][0]), int(pairs[k][1])
-                cases.append(Case(kind, clip.name, windows.window(i, j, 1), windows.source(i, j)))
+                cases.append(Case(kind, clip.name, windows.window(i, j, 1), windows.renderer_input(i, j)))
     return cases
 
 
@@ -62,7 +62,7 @@ def paint(
     """
     steps = steps or model.tier.steps
     device = model.place.device
-    batch = collate([first_frame(window) for window in windows]).enlarged(model.tier.size).to(device)
+    batch = collate([first_frame(window) for window in windows]).resized(model.tier.size).to(device)
     seen = look(model, batch, with_identity=with_identity)
     _, sink, z_id = seen.reference
     generator = torch.Generator().manual_seed(1)
@@ -81,7 +81,9 @@ def paint(
 def first_frame(window: Window) -> Window:
     """The window cut down to its first frame."""
     shown, warp, target = (x[:1] for x in (window.shown, window.warp, window.target))
-    return Window(window.reference, shown, warp, target, window.raster[: CONTEXT + 1], window.gate[:1], window.person)
+    return Window(
+        window.reference, shown, warp, target, window.raster[: CONTEXT_FRAMES + 1], window.gate[:1], window.person
+    )
 
 
 @torch.no_grad()
@@ -92,7 +94,7 @@ def recognised(model: Model, packs: Path) -> dict[str, float]:
     """
     faces, people = [], []
     for footage in load_packs(packs, "dev"):
-        good = footage.good.nonzero()[0]
+        good = footage.has_face.nonzero()[0]
         for k in good[np.linspace(0, len(good) - 1, 8).astype(int)] if len(footage) > 1 else good:
             faces.append(rest_face(footage.picture(int(k)), footage.landmarks[k]).image)
             people.append(footage.identity)

@@ -49,7 +49,7 @@ def shown(portrait: Portrait, clip: Footage, k: int, networks: Networks) -> tupl
 def lids(clip: Footage) -> tuple[int, int, int] | None:
     """Frames: the portrait, with eyes wide open; eyes shut, to lend; eyes shut at another time."""
     opened = np.array([max(geometry.eye_openings(face)) for face in clip.landmarks])
-    usable = np.flatnonzero(clip.good)
+    usable = np.flatnonzero(clip.has_face)
     order = usable[np.argsort(opened[usable])]
     others = [k for k in order if abs(k - order[0]) > APART and opened[k] < SHUT]
     return (int(order[-1]), int(order[0]), int(others[0])) if others and opened[order[0]] < SHUT else None
@@ -58,7 +58,7 @@ def lids(clip: Footage) -> tuple[int, int, int] | None:
 def turns(clip: Footage) -> Iterator[tuple[int, int, int]]:
     """Frames: the portrait, looking one way; looking the other way, to lend; that way at another time."""
     yaws = np.array([geometry.euler_degrees(geometry.head_pose(face).rotation)[1] for face in clip.landmarks])
-    usable = np.flatnonzero(clip.good)
+    usable = np.flatnonzero(clip.has_face)
     for side in (1, -1):
         order = usable[np.argsort(side * yaws[usable])]
         away = side * (yaws - yaws[order[-1]])

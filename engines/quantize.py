@@ -63,10 +63,10 @@ def recorded_ticks(weights: Path, packs: Path, slots: int) -> list[Arrays]:
     kept = []
     for clip in load_packs(packs, "train", "clip")[:CLIPS]:
         recorder = Recorder(ticker)
-        first = int(np.argmin(np.where(clip.good, clip.mouth, np.inf)))
+        first = int(np.argmin(np.where(clip.has_face, clip.mouth, np.inf)))
         portrait = prepare_tracked(clip.picture(first), clip.landmarks[first], 512)
         renderer = PortraitRenderer(portrait, Networks.of(reference, {slots: recorder}))
-        usable = clip.good.nonzero()[0]
+        usable = clip.has_face.nonzero()[0]
         order = usable[np.argsort(clip.mouth[usable])][:: max(1, len(usable) // 24)]  # from closed to wide open
         for k in order:
             face = clip.landmarks[k]

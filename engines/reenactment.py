@@ -75,7 +75,7 @@ def _painted(networks: Networks, case: Case) -> Image:
 
 def own_motion(networks: Networks | None, clip: Footage, judge: IdentityJudge) -> Row:
     """A clip's calmest frame moved by the clip itself, landmarks smoothed as they are live, against the clip."""
-    good = clip.good.nonzero()[0]
+    good = clip.has_face.nonzero()[0]
     first = int(good[np.argmin(clip.mouth[good] - 0.2 * clip.eyes[good])])
     portrait = prepare_tracked(clip.picture(first), clip.landmarks[first], 512)
     renderer = PortraitRenderer(portrait, networks)
@@ -131,7 +131,7 @@ def cross(
 
 def _judged(portrait: Portrait, clip: Footage, outputs: list[Image], judge: IdentityJudge) -> Row:
     found = track_again(outputs)
-    seen = [k for k, face in enumerate(found) if face is not None and clip.good[k]]
+    seen = [k for k, face in enumerate(found) if face is not None and clip.has_face[k]]
     driver = Signals.of([clip.landmarks[k] for k in seen])
     avatar = Signals.of([face for k in seen if (face := found[k]) is not None])
     row = {"face_found": sum(face is not None for face in found) / len(found)} | followed(driver, avatar)

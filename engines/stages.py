@@ -15,7 +15,7 @@ from torch import Tensor
 from avatar_stream.portrait.aligned import ALIGNED_SIZE
 from avatar_stream.portrait.compositor import LIGHT
 from engines.data.batches import Batch
-from engines.data.pairs import CONTEXT
+from engines.data.pairs import CONTEXT_FRAMES
 from engines.losses import (
     Critic,
     Recognition,
@@ -68,7 +68,7 @@ def look(model: Model, batch: Batch, *, with_identity: bool) -> Seen:
 def painted(model: Model, batch: Batch, latent: Tensor) -> Tensor:
     """The pictures ``[B*N, 3, s, s]`` that clean latents ``[B, N, ...]`` stand for."""
     shown = batch.shown.flatten(0, 1)
-    raster = batch.raster[:, CONTEXT:].flatten(0, 1)
+    raster = batch.raster[:, CONTEXT_FRAMES:].flatten(0, 1)
     residual = light_only(model.decoder(latent.flatten(0, 1), shown, raster), raster[:, :1])
     return shown + batch.gate.flatten(0, 1) * residual
 
@@ -88,7 +88,7 @@ def light_only(residual: Tensor, hole: Tensor) -> Tensor:
 
 def wanted(model: Model, batch: Batch, picture: Tensor) -> Tensor:
     """The reconstruction loss of painted pictures."""
-    weight = pixel_weights(batch.raster[:, CONTEXT:].flatten(0, 1), model.tier.size)
+    weight = pixel_weights(batch.raster[:, CONTEXT_FRAMES:].flatten(0, 1), model.tier.size)
     return reconstruction(picture.float(), batch.target.flatten(0, 1), weight)
 
 
@@ -222,7 +222,7 @@ def _judged(critic: Critic, pair: Batch, picture: Tensor, helpers: Helpers) -> L
     """The critic's loss on the shown (oldest) slot, and what the model pays for being found out."""
     size = len(pair.shown)
     shown, target, gate = pair.shown[:, 0], pair.target[:, 0], pair.gate[:, 0]
-    raster = pair.raster[:, CONTEXT]
+    raster = pair.raster[:, CONTEXT_FRAMES]
     # Where the model may not paint it is not judged either: there both pictures are the truth.
     fake = target + gate * (picture.float().unflatten(0, (size, -1))[:, 0] - target)
     real = critic(target, shown, raster, gate)
@@ -244,7 +244,7 @@ def _frames(batch: Batch, first: int, end: int) -> Batch:
         batch.reference,
         batch.shown[:, first:end],
         batch.target[:, first:end],
-        batch.raster[:, first : end + CONTEXT],
+        batch.raster[:, first : end + CONTEXT_FRAMES],
         batch.gate[:, first:end],
         batch.person,
     )

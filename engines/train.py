@@ -22,7 +22,7 @@ import torch
 
 from avatar_stream.errors import AvatarError, BadInput
 from engines.checkpoint import load_checkpoint, load_model, save_checkpoint
-from engines.data.batches import Mix, Pool, augment, people_in
+from engines.data.batches import Mix, Pool, augment, count_people
 from engines.losses import Critic, Recognition
 from engines.measure import compare, dev_cases, recognised, sheet
 from engines.networks.config import TIERS
@@ -78,7 +78,7 @@ def helpers_for(arguments: argparse.Namespace, model: Model, device: torch.devic
     if arguments.stage == "identity":
         if arguments.faces:
             raise BadInput("identity learns real people only: leave --faces out")
-        helpers.recognition = Recognition(people_in(arguments.packs), model.tier.identity).to(device)
+        helpers.recognition = Recognition(count_people(arguments.packs), model.tier.identity).to(device)
     if arguments.stage == "distil":
         if arguments.teacher is None:
             raise BadInput("distil needs --teacher, the checkpoint of a trained teacher")
@@ -153,7 +153,7 @@ def train(arguments: argparse.Namespace) -> None:
             rate *= max(0.02, 1 - done)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = augment(pool.draw(arguments.batch).to(device)).enlarged(model.tier.size)
+        batch = augment(pool.draw(arguments.batch).to(device)).resized(model.tier.size)
         with autocast(device):
             losses = loss_of(model, batch, helpers)
         optimizer.zero_grad(set_to_none=True)

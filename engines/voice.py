@@ -18,7 +18,7 @@ from torch import nn
 from avatar_stream.voice import visemes
 from avatar_stream.voice.mel import MEL_BANDS, SAMPLE_RATE, MelBands
 from avatar_stream.voice.visemes import FRAMES_AFTER, FRAMES_BEFORE, MOUTH_SHAPES, contexts
-from engines.data.speech import OTHER_LANGUAGES, SENTENCES, Espeak, Spoken
+from engines.data.speech import OTHER_LANGUAGES, SENTENCES, Espeak, SyntheticSpeech
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,17 +50,17 @@ HIDDEN: Final = 96
 ROUNDS: Final = 3  # through all voices and sentences, each time in another room
 
 
-def somebody_else(spoken: Spoken, random: np.random.Generator) -> Spoken:
+def somebody_else(spoken: SyntheticSpeech, random: np.random.Generator) -> SyntheticSpeech:
     """The same by a longer or shorter throat: played faster or slower."""
     by = float(random.uniform(0.84, 1.2))
     sound = cv2.resize(spoken.sound[None], (round(len(spoken.sound) / by), 1), interpolation=cv2.INTER_LINEAR)[0]
     shapes = cv2.resize(
         spoken.shapes, (len(MOUTH_SHAPES), round(len(spoken.shapes) / by)), interpolation=cv2.INTER_LINEAR
     )
-    return Spoken(sound, shapes)
+    return SyntheticSpeech(sound, shapes)
 
 
-def in_a_room(spoken: Spoken, random: np.random.Generator) -> Floats:
+def in_a_room(spoken: SyntheticSpeech, random: np.random.Generator) -> Floats:
     """The sound as some microphone hears it: louder or softer, duller or sharper, with an echo and noise."""
     sound = spoken.sound
     tilt = float(random.uniform(-0.6, 0.6))
@@ -78,7 +78,7 @@ def in_a_room(spoken: Spoken, random: np.random.Generator) -> Floats:
     return np.asarray((sound + noise) * 10 ** random.uniform(-1.5, 0), np.float32)
 
 
-def examples(spoken: list[Spoken], random: np.random.Generator | None) -> tuple[Floats, Floats]:
+def examples(spoken: list[SyntheticSpeech], random: np.random.Generator | None) -> tuple[Floats, Floats]:
     """Contexts ``(n, 300)`` and the shapes wanted for them ``(n, 5)``; one of them hears six sentences."""
     inputs, wanted = [], []
     bands = MelBands()
@@ -130,7 +130,7 @@ def write(model: nn.Sequential, path: Path) -> None:
     visemes.viseme_network.cache_clear()
 
 
-def followed(spoken: list[Spoken]) -> dict[str, float]:
+def followed(spoken: list[SyntheticSpeech]) -> dict[str, float]:
     """Correlation of each shape with what was spoken, and the share of pressed lips that are seen, live."""
     inputs, wanted = examples(spoken, np.random.default_rng(9))
     found = visemes.viseme_network()(inputs)
@@ -149,7 +149,7 @@ def main(given: list[str] | None = None) -> None:
     arguments = parser.parse_args(given)
     espeak, random = Espeak(), np.random.default_rng(3)
 
-    def say(sentences: Mapping[str, tuple[str, ...]], voices: tuple[str, ...]) -> list[Spoken]:
+    def say(sentences: Mapping[str, tuple[str, ...]], voices: tuple[str, ...]) -> list[SyntheticSpeech]:
         return [
             espeak(text, f"{language}+{voice}", int(random.integers(25, 75)), int(random.integers(130, 210)))
             for voice in voices

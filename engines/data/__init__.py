@@ -1,1 +1,1 @@
-"""Faces to train and measure with: tracking, composites, pairs."""
+"""Data for training and measuring: packs of tracked faces, training windows, composites, the face model."""

@@ -1,4 +1,4 @@
-"""Batches of windows: drawn from a pool in memory, mirrored, softened and recoloured."""
+"""Batches of windows: sampled from a pool in memory, mirrored, blurred and recoloured."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from engines.data.made import MadeWindows, Motions
 from engines.data.packs import load_packs
 from engines.data.pairs import ClipWindows, StillWindows, Window
-from engines.data.portrayals import portrayals
+from engines.data.portrayal_groups import portrayal_groups
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Where windows come from: frames a window, and the shares of made and of reopened stills; the rest are clips."""
+    """Where windows come from: frames per window, the shares of made targets and of stills; the rest are clips."""
 
     packs: Path
     frames: int = 1
     made: float = 0.4
     stills: float = 0.15
     seed: int = 0
-    without: str | None = None  # a fold of people who are left out
+    without: str | None = None  # a fold ``K/N`` of people to leave out
     faces: Path | None = None  # packs of made faces and of pairs of the same person
-    faces_share: float = 0.25  # of all windows that come from there
+    faces_share: float = 0.25  # share of all windows that come from ``faces``
 
 
 @dataclass
@@ -45,11 +45,11 @@ class Batch:
     person: Tensor  # [B] int64
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on another device."""
+        """A copy on another device."""
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 
-    def enlarged(self, size: int) -> "Batch":
-        """The same for a tier of another size: enough to prove that tier's networks, not to release them."""
+    def resized(self, size: int) -> "Batch":
+        """A copy for a tier of another size: enough to test that tier's networks, not to release them."""
         if self.reference.shape[-1] == size:
             return self
 
@@ -62,7 +62,7 @@ class Batch:
 
 
 class Windows(IterableDataset[Window]):
-    """The endless stream of windows of the training people, made in the loader's process."""
+    """An endless stream of windows of the training people, made in the loader's process."""
 
     def __init__(self, mix: Mix) -> None:
         self.mix = mix
@@ -81,7 +81,7 @@ class Windows(IterableDataset[Window]):
         share_made, share_stills = (mix.made if made else 0, mix.stills if stills else 0)
         if not clips:
             share_stills = 1 - share_made
-        faces = portrayals(mix.faces, len(people)) if mix.faces else []
+        faces = portrayal_groups(mix.faces, len(people)) if mix.faces else []
         while True:
             if faces and random.random() < mix.faces_share:
                 group = faces[int(random.integers(len(faces)))]
@@ -92,13 +92,13 @@ class Windows(IterableDataset[Window]):
             yield sources[int(random.integers(len(sources)))].draw(mix.frames, random)
 
 
-def people_in(packs: Path) -> int:
-    """How many people the training packs show."""
+def count_people(packs: Path) -> int:
+    """The number of people in the training packs."""
     return len({footage.identity for footage in load_packs(packs, "train")})
 
 
 class Pool:
-    """Windows in memory, each drawn a few times before it is replaced: making one costs as much as a step."""
+    """Windows in memory, each used a few times before it is replaced: making one costs as much as a training step."""
 
     def __init__(self, mix: Mix, *, capacity: int, fresh: int, workers: int) -> None:
         loader = DataLoader(
@@ -110,7 +110,7 @@ class Pool:
         self._windows: list[Window] = []
 
     def draw(self, size: int) -> Batch:
-        """A batch as the windows are (see :func:`augment`); takes in a few new windows each time."""
+        """A batch of ``size`` windows, not augmented (see :func:`augment`); adds a few new windows to the pool."""
         fresh = max(self._fresh, 4 * size - len(self._windows))
         for window in itertools.islice(self._source, fresh):
             if len(self._windows) < self._capacity:
@@ -122,7 +122,7 @@ class Pool:
 
 
 def collate(windows: list[Window]) -> Batch:
-    """Windows to tensors."""
+    """Stack windows into the tensors of a batch."""
     return Batch(
         to_tensor(np.stack([w.reference for w in windows])),
         to_tensor(np.stack([w.shown for w in windows])),
@@ -134,14 +134,14 @@ def collate(windows: list[Window]) -> Batch:
 
 
 def to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
-    """``uint8 [..., h, w, 3]`` to ``[..., 3, h, w]`` in -1..1."""
+    """Convert ``uint8 [..., h, w, 3]`` to ``[..., 3, h, w]`` in -1..1."""
     return torch.from_numpy(images).movedim(-1, -3).float() / 127.5 - 1
 
 
 def augment(batch: Batch) -> Batch:
-    """Mirror, soften and recolour each sample, the same in all of its pictures.
+    """Mirror, blur and recolour each sample, all its pictures alike.
 
-    A soft, flat portrait must get soft, flat teeth: what a mouth looks like is to be read off the reference.
+    A blurred, flat portrait must get blurred, flat teeth: the network shall take a mouth's look from the reference.
     """
     size, device = len(batch.reference), batch.reference.device
     batch = soften(batch)
@@ -162,7 +162,7 @@ def augment(batch: Batch) -> Batch:
         values = (gain, offset, curve, contrast, middle)
         g, o, c, k, m = (x.reshape(*shape, *x.shape[1:]) for x in values)
         pictures = m + k * (pictures - m)
-        # A bend of the tone curve that keeps black and white, in place of a power: much cheaper.
+        # A parabola bends the tone curve and keeps black and white; it is much cheaper than a power.
         out = ((pictures + c * (1 - pictures * pictures) * 0.5) * g + o).clamp(-1, 1)
         return torch.where(flip.reshape(*shape, 1, 1, 1), out.flip(-1), out)
 
@@ -172,7 +172,7 @@ def augment(batch: Batch) -> Batch:
 
 
 def soften(batch: Batch) -> Batch:
-    """Half of the samples lose detail, as enlarged or badly focused pictures have."""
+    """Blur half of the samples, as enlarged or badly focused pictures are."""
     pictures = (batch.reference.clone(), batch.shown.clone(), batch.target.clone())
     for k in (torch.rand(len(batch.reference)) < 0.5).nonzero()[:, 0].tolist():
         scale = 1 / float(torch.empty(()).uniform_(1.3, 5.0))

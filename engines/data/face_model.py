@@ -1,7 +1,7 @@
-"""The shipped face model: ``python -m engines.data.face_model ICT_FOLDER --packs runs/packs``.
+"""Makes the shipped face model: ``python -m engines.data.face_model ICT_FOLDER --packs runs/packs``.
 
-Cuts ICT-FaceKit down to what runs and moves its mean face to where MediaPipe sees its landmarks: the two meshes name
-slightly different places, and what is left of a fit over hundreds of calm faces says by how much.
+Extracts the used parts of ICT-FaceKit and moves its neutral face to MediaPipe's landmarks: the two meshes name
+slightly different places. The difference is the median residual of fits to hundreds of calm faces.
 """
 
 import argparse
@@ -14,19 +14,19 @@ from avatar_stream.face import mesh
 from avatar_stream.face.fit import Solver, rigid_pose
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import COEFFICIENT_NAMES, MESH_POINTS, FaceModel, coefficient_indices, landmark_weights
-from engines.data.arches import TEETH, unroll
+from engines.data.arches import TOOTH_VERTICES, unroll
 from engines.data.packs import load_packs
 
-IDENTITIES = 60
-# Eye distances by which real teeth lie above ICT's, whose lips are not quite MediaPipe's: the median of the shift
-# that correlates best with what 1,073 opened mouths of the training people show; for the upper ones halfway to where
-# 450 of them are seen to end.
-LIFT = {"upper": 0.02, "lower": 0.09}
-JAW = ("jawOpen", "jawForward", "jawLeft", "jawRight")
-CALM = 0.12  # share of the faces, the calmest, that say where a neutral face is
-AXES = np.array([1, -1, -1], np.float32)  # ICT: y up, z towards the viewer
+IDENTITY_COUNT = 60
+# Eye distances by which real teeth lie above ICT's, whose lips differ from MediaPipe's: the median of the shift that
+# correlates best with 1,073 open mouths of the training people; for the upper teeth, halfway from there to their
+# visible edge in 450 of these mouths.
+ARCH_LIFT = {"upper": 0.02, "lower": 0.09}
+JAW_SHAPES = ("jawOpen", "jawForward", "jawLeft", "jawRight")
+CALMEST_SHARE = 0.12  # share of the faces that define the neutral face
+ICT_AXES = np.array([1, -1, -1], np.float32)  # ICT: y up, z towards the viewer
 RIGHT_EYEBALL, LEFT_EYEBALL = slice(23021, 24591), slice(21451, 23021)
-TWINS = np.argmin(
+MIRROR_INDICES = np.argmin(
     np.linalg.norm(
         mesh.template()[:MESH_POINTS, None] - (mesh.template()[:MESH_POINTS] * np.array([-1, 1, 1]))[None], axis=-1
     ),
@@ -42,15 +42,15 @@ def ict_name(coefficient: str) -> str:
     return coefficient
 
 
-def cut_down(stored: dict[str, npt.NDArray[np.generic]]) -> tuple[FaceModel, float]:
-    """The landmarks and eyeballs of ICT's arrays, in the model's axes and unit, and the unit."""
+def extract_model(stored: dict[str, npt.NDArray[np.generic]]) -> tuple[FaceModel, float]:
+    """The landmarks and eyeballs from ICT's arrays, in the model's axes and unit; and that unit in centimetres."""
     at = np.asarray(stored["mediapipe_to_ict"], np.int64)
-    neutral = np.asarray(stored["neutral"], np.float32) * AXES
+    neutral = np.asarray(stored["neutral"], np.float32) * ICT_AXES
     unit = float(np.linalg.norm(neutral[at[33]] - neutral[at[263]]))
     names = [str(name) for name in stored["expression_names"]]
     chosen = [names.index(ict_name(name)) for name in COEFFICIENT_NAMES]
-    moves = np.asarray(stored["expressions"], np.float32)[chosen] * AXES / unit
-    people = np.asarray(stored["identities"][:IDENTITIES], np.float32) * AXES / unit
+    moves = np.asarray(stored["expressions"], np.float32)[chosen] * ICT_AXES / unit
+    people = np.asarray(stored["identities"][:IDENTITY_COUNT], np.float32) * ICT_AXES / unit
     origin = neutral[at[list(mesh.STABLE_LANDMARKS)]].mean(0)
     points = (neutral - origin) / unit
     balls = [RIGHT_EYEBALL, LEFT_EYEBALL]
@@ -67,25 +67,25 @@ def cut_down(stored: dict[str, npt.NDArray[np.generic]]) -> tuple[FaceModel, flo
 
 
 def arches(stored: dict[str, npt.NDArray[np.generic]], unit: float) -> dict[str, npt.NDArray[np.generic]]:
-    """Both dental arches in the model's axes and unit, and how identity and jaw move each: ``x + sum c (A x +
-    b)``.
+    """Both dental arches in the model's axes and unit, and how identity and jaw coefficients ``c`` move them:
+    ``x + sum c (A x + b)``.
     """
-    neutral = np.asarray(stored["neutral"], np.float32) * AXES
+    neutral = np.asarray(stored["neutral"], np.float32) * ICT_AXES
     at = np.asarray(stored["mediapipe_to_ict"], np.int64)
     origin = neutral[at[list(mesh.STABLE_LANDMARKS)]].mean(0)
     names = [str(name) for name in stored["expression_names"]]
-    jaw = np.asarray(stored["expressions"], np.float32)[[names.index(name) for name in JAW]] * AXES / unit
-    people = np.asarray(stored["identities"][:IDENTITIES], np.float32) * AXES / unit
+    jaw = np.asarray(stored["expressions"], np.float32)[[names.index(name) for name in JAW_SHAPES]] * ICT_AXES / unit
+    people = np.asarray(stored["identities"][:IDENTITY_COUNT], np.float32) * ICT_AXES / unit
     out: dict[str, npt.NDArray[np.generic]] = {}
     for which in ("upper", "lower"):
         arch = unroll(neutral, np.asarray(stored["faces"], np.int32), which)
         curve = np.column_stack([arch.curve[:, 0], np.full(len(arch.curve), arch.top), arch.curve[:, 1]])
-        first, end = TEETH[which]
+        first, end = TOOTH_VERTICES[which]
         teeth = (neutral[first:end] - origin) / unit
         known = np.column_stack([teeth, np.ones(len(teeth))])
         moves = np.concatenate([people[:, first:end], jaw[:, first:end]])
         affine = np.stack([np.linalg.lstsq(known, move, rcond=None)[0].T for move in moves])  # (k, 3, 4)
-        out[f"{which}_curve"] = ((curve - origin) / unit - [0, LIFT[which], 0]).astype(np.float32)
+        out[f"{which}_curve"] = ((curve - origin) / unit - [0, ARCH_LIFT[which], 0]).astype(np.float32)
         out[f"{which}_height"] = np.array((arch.bottom - arch.top) / unit, np.float32)
         out[f"{which}_moves"] = affine.astype(np.float32)
         out[f"{which}_picture"] = arch.picture
@@ -96,19 +96,19 @@ def _centre(ball: Floats) -> Floats:
     return np.asarray((ball.min(0) + ball.max(0)) / 2, np.float32)
 
 
-def faces_of(packs: Path) -> list[Floats]:
+def load_faces(packs: Path) -> list[Floats]:
     """Landmarks of every training still, and of a few calm frames of every clip."""
     faces = []
     for footage in load_packs(packs, "train"):
-        good = footage.good.nonzero()[0]
+        good = footage.has_face.nonzero()[0]
         if len(footage) > 1:
             good = good[np.argsort(footage.mouth[good])][: len(good) // 2 : max(len(good) // 12, 1)]
         faces += [footage.landmarks[k] for k in good]
     return faces
 
 
-def moved_to_mediapipe(model: FaceModel, faces: list[Floats], rounds: int = 4) -> FaceModel:
-    """The model with its neutral where MediaPipe's landmarks of calm faces are on average."""
+def align_to_mediapipe(model: FaceModel, faces: list[Floats], rounds: int = 4) -> FaceModel:
+    """The model with its neutral face moved to the average of MediaPipe's landmarks of calm faces."""
     calm = coefficient_indices("mouthSmile", "jawOpen", "mouthUpperUp", "mouthFunnel", "mouthStretch")
     for turn in range(rounds):
         solver = Solver(model)
@@ -124,12 +124,12 @@ def moved_to_mediapipe(model: FaceModel, faces: list[Floats], rounds: int = 4) -
             errors.append(float(np.sqrt((off[:, :2] ** 2).sum(1).mean())))
             left.append(off)
             excited.append(float(w[calm].sum()))
-        calmest = np.argsort(excited)[: round(CALM * len(faces))]
+        calmest = np.argsort(excited)[: round(CALMEST_SHARE * len(faces))]
         mean = np.median(np.stack(left)[calmest], axis=0)
-        mean = (mean + mean[TWINS] * np.array([-1, 1, 1])) / 2
-        # A calm mouth is closed: both lips of the neutral meet.
+        mean = (mean + mean[MIRROR_INDICES] * np.array([-1, 1, 1])) / 2
+        # The neutral mouth is closed.
         neutral = model.neutral + mean.astype(np.float32)
-        neutral = sealed(neutral)
+        neutral = close_lips(neutral)
         print(
             f"round {turn}: error {np.mean(errors):.4f}, calmest below {excited[calmest[-1]]:.2f}, "
             f"moved by {np.linalg.norm(mean, axis=1).mean():.4f}",
@@ -147,8 +147,8 @@ def moved_to_mediapipe(model: FaceModel, faces: list[Floats], rounds: int = 4) -
     return model
 
 
-def sealed(neutral: Floats) -> Floats:
-    """The face with both inner lips in one line."""
+def close_lips(neutral: Floats) -> Floats:
+    """The face with the inner lips moved together."""
     out = neutral.copy()
     upper, lower = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
     middle = (out[upper] + out[lower]) / 2
@@ -165,8 +165,8 @@ def main(given: list[str] | None = None) -> None:
     arguments = parser.parse_args(given)
     with np.load(arguments.ict / "ict-facekit.npz") as opened:
         stored = {name: opened[name] for name in opened.files}
-    model, unit = cut_down(stored)
-    model = moved_to_mediapipe(model, faces_of(arguments.packs))
+    model, unit = extract_model(stored)
+    model = align_to_mediapipe(model, load_faces(arguments.packs))
     np.savez_compressed(
         arguments.out,
         neutral=model.neutral,

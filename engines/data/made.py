@@ -1,8 +1,8 @@
-"""Made targets: any still moved by recorded motion, its mouth's inside and its irises painted where a warp has none.
+"""Made targets: a still warped by recorded motion, with mouth inside and irises painted where a warp shows none.
 
-The inside of an opened mouth is a real one: the person's own smile, or that of a mouth of like shape in a training
-clip, fitted between the lips. Irises are cut out, completed from what their lids leave visible, and set where the
-motion looks; lids close by the skin above them.
+The inside of an open mouth is real: from the person's own smile, or from a mouth of similar shape in a training clip,
+fitted between the lips. Irises are cut out, completed from their visible part, and placed where the motion looks;
+lids close with the skin above them.
 """
 
 from dataclasses import dataclass, replace
@@ -21,17 +21,17 @@ from avatar_stream.portrait.interior.layer import Interior
 from avatar_stream.portrait.triangle_raster import inverse_affines, triangle_map
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
-from engines.data.pairs import CONTEXT, Painter, Window, changed, make_window, plain_warp
+from engines.data.pairs import CONTEXT_FRAMES, PreparedPortrait, Window, make_window, perturb_landmarks, plain_warp
 
 Image = npt.NDArray[np.uint8]
-OPEN = 0.02  # mouth opening from which there is an inside
-WIDE = 0.15
-RINGS = (list(mesh.RIGHT_EYE_RING), list(mesh.LEFT_EYE_RING))
+MIN_OPEN_MOUTH = 0.02  # eye distances; from here the inside is visible
+WIDE_MOUTH = 0.15  # eye distances
+EYE_RINGS = (list(mesh.RIGHT_EYE_RING), list(mesh.LEFT_EYE_RING))
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
-    """One real mouth: where it is, and its opening and width in eye distances."""
+class DonorMouth:
+    """One real mouth: its frame, and its opening and width in eye distances."""
 
     footage: Footage
     frame: int
@@ -39,48 +39,48 @@ class Inside:
 
 
 class Motions:
-    """The training clips' motion as the live path reads it, and all of their opened mouths."""
+    """The training clips' motion as the live path estimates it, and all their open mouths."""
 
     def __init__(self, footage: list[Footage]) -> None:
-        self.clips = [f for f in footage if len(f) > CONTEXT + 2]
-        self.read = [read(clip) for clip in self.clips]
-        self.insides = [
-            Inside(f, int(k), mouth_shape(f.landmarks[k]))
+        self.clips = [f for f in footage if len(f) > CONTEXT_FRAMES + 2]
+        self.clip_motions = [motions_of(clip) for clip in self.clips]
+        self.mouths = [
+            DonorMouth(f, int(k), mouth_shape(f.landmarks[k]))
             for f in footage
-            for k in np.flatnonzero(f.good & (f.mouth > (OPEN if len(f) > 1 else 2 * OPEN)))[
+            for k in np.flatnonzero(f.has_face & (f.mouth > (MIN_OPEN_MOUTH if len(f) > 1 else 2 * MIN_OPEN_MOUTH)))[
                 :: 3 if len(f) > 1 else 1
             ]
         ]
-        self._shapes = np.stack([inside.shape for inside in self.insides])
-        # People hardly ever open their mouths wide or shut their eyes for long: where they do is remembered.
+        self._shapes = np.stack([inside.shape for inside in self.mouths])
+        # Wide mouths and shut eyes are rare: index their frames.
         self._rare = [
             (number, int(k))
             for number, clip in enumerate(self.clips)
             for k in np.flatnonzero(
-                clip.good & ((clip.mouth > WIDE) | (clip.eyes < 0.35 * np.median(clip.eyes[clip.good])))
+                clip.has_face & ((clip.mouth > WIDE_MOUTH) | (clip.eyes < 0.35 * np.median(clip.eyes[clip.has_face])))
             )
         ]
 
     def draw(self, n: int, random: np.random.Generator) -> tuple[int, list[int]]:
-        """A clip and its consecutive frames, ``CONTEXT + n`` of them, mostly far from calm."""
+        """Number of a clip and ``CONTEXT_FRAMES + n`` consecutive frames of it, mostly expressive ones."""
         if self._rare and random.random() < 0.4:
             number, j = self._rare[int(random.integers(len(self._rare)))]
-            good = self.clips[number].good
-            return number, [k if good[k] else j for k in np.clip(range(j - CONTEXT, j + n), 0, len(good) - 1)]
+            good = self.clips[number].has_face
+            return number, [k if good[k] else j for k in np.clip(range(j - CONTEXT_FRAMES, j + n), 0, len(good) - 1)]
         number = int(random.integers(len(self.clips)))
         clip = self.clips[number]
-        drawn = random.integers(CONTEXT, len(clip) - n + 1, 4)
-        starts = [int(j) for j in drawn if clip.good[j - CONTEXT : j + n].all()]
+        drawn = random.integers(CONTEXT_FRAMES, len(clip) - n + 1, 4)
+        starts = [int(j) for j in drawn if clip.has_face[j - CONTEXT_FRAMES : j + n].all()]
         if not starts:
             return self.draw(n, random)
         j = max(starts, key=lambda j: 6 * clip.mouth[j] - clip.eyes[j] + float(random.random()))
-        return number, list(range(j - CONTEXT, j + n))
+        return number, list(range(j - CONTEXT_FRAMES, j + n))
 
-    def inside_like(self, shape: Floats, random: np.random.Generator) -> Inside:
-        """A real mouth of about this shape: the nearest of a few dozen drawn at random."""
-        chosen = random.integers(len(self.insides), size=64)
+    def similar_mouth(self, shape: Floats, random: np.random.Generator) -> DonorMouth:
+        """A real mouth of about this shape: the nearest of 64 random ones."""
+        chosen = random.integers(len(self.mouths), size=64)
         distance = np.abs(np.log(self._shapes[chosen] / np.maximum(shape, 1e-3))) @ np.array([1.0, 1.5])
-        return self.insides[int(chosen[np.argmin(distance)])]
+        return self.mouths[int(chosen[np.argmin(distance)])]
 
 
 class MadeWindows:
@@ -90,12 +90,12 @@ class MadeWindows:
         self.still, self.motions, self.person = still, motions, person
 
     def draw(self, n: int, random: np.random.Generator) -> Window:
-        """The still with a closed mouth is the portrait; the targets are made from the untouched still."""
+        """The portrait is the still with a closed mouth; the targets are made from the original still."""
         picture, landmarks = self.still.picture(0), self.still.landmarks[0]
-        at_rest = changed(landmarks, random)
+        at_rest = perturb_landmarks(landmarks, random)
         portrait = plain_warp(picture, landmarks)(at_rest).image
         number, frames = self.motions.draw(n, random)
-        clip, motions = self.motions.clips[number], self.motions.read[number]
+        clip, motions = self.motions.clips[number], self.motions.clip_motions[number]
         strong = random.random() < 0.3
         retarget = Retargeter(
             at_rest,
@@ -105,45 +105,47 @@ class MadeWindows:
         turn = random.normal(0, [0.08, 0.16, 0.05]).astype(np.float32)
         look = np.zeros(2, np.float32)
         if random.random() < 0.6:
-            # Hardly anybody looks aside in front of a camera; users will.
+            # Recordings hardly show averted gaze, but users will.
             look = np.clip(random.normal(0, [0.2, 0.08]), -0.5, 0.5).astype(np.float32)
         moved = [motions[k] for k in frames]
         targets = [retarget(replace(m, turn=m.turn + turn, look=m.look + look)) for m in moved if m is not None]
         own = float(self.still.mouth[0])
-        inside: Inside | None = None
+        inside: DonorMouth | None = None
         if random.random() < 0.6:
-            inside = self.motions.inside_like(mouth_shape(targets[CONTEXT]), random)
+            inside = self.motions.similar_mouth(mouth_shape(targets[CONTEXT_FRAMES]), random)
         warp, eyes = plain_warp(picture, landmarks), Eyes(picture, landmarks)
         lidded = _without_eyes(picture, landmarks)
         skin = skin_tone(picture, landmarks)
-        # The person's own teeth, which the portrait hides, or a stranger's whole mouth.
-        interior = Interior(picture, landmarks) if own > 2 * OPEN and random.random() < 0.5 else None
+        # Paint the person's own teeth, which the portrait hides, or another person's mouth.
+        interior = Interior(picture, landmarks) if own > 2 * MIN_OPEN_MOUTH and random.random() < 0.5 else None
         drawn = plain_warp(picture, landmarks, drawn=True)
         pictures = []
-        for k, target in zip(frames[CONTEXT:], targets[CONTEXT:], strict=True):
+        for k, target in zip(frames[CONTEXT_FRAMES:], targets[CONTEXT_FRAMES:], strict=True):
             made = np.ascontiguousarray((warp if interior is None else drawn)(target).image)
             if interior is not None:
                 interior.draw(made, target)
             else:
                 eyes.draw(made, target)
-            shut = _shut(target, landmarks)
+            shut = _lid_closure(target, landmarks)
             if max(shut) > 0:
-                _close_lids(made, target, _moved(warp, lidded, target), shut, skin)
-            if interior is None and geometry.mouth_opening(target) > OPEN:
-                paint_inside(made, target, skin, inside or Inside(clip, k, mouth_shape(clip.landmarks[k])))
+                _close_lids(made, target, _warp_other(warp, lidded, target), shut, skin)
+            if interior is None and geometry.mouth_opening(target) > MIN_OPEN_MOUTH:
+                paint_inside(made, target, skin, inside or DonorMouth(clip, k, mouth_shape(clip.landmarks[k])))
             pictures.append(made)
         back = plain_warp(portrait, at_rest, drawn=True)
-        return make_window(Painter.of(back, portrait, at_rest), targets, pictures, self.person, random=random)
+        return make_window(
+            PreparedPortrait.of(back, portrait, at_rest), targets, pictures, self.person, random=random
+        )
 
 
 def mouth_shape(landmarks: Floats) -> Floats:
-    """Opening and width between the inner lips' corners, in eye distances."""
+    """Mouth opening, and width between the inner lips' corners, in eye distances: ``(2,)``."""
     width = np.linalg.norm(landmarks[78] - landmarks[308]) / max(geometry.eye_distance(landmarks), 1e-6)
     return np.array([geometry.mouth_opening(landmarks), width], np.float32)
 
 
-def paint_inside(picture: Image, target: Floats, skin: Floats, inside: Inside) -> None:
-    """Fit a real mouth's inside between the lips of ``target`` (in place), in the light of ``skin``."""
+def paint_inside(picture: Image, target: Floats, skin: Floats, inside: DonorMouth) -> None:
+    """Fit a real mouth's inside between the lips of ``target`` (in place), with its light matched to ``skin``."""
     donor, points = inside.footage.picture(inside.frame), inside.footage.landmarks[inside.frame]
     ring = target[list(mesh.MOUTH_RING), :2]
     left, top = np.maximum(np.floor(ring.min(0)).astype(int) - 2, 0)
@@ -168,33 +170,33 @@ def paint_inside(picture: Image, target: Floats, skin: Floats, inside: Inside) -
     picture[region] = np.clip(picture[region] + mask[inner] * (moved[inner] * light - picture[region]), 0, 255)
 
 
-def _shut(target: Floats, landmarks: Floats) -> tuple[float, float]:
-    """How far each lid (right, left) has come down over the last third of its way, 0..1."""
+def _lid_closure(target: Floats, landmarks: Floats) -> tuple[float, float]:
+    """How far each lid (right, left) is closed over the last third of its way, 0 to 1."""
     openings = zip(geometry.eye_openings(target), geometry.eye_openings(landmarks), strict=True)
     right, left = (1 - min(max(now / max(then, 1e-3) / 0.35, 0.0), 1.0) for now, then in openings)
     return right, left
 
 
 def _without_eyes(picture: Image, landmarks: Floats) -> Image:
-    """The picture with both eyes grown over by the skin around them."""
+    """The picture with both eyes inpainted with the surrounding skin."""
     height, width = picture.shape[:2]
     reach = max(3, round(geometry.eye_distance(landmarks) / 22)) | 1
-    mask = np.maximum.reduce([filled(landmarks[ring, :2], height, width) for ring in RINGS])
+    mask = np.maximum.reduce([filled(landmarks[ring, :2], height, width) for ring in EYE_RINGS])
     mask = cv2.dilate((mask > 0.05).astype(np.uint8), np.ones((reach, reach), np.uint8))
     return np.asarray(cv2.inpaint(picture, mask, 3, cv2.INPAINT_TELEA), np.uint8)
 
 
-def _moved(warp: PortraitWarp, picture: Image, target: Floats) -> Image:
-    """Another picture moved as ``warp`` moves its own."""
+def _warp_other(warp: PortraitWarp, picture: Image, target: Floats) -> Image:
+    """Warp another picture as ``warp`` does its own."""
     flow = cv2.resize(warp.flow(target)[0], warp.size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.remap(picture, flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _close_lids(picture: Image, target: Floats, lidded: Image, shut: tuple[float, float], skin: Floats) -> None:
-    """Lay skin over shut eyes and a dark line where the lids meet (in place): a warp leaves a slit of the eye."""
+    """Draw skin over shut eyes and a dark line where lids meet (in place): a warp leaves the eye open by a slit."""
     height, width = picture.shape[:2]
     span = geometry.eye_distance(target)
-    for share, ring in zip(shut, RINGS, strict=True):
+    for share, ring in zip(shut, EYE_RINGS, strict=True):
         over = np.zeros((height, width), np.uint8)
         line = np.zeros((height, width), np.uint8)
         points = np.round(target[ring, :2] * 16).astype(np.int32)
@@ -207,7 +209,7 @@ def _close_lids(picture: Image, target: Floats, lidded: Image, shut: tuple[float
         picture[:] = np.clip(picture + alpha * (0.3 * skin - picture), 0, 255)
 
 
-def read(clip: Footage) -> list[Motion | None]:
-    """A clip's motion, frame by frame, as the live path reads it; None where there is no face."""
+def motions_of(clip: Footage) -> list[Motion | None]:
+    """A clip's motion by frame, as the live path estimates it; None if there is no face."""
     driver = MotionEstimator()
-    return [driver(face) if good else None for face, good in zip(clip.landmarks, clip.good, strict=True)]
+    return [driver(face) if good else None for face, good in zip(clip.landmarks, clip.has_face, strict=True)]

@@ -1,8 +1,8 @@
-"""Packs: everything training needs of a data folder, in a few files.
+"""Packs hold everything that training needs from a data folder, in a few files.
 
-``python -m engines.data.packs DATA OUT`` tracks every clip and still once and writes ``OUT/<split>-<number>.npz``,
-each smaller than ``PIECE`` bytes and each a random mix of the split's people. Training from packs needs neither
-MediaPipe nor the data folder. The manifest's splits must not share an identity; if they do, nothing is written.
+``python -m engines.data.packs DATA OUT`` tracks every clip and still once and writes ``OUT/<split>-<number>.npz``.
+Each file has at most ``MAX_PACK_BYTES`` and holds a random mix of the split's people. Training from packs needs
+neither MediaPipe nor the data folder. If two splits of the manifest share an identity, nothing is written.
 """
 
 import argparse
@@ -26,17 +26,17 @@ from avatar_stream.face.tracker import FaceTracker, landmarks_of_still
 from avatar_stream.portrait.portrait import segment_person
 
 Image = npt.NDArray[np.uint8]
-PIECE = 56_000_000
+MAX_PACK_BYTES = 56_000_000
 PORTRAITS_PER_CLIP = 24
-STEPS = 32  # landmarks are kept in 32nds of a pixel
+STEPS_PER_PIXEL = 32  # precision of stored landmarks
 
 
 @dataclass
 class Footage:
-    """A clip, or a still as a clip of one frame; pictures stay compressed until they are asked for.
+    """A clip, or a still as a clip of one frame; pictures stay compressed until they are used.
 
-    ``landmarks`` ``float32 (frames, 478, 3)`` in pixels, NaN where no face was found; ``portraits`` are the frames
-    that may serve as portraits, with the mattes of their persons.
+    ``landmarks`` ``float32 (frames, 478, 3)`` in pixels, NaN where no face was found; ``portraits`` maps the frames
+    that may serve as portraits to their encoded person mattes.
     """
 
     name: str
@@ -51,16 +51,16 @@ class Footage:
         return len(self.frames)
 
     def picture(self, frame: int) -> Image:
-        """RGB ``(h, w, 3)``."""
-        return np.asarray(cv2.cvtColor(_decoded(self.frames[frame]), cv2.COLOR_BGR2RGB), np.uint8)
+        """The frame as RGB ``(h, w, 3)``."""
+        return np.asarray(cv2.cvtColor(_decode_image(self.frames[frame]), cv2.COLOR_BGR2RGB), np.uint8)
 
     def matte(self, frame: int) -> Image:
-        """The person in a portrait frame, ``(h, w)``."""
-        return np.asarray(_decoded(self.portraits[frame])[..., 0], np.uint8)
+        """Matte of the person in a portrait frame, ``(h, w)``."""
+        return np.asarray(_decode_image(self.portraits[frame])[..., 0], np.uint8)
 
     @cached_property
-    def good(self) -> npt.NDArray[np.bool_]:
-        """Frames with a face."""
+    def has_face(self) -> npt.NDArray[np.bool_]:
+        """Which frames have a face, ``(frames,)``."""
         return np.isfinite(self.landmarks).all((1, 2))
 
     @cached_property
@@ -70,7 +70,7 @@ class Footage:
 
     @cached_property
     def eyes(self) -> Floats:
-        """Mean lid gap by frame."""
+        """Mean eye opening by frame."""
         return np.array([np.mean(geometry.eye_openings(x)) for x in self.landmarks], np.float32)
 
     @cached_property
@@ -80,11 +80,11 @@ class Footage:
 
     @cached_property
     def yaw(self) -> Floats:
-        """Degrees by frame; 0 where no face was found."""
+        """Yaw in degrees by frame; 0 where no face was found."""
         return np.array(
             [
                 geometry.euler_degrees(geometry.head_pose(x).rotation)[1] if ok else 0
-                for x, ok in zip(self.landmarks, self.good, strict=True)
+                for x, ok in zip(self.landmarks, self.has_face, strict=True)
             ],
             np.float32,
         )
@@ -93,30 +93,31 @@ class Footage:
 def load_packs(
     folder: Path, split: str, kind: str | None = None, *, only: str | None = None, without: str | None = None
 ) -> list[Footage]:
-    """All footage of a split that has a face somewhere, in a fixed order.
+    """All footage of a split in which any frame has a face, sorted by name.
 
-    ``only`` and ``without`` name a fold, ``K/N``: the people whose names fall into the K-th (from 1) of N parts.
+    ``only`` and ``without`` name a fold, ``K/N``: the K-th (from 1) of N random parts of the people. Raises
+    :class:`BadInput` if there are no packs.
     """
-    pieces = sorted(folder.glob(f"{split}-*.npz"))
-    if not pieces:
+    paths = sorted(folder.glob(f"{split}-*.npz"))
+    if not paths:
         raise BadInput(f"no {split} packs in {folder}: make them with python -m engines.data.packs DATA {folder}")
-    found = [footage for piece in pieces for footage in _read(piece)]
-    found = [f for f in found if f.good.any() and kind in (None, f.kind)]
+    found = [footage for max_bytes in paths for footage in _read(max_bytes)]
+    found = [f for f in found if f.has_face.any() and kind in (None, f.kind)]
     found = [f for f in found if only is None or in_fold(f.identity, only)]
     found = [f for f in found if without is None or not in_fold(f.identity, without)]
     return sorted(found, key=lambda f: f.name)
 
 
 def in_fold(identity: str, fold: str) -> bool:
-    """Whether a person belongs to a fold ``K/N``; raises :class:`BadInput` for what is none."""
+    """Whether a person belongs to a fold ``K/N``; raises :class:`BadInput` if ``fold`` is malformed."""
     part, _, parts = fold.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise BadInput(f"a fold is K/N with K from 1 to N, not {fold}")
     return zlib.crc32(identity.encode()) % int(parts) == int(part) - 1
 
 
-def write_packs(data: Path, out: Path, piece: int = PIECE) -> list[Path]:
-    """Track and pack everything ``data/manifest.csv`` lists; returns the files written."""
+def write_packs(data: Path, out: Path, max_bytes: int = MAX_PACK_BYTES) -> list[Path]:
+    """Track and pack everything that ``data/manifest.csv`` lists; returns the written files."""
     with open(data / "manifest.csv") as stream:
         rows = list(csv.DictReader(stream))
     check_splits(rows)
@@ -131,7 +132,7 @@ def write_packs(data: Path, out: Path, piece: int = PIECE) -> list[Path]:
             footage = track(data, chosen[k])
             cost = sum(map(len, footage.frames)) + sum(map(len, footage.portraits.values()))
             cost += 2 * footage.landmarks.size
-            if waiting and size + cost > piece:
+            if waiting and size + cost > max_bytes:
                 written.append(write_pack(out / f"{split}-{number:02}.npz", waiting))
                 waiting, size, number = [], 0, number + 1
             waiting.append(footage)
@@ -143,17 +144,17 @@ def write_packs(data: Path, out: Path, piece: int = PIECE) -> list[Path]:
 
 
 def check_splits(rows: list[dict[str, str]]) -> None:
-    """Raise :class:`BadInput` if a person is in two splits: what is measured on them would mean nothing."""
+    """Raise :class:`BadInput` if a person is in two splits: measurements on them would be worthless."""
     splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         splits[row["identity"]].add(row["split"])
     shared = sorted(identity for identity, names in splits.items() if len(names) > 1)
     if shared:
-        raise BadInput(f"in more than one split: {', '.join(shared[:5])}; mend the manifest first")
+        raise BadInput(f"in more than one split: {', '.join(shared[:5])}; correct the manifest")
 
 
 def track(data: Path, row: dict[str, str]) -> Footage:
-    """One manifest row's pictures and landmarks; clips unsmoothed, as training wants what is in the frame."""
+    """Pictures and landmarks of one manifest row; clips are not smoothed, so that landmarks fit frames."""
     path = data / row["file"]
     missing = np.full((LANDMARK_COUNT, 3), np.nan, np.float32)
     if row["kind"] == "still":
@@ -173,13 +174,15 @@ def track(data: Path, row: dict[str, str]) -> Footage:
             cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
             cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
         ]
-        kept = [encoded(".jpg", cv2.cvtColor(p, cv2.COLOR_RGB2BGR), quality) for p in pictures]
-        portraits = {k: encoded(".png", segment_person(pictures[k]), []) for k in portrait_frames(np.stack(found))}
+        kept = [encode_image(".jpg", cv2.cvtColor(p, cv2.COLOR_RGB2BGR), quality) for p in pictures]
+        portraits = {
+            k: encode_image(".png", segment_person(pictures[k]), []) for k in portrait_frames(np.stack(found))
+        }
     return Footage(row["file"], row["identity"], row["kind"], row.get("tier", ""), kept, np.stack(found), portraits)
 
 
 def portrait_frames(landmarks: Floats) -> list[int]:
-    """Frames of a clip to be portraits: half spread over the closed part of the mouth's range, half over time."""
+    """Frames of a clip for portraits: half spread over the 60 % with the most closed mouths, half over time."""
     usable = np.isfinite(landmarks).all((1, 2)).nonzero()[0]
     if not len(usable):
         return []
@@ -209,19 +212,19 @@ def read_still(path: Path) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8)
 
 
-def encoded(extension: str, image: Image, options: list[int]) -> bytes:
-    """A picture (BGR, or grey) as a file of that kind; ``options`` are OpenCV's."""
+def encode_image(extension: str, image: Image, options: list[int]) -> bytes:
+    """Encode a picture (BGR or grey) as a file with this ``extension``; ``options`` are OpenCV's."""
     ok, data = cv2.imencode(extension, image, options)
     assert ok
     return data.tobytes()
 
 
-def _decoded(data: bytes) -> Image:
+def _decode_image(data: bytes) -> Image:
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
 
 
 def write_pack(path: Path, footage: list[Footage]) -> Path:
-    """Write one pack, which ``load_packs`` reads."""
+    """Write one pack; ``load_packs`` reads it."""
     index = [
         {
             "name": f.name,
@@ -235,7 +238,7 @@ def write_pack(path: Path, footage: list[Footage]) -> Path:
     ]
     pictures = b"".join(b"".join(f.frames) + b"".join(f.portraits.values()) for f in footage)
     landmarks = np.concatenate([f.landmarks for f in footage])
-    steps = np.nan_to_num(np.round(landmarks * STEPS), nan=-32768).astype(np.int16)
+    steps = np.nan_to_num(np.round(landmarks * STEPS_PER_PIXEL), nan=-32768).astype(np.int16)
     np.savez_compressed(
         path,
         index=np.frombuffer(json.dumps(index).encode(), np.uint8),
@@ -262,7 +265,9 @@ def _read(path: Path) -> Iterator[Footage]:
         mattes = {int(k): take(size) for k, size in entry["portraits"].items()}
         stepped = steps[row : row + len(frames)]
         row += len(frames)
-        landmarks = np.where(stepped == -32768, np.nan, stepped.astype(np.float32) / STEPS).astype(np.float32)
+        landmarks = np.where(stepped == -32768, np.nan, stepped.astype(np.float32) / STEPS_PER_PIXEL).astype(
+            np.float32
+        )
         yield Footage(entry["name"], entry["identity"], entry["kind"], entry["tier"], frames, landmarks, mattes)
 
 

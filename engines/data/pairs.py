@@ -1,8 +1,8 @@
-"""Training windows: a portrait, the same face's next frames warped from it, and what they really look like.
+"""Training windows: a portrait, the portrait warped to later frames of the same face, and these true frames.
 
-From clips: frame i is the portrait, frames j, j+1, ... the target, chosen to differ. From stills: the picture with
-its mouth closed, lids moved and head turned by a warp is the portrait, the untouched picture the target. Targets that
-no picture shows are made in ``engines.data.made``.
+From clips: frame i is the portrait; frames j, j+1, ... are the target, chosen to differ from it. From stills: a warp
+closes the mouth, moves lids and turns the head, which gives the portrait; the original picture is the target.
+``engines.data.made`` makes targets that no picture shows.
 """
 
 from dataclasses import dataclass
@@ -24,26 +24,26 @@ from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
 
 Image = npt.NDArray[np.uint8]
-CONTEXT = 2  # frames before the window that the landmark encoder has seen
-CANDIDATES = 6
-LIP_EDGE = 0.035  # of the eye distance
-LIVE = 0.5  # share of a clip's windows whose landmarks are those that the live path would give
-UNSEEN = 0.2  # share of the windows whose driver's mouth no camera sees
-AGREE = (0.06, 0.12)  # how far these may be from the truth in the lips' gap and in the opening of the eyes
+CONTEXT_FRAMES = 2  # before the window; the landmark encoder sees them
+TARGET_CANDIDATES = 6
+LIP_EDGE_GAP = 0.035  # eye distances
+LIVE_SHARE = 0.5  # of a clip's windows use the landmarks that the live path would give
+UNSEEN_MOUTH_SHARE = 0.2  # of the windows have no camera view of the driver's mouth
+MAX_LANDMARK_ERRORS = (0.06, 0.12)  # of live landmarks: lip gap, eye opening (in eye distances)
 
 
 @dataclass(frozen=True, slots=True)
-class Painter:
-    """A portrait ready to be moved: warp, interior, and what it shows at rest."""
+class PreparedPortrait:
+    """A portrait ready to be rendered: warp, interior, and its face at rest."""
 
     warp: PortraitWarp
     interior: Interior
     rest: RestFace
 
     @staticmethod
-    def of(warp: PortraitWarp, picture: Image, landmarks: Floats) -> "Painter":
-        """Of a picture that ``warp`` moves."""
-        return Painter(warp, Interior(picture, landmarks), rest_face(picture, landmarks))
+    def of(warp: PortraitWarp, picture: Image, landmarks: Floats) -> "PreparedPortrait":
+        """Prepare the picture that ``warp`` was made from."""
+        return PreparedPortrait(warp, Interior(picture, landmarks), rest_face(picture, landmarks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +51,36 @@ class Window:
     """One training sample of ``n`` consecutive frames; images are RGB ``uint8`` in the aligned frame."""
 
     reference: Image  # (192, 192, 3)
-    shown: Image  # (n, 192, 192, 3) what the network starts from
+    shown: Image  # (n, 192, 192, 3) the network's input: warp and interior
     warp: Image  # (n, 192, 192, 3) the warp alone, for comparison
     target: Image  # (n, 192, 192, 3)
     raster: Image  # (CONTEXT + n, 7, 96, 96)
     gate: Image  # (n, 192, 192) where the network may paint, 0..255
-    person: int  # the same number for the same person
+    person: int  # number of the person
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A prepared portrait, the landmarks it is to be moved to, in crop pixels, and what the mouth shows there."""
+class RendererInput:
+    """Input of the live renderer: portrait, target landmarks in crop pixels, and the driver's mouth view."""
 
     portrait: Portrait
     target: Floats
     view: Floats | None
 
 
-def difference(clip: Footage, i: int, j: int) -> float:
-    """How much frame j asks of a portrait i that a warp cannot give."""
+def unwarpable_difference(clip: Footage, i: int, j: int) -> float:
+    """How much of frame j a warp of portrait i cannot show."""
     mouth = max(float(clip.mouth[j] - clip.mouth[i]), 0.0)
     eyes = abs(float(clip.eyes[j] - clip.eyes[i]))
     gaze = float(np.linalg.norm(clip.gaze[j] - clip.gaze[i]))
     return 8 * mouth + 2.0 * eyes + 2.5 * gaze
 
 
-def agree(target: Floats, truth: Floats) -> bool:
-    """Both landmarks open lips and eyes alike, so that a warp can take a picture from one to the other."""
+def landmarks_agree(target: Floats, truth: Floats) -> bool:
+    """Whether lips and eyes are open alike in both landmarks, so that a warp can move a picture between them."""
     lips = np.abs(geometry.lip_gaps(target) - geometry.lip_gaps(truth)).max()
     eyes = np.abs(np.subtract(geometry.eye_openings(target), geometry.eye_openings(truth))).max()
-    return bool(lips < AGREE[0] and eyes < AGREE[1])
+    return bool(lips < MAX_LANDMARK_ERRORS[0] and eyes < MAX_LANDMARK_ERRORS[1])
 
 
 class ClipWindows:
@@ -89,19 +89,19 @@ class ClipWindows:
     def __init__(self, clip: Footage, person: int = 0) -> None:
         self.clip, self.person = clip, person
         self.portraits = list(clip.portraits)
-        self._prepared: dict[int, tuple[Painter, Retargeter, tuple[int, int, int, int]]] = {}
+        self._prepared: dict[int, tuple[PreparedPortrait, Retargeter, tuple[int, int, int, int]]] = {}
         self._motions: list[tuple[Motion, Pose] | None] | None = None
 
-    def prepared(self, i: int) -> tuple[Painter, Retargeter, tuple[int, int, int, int]]:
-        """Frame i as a portrait, and its box (left, top, width, height) in the frame."""
+    def prepare(self, i: int) -> tuple[PreparedPortrait, Retargeter, tuple[int, int, int, int]]:
+        """Frame i as a portrait, its retargeter, and its box (left, top, width, height) in the frame."""
         if i not in self._prepared:
             clip = self.clip
             matte = clip.matte(i) if i in clip.portraits else None
             portrait = prepare_tracked(clip.picture(i), clip.landmarks[i], 512, matte)
             meeting = lips_meeting(portrait.crop, portrait.landmarks)
             warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, meeting=meeting)
-            painter = Painter.of(warp, portrait.crop, portrait.landmarks)
-            self._prepared[i] = (painter, Retargeter(portrait.landmarks), portrait.box)
+            prepared = PreparedPortrait.of(warp, portrait.crop, portrait.landmarks)
+            self._prepared[i] = (prepared, Retargeter(portrait.landmarks), portrait.box)
         return self._prepared[i]
 
     def window(
@@ -109,13 +109,13 @@ class ClipWindows:
     ) -> Window:
         """Portrait i, targets j .. j+n-1.
 
-        With ``live`` the portrait's face is put together as the live path does it, from what the driver's face says,
-        wherever that comes near the truth; only the head's pose is the frame's own.
+        With ``live``, target landmarks come from retargeting as in the live path, with the frame's own head pose. If
+        they are too far from the true landmarks, the true ones are used.
         """
         clip = self.clip
-        painter, retarget, (left, top, width, height) = self.prepared(i)
-        frames = [min(max(k, 0), len(clip) - 1) for k in range(j - CONTEXT, j + n)]
-        frames = [k if clip.good[k] else j for k in frames]
+        prepared, retarget, (left, top, width, height) = self.prepare(i)
+        frames = [min(max(k, 0), len(clip) - 1) for k in range(j - CONTEXT_FRAMES, j + n)]
+        frames = [k if clip.has_face[k] else j for k in frames]
         offset = np.array([left, top, 0], np.float32)
         truths = [clip.landmarks[k] - offset for k in frames]
         targets = truths
@@ -124,18 +124,18 @@ class ClipWindows:
             for k in frames:
                 motion, pose = self._read(k)
                 targets.append(np.asarray(pose.apply(retarget.with_expression(motion)) - offset, np.float32))
-            # A picture with open eyes cannot stand for one with shut eyes, however it is moved.
-            if not all(agree(target, truth) for target, truth in zip(targets, truths, strict=True)):
+            # A picture with open eyes cannot be warped to shut eyes.
+            if not all(landmarks_agree(target, truth) for target, truth in zip(targets, truths, strict=True)):
                 targets = truths
-        pictures = [clip.picture(k)[top : top + height, left : left + width] for k in frames[CONTEXT:]]
-        return make_window(painter, targets, pictures, self.person, truths[CONTEXT:], random)
+        pictures = [clip.picture(k)[top : top + height, left : left + width] for k in frames[CONTEXT_FRAMES:]]
+        return make_window(prepared, targets, pictures, self.person, truths[CONTEXT_FRAMES:], random)
 
     def _read(self, k: int) -> tuple[Motion, Pose]:
-        """Frame k as the live path reads it, and its pose."""
+        """Motion of frame k as the live path estimates it, and its head pose."""
         if self._motions is None:
             driver = MotionEstimator()
             self._motions = []
-            for face, good in zip(self.clip.landmarks, self.clip.good, strict=True):
+            for face, good in zip(self.clip.landmarks, self.clip.has_face, strict=True):
                 if not good:
                     self._motions.append(None)
                     continue
@@ -146,22 +146,24 @@ class ClipWindows:
         assert found is not None
         return found
 
-    def source(self, i: int, j: int) -> Source:
-        """What the live engine needs to show portrait i as frame j."""
+    def renderer_input(self, i: int, j: int) -> RendererInput:
+        """Input of the live renderer to show portrait i as frame j."""
         portrait = prepare_tracked(self.clip.picture(i), self.clip.landmarks[i], 512)
         target = self.clip.landmarks[j] - np.array([*portrait.box[:2], 0], np.float32)
-        return Source(portrait, target, read_mouth(self.clip.picture(j), self.clip.landmarks[j]))
+        return RendererInput(portrait, target, read_mouth(self.clip.picture(j), self.clip.landmarks[j]))
 
     def draw(self, n: int, random: np.random.Generator) -> Window:
-        """A random window, the pair chosen for difference."""
+        """A random window; the target is the candidate that differs most from the portrait."""
         clip = self.clip
         i = int(random.choice(self.portraits))
         last = len(clip) - n
-        candidates = [int(j) for j in random.integers(0, last + 1, CANDIDATES) if clip.good[j : j + n].all()]
+        candidates = [
+            int(j) for j in random.integers(0, last + 1, TARGET_CANDIDATES) if clip.has_face[j : j + n].all()
+        ]
         if not candidates:
             return self.draw(n, random)
-        chosen = max(candidates, key=lambda j: difference(clip, i, j))
-        return self.window(i, chosen, n, live=bool(random.random() < LIVE), random=random)
+        chosen = max(candidates, key=lambda j: unwarpable_difference(clip, i, j))
+        return self.window(i, chosen, n, live=bool(random.random() < LIVE_SHARE), random=random)
 
 
 class StillWindows:
@@ -171,37 +173,39 @@ class StillWindows:
         self.still, self.person = still, person
 
     def draw(self, n: int, random: np.random.Generator) -> Window:
-        """The still with its face changed is the portrait; the frames come back from there to the still itself."""
+        """The portrait is the still with perturbed landmarks; the frames lead from there back to the still itself."""
         picture, landmarks = self.still.picture(0), self.still.landmarks[0]
         forth = plain_warp(picture, landmarks)
-        at_rest = changed(landmarks, random)
+        at_rest = perturb_landmarks(landmarks, random)
         portrait = forth(at_rest).image
         step = 0.12 * float(random.random())
-        path = [1 - step * k for k in range(CONTEXT + n)][::-1]
+        path = [1 - step * k for k in range(CONTEXT_FRAMES + n)][::-1]
         targets = [(at_rest + (landmarks - at_rest) * s).astype(np.float32) for s in path]
-        wanted = zip(path[CONTEXT:], targets[CONTEXT:], strict=True)
+        wanted = zip(path[CONTEXT_FRAMES:], targets[CONTEXT_FRAMES:], strict=True)
         pictures = [picture if s == 1 else forth(t).image for s, t in wanted]
         back = plain_warp(portrait, at_rest, drawn=True)
-        return make_window(Painter.of(back, portrait, at_rest), targets, pictures, self.person, random=random)
+        return make_window(
+            PreparedPortrait.of(back, portrait, at_rest), targets, pictures, self.person, random=random
+        )
 
 
 def plain_warp(picture: Image, landmarks: Floats, *, drawn: bool = False) -> PortraitWarp:
-    """A warp of a whole picture, background and all; ``drawn`` where the inside of its mouth will be."""
+    """A warp of a whole picture with its background; ``drawn`` if the mouth's inside will be drawn over it."""
     everything = np.full(picture.shape[:2], 255, np.uint8)
     meeting = lips_meeting(picture, landmarks) if drawn else None
     return PortraitWarp(picture, picture, everything, landmarks, meeting=meeting)
 
 
-def changed(landmarks: Floats, random: np.random.Generator) -> Floats:
-    """Mouth (mostly) closed, lids and irises moved, head turned a little."""
+def perturb_landmarks(landmarks: Floats, random: np.random.Generator) -> Floats:
+    """Landmarks with the mouth (mostly) closed, lids and irises moved, and the head turned a little."""
     pose = geometry.head_pose(landmarks)
     face = pose.apply_inverse(landmarks)
     close = float(random.choice([1.0, 1.0, 0.8, random.random()]))
     upper, lower = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_LIP_LOWER)
     gap = face[lower, 1] - face[upper, 1]
     if close == 1 and random.random() < 0.7:
-        # Where the landmarks of both lips meet a smile still shows its teeth; a closed mouth tells nothing of them.
-        gap = gap + LIP_EDGE * np.sin(np.linspace(0, np.pi, len(upper)))
+        # A smile still shows teeth where the lips' landmarks meet; close it further, so that none are seen.
+        gap = gap + LIP_EDGE_GAP * np.sin(np.linspace(0, np.pi, len(upper)))
     for ring, outer, share in ((upper, list(mesh.OUTER_LIP_UPPER), 0.35), (lower, list(mesh.OUTER_LIP_LOWER), -0.65)):
         move = close * gap * share * random.uniform(0.85, 1.0)
         face[ring, 1] += move if close < 1 else gap * share
@@ -226,51 +230,53 @@ def changed(landmarks: Floats, random: np.random.Generator) -> Floats:
 
 
 def make_window(
-    painter: Painter,
+    prepared: PreparedPortrait,
     targets: list[Floats],
     pictures: list[Image],
     person: int,
     truths: list[Floats] | None = None,
     random: np.random.Generator | None = None,
 ) -> Window:
-    """The window of a portrait: ``targets`` for ``CONTEXT + n`` frames, ``pictures`` of the last ``n``.
+    """The window of a portrait: ``targets`` for ``CONTEXT_FRAMES + n`` frames, ``pictures`` of the last ``n``.
 
-    ``truths`` are the landmarks of these pictures where they are not the targets: the pictures are then moved to the
-    targets, or a network would learn to be unsure of every edge that the live path puts a pixel aside. With
-    ``random`` the mouth is seen as another camera would see it on another face, or not at all.
+    ``truths`` are the landmarks of these pictures if they differ from the targets. The pictures are then warped to
+    the targets: otherwise the network learns to blur edges that the live path misplaces by a pixel. With ``random``
+    the mouth view is varied as by another camera and face, or left out.
     """
     shown, plain, wanted, rasters, gates = [], [], [], [], []
-    seen_as = None if random is None else _another_camera(random)
-    # The frame furthest back only has to look plausible to the landmark encoder: the next one stands for it.
+    camera_gains = None if random is None else _random_camera_gains(random)
+    # The first context frame needs no accuracy: use a copy of the next one.
     for k, target in enumerate(targets[1:], 1):
-        warped = painter.warp(target)
+        warped = prepared.warp(target)
         alone = warped.image.copy()
         view = None
-        if k >= CONTEXT:
-            view = read_mouth(pictures[k - CONTEXT], target if truths is None else truths[k - CONTEXT])
+        if k >= CONTEXT_FRAMES:
+            view = read_mouth(pictures[k - CONTEXT_FRAMES], target if truths is None else truths[k - CONTEXT_FRAMES])
         if view is not None and random is not None:
-            view = None if seen_as is None else np.clip(view * seen_as, 0, MAX_TOOTH_SHARE).astype(np.float32)
-        painter.interior.draw(warped.image, target, view)
-        seen = aligned_input(warped, target, painter.rest)
+            view = (
+                None if camera_gains is None else np.clip(view * camera_gains, 0, MAX_TOOTH_SHARE).astype(np.float32)
+            )
+        prepared.interior.draw(warped.image, target, view)
+        seen = aligned_input(warped, target, prepared.rest)
         rasters.append(seen.raster)
-        if k >= CONTEXT:
+        if k >= CONTEXT_FRAMES:
             shown.append(seen.shown)
             gates.append((seen.gate * 255).astype(np.uint8))
             plain.append(to_aligned(alone, seen.matrix))
-            picture = pictures[k - CONTEXT]
-            if truths is not None and truths[k - CONTEXT] is not target:
-                picture = plain_warp(picture, truths[k - CONTEXT])(target).image
+            picture = pictures[k - CONTEXT_FRAMES]
+            if truths is not None and truths[k - CONTEXT_FRAMES] is not target:
+                picture = plain_warp(picture, truths[k - CONTEXT_FRAMES])(target).image
             wanted.append(to_aligned(picture, seen.matrix))
     rasters.insert(0, rasters[0])
-    reference = painter.rest.image
+    reference = prepared.rest.image
     return Window(
         reference, np.stack(shown), np.stack(plain), np.stack(wanted), np.stack(rasters), np.stack(gates), person
     )
 
 
-def _another_camera(random: np.random.Generator) -> Floats | None:
-    """By what the cells of a mouth's view differ on another face in another room; None: no camera sees it."""
-    if random.random() < UNSEEN:
+def _random_camera_gains(random: np.random.Generator) -> Floats | None:
+    """Random gains of a mouth view's cells, as between faces and rooms; None if no camera sees the mouth."""
+    if random.random() < UNSEEN_MOUTH_SHARE:
         return None
     whole = random.normal(0, [0.12, 0.05])
     cells = random.normal(0, 0.06, (VIEW_ROWS, VIEW_COLUMNS, 1))

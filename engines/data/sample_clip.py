@@ -1,8 +1,8 @@
 """The shipped sample driver: a composite face that talks, opens its mouth wide, blinks, glances, turns and smiles.
 
 ``python -m engines.data.sample_clip PACKS avatar_stream/samples/driver.mp4 --face felix --track clips/p0001-1.mp4``.
-The speech is a recorded clip's motion (numbers, no picture of it); the rest is written here, since people in front of
-a camera hardly do it.
+The speech is the motion of a recorded clip (numbers only, no pictures); the rest is scripted here, since people in
+front of a camera rarely do it.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
 from engines.data.packs import load_packs
 
-WIDTH, HEIGHT, RATE = 640, 480, 25
-SPEECH = (0.8, 5.0)  # seconds; before it the face is at rest, so that the first frames are a good beginning
-WIDE = (5.2, 6.1)
-GLANCES = ((6.3, 7.0, 0.4), (7.1, 7.8, -0.4))  # from, to, radians
-SMILE = (8.1, 9.6)
-BLINKS = (1.5, 3.1, 4.4, 6.2, 7.9, 9.3)
+WIDTH, HEIGHT, FRAME_RATE = 640, 480, 25
+SPEECH_SECONDS = (0.8, 5.0)  # the face is at rest before, so that the live path can calibrate
+WIDE_MOUTH_SECONDS = (5.2, 6.1)
+GLANCES = ((6.3, 7.0, 0.4), (7.1, 7.8, -0.4))  # from second, to second, radians
+SMILE_SECONDS = (8.1, 9.6)
+BLINK_TIMES = (1.5, 3.1, 4.4, 6.2, 7.9, 9.3)
 
 
 def main() -> None:
@@ -42,31 +42,31 @@ def main() -> None:
     arguments = parser.parse_args()
     (clip,) = (f for f in load_packs(arguments.packs, "train", "clip") if f.name == arguments.track)
     driver = MotionEstimator()
-    spoken = [driver(face) for face in clip.landmarks[clip.good]]
+    spoken = [driver(face) for face in clip.landmarks[clip.has_face]]
 
     portrait = prepare(read_picture(SAMPLES / f"{arguments.face}.jpg"), HEIGHT, square=True)
     renderer = PortraitRenderer(portrait, Networks())
     retarget = Retargeter(portrait.landmarks)
-    recorder = Recorder(arguments.out, Fraction(RATE), (WIDTH, HEIGHT))
+    recorder = Recorder(arguments.out, Fraction(FRAME_RATE), (WIDTH, HEIGHT))
     for number in range(arguments.frames):
-        recorder.write(_webcam(renderer(retarget(acted(number / RATE, spoken))).picture))
+        recorder.write(_webcam(renderer(retarget(motion_at(number / FRAME_RATE, spoken))).picture))
     for frame in renderer.flush():
         recorder.write(_webcam(frame.picture))
     recorder.close()
 
 
-def acted(at: float, spoken: list[Motion]) -> Motion:
-    """What the face does at ``at`` seconds."""
-    talking, wide, smiling = (_during(at, span) for span in (SPEECH, WIDE, SMILE))
-    recorded = spoken[min(int(max(at - SPEECH[0], 0) * RATE), len(spoken) - 1)]
+def motion_at(at: float, spoken: list[Motion]) -> Motion:
+    """The face's motion at ``at`` seconds."""
+    talking, wide, smiling = (_envelope(at, span) for span in (SPEECH_SECONDS, WIDE_MOUTH_SECONDS, SMILE_SECONDS))
+    recorded = spoken[min(int(max(at - SPEECH_SECONDS[0], 0) * FRAME_RATE), len(spoken) - 1)]
     coefficients = 0.9 * talking * recorded.coefficients
     coefficients += wide * model.coefficients(jawOpen=0.85, mouthUpperUp=0.35, mouthLowerDown=0.3, browInnerUp=0.3)
     coefficients += smiling * model.coefficients(mouthSmile=0.75, mouthUpperUp=0.35, cheekSquint=0.4)
     arc = np.sin(np.linspace(0, np.pi, len(recorded.gap)))[:, None] ** 0.7 * np.array([0, 1, 0])
     gap = 0.9 * talking * recorded.gap + (0.38 * wide + 0.07 * smiling) * arc
-    shut = max(float(np.exp(-(((at - blink) / 0.07) ** 2))) for blink in BLINKS)
-    glance = sum(_during(at, (start, end)) * angle for start, end, angle in GLANCES)
-    awake = _during(at, (0.5, 1e9))
+    shut = max(float(np.exp(-(((at - blink) / 0.07) ** 2))) for blink in BLINK_TIMES)
+    glance = sum(_envelope(at, (start, end)) * angle for start, end, angle in GLANCES)
+    awake = _envelope(at, (0.5, 1e9))
     return replace(
         recorded,
         turn=awake
@@ -82,14 +82,14 @@ def acted(at: float, spoken: list[Motion]) -> Motion:
     )
 
 
-def _during(at: float, span: tuple[float, float]) -> float:
-    """1 within a span of seconds, easing in and out over a fifth of one."""
+def _envelope(at: float, span: tuple[float, float]) -> float:
+    """1 within a span of seconds, 0 outside, with smooth edges of 0.2 seconds."""
     t = np.clip(min(at - span[0], span[1] - at) / 0.2, 0, 1)
     return float(t * t * (3 - 2 * t))
 
 
 def _webcam(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The square picture in a webcam's frame, its backdrop continued to the sides."""
+    """The square picture in a webcam's frame, with its backdrop extended to the sides."""
     side = (WIDTH - HEIGHT) // 2
     wide = cv2.copyMakeBorder(picture, 0, 0, side, side, cv2.BORDER_REPLICATE)
     soft = cv2.GaussianBlur(wide, (0, 0), 12)

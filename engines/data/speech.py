@@ -1,7 +1,7 @@
-"""Synthetic speech and the sounds in it, by espeak-ng (``pip install espeakng-loader``; it is not shipped).
+"""Synthetic speech with known sounds, by espeak-ng (``pip install espeakng-loader``; it is not shipped).
 
-What lips do for a sound is a table over the International Phonetic Alphabet, smoothed over time: neighbours colour
-each other (co-articulation; Cohen and Massaro, 1993).
+A table gives the mouth shape of each sound of the International Phonetic Alphabet. The shapes are smoothed over time,
+because neighbouring sounds influence each other (co-articulation; Cohen and Massaro, 1993).
 """
 
 import ctypes
@@ -17,10 +17,10 @@ from avatar_stream.voice.visemes import MOUTH_SHAPES
 
 Floats = npt.NDArray[np.float32]
 
-FRAMES: Final = 100  # a second
-BLEND: Final = 0.035  # seconds: deviation of the blend of neighbouring sounds
-# open, wide, round, pucker, closed; every sound of a line is spoken alike.
-SOUNDS: Final = {
+SHAPES_PER_SECOND: Final = 100
+BLEND_SECONDS: Final = 0.035  # standard deviation of the smoothing over neighbouring sounds
+# Mouth shape (open, wide, round, pucker, closed) of all sounds of a line.
+SOUND_SHAPES: Final = {
     "pbmɓʙ": (0.02, 0.0, 0.0, 0.05, 1.0),
     "fvɱʋ": (0.08, 0.1, 0.0, 0.0, 0.55),
     "θð": (0.14, 0.1, 0.0, 0.0, 0.0),
@@ -38,7 +38,9 @@ SOUNDS: Final = {
     "oɔɤɵ": (0.4, 0.0, 0.6, 0.25, 0.0),
     "uʊʉ": (0.16, 0.0, 0.35, 0.75, 0.0),
 }
-_OF: Final = {letter: np.array(shape, np.float32) for letters, shape in SOUNDS.items() for letter in letters}
+_SHAPE_OF_LETTER: Final = {
+    letter: np.array(shape, np.float32) for letters, shape in SOUND_SHAPES.items() for letter in letters
+}
 
 SENTENCES: Final = {
     "en-us": (
@@ -83,8 +85,8 @@ OTHER_LANGUAGES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """Sound at 16 kHz, -1 to 1, and what lips do in it, ``(n, 5)`` a hundred times a second."""
+class SyntheticSpeech:
+    """Sound at 16 kHz, -1 to 1, and mouth shapes ``(n, 5)``, a hundred per second."""
 
     sound: Floats
     shapes: Floats
@@ -107,7 +109,7 @@ class _Event(ctypes.Structure):
 
 
 class Espeak:
-    """The synthesizer; one per process. See espeak-ng's ``speak_lib.h``."""
+    """The speech synthesizer; one per process. See espeak-ng's ``speak_lib.h``."""
 
     def __init__(self) -> None:
         import espeakng_loader
@@ -119,25 +121,28 @@ class Espeak:
         self._sound: list[Floats] = []
         self._sounds: list[tuple[float, str]] = []
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))
-        self._callback = kind(self._take)
+        self._callback = kind(self._receive)
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def __call__(self, text: str, voice: str, pitch: int = 50, words: int = 170) -> Spoken:
-        """``text`` by a voice such as ``en-us+f3``, its pitch 0 to 100, so many words a minute."""
+    def __call__(self, text: str, voice: str, pitch: int = 50, words: int = 170) -> SyntheticSpeech:
+        """Speak ``text`` with a voice such as ``en-us+f3``; ``pitch`` is 0 to 100, ``words`` are per minute.
+
+        Raises ``ValueError`` if espeak-ng has no such voice.
+        """
         self._sound.clear()
         self._sounds.clear()
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ValueError(f"no voice {voice}")
+            raise ValueError(f"espeak-ng has no voice {voice}")
         for parameter, value in ((1, words), (3, pitch)):
             self._library.espeak_SetParameter(parameter, value, 0)
-        said = text.encode() + b"\0"
-        self._library.espeak_Synth(said, len(said), 0, 0, 0, 1, None, None)
+        encoded = text.encode() + b"\0"
+        self._library.espeak_Synth(encoded, len(encoded), 0, 0, 0, 1, None, None)
         sound = np.concatenate(self._sound)
         length = round(len(sound) * SAMPLE_RATE / self.rate)
         sound = cv2.resize(sound[None], (length, 1), interpolation=cv2.INTER_AREA)[0]
-        return Spoken(sound, shapes_of(self._sounds, len(sound) / SAMPLE_RATE))
+        return SyntheticSpeech(sound, shapes_of(self._sounds, len(sound) / SAMPLE_RATE))
 
-    def _take(self, samples: Any, count: int, events: Any) -> int:
+    def _receive(self, samples: Any, count: int, events: Any) -> int:
         if samples and count:
             pointer = ctypes.cast(samples, ctypes.POINTER(ctypes.c_short))
             self._sound.append(np.ctypeslib.as_array(pointer, (count,)).astype(np.float32) / 32768)
@@ -150,14 +155,21 @@ class Espeak:
 
 
 def shapes_of(sounds: list[tuple[float, str]], seconds: float) -> Floats:
-    """What lips do for sounds that begin at these seconds, ``(n, 5)`` a hundred times a second."""
-    shapes = np.zeros((round(seconds * FRAMES), len(MOUTH_SHAPES)), np.float32)
+    """Mouth shapes ``(n, 5)``, a hundred per second, for ``sounds``: start in seconds and IPA name."""
+    shapes = np.zeros((round(seconds * SHAPES_PER_SECOND), len(MOUTH_SHAPES)), np.float32)
     for k, (begins, name) in enumerate(sounds):
         ends = sounds[k + 1][0] if k + 1 < len(sounds) else seconds
-        letters = [letter for letter in name if letter in _OF] if not name.startswith("(") else []
-        first, last = round(begins * FRAMES), max(round(ends * FRAMES), round(begins * FRAMES) + 1)
+        letters = [letter for letter in name if letter in _SHAPE_OF_LETTER] if not name.startswith("(") else []
+        first, last = (
+            round(begins * SHAPES_PER_SECOND),
+            max(round(ends * SHAPES_PER_SECOND), round(begins * SHAPES_PER_SECOND) + 1),
+        )
         for number, letter in enumerate(letters):  # diphthongs glide from one to the next
             a = first + (last - first) * number // len(letters)
             b = first + (last - first) * (number + 1) // len(letters)
-            shapes[a:b] = _OF[letter]
-    return cv2.GaussianBlur(shapes, (1, 0), sigmaX=1e-3, sigmaY=BLEND * FRAMES) if len(shapes) else shapes
+            shapes[a:b] = _SHAPE_OF_LETTER[letter]
+    return (
+        cv2.GaussianBlur(shapes, (1, 0), sigmaX=1e-3, sigmaY=BLEND_SECONDS * SHAPES_PER_SECOND)
+        if len(shapes)
+        else shapes
+    )

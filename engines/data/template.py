@@ -1,6 +1,6 @@
 """Build ``avatar_stream/face/face_mesh.npz``: mesh triangles and the mean face of the training stills.
 
-``python -m engines.data.template runs/packs``. The mean of 818 people's landmarks is nobody's face.
+``python -m engines.data.template runs/packs``. The mean of 818 people's landmarks identifies nobody.
 """
 
 import argparse
@@ -21,7 +21,9 @@ EYE_CORNERS = (33, 263)
 
 
 def triangles() -> npt.NDArray[np.int32]:
-    """MediaPipe publishes edges only: its triangles are the 3-cycles, less the few that span three others."""
+    """Triangles ``(t, 3)`` of MediaPipe's mesh, which publishes only edges: all 3-cycles except the few that span
+    three other triangles.
+    """
     edges = {tuple(sorted(e)) for e in FACEMESH_TESSELATION}
     near: dict[int, set[int]] = defaultdict(set)
     for a, b in edges:
@@ -34,7 +36,7 @@ def triangles() -> npt.NDArray[np.int32]:
 
 
 def mean_face(packs: Path) -> npt.NDArray[np.float32]:
-    """Mean shape after Procrustes alignment, mirrored onto itself, eye corners 1 apart and level."""
+    """Mean shape ``(478, 3)`` after Procrustes alignment, made symmetric, with eye corners level and 1 apart."""
     shapes = np.stack([still.landmarks[0] for still in load_packs(packs, "train", "still")])
     stable = list(STABLE_LANDMARKS)
     mean = shapes[0]
@@ -44,9 +46,9 @@ def mean_face(packs: Path) -> npt.NDArray[np.float32]:
             aligned.append(geometry.similarity(shape[stable], mean[stable]).apply(shape))
         mean = np.mean(aligned, 0)
         mean = mean - mean[list(EYE_CORNERS)].mean(0)
-        # Eye axis to x, then the mirrored face aligned to itself gives the plane of symmetry.
+        # Align the mirrored face to the face itself to find the plane of symmetry.
         mean /= np.linalg.norm(mean[33] - mean[263])
-        twins = _twins(mean)
+        twins = _mirror_indices(mean)
         mirrored = mean[twins] * [-1, 1, 1]
         mirrored = geometry.similarity(mirrored, mean).apply(mirrored.astype(np.float32))
         mean = (mean + mirrored) / 2
@@ -61,7 +63,7 @@ def mean_face(packs: Path) -> npt.NDArray[np.float32]:
     return mean.astype(np.float32)
 
 
-def _twins(face: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+def _mirror_indices(face: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
     mirrored = face * [-1, 1, 1]
     return np.argmin(np.linalg.norm(face[:, None] - mirrored[None], axis=-1), 1)
 

@@ -32,7 +32,7 @@ class RecordedMotion:
             rows, looks = [], []
             for clip in load_packs(packs, "train", "clip"):
                 driver, found = MotionEstimator(), []
-                for face, good in zip(clip.landmarks, clip.good, strict=True):
+                for face, good in zip(clip.landmarks, clip.has_face, strict=True):
                     if not good:
                         continue
                     motion = driver(face)

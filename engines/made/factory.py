@@ -19,7 +19,7 @@ from avatar_stream.face import geometry
 from avatar_stream.face.mesh import LANDMARK_COUNT, Floats
 from avatar_stream.face.tracker import StillTracker
 from avatar_stream.portrait.portrait import segment_person
-from engines.data.packs import Footage, encoded, write_pack
+from engines.data.packs import Footage, encode_image, write_pack
 from engines.made.expressions import RecordedMotion, face_states
 from engines.made.eyes import lash_picture
 from engines.made.head import HeadModel
@@ -74,10 +74,10 @@ class Factory:
             names.append(state.name)
             pictures.append(studio.render(state))
         options = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(*JPEG_QUALITY_RANGE))]
-        frames = [encoded(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options) for picture in pictures]
+        frames = [encode_image(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options) for picture in pictures]
         faces = [track_encoded(frame, self.track) for frame in frames]
         portraits = {
-            k: encoded(".png", sitter.matte if k == 0 else segment_person(pictures[k]), [])
+            k: encode_image(".png", sitter.matte if k == 0 else segment_person(pictures[k]), [])
             for k in range(PORTRAITS_PER_PERSON)
             if np.isfinite(faces[k]).all()
         }
@@ -119,7 +119,7 @@ class Factory:
     ) -> Path:
         """Write to a temporary file, then rename. The list comes first, so that no pack lacks its list."""
         frames = sum(len(footage) for footage, _ in people)
-        seen = sum(int(footage.good.sum()) for footage, _ in people)
+        seen = sum(int(footage.has_face.sum()) for footage, _ in people)
         listed = {"frames": frames, "tracked": seen, "people": {f.name: names for f, names in people}}
         partial = path.with_suffix(".json.part")
         partial.write_text(json.dumps(listed) + "\n")
@@ -146,7 +146,7 @@ def track_encoded(frame: bytes, track: StillTracker) -> Floats:
 
 def contact_strip(footage: Footage, names: list[str], side: int = 120) -> Image:
     """One person's frames in a row, BGR, cropped to the photograph's face and labelled."""
-    face = footage.landmarks[np.flatnonzero(footage.good)[0]] if footage.good.any() else None
+    face = footage.landmarks[np.flatnonzero(footage.has_face)[0]] if footage.has_face.any() else None
     cells = []
     for k, name in enumerate(names[:SHEET_COLUMNS]):
         picture = cv2.cvtColor(footage.picture(k), cv2.COLOR_RGB2BGR)
@@ -156,7 +156,7 @@ def contact_strip(footage: Footage, names: list[str], side: int = 120) -> Image:
             top, left = max(int(y - half), 0), max(int(x - half), 0)
             picture = picture[top : int(y + half), left : int(x + half)]
         cell = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
-        colour = (255, 255, 255) if footage.good[k] else (0, 0, 255)
+        colour = (255, 255, 255) if footage.has_face[k] else (0, 0, 255)
         cells.append(cv2.putText(cell, name, (3, side - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, 1, cv2.LINE_AA))
     while len(cells) < SHEET_COLUMNS:
         cells.append(np.zeros((side, side, 3), np.uint8))

@@ -19,7 +19,7 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats, Ints
 from avatar_stream.face.model import COEFFICIENT_INDEX, COEFFICIENT_NAMES
-from engines.data.face_model import AXES, IDENTITIES, ict_name
+from engines.data.face_model import ICT_AXES, IDENTITY_COUNT, ict_name
 
 # Vertex ranges of ICT-FaceKit's mesh.
 SKIN: Final = slice(0, 9409)
@@ -71,14 +71,14 @@ class HeadModel:
             d = {name: stored[name] for name in stored.files}
         at = np.asarray(d["mediapipe_to_ict"], np.int32)
         raw = np.asarray(d["neutral"], np.float32)
-        turned = raw * AXES
+        turned = raw * ICT_AXES
         unit = float(np.linalg.norm(turned[at[33]] - turned[at[263]]))
         origin = turned[at[list(mesh.STABLE_LANDMARKS)]].mean(0)
         names = [str(name) for name in d["expression_names"]]
 
         def offsets_of(chosen: list[str]) -> Floats:
             picked = np.asarray(d["expressions"][[names.index(n) for n in chosen]], np.float32)
-            return np.asarray(picked * AXES / unit, np.float32)
+            return np.asarray(picked * ICT_AXES / unit, np.float32)
 
         gaze_shapes = {f"{name}_{side}": offsets_of([f"{name}_{side}"])[0] for name in GAZE_SHAPES for side in "LR"}
         corners = _corners(np.asarray(d["faces"], np.int64), np.asarray(d["face_uvs"], np.int64), d["uvs"], raw)
@@ -92,7 +92,7 @@ class HeadModel:
             np.asarray((turned - origin) / unit, np.float32),
             offsets_of([ict_name(name) for name in COEFFICIENT_NAMES]),
             gaze_shapes,
-            np.asarray(np.asarray(d["identities"][:IDENTITIES], np.float32) * AXES / unit, np.float32),
+            np.asarray(np.asarray(d["identities"][:IDENTITY_COUNT], np.float32) * ICT_AXES / unit, np.float32),
             at,
             raw,
             unit,

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from avatar_stream.face import mesh
 from avatar_stream.face.model import COEFFICIENT_NAMES, face_model
-from engines.data.face_model import AXES, ict_name
+from engines.data.face_model import ICT_AXES, ict_name
 from engines.made import head
 
 VERTICES, SHAPES, PEOPLE = 26719, 57, 100
@@ -45,8 +45,8 @@ def plane(left: float, right: float, top: float, bottom: float, depth: float, ro
 def write_head(folder: Path) -> None:
     """``folder/ict-facekit.npz``."""
     model, parts = face_model(), Parts()
-    offset = MOUTH - model.neutral[13] * AXES * UNIT
-    skin = model.neutral * AXES * UNIT + offset
+    offset = MOUTH - model.neutral[13] * ICT_AXES * UNIT
+    skin = model.neutral * ICT_AXES * UNIT + offset
     parts.at[:468] = skin
     parts.uv[:468] = (skin[:, :2] + [10, 16]) / [20, 32]
     triangles = mesh.skin_triangles()[:, [0, 2, 1]]  # ICT has y up
@@ -60,7 +60,7 @@ def write_head(folder: Path) -> None:
             at = parts.sheet(at, plane(left, left + 0.46, top, bottom, 10.6, 4, 4))
         parts.at[at : span.stop] = parts.at[span.start]
     for side, eye in enumerate((head.RIGHT_EYE, head.LEFT_EYE)):
-        centre, radius = model.eyeballs[side] * AXES * UNIT + offset, model.eyeball_radius * UNIT
+        centre, radius = model.eyeballs[side] * ICT_AXES * UNIT + offset, model.eyeball_radius * UNIT
         flat = plane(-0.7, 0.7, 0.7, -0.7, 0, 28, 28)
         flat[..., 2] = np.sqrt(np.maximum(1 - (flat[..., :2] ** 2).sum(-1), 0))
         parts.at[eye] = centre - [0, 0, radius]
@@ -71,11 +71,11 @@ def write_head(folder: Path) -> None:
     names = [ict_name(name) for name in COEFFICIENT_NAMES]
     names += [f"{name}_{side}" for name in (*head.GAZE_SHAPES, "PupilDilate", "cheekRaiser") for side in "LR"]
     expressions = np.zeros((len(names), VERTICES, 3), np.float16)
-    expressions[: len(COEFFICIENT_NAMES), :468] = model.expressions * AXES * UNIT
+    expressions[: len(COEFFICIENT_NAMES), :468] = model.expressions * ICT_AXES * UNIT
     jaw = [*range(head.LOWER_TEETH.start, head.LOWER_TEETH.stop), *range(head.GUMS.start, head.GUMS.stop)]
     expressions[names.index("jawOpen"), jaw] = [0, -2, -0.5]
     identities = np.zeros((PEOPLE, VERTICES, 3), np.float16)
-    identities[: len(model.identities), :468] = model.identities * AXES * UNIT
+    identities[: len(model.identities), :468] = model.identities * ICT_AXES * UNIT
     faces = np.concatenate(parts.faces)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(

@@ -14,7 +14,7 @@ from avatar_stream.face.tracker import landmarks_of_still
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.portrait import segment_person
 from engines.data.batches import Mix, Windows
-from engines.data.packs import Footage, encoded, load_packs, write_pack
+from engines.data.packs import Footage, encode_image, load_packs, write_pack
 from engines.data.portrayals import PortrayalWindows
 from tests.unit.made_head import write_head
 
@@ -40,7 +40,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = cv2.resize(cv2.imread(str(sample_pictures()[name])), (320, 320), interpolation=cv2.INTER_AREA)
         face = landmarks_of_still(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8))
         assert face is not None
-        stills.append(Footage(name, name, "still", "A", [encoded(".png", picture.astype(np.uint8), [])], face[None]))
+        stills.append(
+            Footage(name, name, "still", "A", [encode_image(".png", picture.astype(np.uint8), [])], face[None])
+        )
     (folder / "packs").mkdir()
     write_pack(folder / "packs" / "train-00.npz", stills)
     return folder
@@ -94,9 +96,9 @@ def test_people_are_packed_with_what_a_tracker_sees(made: factory.Job) -> None:
     people = load_packs(made.out, "train", "made")
     assert len(people) == 2
     for person in people:
-        assert person.good.mean() > 0.8
+        assert person.has_face.mean() > 0.8
         assert 0 in person.portraits, "the photograph itself"
-        assert person.mouth[person.good].max() > person.mouth[0] + 0.08
+        assert person.mouth[person.has_face].max() > person.mouth[0] + 0.08
         seen = landmarks_of_still(person.picture(3))
         assert seen is not None
         np.testing.assert_allclose(person.landmarks[3], seen, atol=0.05)
@@ -119,8 +121,8 @@ def test_a_killed_run_goes_on_and_a_seed_is_a_promise(made: factory.Job) -> None
 def test_windows_come_from_made_people(made: factory.Job) -> None:
     person = load_packs(made.out, "train", "made")[0]
     windows = PortrayalWindows(person)
-    opened = int(np.nanargmax(np.where(person.good, person.mouth, np.nan)))
-    window = windows.between(0, opened, 2)
+    opened = int(np.nanargmax(np.where(person.has_face, person.mouth, np.nan)))
+    window = windows.pair_window(0, opened, 2)
     assert window.shown.shape == window.target.shape == (2, 192, 192, 3)
     assert window.raster.shape == (4, 7, 96, 96)
     assert window.gate[-1].max() == 255, "an opened mouth is to be painted"

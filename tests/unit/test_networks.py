@@ -13,7 +13,7 @@ from avatar_stream.portrait.rolling_window import RollingWindow
 from avatar_stream.runtime.choose import load
 from avatar_stream.runtime.network import Job, state_names
 from avatar_stream.runtime.networks import Networks
-from engines.data.pairs import CONTEXT
+from engines.data.pairs import CONTEXT_FRAMES
 from engines.export import TickGraph, export
 from engines.grow import grow
 from engines.losses import Critic, critic_loss, fooling_loss, matching_loss
@@ -41,7 +41,7 @@ def test_codec_and_noise_are_exact() -> None:
 
 def test_streamed_landmarks_equal_the_sequence() -> None:
     encoder = LandmarkEncoder(LIVE_256).eval()
-    rasters = torch.rand(1, CONTEXT + 4, 7, 96, 96)
+    rasters = torch.rand(1, CONTEXT_FRAMES + 4, 7, 96, 96)
     state = [torch.zeros(1, c, 32, 32) for c in encoder.state_channels]
     with torch.no_grad():
         streamed = []
@@ -49,7 +49,7 @@ def test_streamed_landmarks_equal_the_sequence() -> None:
             code, state = encoder(rasters[:, k], state)
             streamed.append(code)
         torch.testing.assert_close(
-            torch.stack(streamed[CONTEXT:], 1), encoder.sequence(rasters, 4), atol=1e-5, rtol=1e-4
+            torch.stack(streamed[CONTEXT_FRAMES:], 1), encoder.sequence(rasters, 4), atol=1e-5, rtol=1e-4
         )
 
 
@@ -61,7 +61,7 @@ def test_a_grown_model_is_the_model_it_grew_from() -> None:
     # Doubled exactly, normalisation too sees the same statistics.
     sizes = {name: 2 * getattr(TOY, name) for name in ("landmarks", "reference", "guide", "embedding")}
     wide = grow(small, replace(TOY, name="wide", widths=(48, 64, 96), **sizes)).eval()
-    face, rasters = torch.rand(2, 3, 192, 192), torch.rand(2, CONTEXT + 2, 7, 96, 96)
+    face, rasters = torch.rand(2, 3, 192, 192), torch.rand(2, CONTEXT_FRAMES + 2, 7, 96, 96)
     x = torch.randn(2, 2, TOY.latent, TOY.grid, TOY.grid)
     levels = torch.tensor([[0.5, 1.0]]).expand(2, -1)
 
@@ -98,7 +98,7 @@ def test_every_tier_runs_within_its_size(tier: Tier, most: float) -> None:
     with torch.no_grad():
         code, sink, z_id = model.refer(face)
         assert float(z_id.norm()) == pytest.approx(1, abs=1e-4)
-        rasters = torch.rand(1, CONTEXT + 1, tier.raster, tier.raster_size, tier.raster_size)
+        rasters = torch.rand(1, CONTEXT_FRAMES + 1, tier.raster, tier.raster_size, tier.raster_size)
         conditioning = model.conditioning(face, model.landmarks.sequence(rasters, 1)[:, 0], code)[:, None]
         x = torch.randn(1, 1, tier.latent, tier.grid, tier.grid)
         clean = model.denoiser(x, conditioning, torch.ones(1, 1), z_id, sink)

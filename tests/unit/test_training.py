@@ -77,7 +77,7 @@ def run(stage: str, folder: Path, packs: Path, steps: int, *more: str) -> list[d
 
 def test_packs_keep_pictures_landmarks_and_splits(packs: Path) -> None:
     (clip,) = load_packs(packs, "train", "clip")
-    assert clip.good.mean() > 0.98
+    assert clip.has_face.mean() > 0.98
     assert clip.mouth.max() - clip.mouth.min() > 0.1
     assert clip.picture(3).shape == (240, 320, 3)
     assert clip.matte(next(iter(clip.portraits))).shape == (240, 320)
