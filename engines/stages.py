@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avatar_stream.portrait.aligned import ALIGNED_SIZE
-from avatar_stream.portrait.compositor import LIGHT
+from avatar_stream.portrait.compositor import LIGHT_BLUR_PIXELS
 from engines.data.batches import Batch
 from engines.data.pairs import CONTEXT_FRAMES
 from engines.losses import (
@@ -75,7 +75,7 @@ def painted(model: Model, batch: Batch, latent: Tensor) -> Tensor:
 
 def light_only(residual: Tensor, hole: Tensor) -> Tensor:
     """See ``avatar_stream.portrait.compositor.light_only``: ``[B, 3, s, s]`` and ``[B, 1, s/2, s/2]``."""
-    sigma = LIGHT * residual.shape[-1] / ALIGNED_SIZE
+    sigma = LIGHT_BLUR_PIXELS * residual.shape[-1] / ALIGNED_SIZE
     reach = round(3 * sigma)
     at = torch.arange(-reach, reach + 1, device=residual.device, dtype=residual.dtype)
     kernel = torch.exp(-at * at / (2 * sigma * sigma))

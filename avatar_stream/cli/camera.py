@@ -15,7 +15,7 @@ from avatar_stream.cli.files import marker_for
 from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import DEFAULT_KEEP
 from avatar_stream.identity.library import DEFAULT_PORTRAIT
-from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
+from avatar_stream.portrait.background import BACKGROUND_HELP, OWN_BACKGROUND, open_background
 from avatar_stream.runtime.networks import Networks
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of the portrait's own that stays",
     )
-    add("--background", default=OWN, help=BACKGROUND_HELP)
+    add("--background", default=OWN_BACKGROUND, help=BACKGROUND_HELP)
     add("--mirror", action="store_true", help="move as a mirror would")
     add("--server", metavar="URL", help=f"draw on this server; its token, if it wants one, in {TOKEN_VARIABLE}")
     add("--private", action="store_true", help="find the face here, and send the server numbers, no picture")
@@ -119,7 +119,7 @@ def _make_camera(
         arguments.keep_expression,
         arguments.mirror,
         arguments.seconds,
-        opened(arguments.background),
+        open_background(arguments.background),
         marker_for(arguments),
         arguments.library,
     )

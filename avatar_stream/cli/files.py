@@ -13,7 +13,7 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import DEFAULT_KEEP
 from avatar_stream.identity.records import default_library
 from avatar_stream.media.marking import DEFAULT_LABEL_TEXT, LABEL_POSITIONS, Marker, label_for
-from avatar_stream.portrait.background import BACKGROUND_HELP, OWN, opened
+from avatar_stream.portrait.background import BACKGROUND_HELP, OWN_BACKGROUND, open_background
 from avatar_stream.rigs.files import MOTION_FILE_SUFFIX
 from avatar_stream.runtime.networks import networks_for
 
@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
         metavar="SHARE",
         help="how much of the portrait's own smile or frown stays, 0 to 1 (%(default)s)",
     )
-    render.add_argument("--background", default=OWN, help=BACKGROUND_HELP)
+    render.add_argument("--background", default=OWN_BACKGROUND, help=BACKGROUND_HELP)
     add_marking(render)
     add_library(render)
     render.add_argument("--json", action="store_true", help="print a JSON report")
@@ -100,7 +100,7 @@ def _render(arguments: argparse.Namespace) -> None:
         networks=networks_for(arguments.engine),
         gain=arguments.gain,
         keep=arguments.keep_expression,
-        background=opened(arguments.background),
+        background=open_background(arguments.background),
         marker=marker_for(arguments),
         progress=None if arguments.json or not sys.stderr.isatty() else _bar(),
     )

@@ -16,7 +16,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.records import Character, Consent, StoredFile
 from avatar_stream.identity.style import checked_style
 from avatar_stream.identity.visible_text import checked_line
-from avatar_stream.portrait.background import UPLOADED, checked
+from avatar_stream.portrait.background import UPLOADED_BACKGROUND_PREFIX, checked_background
 
 MAX_NAME_LENGTH: Final = 80  # characters at most, as the lengths below
 MAX_TEXT_LENGTH: Final = 2000
@@ -118,8 +118,8 @@ def checked_settings(settings: Any) -> dict[str, Any]:
         background = settings["background"]
         if not isinstance(background, str):
             raise BadInput("background is a text")
-        found["background"] = checked(background)
-        if found["background"].startswith(UPLOADED):
+        found["background"] = checked_background(background)
+        if found["background"].startswith(UPLOADED_BACKGROUND_PREFIX):
             raise BadInput("a picture as background is not kept with a character: choose another one to keep")
     if "keep" in settings:
         if not _is_number(settings["keep"]) or not 0 <= settings["keep"] <= 1:

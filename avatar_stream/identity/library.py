@@ -16,7 +16,7 @@ from avatar_stream.errors import BadInput, LibraryFault, UnknownPortrait
 from avatar_stream.identity.enrol import Enrolled, as_jpeg, enrol, likeness_of, portrait_of, refuse_protected
 from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import CHARACTER_ID_PREFIX, Store
-from avatar_stream.portrait.background import UPLOADED
+from avatar_stream.portrait.background import UPLOADED_BACKGROUND_PREFIX
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
 from avatar_stream.runtime.networks import Networks
 
@@ -122,7 +122,7 @@ class Library:
     def add_background(self, data: bytes, owner: str = "") -> str:
         """Take in a picture for backgrounds and return its id; raises ``BadPicture``."""
         picture = _shrunk(read_picture(data))
-        key = UPLOADED + secrets.token_urlsafe(12)
+        key = UPLOADED_BACKGROUND_PREFIX + secrets.token_urlsafe(12)
         with self._lock:
             self._backgrounds[key] = Background(owner, picture)
             _limit_entries(self._backgrounds, self._limit)

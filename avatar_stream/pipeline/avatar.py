@@ -24,7 +24,7 @@ from avatar_stream.face.small_faces import FullResolution
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.face.tracker import FaceState, FaceTracker, LandmarkFilter
 from avatar_stream.pipeline.prefetch import prefetched
-from avatar_stream.portrait.background import OWN, on_background
+from avatar_stream.portrait.background import OWN_BACKGROUND, on_background
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from avatar_stream.portrait.interior.mouth import UNTRUSTED
 from avatar_stream.portrait.portrait import Portrait
@@ -77,7 +77,7 @@ class Avatar:
         gain: float = 1.0,
         keep: float = DEFAULT_KEEP,
         mirror: bool = False,
-        background: str | Image = OWN,
+        background: str | Image = OWN_BACKGROUND,
     ) -> None:
         """``portrait`` is a prepared one, or a picture that ``Portrait.open`` can prepare.
 

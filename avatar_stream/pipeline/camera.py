@@ -30,7 +30,7 @@ from avatar_stream.media.marking import Marker
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.pipeline.live_loop import STATISTICS_SECONDS, LiveLoop, camera_detail, camera_image
 from avatar_stream.pipeline.quality_ladder import QualityLadder
-from avatar_stream.portrait.background import OWN, on_background
+from avatar_stream.portrait.background import OWN_BACKGROUND, on_background
 from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.rigs.vmc import VmcSender
 from avatar_stream.runtime.networks import Networks
@@ -64,7 +64,7 @@ class Options:
     mirror: bool = False
     seconds: float | None = None
     """Stop after this time; None runs until stopped."""
-    background: str | Image = OWN
+    background: str | Image = OWN_BACKGROUND
     marker: Marker = field(default_factory=Marker)
     library: Path | None = None
     """The folder of enrolled characters."""

@@ -18,7 +18,7 @@ from avatar_stream.media.output import atomic_file
 from avatar_stream.media.recorder import Recorder
 from avatar_stream.media.sound import has_only_sound
 from avatar_stream.pipeline.avatar import Avatar
-from avatar_stream.portrait.background import OWN
+from avatar_stream.portrait.background import OWN_BACKGROUND
 from avatar_stream.portrait.portrait import Image, Portrait
 from avatar_stream.rigs.files import MOTION_FILE_SUFFIX, MotionFile
 from avatar_stream.runtime.networks import Networks
@@ -53,7 +53,7 @@ def render(
     networks: Networks | None,
     gain: float = 1.0,
     keep: float = DEFAULT_KEEP,
-    background: str | Image = OWN,
+    background: str | Image = OWN_BACKGROUND,
     marker: Marker | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rendered:

@@ -1,4 +1,4 @@
-"""Picture files become upright sRGB: colour profiles applied, 16-bit grey scaled, transparency laid on grey."""
+"""Decodes picture files to upright sRGB: applies colour profiles, scales 16-bit grey, flattens transparency."""
 
 import contextlib
 import io
@@ -17,20 +17,20 @@ from avatar_stream.errors import BadPicture
 Image = npt.NDArray[np.uint8]
 
 MAX_PIXELS: Final = 64_000_000
-MOST_PACKED: Final = 1000  # pixels in a byte: the smallest files of photographs have 400
-MIN_SIDE: Final = 96
-GROUND: Final = 200  # grey level laid under transparent pixels
-DEEPEST: Final = 65535  # level of white in a picture with 16 bits a pixel
-_NAMES: Final = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "AVIF": "AVIF", "HEIF": "HEIC"}
-# Pillow's pixels for the colour spaces that an ICC profile may name (ICC.1:2022 table 19).
-_SPACES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+MAX_PIXELS_PER_BYTE: Final = 1000  # of the file: the smallest files of photographs have 400
+MIN_SIDE_PIXELS: Final = 96
+TRANSPARENCY_GREY: Final = 200  # level behind transparent pixels
+WHITE_16_BIT: Final = 65535
+_FORMAT_NAMES: Final = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "AVIF": "AVIF", "HEIF": "HEIC"}
+# Pillow's mode for each colour space that an ICC profile may name (ICC.1:2022 table 19).
+_MODE_OF_COLOUR_SPACE: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 @cache
 def formats() -> tuple[str, ...]:
-    """Pillow's names of the pictures that are taken: those of phones where a library can read them.
+    """Pillow's names of the picture formats that can be read here.
 
-    AVIF comes with Pillow, HEIC with pillow-heif (the extra ``heic``).
+    AVIF, as phones write it, comes with most builds of Pillow, and HEIC with pillow-heif (the extra ``heic``).
     """
     known = ["JPEG", "PNG", "WEBP"]
     if features.check("avif"):
@@ -59,17 +59,19 @@ def read_picture(source: Path | bytes) -> Image:
     except Pictures.DecompressionBombError:
         raise BadPicture(f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels: scale it down") from None
     except Exception:
-        *first, last = (_NAMES[one] for one in formats())
+        *first, last = (_FORMAT_NAMES[one] for one in formats())
         raise BadPicture(f"{name} is not a {', '.join(first)} or {last} picture: save it as one of these") from None
     with opened:
         width, height = opened.size
         if width * height > MAX_PIXELS:
             raise BadPicture(f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels: scale it down")
-        if width * height > MOST_PACKED * len(data):
-            # Nothing is decoded, so nothing is allocated for pixels that a header only claims.
+        if width * height > MAX_PIXELS_PER_BYTE * len(data):
+            # Raised before decoding, so that a header that claims too many pixels allocates nothing.
             raise BadPicture(f"{name} is damaged or cut short: {len(data)} bytes cannot hold {width}x{height} pixels")
-        if min(width, height) < MIN_SIDE:
-            raise BadPicture(f"{name} is only {width}x{height} pixels: use one of at least {MIN_SIDE} on each side")
+        if min(width, height) < MIN_SIDE_PIXELS:
+            raise BadPicture(
+                f"{name} is only {width}x{height} pixels: use one of at least {MIN_SIDE_PIXELS} on each side"
+            )
         try:
             opened.draft("RGB", (2048, 2048))
             return np.asarray(_opaque(ImageOps.exif_transpose(opened)), np.uint8)
@@ -78,7 +80,7 @@ def read_picture(source: Path | bytes) -> Image:
 
 
 def _opaque(picture: Pictures.Image) -> Pictures.Image:
-    """Any picture in sRGB, transparent pixels laid on grey."""
+    """Any picture in sRGB, with grey behind transparent pixels."""
     profile = picture.info.get("icc_profile")
     picture = _eight_bits(picture)
     alpha = None
@@ -87,15 +89,15 @@ def _opaque(picture: Pictures.Image) -> Pictures.Image:
     picture = _in_srgb(picture, profile) if profile else picture.convert("RGB")
     if alpha is None:
         return picture
-    return Pictures.composite(picture, Pictures.new("RGB", picture.size, (GROUND,) * 3), alpha)
+    return Pictures.composite(picture, Pictures.new("RGB", picture.size, (TRANSPARENCY_GREY,) * 3), alpha)
 
 
 def _eight_bits(picture: Pictures.Image) -> Pictures.Image:
-    """Grey pixels of 16 bits with 8: Pillow's own conversion cuts them off at 255."""
+    """16-bit grey scaled to 8 bits; Pillow's own conversion clips at 255."""
     if not picture.mode.startswith("I"):
         return picture
     levels = np.asarray(picture).astype(np.float32)
-    grey = Pictures.fromarray(np.asarray(np.clip(levels * (255 / DEEPEST) + 0.5, 0, 255), np.uint8))
+    grey = Pictures.fromarray(np.asarray(np.clip(levels * (255 / WHITE_16_BIT) + 0.5, 0, 255), np.uint8))
     clear = picture.info.get("transparency")
     if isinstance(clear, int):
         grey.putalpha(Pictures.fromarray(np.asarray(np.where(levels == clear, 0, 255), np.uint8)))
@@ -103,14 +105,14 @@ def _eight_bits(picture: Pictures.Image) -> Pictures.Image:
 
 
 def _in_srgb(picture: Pictures.Image, profile: bytes) -> Pictures.Image:
-    """The colours that an ICC ``profile`` says are meant, in sRGB.
+    """The picture converted from its ICC ``profile`` to sRGB.
 
-    They are left as they are where it is broken, or describes other pixels than these.
+    The colours stay as they are if the profile is broken or is not for this kind of pixels.
     """
     with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = _SPACES.get(source.profile.xcolor_space.strip())
-        if mode is not None and _described(picture, mode):
+        mode = _MODE_OF_COLOUR_SPACE.get(source.profile.xcolor_space.strip())
+        if mode is not None and _profile_fits(picture, mode):
             converted = ImageCms.profileToProfile(
                 picture.convert(mode),
                 source,
@@ -124,7 +126,7 @@ def _in_srgb(picture: Pictures.Image, profile: bytes) -> Pictures.Image:
     return picture.convert("RGB")
 
 
-def _described(picture: Pictures.Image, mode: str) -> bool:
-    """Whether a profile of ``mode`` can be meant for these pixels; one of colours for grey ones, too."""
+def _profile_fits(picture: Pictures.Image, mode: str) -> bool:
+    """A profile of ``mode`` fits these pixels; an RGB profile fits grey ones, too."""
     grey = picture.mode in ("1", "L", "LA", "La")
     return {"RGB": picture.mode != "CMYK", "L": grey, "CMYK": picture.mode == "CMYK"}[mode]

@@ -1,4 +1,4 @@
-"""A picture becomes a portrait: read safely, checked for one usable face, cut out of its background once."""
+"""Prepares a picture as a portrait: checks that it has one usable face, and cuts the person out of the background."""
 
 import math
 import os
@@ -19,20 +19,20 @@ from avatar_stream.portrait.picture_files import read_picture as read_picture
 
 Image = npt.NDArray[np.uint8]
 
-MIN_FACE = 44  # face width in pixels below which nothing is left to animate
-MAX_YAW = 38.0  # degrees; beyond it half of the face is invented
-LEAST_SHOULDERS = 1.2  # face widths between shoulders that face the camera
-LEAST_BODY = 0.06  # of the region's height that must be below them
-HEAD_CROP = 3.2  # side of the moved region in face heights
+MIN_FACE_PIXELS = 44  # face width; smaller faces have too little detail to animate
+MAX_YAW_DEGREES = 38.0  # turned further, half of the face cannot be seen
+MIN_SHOULDER_WIDTH = 1.2  # face widths between the shoulders of a person who faces the camera
+MIN_BODY_SHARE = 0.06  # of the moved region's height, below the shoulders
+HEAD_CROP_FACE_HEIGHTS = 3.2  # side of the moved region
 
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
     """A prepared portrait.
 
-    ``picture`` is the whole RGB picture ``(H, W, 3)`` at output size; ``box`` is ``(left, top, width, height)``
-    of the region that moves; ``plate`` and ``matte`` are that region's background and person; ``landmarks``
-    ``(478, 3)`` are in pixels of the region, and so are ``shoulders`` ``(2, 2)`` where it shows them.
+    ``picture`` is the whole RGB picture ``(H, W, 3)`` at output size. ``box`` ``(left, top, width, height)`` is the
+    moved region. ``plate`` is that region without the person, RGB, and ``matte`` ``uint8`` its coverage by the
+    person. ``landmarks`` ``(478, 3)`` are in pixels of the region, and so are ``shoulders`` ``(2, 2)``, if any.
     """
 
     picture: Image
@@ -44,9 +44,9 @@ class Portrait:
     teeth: tuple[Image, Floats] | None = None
     """Another picture of the same person that shows their teeth, RGB, and its landmarks ``(478, 3)``."""
     asleep: tuple[Image, Floats] | None = None
-    """Another one, with their eyes shut."""
+    """Another picture of them with their eyes shut, and its landmarks."""
     turned: tuple[tuple[Image, Floats], ...] = ()
-    """Others, with the head turned another way."""
+    """Pictures of them with the head turned another way, and their landmarks."""
 
     @property
     def crop(self) -> Image:
@@ -58,10 +58,10 @@ class Portrait:
     def open(
         source: "str | os.PathLike[str] | bytes | Image", size: int = 512, *, square: bool = False
     ) -> "Portrait":
-        """Of a picture: a file, its bytes (JPEG, PNG or WebP), or RGB pixels ``(h, w, 3)``.
+        """Prepare a picture: a file, its bytes (JPEG, PNG or WebP), or RGB pixels ``(h, w, 3)``.
 
-        At most ``size`` pixels on its longer side, or with ``square`` exactly ``size`` x ``size``, cut around the
-        head. Raises :class:`~avatar_stream.errors.BadPicture` with the reason where it cannot be used.
+        The portrait has at most ``size`` pixels on its longer side, or with ``square`` exactly ``size`` x ``size``,
+        cropped around the head. Raises :class:`~avatar_stream.errors.BadPicture` with the reason.
         """
         if isinstance(source, np.ndarray):
             return prepare(source, size, square=square)
@@ -74,9 +74,8 @@ class Portrait:
 def prepare(picture: Image, size: int, *, name: str = "the picture", square: bool = False) -> Portrait:
     """Check ``picture`` (RGB) for one usable face and prepare it at most ``size`` pixels on its longer side.
 
-    With ``square`` the result is exactly ``size`` x ``size``, cut around the head: live streams keep one size
-    whatever portrait is shown. Raises :class:`BadPicture` where there is no face, more
-    than one, or one too small or too far turned.
+    With ``square`` it is exactly ``size`` x ``size``, cropped around the head, so that a live stream keeps one size
+    for every portrait. Raises :class:`BadPicture` for no face, several, or one too small or turned too far.
     """
     boxes = _all_faces(picture)
     if not boxes:
@@ -86,10 +85,10 @@ def prepare(picture: Image, size: int, *, name: str = "the picture", square: boo
     landmarks = _landmarks_in(picture, boxes[0])
     if landmarks is None:
         raise BadPicture(f"no clear face found in {name}: use a sharp picture, face to the camera, nothing before it")
-    if np.linalg.norm(landmarks[234] - landmarks[454]) < MIN_FACE:
+    if np.linalg.norm(landmarks[234] - landmarks[454]) < MIN_FACE_PIXELS:
         raise BadPicture(f"the face in {name} is too small: crop the picture closer to the head and shoulders")
     _, yaw, _ = geometry.euler_degrees(geometry.head_pose(landmarks).rotation)
-    if abs(yaw) > MAX_YAW:
+    if abs(yaw) > MAX_YAW_DEGREES:
         raise BadPicture(f"the face in {name} is turned too far away: use one that looks at the camera")
     if square:
         picture, landmarks = _cut_square(picture, landmarks, size)
@@ -97,7 +96,7 @@ def prepare(picture: Image, size: int, *, name: str = "the picture", square: boo
 
 
 def with_shoulders(portrait: Portrait) -> Portrait:
-    """The portrait knowing its shoulders, where both are well inside its moved region and seen from the front."""
+    """The portrait with ``shoulders``, if both are well inside its moved region and seen from the front."""
     found = find_shoulders(portrait.picture)
     if found is None:
         return portrait
@@ -105,16 +104,16 @@ def with_shoulders(portrait: Portrait) -> Portrait:
     local = found - np.array([left, top], np.float32)
     face = float(np.linalg.norm(portrait.landmarks[234, :2] - portrait.landmarks[454, :2]))
     below = local[:, 1].mean() - portrait.landmarks[152, 1]
-    wide = local[1, 0] - local[0, 0] > LEAST_SHOULDERS * face
-    inside = ((local > [0, 0]) & (local < [width, (1 - LEAST_BODY) * height])).all()
+    wide = local[1, 0] - local[0, 0] > MIN_SHOULDER_WIDTH * face
+    inside = ((local > [0, 0]) & (local < [width, (1 - MIN_BODY_SHARE) * height])).all()
     return replace(portrait, shoulders=local) if inside and wide and below > 0 else portrait
 
 
 def prepare_tracked(picture: Image, landmarks: Floats, size: int, matte: Image | None = None) -> Portrait:
-    """Prepare a picture whose landmarks (in its pixels) are known, and perhaps its person's ``matte`` ``(H, W)``."""
+    """Prepare a picture with known landmarks (in its pixels), and a known ``matte`` ``(H, W)`` if there is one."""
     height, width = picture.shape[:2]
     scale = min(1.0, size / max(width, height))
-    # Even sides: video codecs store colour at half resolution.
+    # Even sides, because video codecs store colour at half resolution.
     out = (max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2))
     factor = np.array([out[0] / width, out[1] / height, scale], np.float32)
     if out != (width, height):
@@ -131,20 +130,20 @@ def prepare_tracked(picture: Image, landmarks: Floats, size: int, matte: Image |
 
 
 def segment_person(image: Image) -> Image:
-    """Soft person matte ``uint8 (h, w)`` of an RGB image: MediaPipe's selfie segmentation, edges from the image."""
+    """Soft person matte ``uint8 (h, w)`` of an RGB image: MediaPipe's selfie segmentation, with the image's edges."""
     from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
     with quiet_graph(lambda: SelfieSegmentation(model_selection=0)) as network:
         mask = np.asarray(network.process(np.ascontiguousarray(image)).segmentation_mask, np.float32)
     radius = max(2, image.shape[1] // 64)
-    # Guided by the picture the 256-pixel mask finds hair and collar edges (He et al., ECCV 2010).
+    # The guided filter moves the edges of the 256-pixel mask to those of hair and collar (He et al., ECCV 2010).
     guided = cv2.ximgproc.guidedFilter(image, mask, radius, 1e-4 * 255**2)
     matte = np.clip((guided - 0.15) / 0.7, 0, 1)
     return np.asarray(matte * 255, np.uint8)
 
 
 def inpaint_background(image: Image, matte: Image) -> Image:
-    """``image`` with the person removed: untouched where the matte is 0, smoothly continued inside."""
+    """``image`` with the person removed: unchanged where the matte is 0, smoothly filled elsewhere."""
     height, width = matte.shape
     reach = max(3, width // 40) | 1
     person = cv2.dilate((matte > 8).astype(np.uint8), np.ones((reach, reach), np.uint8))
@@ -163,7 +162,7 @@ def inpaint_background(image: Image, matte: Image) -> Image:
 
 
 def _cut_square(picture: Image, landmarks: Floats, size: int) -> tuple[Image, Floats]:
-    """The largest square of the picture that is still close to the head, scaled to ``size``."""
+    """The picture and landmarks cropped to a square around the head and scaled to ``size``."""
     height, width = picture.shape[:2]
     face = float(np.linalg.norm(landmarks[10, :2] - landmarks[152, :2]))
     side = round(min(height, width, max(4.0 * face, 64)))
@@ -183,14 +182,14 @@ def _head_box(landmarks: Floats, size: tuple[int, int]) -> tuple[int, int, int, 
     oval = landmarks[list(mesh.FACE_OVAL), :2]
     centre = oval.mean(0)
     face = float(np.linalg.norm(landmarks[10, :2] - landmarks[152, :2]))
-    half = HEAD_CROP * face / 2
+    half = HEAD_CROP_FACE_HEIGHTS * face / 2
     left, top = (max(0, math.floor(c - half)) for c in centre)
     right, bottom = (min(limit, math.ceil(c + half)) for c, limit in zip(centre, size, strict=True))
     return left, top, right - left, bottom - top
 
 
 def _all_faces(picture: Image) -> list[tuple[float, float, float, float]]:
-    """Faces found by the near or the far detector, largest first, each once."""
+    """Boxes of the faces that the near or the far detector finds, largest first, without duplicates."""
     found: list[tuple[float, float, float, float]] = []
     boxes = tracker.detect_faces(picture) + tracker.detect_faces(picture, far=True)
     for box in sorted(boxes, key=lambda b: -b[2]):
@@ -201,7 +200,7 @@ def _all_faces(picture: Image) -> list[tuple[float, float, float, float]]:
 
 
 def _landmarks_in(picture: Image, box: tuple[float, float, float, float]) -> Floats | None:
-    """Landmarks of the face in ``box``, from a crop around it so that small faces are seen at full detail."""
+    """Landmarks of the face in ``box``, read from a crop around it, which shows small faces in full detail."""
     left, top, width, height = box
     half = 1.3 * max(width, height)
     x, y = left + width / 2, top + height / 2

@@ -23,7 +23,7 @@ from avatar_stream.portrait.aligned import (
 from avatar_stream.portrait.compositor import add_residual, paste_back
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES, DrawingQuality
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.lip_edges import lips_meeting
+from avatar_stream.portrait.interior.lip_edges import close_lips
 from avatar_stream.portrait.interior.palette import Palette
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.rolling_window import RollingWindow
@@ -251,8 +251,8 @@ class _ScaledPortrait:
             )
             landmarks = (landmarks * np.float32(scale)).astype(np.float32)
         shoulders = None if portrait.shoulders is None else portrait.shoulders * np.float32(scale)
-        meeting = lips_meeting(crop, landmarks) if drawn else None
-        warp = PortraitWarp(crop, plate, matte, landmarks, shoulders, meeting)
+        closed_lips = close_lips(crop, landmarks) if drawn else None
+        warp = PortraitWarp(crop, plate, matte, landmarks, shoulders, closed_lips)
         turned = TurnedTexture.all_of(crop, landmarks, portrait.turned) if drawn else ()
         interior = Interior(crop, landmarks, portrait.teeth, portrait.asleep)
         return _ScaledPortrait(warp, interior, rest_face(crop, landmarks), turned)

@@ -1,20 +1,20 @@
-"""Rasterise a small triangle mesh to the triangle seen in each cell, vectorised over triangles."""
+"""Rasterises a small triangle mesh to the visible triangle of each cell, vectorised over triangles."""
 
 import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.mesh import Floats, Ints
 
-_SIZES = (4, 9, 24, 1 << 14)  # candidate boxes by side; each class costs a dozen array operations
+_MAX_BOX_SIDES = (4, 9, 24, 1 << 14)  # triangles by the side of their box; each class costs a dozen array operations
 
 
 def triangle_map(vertices: Floats, triangles: Ints, size: int) -> npt.NDArray[np.int32]:
     """Index of the last triangle covering each cell centre of a ``size`` x ``size`` grid, -1 where none.
 
-    ``vertices`` ``(n, 2)`` are in cells (the centre of cell ``i`` is at ``i``). Later triangles lie over
+    ``vertices`` ``(n, 2)`` are in cells (the centre of cell ``i`` is at ``i``). Later triangles cover
     earlier ones, so order them back to front.
     """
-    ax, bx, cx = vertices[triangles.T, 0]  # one contiguous row a corner: reductions over pairs are slow
+    ax, bx, cx = vertices[triangles.T, 0]  # one contiguous row for each corner: reductions over pairs are slow
     ay, by, cy = vertices[triangles.T, 1]
     left = np.maximum(np.ceil(np.minimum(np.minimum(ax, bx), cx)), 0).astype(np.int32)
     top = np.maximum(np.ceil(np.minimum(np.minimum(ay, by), cy)), 0).astype(np.int32)
@@ -29,7 +29,7 @@ def triangle_map(vertices: Floats, triangles: Ints, size: int) -> npt.NDArray[np
     third_x, third_y = (ay - by) / area, (bx - ax) / area
     result = np.full(size * size, -1, np.int32)
     smallest = 0
-    for largest in _SIZES:
+    for largest in _MAX_BOX_SIDES:
         chosen = seen[(extent[seen] > smallest) & (extent[seen] <= largest)]
         smallest = largest
         if not len(chosen):
@@ -49,7 +49,7 @@ def triangle_map(vertices: Floats, triangles: Ints, size: int) -> npt.NDArray[np
 
 
 def inverse_affines(target: Floats, source: Floats, triangles: Ints) -> Floats:
-    """Per triangle the 2x3 affine from target to source coordinates: ``(t, 6)``, row-major."""
+    """The 2x3 affine from target to source coordinates of each triangle: ``(t, 6)``, row-major."""
     (ax, bx, cx), (ay, by, cy) = target[triangles.T, 0], target[triangles.T, 1]
     e1x, e2x, e1y, e2y = bx - ax, cx - ax, by - ay, cy - ay
     det = e1x * e2y - e1y * e2x
@@ -64,7 +64,7 @@ def inverse_affines(target: Floats, source: Floats, triangles: Ints) -> Floats:
 
 
 class Grid:
-    """Cell centres of a square grid over the crop."""
+    """A square grid of cells over the crop."""
 
     def __init__(self, cells: int, extent: Floats) -> None:
         self.cells = cells
@@ -89,7 +89,7 @@ class Grid:
 
 
 def areas(points: Floats, triangles: Ints) -> Floats:
-    """Twice the area of triangles of ``points (n, 2 or 3)`` as they are seen, ``(t,)``; its sign is their winding."""
+    """Twice the projected area of triangles of ``points (n, 2 or 3)``, ``(t,)``; its sign is their winding."""
     ax, bx, cx = points[triangles.T, 0]
     ay, by, cy = points[triangles.T, 1]
     return np.asarray((bx - ax) * (cy - ay) - (by - ay) * (cx - ax), np.float32)

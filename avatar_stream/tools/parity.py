@@ -14,7 +14,7 @@ from avatar_stream.media.files import Clip
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.aligned import aligned_input, rest_face
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.lip_edges import lips_meeting
+from avatar_stream.portrait.interior.lip_edges import close_lips
 from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.runtime.choose import DEFAULT_CPU_THREADS, available_runtimes, load
@@ -53,8 +53,8 @@ def recorded_ticks(count: int = DEFAULT_TICKS) -> tuple[Arrays, list[Arrays]]:
     clip.close()
     avatar = Avatar(portrait, None)
     rest = rest_face(portrait.crop, portrait.landmarks)
-    meeting = lips_meeting(portrait.crop, portrait.landmarks)
-    warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, meeting=meeting)
+    closed_lips = close_lips(portrait.crop, portrait.landmarks)
+    warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, closed_lips=closed_lips)
     interior = Interior(portrait.crop, portrait.landmarks)
     lap = []
     for k, picture in enumerate(pictures):

@@ -18,7 +18,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.lip_edges import lips_meeting
+from avatar_stream.portrait.interior.lip_edges import close_lips
 from avatar_stream.portrait.portrait import segment_person
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import load_packs
@@ -128,7 +128,7 @@ def neutralize(picture: Image, face: Floats, keep: float) -> tuple[Image, Floats
     target = Retargeter(face, keep=keep)(Motion.neutral())
     everything = np.full((FRAME_SIZE, FRAME_SIZE), 255, np.uint8)
     colours = np.ascontiguousarray(picture[..., :3])
-    moved = PortraitWarp(colours, colours, everything, face, meeting=lips_meeting(colours, face))(target).image
+    moved = PortraitWarp(colours, colours, everything, face, closed_lips=close_lips(colours, face))(target).image
     Interior(colours, face).draw(moved, target)
     return np.dstack([moved, picture[..., 3]]), target
 

@@ -18,7 +18,7 @@ from avatar_stream.face.mouth_view import MAX_TOOTH_SHARE, VIEW_COLUMNS, VIEW_RO
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.lip_edges import lips_meeting
+from avatar_stream.portrait.interior.lip_edges import close_lips
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage
@@ -98,8 +98,10 @@ class ClipWindows:
             clip = self.clip
             matte = clip.matte(i) if i in clip.portraits else None
             portrait = prepare_tracked(clip.picture(i), clip.landmarks[i], 512, matte)
-            meeting = lips_meeting(portrait.crop, portrait.landmarks)
-            warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, meeting=meeting)
+            closed_lips = close_lips(portrait.crop, portrait.landmarks)
+            warp = PortraitWarp(
+                portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, closed_lips=closed_lips
+            )
             prepared = PreparedPortrait.of(warp, portrait.crop, portrait.landmarks)
             self._prepared[i] = (prepared, Retargeter(portrait.landmarks), portrait.box)
         return self._prepared[i]
@@ -192,8 +194,8 @@ class StillWindows:
 def plain_warp(picture: Image, landmarks: Floats, *, drawn: bool = False) -> PortraitWarp:
     """A warp of a whole picture with its background; ``drawn`` if the mouth's inside will be drawn over it."""
     everything = np.full(picture.shape[:2], 255, np.uint8)
-    meeting = lips_meeting(picture, landmarks) if drawn else None
-    return PortraitWarp(picture, picture, everything, landmarks, meeting=meeting)
+    closed_lips = close_lips(picture, landmarks) if drawn else None
+    return PortraitWarp(picture, picture, everything, landmarks, closed_lips=closed_lips)
 
 
 def perturb_landmarks(landmarks: Floats, random: np.random.Generator) -> Floats:

@@ -7,7 +7,7 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.pipeline.avatar import Avatar
-from avatar_stream.portrait.background import checked, on_background
+from avatar_stream.portrait.background import checked_background, on_background
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from tests.unit.faces import face
 
@@ -68,4 +68,4 @@ def test_another_picture_is_behind(portrait: Portrait) -> None:
 @pytest.mark.parametrize("name", ["", "green", "#0f0", "##00ff00", "#00ff0g", "own ", "b-short"])
 def test_what_is_no_background(name: str) -> None:
     with pytest.raises(BadInput, match="background"):
-        checked(name)
+        checked_background(name)

@@ -36,7 +36,7 @@ from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import STYLES, styled
 from avatar_stream.media.files import Clip
 from avatar_stream.pipeline.avatar import Avatar
-from avatar_stream.portrait.background import checked
+from avatar_stream.portrait.background import checked_background
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import Access, make_token, parse_tokens
@@ -349,7 +349,7 @@ async def test_over_http(client: httpx.AsyncClient) -> None:
 
 async def test_a_background_over_http(client: httpx.AsyncClient) -> None:
     key = (await client.post("/backgrounds", content=NOOR)).json()["id"]
-    assert checked(key) == key
+    assert checked_background(key) == key
     assert (await client.post("/backgrounds", content=b"no picture")).status_code == 422
 
 

@@ -18,7 +18,7 @@ from avatar_stream.face.tone import skin_tone, softness
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.interior.dental_arch import Arch
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.lip_edges import lips_meeting
+from avatar_stream.portrait.interior.lip_edges import close_lips
 from avatar_stream.portrait.interior.mouth_opening import hole_between
 from avatar_stream.portrait.interior.teeth import tooth_likeness
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
@@ -173,9 +173,9 @@ def test_lips_that_close_over_teeth_hide_them(portrait: Portrait) -> None:
     closed[list(mesh.INNER_LIP_UPPER)] = closed[list(mesh.INNER_LIP_LOWER)] = middle
     around = lips(closed, picture.shape, 1) > 0
     brightest = []
-    for meeting in (None, lips_meeting(picture, smile)):
+    for closed_lips in (None, close_lips(picture, smile)):
         whole = np.full(picture.shape[:2], 255, np.uint8)
-        shown = PortraitWarp(picture, picture, whole, smile, meeting=meeting)(closed).image
+        shown = PortraitWarp(picture, picture, whole, smile, closed_lips=closed_lips)(closed).image
         Interior(picture, smile).draw(shown, closed)
         brightest.append(float(np.quantile(shown[around].min(1), 0.98)))
     assert brightest[1] < 0.7 * brightest[0]
@@ -183,12 +183,12 @@ def test_lips_that_close_over_teeth_hide_them(portrait: Portrait) -> None:
 
 def test_lips_meet_without_a_change_around_them(portrait: Portrait) -> None:
     picture, smile = smiling(portrait)
-    meeting = lips_meeting(picture, smile)
+    closed_lips = close_lips(picture, smile)
     outside = lips(smile, picture.shape, 5) == 0
-    assert np.array_equal(meeting[outside], picture[outside])
-    assert meeting[(picture == (240, 238, 230)).all(2)].min(1).max() < 225
+    assert np.array_equal(closed_lips[outside], picture[outside])
+    assert closed_lips[(picture == (240, 238, 230)).all(2)].min(1).max() < 225
     crop = portrait.crop
-    assert lips_meeting(crop, portrait.landmarks) is crop
+    assert close_lips(crop, portrait.landmarks) is crop
 
 
 def test_thin_lips_go_on_without_bars(portrait: Portrait) -> None:
@@ -199,7 +199,7 @@ def test_thin_lips_go_on_without_bars(portrait: Portrait) -> None:
     noise = np.random.default_rng(0).normal(0, 25, (1, picture.shape[1], 3))
     hole = (picture == (240, 238, 230)).all(2)
     noisy = np.where(hole[..., None], picture, np.clip(picture + noise, 0, 255)).astype(np.uint8)
-    shown = lips_meeting(noisy, thin).astype(np.float32)
+    shown = close_lips(noisy, thin).astype(np.float32)
     beside = np.abs(np.diff(shown, axis=1)).mean(2)
     upper = np.zeros_like(hole)
     y, x = hole.nonzero()

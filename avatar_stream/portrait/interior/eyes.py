@@ -17,7 +17,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.outlines import smoothing_matrix
 from avatar_stream.portrait.interior import lids
 from avatar_stream.portrait.interior.lids import OwnLid
-from avatar_stream.portrait.place import between, placed
+from avatar_stream.portrait.similarity import resample, similarity_between
 
 Image = npt.NDArray[np.uint8]
 
@@ -85,7 +85,7 @@ class Eyes:
             if shut > 0:
                 ends = np.array([upper[0], upper[-1]], np.float32)
                 opened = self._lids[side]
-                there = between(np.array([opened[0], opened[-1]], np.float32), ends)
+                there = similarity_between(np.array([opened[0], opened[-1]], np.float32), ends)
                 lids.shut(picture, upper, lower, geometry.transform_2d(there, opened), shut, self._asleep[side])
 
 
@@ -187,14 +187,14 @@ def _put(picture: Image, eye: Eye, upper: Floats, lower: Floats, centre: Floats,
     alpha = cv2.GaussianBlur(alpha, (0, 0), max(0.5, width / 60))[..., None] * np.float32(share)
     corners = np.array([upper[0], upper[-1]], np.float32)
     # The white lies between the corners; iris and glint keep their size, turned as the eye is.
-    back = between(corners - [left, top], eye.corners - eye.origin)
-    ball = placed(eye.white, back, width, height)
+    back = similarity_between(corners - [left, top], eye.corners - eye.origin)
+    ball = resample(eye.white, back, width, height)
     turn = np.asarray(back[:, :2] / np.sqrt(abs(np.linalg.det(back[:, :2]))) / size, np.float32)
 
     def at(where: Floats) -> Floats:
         return np.column_stack([turn, eye.centre - eye.origin - turn @ (where - [left, top])]).astype(np.float32)
 
-    iris = placed(eye.iris, at(centre), width, height)
+    iris = resample(eye.iris, at(centre), width, height)
     rows = np.arange(height, dtype=np.float32)[:, None]
     columns = np.arange(left, left + width)
     order = np.argsort(upper[:, 0])
@@ -204,7 +204,7 @@ def _put(picture: Image, eye: Eye, upper: Floats, lower: Floats, centre: Floats,
     ball += iris[..., 3:] * (iris[..., :3] - ball)
     ball *= np.where(iris[..., 3:] > 0, shadow, 0.5 + 0.5 * shadow)
     rest = linear_from(back, eye.centre - eye.origin) + [left, top]
-    ball += placed(eye.glint, at(rest + GLINT_FOLLOWS * (centre - rest)), width, height)
+    ball += resample(eye.glint, at(rest + GLINT_FOLLOWS * (centre - rest)), width, height)
     region = picture[top:bottom, left:right]
     region[:] = np.clip(region + alpha * (ball - region) + 0.5, 0, 255)
 

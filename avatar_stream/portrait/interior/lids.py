@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face.mesh import Floats
-from avatar_stream.portrait.place import between, placed
+from avatar_stream.portrait.similarity import resample, similarity_between
 
 Image = npt.NDArray[np.uint8]
 
@@ -63,8 +63,8 @@ def shut(
     lid = covered(np.concatenate([opened, lower[-2:0:-1]]) - corner, size, max(1, round(width / 14)), width / 22)
     skin = around(region, np.minimum(np.maximum(over, lid) * 1.5, 1), width)
     if own is not None:
-        back = between(np.array([upper[0], upper[-1]], np.float32) - corner, own.corners)
-        skin = skin * placed(own.pixels, back, size[1], size[0])
+        back = similarity_between(np.array([upper[0], upper[-1]], np.float32) - corner, own.corners)
+        skin = skin * resample(own.pixels, back, size[1], size[0])
         alpha = np.maximum(over, lid)[..., None]
     else:
         line = np.zeros(size, np.uint8)

@@ -24,7 +24,7 @@ SEAM, DEEP = 0.16, 0.42  # half the width of the line where lips meet, in gaps, 
 _OUTER: Final = (list(mesh.OUTER_LIP_UPPER), list(mesh.OUTER_LIP_LOWER))
 
 
-def lips_meeting(picture: Image, landmarks: Floats) -> Image:
+def close_lips(picture: Image, landmarks: Floats) -> Image:
     """RGB ``picture`` with the lips of ``landmarks (478, 3)`` continued until they meet; itself where they do."""
     gaps = geometry.lip_gaps(landmarks)
     if gaps.max() < OPEN:

@@ -13,7 +13,7 @@ from avatar_stream.errors import BadOffer, NotSupported, Unauthorized, WrongType
 from avatar_stream.identity.library import Library
 from avatar_stream.identity.store import Store
 from avatar_stream.media.marking import AI_DISCLOSURE
-from avatar_stream.portrait.background import OWN, checked
+from avatar_stream.portrait.background import OWN_BACKGROUND, checked_background
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import Access, Caller, link_name, require, require_owner
@@ -79,7 +79,7 @@ class Server:
             caller=caller,
             portrait=request.query_params.get("portrait", ""),
             name=request.query_params.get("session", ""),
-            background=checked(request.query_params.get("background", OWN)),
+            background=checked_background(request.query_params.get("background", OWN_BACKGROUND)),
         )
         return self._answered(peer, answer, f"{request.url.path.rstrip('/')}/{peer.key}")
 

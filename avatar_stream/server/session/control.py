@@ -21,7 +21,7 @@ from avatar_stream.face.expression import MAX_GAIN, REGIONS, Expression
 from avatar_stream.face.held_parts import HOLDABLE_PARTS
 from avatar_stream.face.model import COEFFICIENT_NAMES
 from avatar_stream.face.tracked_face import TrackedFace
-from avatar_stream.portrait.background import PATTERN, checked
+from avatar_stream.portrait.background import BACKGROUND_PATTERN, checked_background
 from avatar_stream.strict_json import read_json
 
 
@@ -128,10 +128,10 @@ KINDS: Final = {
         EXPRESSION,
     ),
     "background": Kind(
-        lambda value: SetBackground(checked(value)),
+        lambda value: SetBackground(checked_background(value)),
         "Put the portrait on its own background, on that one blurred, on a colour, or on an uploaded picture",
         "value",
-        {"type": "string", "pattern": PATTERN},
+        {"type": "string", "pattern": BACKGROUND_PATTERN},
     ),
     "motion": Kind(lambda message: Move(ArkitFrame.from_json(message)), "Move as this frame says, without a camera"),
 }

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from avatar_stream.errors import BadInput, NameTaken, NotFound, ServerFull, TooMany, Unauthorized
 from avatar_stream.identity.library import Library
-from avatar_stream.portrait.background import OWN
+from avatar_stream.portrait.background import OWN_BACKGROUND
 from avatar_stream.rate_limits import AddressRateLimits
 from avatar_stream.server.access import NAME, Access, Caller, require_life
 from avatar_stream.server.rtc.signalling import Role
@@ -51,7 +51,7 @@ class SessionRegistry:
         caller: Caller,
         portrait: str = "",
         name: str = "",
-        background: str = OWN,
+        background: str = OWN_BACKGROUND,
     ) -> tuple[SessionHandle, PeerHandle, str]:
         """Open a session and answer its publisher; ``name`` is its public id, one is made up for none.
 

@@ -10,7 +10,7 @@ from avatar_stream.face.expression import Expression
 from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import CHARACTER_ID_PREFIX
 from avatar_stream.pipeline.avatar import Avatar
-from avatar_stream.portrait.background import OWN, UPLOADED, on_background
+from avatar_stream.portrait.background import OWN_BACKGROUND, UPLOADED_BACKGROUND_PREFIX, on_background
 from avatar_stream.portrait.portrait import Portrait
 
 
@@ -42,7 +42,7 @@ class ShownPortrait:
         who: str,
         how: str,
         *,
-        background: str = OWN,
+        background: str = OWN_BACKGROUND,
         owner: str | None = None,
     ) -> None:
         self.portrait, self.background, self.owner = portrait, background, owner
@@ -53,7 +53,7 @@ class ShownPortrait:
         """Show another portrait and write a character's use down; raises ``UnknownPortrait``. Takes a moment."""
         before, brought = self._character_settings, self._settings(key)
         # What a character came with goes with it.
-        own = OWN if "background" in before else self.background
+        own = OWN_BACKGROUND if "background" in before else self.background
         background = brought.get("background", own)
         portrait = self._before(key, background)
         self.portrait, self.background, self._character_settings = key, background, brought
@@ -69,7 +69,7 @@ class ShownPortrait:
         """The portrait that a session begins with; a background that was asked for counts for more than its own."""
         asked = self.background
         portrait = self.choose(self.portrait)
-        return portrait if asked in (OWN, self.background) else self.set_background(asked)
+        return portrait if asked in (OWN_BACKGROUND, self.background) else self.set_background(asked)
 
     def apply_settings(self, avatar: Avatar) -> None:
         """Give an avatar the settings of the character, and what is usual for the rest."""
@@ -90,5 +90,5 @@ class ShownPortrait:
 
     def _before(self, key: str, background: str) -> Portrait:
         portrait = self._library.get(key, self.owner)
-        uploaded = background.startswith(UPLOADED)
+        uploaded = background.startswith(UPLOADED_BACKGROUND_PREFIX)
         return on_background(portrait, self._library.background(background, self.owner) if uploaded else background)
