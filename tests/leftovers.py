@@ -12,10 +12,10 @@ from typing import Final
 
 import psutil
 
-from tests.waiting import LOOK, PATIENCE
+from tests.waiting import POLL_INTERVAL, TEST_TIMEOUT
 
-VARIABLE: Final = "AVATAR_TEST_RUN"
-ENDING: Final = PATIENCE / 6  # seconds for what has been told to end already
+RUN_VARIABLE: Final = "AVATAR_TEST_RUN"
+END_TIMEOUT: Final = TEST_TIMEOUT / 6  # seconds for what has been told to end already
 
 
 class LeftBehind(Exception):
@@ -28,17 +28,17 @@ def nothing_left(environment: MutableMapping[str, str] = os.environ, name: str =
 
     ``environment`` is what such a process inherits; ``name`` tells those apart that one process starts side by side.
     """
-    before = environment.get(VARIABLE, "")
-    own = environment[VARIABLE] = f"{before}/{os.getpid()}{name}"
+    before = environment.get(RUN_VARIABLE, "")
+    own = environment[RUN_VARIABLE] = f"{before}/{os.getpid()}{name}"
     try:
         yield
     except BaseException:  # interrupted: what is left is ended, and that is all
         _end(own, 0.0)
         raise
     finally:
-        environment[VARIABLE] = before
+        environment[RUN_VARIABLE] = before
     _stop_multiprocessing()
-    named = _end(own, ENDING)
+    named = _end(own, END_TIMEOUT)
     if named:
         raise LeftBehind("the tests left processes behind, which were ended now:\n" + "\n".join(named))
 
@@ -47,7 +47,7 @@ def _end(own: str, seconds: float) -> list[str]:
     """End what does not end by itself in so many seconds; their numbers and commands."""
     until = time.monotonic() + seconds
     while _started_by(own) and time.monotonic() < until:
-        time.sleep(LOOK)
+        time.sleep(POLL_INTERVAL)
     named: dict[int, str] = {}
     while left := _started_by(own):  # again, for what they start meanwhile
         for process in left:
@@ -61,7 +61,7 @@ def _started_by(own: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            marked = process.environ().get(VARIABLE, "") + "/"
+            marked = process.environ().get(RUN_VARIABLE, "") + "/"
             if marked.startswith(own + "/") and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found

@@ -13,8 +13,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 64  # pixels
-MAKERS: dict[str, Callable[[Path], object]] = {}
+PICTURE_SIDE = 64  # pixels
+FILE_MAKERS: dict[str, Callable[[Path], object]] = {}
 """By file name: what makes it."""
 
 
@@ -22,7 +22,7 @@ def maker(name: str) -> Callable[[Callable[[Path], object]], Callable[[Path], ob
     """Enter a maker under a file's name."""
 
     def enter(make: Callable[[Path], object]) -> Callable[[Path], object]:
-        MAKERS[name] = make
+        FILE_MAKERS[name] = make
         return make
 
     return enter
@@ -31,7 +31,7 @@ def maker(name: str) -> Callable[[Callable[[Path], object]], Callable[[Path], ob
 def picture(seconds: float) -> NDArray[np.uint8]:
     """Bright at full seconds."""
     level = 230 if seconds % 1 < 0.02 else 60
-    return np.full((SIDE, SIDE, 3), level, np.uint8)
+    return np.full((PICTURE_SIDE, PICTURE_SIDE, 3), level, np.uint8)
 
 
 def clicks(rate: int, seconds: float, begin: float = 0.0) -> NDArray[np.float32]:
@@ -57,7 +57,7 @@ def write(
     times = list(times)
     with av.open(str(path), "w", **container) as out:
         video: Any = out.add_stream(codec, rate=25)
-        video.width = video.height = SIDE
+        video.width = video.height = PICTURE_SIDE
         video.pix_fmt = "yuv420p"
         video.codec_context.time_base = Fraction(1, 90_000)
         if aspect is not None:
@@ -199,6 +199,6 @@ def _damage(path: Path) -> None:
 
 def make_all(folder: Path) -> dict[str, Path]:
     """All of them in ``folder``, by name."""
-    for name, make in MAKERS.items():
+    for name, make in FILE_MAKERS.items():
         make(folder / name)
-    return {name: folder / name for name in MAKERS}
+    return {name: folder / name for name in FILE_MAKERS}

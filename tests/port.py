@@ -7,18 +7,18 @@ from aioice import stun
 
 from avatar_stream.media.packet_filter import PacketFilter
 
-PEER: Final = ("192.0.2.1", 5000)
+PEER_ADDRESS: Final = ("192.0.2.1", 5000)
 """The address that ICE knows."""
-STRANGER: Final = ("192.0.2.9", 6000)
-PASSWORD: Final = "a" * 22
+UNKNOWN_ADDRESS: Final = ("192.0.2.9", 6000)
+ICE_PASSWORD: Final = "a" * 22
 
 
 class Port:
     """A connection with one port, and that port: what passes the filter is in ``checks`` and ``data``."""
 
     def __init__(self) -> None:
-        self.local_username, self.local_password = "abcd", PASSWORD
-        self._nominated = {1: SimpleNamespace(remote_addr=PEER)}
+        self.local_username, self.local_password = "abcd", ICE_PASSWORD
+        self._nominated = {1: SimpleNamespace(remote_addr=PEER_ADDRESS)}
         self._check_list: list[Any] = []
         self.local_candidate = SimpleNamespace(component=1)
         self.transactions: dict[bytes, Any] = {}
@@ -40,7 +40,7 @@ class Port:
         self.data.append(data)
 
 
-def request(username: str = "abcd:efgh", password: str = PASSWORD, **more: Any) -> bytes:
+def connectivity_check(username: str = "abcd:efgh", password: str = ICE_PASSWORD, **more: Any) -> bytes:
     """A connectivity check (RFC 8445 section 7.1) as a peer sends it."""
     attributes = {"USERNAME": username, "PRIORITY": 1, "ICE-CONTROLLING": 2} | more
     message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, attributes=attributes)

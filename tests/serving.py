@@ -14,7 +14,7 @@ from typing import IO, Any, Self
 
 import psutil
 
-from tests.waiting import PATIENCE, server_flags
+from tests.waiting import TEST_TIMEOUT, server_flags
 
 
 class RunningServer:
@@ -44,15 +44,15 @@ class RunningServer:
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | (environment or {}),
             start_new_session=True,
         )
-        self.said: list[str] = []
-        self.errors: list[str] = []
+        self.stdout_lines: list[str] = []
+        self.stderr_lines: list[str] = []
         self.ready_after = 0.0
         self.url = ""
         """With a slash at its end."""
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._readers = [
             threading.Thread(target=self._read, args=given, daemon=True)
-            for given in ((self.process.stdout, self.said), (self.process.stderr, self.errors))
+            for given in ((self.process.stdout, self.stdout_lines), (self.process.stderr, self.stderr_lines))
         ]
         for reader in self._readers:
             reader.start()
@@ -77,7 +77,7 @@ class RunningServer:
     @property
     def output(self) -> str:
         """All that it has said so far."""
-        return "".join(self.said + self.errors)
+        return "".join(self.stdout_lines + self.stderr_lines)
 
     def memory_mb(self) -> float:
         """Memory of the server and its processes; what they share counts once."""
@@ -87,7 +87,7 @@ class RunningServer:
     def stop(self) -> None:
         """As Ctrl+C twice does: without waiting for sessions whose browser has gone. Ends what is left then."""
         try:
-            for wait in (1.0, PATIENCE):
+            for wait in (1.0, TEST_TIMEOUT):
                 if self.process.poll() is None:
                     self.process.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -98,10 +98,10 @@ class RunningServer:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         for reader in self._readers:
-            reader.join(PATIENCE)
+            reader.join(TEST_TIMEOUT)
 
     def _wait_for_its_address(self) -> None:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TEST_TIMEOUT
         while not self.url:
             try:
                 line = self._lines.get(timeout=max(0.0, end - time.monotonic()))
@@ -116,6 +116,6 @@ class RunningServer:
     def _read(self, stream: IO[Any], into: list[str]) -> None:
         for line in stream:
             into.append(line)
-            if into is self.said:
+            if into is self.stdout_lines:
                 self._lines.put(line)
         self._lines.put("")  # it has ended

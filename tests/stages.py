@@ -19,8 +19,8 @@ from typing import IO, Final
 
 from tests.leftovers import LeftBehind, nothing_left
 
-LOGS: Final = Path("build/test")
-BESIDE: Final = "--beside"
+LOG_FOLDER: Final = Path("build/test")
+BESIDE_FLAG: Final = "--beside"
 
 _running: set[int] = set()  # the groups of all targets that run
 
@@ -37,7 +37,7 @@ class Stage:
 
 def run(name: str, *, at_once: bool = True) -> Stage:
     """Run one target, and show what it says at once or at its end."""
-    log = LOGS / f"{name}.log"
+    log = LOG_FOLDER / f"{name}.log"
     if at_once:
         print(f"\n==== {name}", flush=True)
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
@@ -104,8 +104,8 @@ def _show(data: bytes, shown: list[IO[bytes]]) -> None:
 def main(words: list[str]) -> int:
     """Run all and print the table."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as with Ctrl+C
-    LOGS.mkdir(parents=True, exist_ok=True)
-    at = words.index(BESIDE) if BESIDE in words else len(words)
+    LOG_FOLDER.mkdir(parents=True, exist_ok=True)
+    at = words.index(BESIDE_FLAG) if BESIDE_FLAG in words else len(words)
     with ThreadPoolExecutor(1) as other:
         beside = [other.submit(run, name, at_once=False) for name in words[at + 1 :]]
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.browser.camera import driver_frames, write_camera
 from tests.serving import RunningServer
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -26,13 +26,13 @@ FAKE_CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-st
 
 
 # Sessions live in the server itself, which starts sooner: for what has nothing to do with where they live.
-QUICK = ("--processes", "0")
+IN_SERVER_PROCESS = ("--processes", "0")
 
 
 # The page gives up what does not come in a while, too.
-PATIENT_PAGE = f"""
+LONG_TIMEOUTS_JS = f"""
 const plain = window.setTimeout;
-window.setTimeout = (work, ms, ...more) => plain(work, ms >= 20000 ? {1000 * PATIENCE} : ms, ...more);
+window.setTimeout = (work, ms, ...more) => plain(work, ms >= 20000 ? {1000 * TEST_TIMEOUT} : ms, ...more);
 """
 _contexts: list[Any] = []
 
@@ -48,7 +48,7 @@ def camera_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server() -> Iterator[RunningServer]:
     with RunningServer("--sessions", "2", marks=True) as running:
         yield running
-    assert not [line for line in running.errors if "Traceback" in line], "".join(running.errors)
+    assert not [line for line in running.stderr_lines if "Traceback" in line], "".join(running.stderr_lines)
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +65,7 @@ def chromium(driver: Any, *flags: str) -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert path, "no Chromium found: apt-get install -y chromium"
     arguments = [*CHROMIUM_FLAGS, *flags]
-    running = driver.chromium.launch(executable_path=path, args=arguments, timeout=1000 * PATIENCE)
+    running = driver.chromium.launch(executable_path=path, args=arguments, timeout=1000 * TEST_TIMEOUT)
     try:
         yield running
     finally:
@@ -75,8 +75,8 @@ def chromium(driver: Any, *flags: str) -> Iterator[Any]:
 def new_context(browser: Any, **options: Any) -> Any:
     """A browser context whose waits are patient and which ends with the test."""
     context = browser.new_context(**options)
-    context.set_default_timeout(1000 * PATIENCE)
-    context.add_init_script(PATIENT_PAGE)
+    context.set_default_timeout(1000 * TEST_TIMEOUT)
+    context.add_init_script(LONG_TIMEOUTS_JS)
     _contexts.append(context)
     return context
 
@@ -90,18 +90,18 @@ def _pages_end_with_their_test() -> Iterator[None]:
     _contexts.clear()
 
 
-def until_on(page: Any, condition: Callable[[], object], what: str) -> None:
+def wait_until_on(page: Any, condition: Callable[[], object], what: str) -> None:
     """As ``wait_until``, while the page's events go on being heard."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TEST_TIMEOUT
     while not condition():
         if time.monotonic() > end:
-            raise AssertionError(f"in {PATIENCE:.0f} s it did not happen that {what}")
+            raise AssertionError(f"in {TEST_TIMEOUT:.0f} s it did not happen that {what}")
         page.wait_for_timeout(20)
 
 
-def until_true(page: Any, script: str, what: str) -> None:
+def wait_until_true(page: Any, script: str, what: str) -> None:
     """Until ``script`` is true in the page, whose policy does not let Playwright's own ``wait_for_function`` run."""
-    until_on(page, lambda: page.evaluate(script), what)
+    wait_until_on(page, lambda: page.evaluate(script), what)
 
 
 @pytest.fixture(scope="module")

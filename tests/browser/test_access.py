@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import FAKE_CAMERA, QUICK, chromium, new_context
+from tests.browser.conftest import FAKE_CAMERA, IN_SERVER_PROCESS, chromium, new_context
 from tests.browser.test_loop import open_page, start
 from tests.serving import RunningServer
 
@@ -16,7 +16,7 @@ def test_the_page_gets_its_turn_servers(browser: Any) -> None:
     secret = "a-token-of-more-than-twenty-characters"
     turn = ("--turn", "turn:127.0.0.1:9?transport=udp", "--turn", "stun:127.0.0.1:9")
     secrets = {"AVATAR_STREAM_TOKEN": secret, "AVATAR_STREAM_TURN_SECRET": "shared"}
-    with RunningServer(*turn, *QUICK, environment=secrets) as server:
+    with RunningServer(*turn, *IN_SERVER_PROCESS, environment=secrets) as server:
         page = open_page(browser, server)
         page.click("#start")
         page.wait_for_selector("#token-form:not([hidden])")
@@ -33,7 +33,7 @@ def test_the_page_asks_for_a_token_and_shares_a_link(
 ) -> None:
     secret = "a-token-of-more-than-twenty-characters"
     with (
-        RunningServer(*QUICK, environment={"AVATAR_STREAM_TOKEN": secret}) as guarded,
+        RunningServer(*IN_SERVER_PROCESS, environment={"AVATAR_STREAM_TOKEN": secret}) as guarded,
         chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}") as running,
     ):
         page = open_page(running, guarded)
@@ -76,12 +76,12 @@ def test_the_page_asks_for_a_token_and_shares_a_link(
         page.wait_for_selector("#link:not([hidden])")
         assert page.input_value("#link") != link
         assert page.faults == []
-    assert not [line for line in guarded.errors if secret in line or "Traceback" in line]
+    assert not [line for line in guarded.stderr_lines if secret in line or "Traceback" in line]
 
 
 def test_the_page_reconnects_after_a_crash_of_the_server(playwright_driver: Any, camera_file: Path) -> None:
     with (
-        RunningServer(*QUICK) as server,
+        RunningServer(*IN_SERVER_PROCESS) as server,
         chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}") as running,
     ):
         page = open_page(running, server)
@@ -90,6 +90,6 @@ def test_the_page_reconnects_after_a_crash_of_the_server(playwright_driver: Any,
         server.process.kill()
         page.wait_for_selector("body[data-state=reconnecting]")
         assert "Reconnecting" in page.inner_text("#alert")
-        with RunningServer("--port", str(server.port), *QUICK):
+        with RunningServer("--port", str(server.port), *IN_SERVER_PROCESS):
             page.wait_for_selector("body[data-state=live][data-playing]")
             page.wait_for_selector("#alert", state="hidden")

@@ -16,17 +16,17 @@ import pytest
 from avatar_stream.face import geometry
 from avatar_stream.face.tracker import FaceTracker
 from tests.browser.camera import driver_frames
-from tests.browser.conftest import chromium, new_context, until_on, until_true
+from tests.browser.conftest import chromium, new_context, wait_until_on, wait_until_true
 from tests.serving import RunningServer
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import TEST_TIMEOUT, wait_until
 
 pytestmark = pytest.mark.browser
 
-PROBE = (Path(__file__).parent / "probe.js").read_text()
+PROBE_JS = (Path(__file__).parent / "probe.js").read_text()
 
 
 def sessions(server: RunningServer) -> int:
-    with urllib.request.urlopen(server.url + "healthz", timeout=PATIENCE) as response:
+    with urllib.request.urlopen(server.url + "healthz", timeout=TEST_TIMEOUT) as response:
         count: int = json.load(response)["sessions"]
         return count
 
@@ -56,7 +56,7 @@ def decode(picture: str) -> npt.NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8)
 
 
-def openings(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float64]:
+def mouth_openings(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float64]:
     tracker = FaceTracker(smooth=False)
     found = [tracker.update(picture, k / 25).landmarks for k, picture in enumerate(pictures)]
     tracker.close()
@@ -75,8 +75,8 @@ def test_avatar_plays_and_follows(browser: Any, server: RunningServer, record_pr
     print(f"\nserver ready after {server.ready_after:.1f} s, avatar {playing:.1f} s after Start; {memory:.0f} MB")
     print(f"live, no probe: {drawn[0]} pictures drawn a second, delay on the page {drawn[1]}", flush=True)
     page.evaluate("window.keepPictures = 90")
-    page.evaluate(PROBE)
-    until_true(page, "window.probe.pictures.length > 55", "pictures of the avatar were kept")
+    page.evaluate(PROBE_JS)
+    wait_until_true(page, "window.probe.pictures.length > 55", "pictures of the avatar were kept")
     probe = page.evaluate("window.probe")
     page.screenshot(path=str(tmp_path / "live.png"))
     page.context.close()
@@ -104,8 +104,8 @@ def test_avatar_plays_and_follows(browser: Any, server: RunningServer, record_pr
     # The pixels that came back: the avatar's mouth opens when the driver's does.
     pictures = [(number, decode(data)) for number, data in probe["pictures"]]
     assert len(pictures) > 40
-    driver = openings(driver_frames())
-    avatar = openings([picture for _, picture in pictures])
+    driver = mouth_openings(driver_frames())
+    avatar = mouth_openings([picture for _, picture in pictures])
     wanted = np.array([driver[number] for number, _ in pictures])
     seen = np.isfinite(avatar) & np.isfinite(wanted)
     assert seen.mean() >= 0.95
@@ -144,12 +144,12 @@ def test_change_portrait_and_upload_while_live(browser: Any, server: RunningServ
             return c.toDataURL('image/png'); }"""
         return decode(page.evaluate(script)).astype(np.float64)
 
-    until_on(page, lambda: moves(colour), "the avatar moved")
+    wait_until_on(page, lambda: moves(colour), "the avatar moved")
     before = colour()
     faces = page.locator(".face input")
     assert faces.count() >= 4
     faces.nth(2).check(force=True)
-    until_on(page, lambda: np.abs(colour() - before).mean() > 6, "another portrait was shown")
+    wait_until_on(page, lambda: np.abs(colour() - before).mean() > 6, "another portrait was shown")
     # Not a picture at all: a sentence, and the stream goes on.
     text = tmp_path / "notes.png"
     text.write_text("this is no picture")
@@ -181,7 +181,7 @@ def test_viewers_watch_with_a_link(browser: Any, server: RunningServer, tmp_path
     viewer = page.context.new_page()
     viewer.goto(link)
     viewer.wait_for_selector("body[data-state=live]")
-    until_true(viewer, "document.querySelector('avatar-view').video.videoWidth > 0", "the viewer saw it")
+    wait_until_true(viewer, "document.querySelector('avatar-view').video.videoWidth > 0", "the viewer saw it")
     viewer.screenshot(path=str(tmp_path / "view.png"))
     kinds = viewer.evaluate(
         "document.querySelector('avatar-view').video.srcObject.getTracks().map((t) => t.kind).sort()"

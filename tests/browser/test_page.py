@@ -11,12 +11,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from avatar_stream.identity.library import sample_pictures
-from tests.browser.conftest import FAKE_CAMERA, QUICK, chromium, until_on, until_true
+from tests.browser.conftest import FAKE_CAMERA, IN_SERVER_PROCESS, chromium, wait_until_on, wait_until_true
 from tests.browser.test_loop import open_page, start
 from tests.serving import RunningServer
 
 pytestmark = pytest.mark.browser
-SIZES = [(390, 844), (1280, 860), (1920, 1080)]
+SCREEN_SIZES = [(390, 844), (1280, 860), (1920, 1080)]
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
@@ -30,14 +30,14 @@ def test_axe_finds_no_accessibility_violations(browser: Any, server: RunningServ
     page.context.close()
 
 
-@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize(("width", "height"), SCREEN_SIZES)
 def test_nothing_overlaps_and_everything_is_visible(
     browser: Any, server: RunningServer, width: int, height: int
 ) -> None:
     page = open_page(browser, server)
     page.set_viewport_size({"width": width, "height": height})
     start(page)
-    until_true(page, "parseFloat(document.getElementById('fps').textContent) > 0", "it was drawn")
+    wait_until_true(page, "parseFloat(document.getElementById('fps').textContent) > 0", "it was drawn")
     # In one go: the next status, half a second away at most, hides it again.
     boxes = page.evaluate("""() => {
       const simpler = document.getElementById('simpler');
@@ -50,7 +50,7 @@ def test_nothing_overlaps_and_everything_is_visible(
     names = list(boxes)
     for k, one in enumerate(names):
         for other in names[k + 1 :]:
-            assert apart(boxes[one], boxes[other]), f"{one} lies over {other} at {width}"
+            assert are_apart(boxes[one], boxes[other]), f"{one} lies over {other} at {width}"
     faces = [face.bounding_box() for face in page.locator(".face").all()]
     assert len(faces) == len(sample_pictures())
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in faces)
@@ -58,7 +58,7 @@ def test_nothing_overlaps_and_everything_is_visible(
     page.context.close()
 
 
-def apart(a: Any, b: Any) -> bool:
+def are_apart(a: Any, b: Any) -> bool:
     return bool(
         a["x"] + a["width"] <= b["x"]
         or b["x"] + b["width"] <= a["x"]
@@ -131,8 +131,8 @@ def test_an_avatar_embedded_on_another_site(playwright_driver: Any, camera_file:
     origin = f"http://localhost:{site.server_port}"
     with (
         contextlib.closing(site.socket),
-        RunningServer("--engine", "warp", "--allow-origin", origin, *QUICK, marks=True) as server,
-        RunningServer("--engine", "warp", *QUICK) as stranger,
+        RunningServer("--engine", "warp", "--allow-origin", origin, *IN_SERVER_PROCESS, marks=True) as server,
+        RunningServer("--engine", "warp", *IN_SERVER_PROCESS) as stranger,
         chromium(playwright_driver, *FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera_file}") as running,
     ):
         page = open_page(running, server)
@@ -146,7 +146,9 @@ def test_an_avatar_embedded_on_another_site(playwright_driver: Any, camera_file:
         viewer = page.context.new_page()
         viewer.goto(f"{origin}/index.html")
         viewer.wait_for_selector("avatar-view[state=live]")
-        until_true(viewer, "document.querySelector('avatar-view').video.videoWidth == 384", "the avatar was there")
+        wait_until_true(
+            viewer, "document.querySelector('avatar-view').video.videoWidth == 384", "the avatar was there"
+        )
         assert viewer.inner_text("avatar-view .label").upper() == "AI-GENERATED"
         viewer.evaluate("document.querySelector('avatar-view').remove()")
         page.wait_for_selector("#watched[hidden]", state="attached")
@@ -163,7 +165,7 @@ def test_a_recording_is_a_video_with_the_ai_label(browser: Any, server: RunningS
     page.click("#record")
     assert page.get_attribute("#record", "aria-pressed") == "true"
     shown = "document.getElementById('avatar').getVideoPlaybackQuality().totalVideoFrames"
-    until_true(page, f"{shown} > {page.evaluate(shown) + 50}", "50 more pictures were shown")
+    wait_until_true(page, f"{shown} > {page.evaluate(shown) + 50}", "50 more pictures were shown")
     with page.expect_download() as saved:
         page.click("#record")
     path = tmp_path / saved.value.suggested_filename
@@ -179,7 +181,7 @@ def test_a_recording_is_a_video_with_the_ai_label(browser: Any, server: RunningS
     page.context.close()
 
 
-SEEN = """() => {
+IS_TRANSPARENT_JS = """() => {
   const view = document.querySelector('avatar-view').shadowRoot.querySelector('canvas');
   const small = document.createElement('canvas'); small.width = small.height = 64;
   small.getContext('2d').drawImage(view, 0, 0, 64, 64);
@@ -198,7 +200,7 @@ def test_a_green_background_is_transparent_in_obs(browser: Any, server: RunningS
     viewer = page.context.new_page()
     viewer.goto(page.input_value("#link") + "?transparent")
     viewer.wait_for_selector("body[data-state=live]")
-    until_true(viewer, SEEN, "its background was transparent")
+    wait_until_true(viewer, IS_TRANSPARENT_JS, "its background was transparent")
     viewer.screenshot(path=str(tmp_path / "transparent.png"), omit_background=True)
     page.context.close()
 
@@ -211,11 +213,11 @@ def test_expression_controls_are_sent_to_the_server(browser: Any, server: Runnin
     page.check("input[name=hold][value=gaze]")
     page.check("input[name=hold][value=mouth]")
     wanted = '{"type":"expression","value":{"hold":["gaze","mouth"],"gains":{}}}'
-    until_on(page, lambda: wanted in sent, "both were sent")
+    wait_until_on(page, lambda: wanted in sent, "both were sent")
     page.click("summary")
     page.fill("#region-head", "0.5")
     half = '{"type":"expression","value":{"hold":["gaze","mouth"],"gains":{"head":0.5}}}'
-    until_on(page, lambda: half in sent, "the gain was sent")
+    wait_until_on(page, lambda: half in sent, "the gain was sent")
     assert page.is_hidden("#alert")
     page.context.close()
 

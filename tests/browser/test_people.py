@@ -10,17 +10,17 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from avatar_stream.identity.library import sample_pictures
-from tests.browser.conftest import until_true
+from tests.browser.conftest import wait_until_true
 from tests.browser.test_loop import open_page, start
 from tests.serving import RunningServer
 
 
 @pytest.fixture
-def keeping(tmp_path: Path) -> Iterator[RunningServer]:
+def library_server(tmp_path: Path) -> Iterator[RunningServer]:
     """A server with a library of its own."""
     with RunningServer("--library", str(tmp_path / "library")) as running:
         yield running
-    assert not [line for line in running.errors if "Traceback" in line], "".join(running.errors)
+    assert not [line for line in running.stderr_lines if "Traceback" in line], "".join(running.stderr_lines)
 
 
 def own_picture(folder: Path) -> Path:
@@ -32,9 +32,9 @@ def own_picture(folder: Path) -> Path:
 
 
 def test_a_character_is_enrolled_shown_changed_and_removed(
-    browser: Any, keeping: RunningServer, tmp_path: Path
+    browser: Any, library_server: RunningServer, tmp_path: Path
 ) -> None:
-    page = open_page(browser, keeping)
+    page = open_page(browser, library_server)
     assert page.is_hidden("#keep-person")
     page.set_input_files("#file", str(own_picture(tmp_path)))
     page.wait_for_selector("#keep-person:not([hidden])")
@@ -58,7 +58,7 @@ def test_a_character_is_enrolled_shown_changed_and_removed(
     page.check("input[name=hold][value=serious]")
     page.click("#card-open")
     page.wait_for_selector("#card-picture")
-    until_true(page, "document.getElementById('card-picture').naturalWidth > 0", "the card had its picture")
+    wait_until_true(page, "document.getElementById('card-picture').naturalWidth > 0", "the card had its picture")
     page.screenshot(path=str(tmp_path / "card.png"))
     page.click("#card-settings")
     page.wait_for_selector("#card-said:text('Saved')")
@@ -75,8 +75,10 @@ def test_a_character_is_enrolled_shown_changed_and_removed(
     page.context.close()
 
 
-def test_a_character_is_still_there_after_a_reload(browser: Any, keeping: RunningServer, tmp_path: Path) -> None:
-    page = open_page(browser, keeping)
+def test_a_character_is_still_there_after_a_reload(
+    browser: Any, library_server: RunningServer, tmp_path: Path
+) -> None:
+    page = open_page(browser, library_server)
     page.set_input_files("#file", str(own_picture(tmp_path)))
     page.wait_for_selector("#keep-person:not([hidden])")
     page.click("#keep-person")

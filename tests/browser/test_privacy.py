@@ -14,22 +14,22 @@ from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.face.tracker import FaceTracker
 from avatar_stream.rigs.face_packet import pack, unpack
 from tests.browser.camera import driver_frames
-from tests.browser.conftest import until_on
-from tests.browser.test_loop import decode, open_page, openings
+from tests.browser.conftest import wait_until_on
+from tests.browser.test_loop import decode, mouth_openings, open_page
 from tests.serving import RunningServer
 from tests.unit.faces import face
 
 pytestmark = pytest.mark.browser
 
 # Remembers every connection, so that its own figures can be read.
-WATCHED = """
+KEEP_CONNECTIONS_JS = """
 window.connections = [];
 const Plain = window.RTCPeerConnection;
 window.RTCPeerConnection = class extends Plain {
   constructor(...given) { super(...given); window.connections.push(this); }
 };
 """
-SENT = """async () => {
+BYTES_SENT_JS = """async () => {
   let video = 0, all = 0;
   for (const pc of window.connections) for (const report of (await pc.getStats()).values()) {
     if (report.type === 'outbound-rtp' && report.kind === 'video') video += report.bytesSent + report.framesEncoded;
@@ -38,7 +38,7 @@ SENT = """async () => {
   return [video, all, performance.now()];
 }"""
 # The number drawn into the camera's picture, and the avatar's picture of the same moment.
-BOTH = """async () => {
+CAMERA_AND_AVATAR_JS = """async () => {
   const pairs = [];
   const small = document.createElement('canvas'); small.width = 240; small.height = 8;
   const context = small.getContext('2d', { willReadFrequently: true });
@@ -59,9 +59,9 @@ BOTH = """async () => {
 }"""
 
 
-def open_watched(browser: Any, server: RunningServer) -> Any:
+def open_recorded_page(browser: Any, server: RunningServer) -> Any:
     page = open_page(browser, server)
-    page.context.add_init_script(WATCHED)
+    page.context.add_init_script(KEEP_CONNECTIONS_JS)
     page.reload()
     page.wait_for_selector(".face input:checked", state="attached")
     page.asked, page.packets, page.texts = [], [], []
@@ -84,14 +84,14 @@ def start_private(page: Any) -> None:
 
 
 # A camera that shows the picture that the test gives it, until it gives another.
-HELD = """
+STILL_CAMERA_JS = """
 const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 480 });
 const image = new Image();
 setInterval(() => canvas.getContext('2d').drawImage(image, 0, 0), 40);
 window.hold = async (address) => { image.src = address; await image.decode(); };
 navigator.mediaDevices.getUserMedia = async () => canvas.captureStream(25);
 """
-AVATAR = """() => {
+AVATAR_PICTURE_JS = """() => {
   const avatar = document.getElementById('avatar'), canvas = document.createElement('canvas');
   canvas.width = avatar.videoWidth; canvas.height = avatar.videoHeight;
   canvas.getContext('2d').drawImage(avatar, 0, 0);
@@ -107,36 +107,36 @@ def address_of(picture: Any) -> str:
 
 def test_the_avatars_mouth_follows_the_drivers(browser: Any, server: RunningServer) -> None:
     page = open_page(browser, server)
-    page.context.add_init_script(HELD)
+    page.context.add_init_script(STILL_CAMERA_JS)
     page.reload()
     page.wait_for_selector(".face input:checked", state="attached")
     frames = driver_frames()
-    driver = openings(frames)
+    driver = mouth_openings(frames)
     shut, open_ = (address_of(frames[number]) for number in (np.nanargmin(driver), np.nanargmax(driver)))
     page.evaluate("(address) => window.hold(address)", shut)
     start_private(page)
     page.wait_for_selector("#sent:not(:empty)")
 
     def opening() -> float:
-        return float(openings([decode(page.evaluate(AVATAR))])[0])
+        return float(mouth_openings([decode(page.evaluate(AVATAR_PICTURE_JS))])[0])
 
     for _ in range(2):
         page.evaluate("(address) => window.hold(address)", open_)
-        until_on(page, lambda: opening() > 0.2, "the avatar's mouth opened")
+        wait_until_on(page, lambda: opening() > 0.2, "the avatar's mouth opened")
         page.evaluate("(address) => window.hold(address)", shut)
-        until_on(page, lambda: opening() < 0.05, "the avatar's mouth closed")
+        wait_until_on(page, lambda: opening() < 0.05, "the avatar's mouth closed")
     assert page.faults == []
     page.context.close()
 
 
 @pytest.mark.measures
 def test_privacy_mode_sends_face_packets_and_no_picture(browser: Any, server: RunningServer, tmp_path: Any) -> None:
-    page = open_watched(browser, server)
+    page = open_recorded_page(browser, server)
     start_private(page)
-    until_on(page, lambda: len(page.packets) > 20, "faces were sent")
-    before, counted, began = page.evaluate(SENT), len(page.packets), time.monotonic()
-    pairs = page.evaluate(BOTH)
-    after, packets, seconds = page.evaluate(SENT), page.packets[counted:], time.monotonic() - began
+    wait_until_on(page, lambda: len(page.packets) > 20, "faces were sent")
+    before, counted, began = page.evaluate(BYTES_SENT_JS), len(page.packets), time.monotonic()
+    pairs = page.evaluate(CAMERA_AND_AVATAR_JS)
+    after, packets, seconds = page.evaluate(BYTES_SENT_JS), page.packets[counted:], time.monotonic() - began
     page.screenshot(path=str(tmp_path / "private.png"))
     said = page.inner_text("#sent")
 
@@ -156,8 +156,8 @@ def test_privacy_mode_sends_face_packets_and_no_picture(browser: Any, server: Ru
     reports = (after[1] - before[1]) * 8 / (after[2] - before[2]) * 1.5
     print(f"\nprivacy mode: {rate:.1f} faces a second, {line:.1f} kbit/s up, reports {reports:.1f}; page says {said}")
 
-    driver = openings(driver_frames())
-    avatar = openings([decode(picture) for _, picture in pairs])
+    driver = mouth_openings(driver_frames())
+    avatar = mouth_openings([decode(picture) for _, picture in pairs])
     wanted = np.array([driver[number % len(driver)] for number, _ in pairs])
     best = 0.0
     for lag in range(8):  # the avatar is a few samples behind
@@ -169,26 +169,26 @@ def test_privacy_mode_sends_face_packets_and_no_picture(browser: Any, server: Ru
 
 
 def test_privacy_mode_can_be_switched_while_live(browser: Any, server: RunningServer) -> None:
-    page = open_watched(browser, server)
+    page = open_recorded_page(browser, server)
     page.click("#start")
     page.wait_for_selector("body[data-state=live][data-playing]")
-    until_on(page, lambda: page.evaluate(SENT)[0] > 0, "pictures were sent")
+    wait_until_on(page, lambda: page.evaluate(BYTES_SENT_JS)[0] > 0, "pictures were sent")
     page.check("#private")
-    until_on(page, lambda: len(page.packets) > 5, "faces were sent")
-    then = page.evaluate(SENT)[0]
-    until_on(page, lambda: len(page.packets) > 25, "more faces were sent")
-    assert page.evaluate(SENT)[0] == then
+    wait_until_on(page, lambda: len(page.packets) > 5, "faces were sent")
+    then = page.evaluate(BYTES_SENT_JS)[0]
+    wait_until_on(page, lambda: len(page.packets) > 25, "more faces were sent")
+    assert page.evaluate(BYTES_SENT_JS)[0] == then
     page.uncheck("#private")
-    until_on(page, lambda: page.evaluate(SENT)[0] > then, "pictures were sent again")
-    counted, again = len(page.packets), page.evaluate(SENT)[0]
-    until_on(page, lambda: page.evaluate(SENT)[0] > again + 20_000, "more of them were sent")
+    wait_until_on(page, lambda: page.evaluate(BYTES_SENT_JS)[0] > then, "pictures were sent again")
+    counted, again = len(page.packets), page.evaluate(BYTES_SENT_JS)[0]
+    wait_until_on(page, lambda: page.evaluate(BYTES_SENT_JS)[0] > again + 20_000, "more of them were sent")
     assert len(page.packets) == counted
     assert page.faults == []
     page.context.close()
 
 
 def test_nothing_is_sent_if_the_face_finder_cannot_load(browser: Any, server: RunningServer) -> None:
-    page = open_watched(browser, server)
+    page = open_recorded_page(browser, server)
     page.route("**/face/vendor/*.wasm", lambda route: route.abort())
     page.check("#private")
     page.click("#start")
@@ -257,7 +257,7 @@ def test_the_page_reads_a_mouth_like_python(browser: Any, server: RunningServer)
 
 
 def test_a_failing_face_finder_ends_the_session(browser: Any, server: RunningServer) -> None:
-    page = open_watched(browser, server)
+    page = open_recorded_page(browser, server)
     start_private(page)
     page.wait_for_selector("#sent:not(:empty)")
     frame = next(frame for frame in page.frames if "mesh.html" in frame.url)
@@ -269,10 +269,10 @@ def test_a_failing_face_finder_ends_the_session(browser: Any, server: RunningSer
 
 
 def test_privacy_mode_chosen_while_connecting_sends_no_picture(browser: Any, server: RunningServer) -> None:
-    page = open_watched(browser, server)
+    page = open_recorded_page(browser, server)
     page.evaluate("document.getElementById('start').click(); document.getElementById('private').click()")
     page.wait_for_selector("body[data-state=live][data-playing]")
-    until_on(page, lambda: len(page.packets) > 10, "faces were sent")
-    assert page.evaluate(SENT)[0] == 0
+    wait_until_on(page, lambda: len(page.packets) > 10, "faces were sent")
+    assert page.evaluate(BYTES_SENT_JS)[0] == 0
     assert page.faults == []
     page.context.close()

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from avatar_stream.identity.library import SAMPLES
-from tests.browser.conftest import FAKE_CAMERA, chromium, until_on
-from tests.browser.test_loop import decode, open_page, openings
+from tests.browser.conftest import FAKE_CAMERA, chromium, wait_until_on
+from tests.browser.test_loop import decode, mouth_openings, open_page
 from tests.serving import RunningServer
 
 pytestmark = pytest.mark.browser
 
-PICTURES = """async () => {
+AVATAR_PICTURES_JS = """async () => {
   const avatar = document.getElementById('avatar');
   const canvas = document.createElement('canvas'), pictures = [];
   for (let k = 0; k < 60; k += 1) {
@@ -53,11 +53,11 @@ def test_the_mouth_follows_the_voice(speaker: Any, server: RunningServer, tmp_pa
 
     def speaks() -> bool:
         nonlocal opened
-        opened = openings([decode(picture) for picture in page.evaluate(PICTURES)])
+        opened = mouth_openings([decode(picture) for picture in page.evaluate(AVATAR_PICTURES_JS)])
         found = opened[np.isfinite(opened)]
         return len(found) > 50 and bool(np.quantile(found, 0.95) > np.quantile(found, 0.1) + 0.06)
 
-    until_on(page, speaks, "the mouth opened and closed as one that speaks")
+    wait_until_on(page, speaks, "the mouth opened and closed as one that speaks")
     fps = float(page.inner_text("#fps"))
     page.screenshot(path=str(tmp_path / "voice.png"))
     assert page.evaluate("document.getElementById('self').srcObject") is None

@@ -18,11 +18,11 @@ import pytest
 from avatar_stream.media.marks import draw_mark
 from tests.browser.camera import driver_frames
 from tests.serving import RunningServer
-from tests.waiting import PATIENCE, http
+from tests.waiting import TEST_TIMEOUT, http
 from tests.webrtc.peers import Peer
 
-JSON = {"Accept": "application/json"}
-ENOUGH = 12
+ACCEPT_JSON = {"Accept": "application/json"}
+MIN_PICTURES = 12
 """Different pictures that make a stream."""
 
 
@@ -31,7 +31,7 @@ def server() -> Iterator[RunningServer]:
     """One for all clients, each with a session of its own."""
     with RunningServer("--engine", "warp", "--processes", "0", "--sessions", "8", marks=True) as it:
         yield it
-        assert not [line for line in it.errors if "Traceback" in line], it.output
+        assert not [line for line in it.stderr_lines if "Traceback" in line], it.output
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +46,7 @@ def camera_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def program(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def running_program(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A program in a process group of its own, which ends with the ``with``."""
     process = subprocess.Popen(
         command,
@@ -67,7 +67,7 @@ def program(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:
     """The line of the program's output in which ``words`` are."""
-    said, timer = [], threading.Timer(PATIENCE, process.kill)
+    said, timer = [], threading.Timer(TEST_TIMEOUT, process.kill)
     timer.start()
     try:
         assert process.stdout is not None
@@ -82,14 +82,14 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Close the program's input, which asks it to end, and return all that it has said."""
-    said, _ = process.communicate(timeout=PATIENCE)
+    said, _ = process.communicate(timeout=TEST_TIMEOUT)
     assert process.returncode == 0, said
     return said
 
 
-async def join(server: RunningServer, session: str, process: subprocess.Popen[str] | None = None) -> Peer:
+async def connect_viewer(server: RunningServer, session: str, process: subprocess.Popen[str] | None = None) -> Peer:
     """A viewer of ``session``, made by aiortc, as soon as somebody publishes to it; ``process`` is who should."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TEST_TIMEOUT
     while True:
         viewer = Peer(server.url.rstrip("/"), "view")
         response = await viewer.connect(path=f"/whep/{session}")
@@ -105,23 +105,23 @@ async def join(server: RunningServer, session: str, process: subprocess.Popen[st
 
 async def count_pictures(server: RunningServer, session: str, process: subprocess.Popen[str] | None = None) -> None:
     """Wait until a viewer of ``session`` has seen the avatar follow enough pictures of the camera, each numbered."""
-    viewer = await join(server, session, process)
+    viewer = await connect_viewer(server, session, process)
     try:
         seen: set[int] = set()
-        while len(seen) < ENOUGH:
+        while len(seen) < MIN_PICTURES:
             seen.update((await viewer.avatars(1))[1])
     finally:
         await viewer.close()
 
 
-async def gone(server: RunningServer, session: str) -> None:
+async def wait_until_ended(server: RunningServer, session: str) -> None:
     """Wait until ``session`` has ended, as it does at once when its publisher says so."""
     async with http(server.url) as client:
-        while session in {row["id"] for row in (await client.get("/status", headers=JSON)).json()["sessions"]}:
+        while session in {row["id"] for row in (await client.get("/status", headers=ACCEPT_JSON)).json()["sessions"]}:
             await asyncio.sleep(0.2)
 
 
-def apart(work: Coroutine[Any, Any, None]) -> None:
+def run_in_thread(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine where Playwright's own event loop runs already."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, work).result()

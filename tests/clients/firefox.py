@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from avatar_stream.media.marks import draw_mark
 from tests.browser.camera import driver_frames
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 PREFERENCES = {
     "app.normandy.enabled": False,
@@ -33,7 +33,7 @@ PREFERENCES = {
     "toolkit.telemetry.enabled": False,
 }
 
-CAMERA = """() => {
+CANVAS_CAMERA_JS = """() => {
   // The sample clip on a canvas, in place of the camera that this machine has not.
   const pictures = PICTURES.map((text) => createImageBitmap(
     new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], { type: 'image/jpeg' })));
@@ -64,10 +64,10 @@ CAMERA = """() => {
 }"""
 
 
-PATIENT: dict[str, Any] = {"max_size": None, "open_timeout": PATIENCE, "ping_interval": None}
+CONNECT_OPTIONS: dict[str, Any] = {"max_size": None, "open_timeout": TEST_TIMEOUT, "ping_interval": None}
 
 
-class Screen:
+class VirtualScreen:
     """An X server that shows nothing, under a name of its own."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Screen:
     def stop(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.wait(PATIENCE)
+        self.process.wait(TEST_TIMEOUT)
 
 
 class Firefox:
@@ -97,7 +97,7 @@ class Firefox:
         (folder / "user.js").write_text("\n".join(lines))
         command = [path, "--no-remote", "--profile", str(folder), "--remote-debugging-port", "0"]
         # Its headless mode has no WebGL, which the page's face finder needs: a screen in memory has.
-        self._screen = Screen()
+        self._screen = VirtualScreen()
         environment = os.environ | {"HOME": str(folder), "DISPLAY": self._screen.name, "LIBGL_ALWAYS_SOFTWARE": "1"}
         self.process = subprocess.Popen(
             command,
@@ -109,7 +109,7 @@ class Firefox:
         )
         self._last = 0
         try:
-            self._socket = connect(f"{self._address()}/session", legacy=True, **PATIENT)
+            self._socket = connect(f"{self._address()}/session", legacy=True, **CONNECT_OPTIONS)
             self.command("session.new", capabilities={})
         except BaseException:
             self.stop()
@@ -135,7 +135,7 @@ class Firefox:
         self._last += 1
         self._socket.send(json.dumps({"id": self._last, "method": method, "params": parameters}))
         while True:
-            said = json.loads(self._socket.recv(timeout=PATIENCE))
+            said = json.loads(self._socket.recv(timeout=TEST_TIMEOUT))
             if said.get("id") == self._last:
                 assert said["type"] == "success", f"{method}: {said.get('message')}"
                 return said["result"]
@@ -164,7 +164,7 @@ class Firefox:
 
     def wait(self, context: str, expression: str) -> Any:
         """The value of an expression as soon as it is true."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TEST_TIMEOUT
         while not (value := self.run(context, expression)):
             state = "[document.body.dataset, document.getElementById('alert')?.innerText, window.faults]"
             assert time.monotonic() < end, f"not so: {expression}; {self.run(context, state)}"
@@ -182,11 +182,13 @@ class Firefox:
             ok, data = cv2.imencode(".jpg", cv2.cvtColor(marked, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
             assert ok
             pictures.append(base64.b64encode(data.tobytes()).decode())
-        self.command("script.addPreloadScript", functionDeclaration=CAMERA.replace("PICTURES", json.dumps(pictures)))
+        self.command(
+            "script.addPreloadScript", functionDeclaration=CANVAS_CAMERA_JS.replace("PICTURES", json.dumps(pictures))
+        )
 
     def _address(self) -> str:
         assert self.process.stdout is not None
-        said, timer = "", threading.Timer(PATIENCE, self.process.kill)
+        said, timer = "", threading.Timer(TEST_TIMEOUT, self.process.kill)
         timer.start()
         try:
             for line in self.process.stdout:

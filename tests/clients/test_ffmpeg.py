@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.clients.conftest import count_pictures, finish, gone, program
+from tests.clients.conftest import count_pictures, finish, running_program, wait_until_ended
 from tests.serving import RunningServer
 
 
@@ -12,7 +12,7 @@ from tests.serving import RunningServer
 async def test_ffmpeg_publishes(server: RunningServer, profile: str, more: list[str]) -> None:
     name = f"ffmpeg-{profile.lower()}"
     whip = f"{server.url}whip?session={name}"
-    with program(sys.executable, "-m", "tests.clients.ffmpeg_publishes", whip, profile, *more) as ffmpeg:
+    with running_program(sys.executable, "-m", "tests.clients.ffmpeg_publishes", whip, profile, *more) as ffmpeg:
         await count_pictures(server, name, ffmpeg)
         assert "pictures" in finish(ffmpeg)
-    await gone(server, name)
+    await wait_until_ended(server, name)

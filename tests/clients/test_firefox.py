@@ -4,19 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.conftest import ENOUGH, count_pictures, gone
+from tests.clients.conftest import MIN_PICTURES, count_pictures, wait_until_ended
 from tests.clients.firefox import Firefox
 from tests.serving import RunningServer
 
-LIVE = "document.querySelector('body[data-state=live][data-playing]') !== null"
-IDLE = "document.querySelector('body[data-state=idle]') !== null"
+IS_LIVE_JS = "document.querySelector('body[data-state=live][data-playing]') !== null"
+IS_IDLE_JS = "document.querySelector('body[data-state=idle]') !== null"
 # The numbers of the camera's pictures that the avatar follows, read off the avatar as it is shown.
-FOLLOWED = """(async () => {
+FOLLOWS_CAMERA_JS = """(async () => {
   const video = document.getElementById('avatar') ?? document.querySelector('avatar-view').video;
   const small = document.createElement('canvas'); small.width = 240; small.height = 8;
   const context = small.getContext('2d', { willReadFrequently: true });
   const seen = new Set();
-  for (let k = 0; k < 100 && seen.size < ENOUGH; k += 1) {
+  for (let k = 0; k < 100 && seen.size < MIN_PICTURES; k += 1) {
     await new Promise((done) => setTimeout(done, 50));
     const strip = video.videoHeight / 16;
     if (!strip) continue;
@@ -30,8 +30,8 @@ FOLLOWED = """(async () => {
     }
     if (ones % 2 === 0) seen.add(number);
   }
-  return seen.size >= ENOUGH;
-})()""".replace("ENOUGH", str(ENOUGH))
+  return seen.size >= MIN_PICTURES;
+})()""".replace("MIN_PICTURES", str(MIN_PICTURES))
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,13 @@ def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
         yield running
 
 
-COLOUR = """(() => {
+AVATAR_PIXELS_JS = """(() => {
   const small = document.createElement('canvas'); small.width = small.height = 16;
   small.getContext('2d').drawImage(document.getElementById('avatar'), 0, 0, 16, 16);
   return [...small.getContext('2d').getImageData(0, 0, 16, 16).data];
 })()"""
 # Bytes of pictures sent, and pictures received and decoded.
-COUNTED = """(async () => {
+VIDEO_STATS_JS = """(async () => {
   let sent = 0, decoded = 0;
   for (const pc of window.connections) for (const report of (await pc.getStats()).values()) {
     if (report.type === 'outbound-rtp' && report.kind === 'video') sent += report.bytesSent + report.framesEncoded;
@@ -64,44 +64,46 @@ def start(firefox: Firefox, server: RunningServer, private: bool = False) -> str
     if private:
         firefox.run(page, "document.getElementById('private').click()")
     firefox.run(page, "document.getElementById('start').click()")
-    firefox.wait(page, LIVE)
+    firefox.wait(page, IS_LIVE_JS)
     return page
 
 
 def stop(firefox: Firefox, page: str) -> None:
     """The page's own button ends it, and nothing on the page went wrong."""
     firefox.run(page, "document.getElementById('stop').click()")
-    firefox.wait(page, IDLE)
+    firefox.wait(page, IS_IDLE_JS)
     assert firefox.run(page, "window.faults") == []
 
 
 async def test_publish_watch_change_the_portrait_and_stop(firefox: Firefox, server: RunningServer) -> None:
     page = start(firefox, server)
-    firefox.wait(page, FOLLOWED)
+    firefox.wait(page, FOLLOWS_CAMERA_JS)
     firefox.run(page, "document.getElementById('share').click()")
     link = firefox.wait(page, "!document.getElementById('link').hidden && document.getElementById('link').value")
     name = link.rsplit("/", 1)[1].split("#")[0]
     viewer = firefox.open(link)
     firefox.wait(viewer, "document.body.dataset.state === 'live'")
-    firefox.wait(viewer, FOLLOWED)
+    firefox.wait(viewer, FOLLOWS_CAMERA_JS)
     await count_pictures(server, name)
 
-    before = firefox.run(page, COLOUR)
+    before = firefox.run(page, AVATAR_PIXELS_JS)
     firefox.run(page, "document.querySelector('input[value=walter]').click()")
-    firefox.wait(page, f"{COLOUR}.reduce((sum, level, k) => sum + Math.abs(level - {before}[k]), 0) / 768 > 6")
-    firefox.wait(page, FOLLOWED)
+    firefox.wait(
+        page, f"{AVATAR_PIXELS_JS}.reduce((sum, level, k) => sum + Math.abs(level - {before}[k]), 0) / 768 > 6"
+    )
+    firefox.wait(page, FOLLOWS_CAMERA_JS)
     stop(firefox, page)
-    await gone(server, name)
+    await wait_until_ended(server, name)
     firefox.wait(viewer, "document.body.dataset.state === 'connecting'")
 
 
 def test_privacy_mode_sends_no_picture(firefox: Firefox, server: RunningServer) -> None:
     page = start(firefox, server, private=True)
     firefox.wait(page, "/^[1-9]/.test(document.getElementById('sent').textContent)")  # kbit/s of the face
-    _, before = firefox.run(page, COUNTED)
+    _, before = firefox.run(page, VIDEO_STATS_JS)
     seen: set[tuple[int, ...]] = set()
     while len(seen) < 4:  # the avatar moves
-        seen.add(tuple(firefox.run(page, COLOUR)))
-    firefox.wait(page, f"{COUNTED}.then(([, decoded]) => decoded >= {before + ENOUGH})")
-    assert firefox.run(page, COUNTED)[0] == 0
+        seen.add(tuple(firefox.run(page, AVATAR_PIXELS_JS)))
+    firefox.wait(page, f"{VIDEO_STATS_JS}.then(([, decoded]) => decoded >= {before + MIN_PICTURES})")
+    assert firefox.run(page, VIDEO_STATS_JS)[0] == 0
     stop(firefox, page)

@@ -12,15 +12,15 @@ import pytest
 
 from tests.browser.camera import driver_frames, write_camera
 from tests.browser.conftest import FAKE_CAMERA, chromium
-from tests.clients.conftest import ENOUGH, apart, count_pictures, gone
+from tests.clients.conftest import MIN_PICTURES, count_pictures, run_in_thread, wait_until_ended
 from tests.serving import RunningServer
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
-PACKAGES = Path(__file__).parent / "npm"
-BUILD = Path(__file__).parents[2] / "build" / "clients"
-MS = PATIENCE * 1000
+NPM_FOLDER = Path(__file__).parent / "npm"
+BUILD_FOLDER = Path(__file__).parents[2] / "build" / "clients"
+TIMEOUT_MS = TEST_TIMEOUT * 1000
 
-PUBLISH = {
+PUBLISH_JS = {
     "whip-whep": """async ([url]) => {
       const camera = await navigator.mediaDevices.getUserMedia({ video: true, audio: true });
       const pc = new RTCPeerConnection();
@@ -37,7 +37,7 @@ PUBLISH = {
       window.stop = () => client.destroy();
     }""",
 }
-WATCH = {
+WATCH_JS = {
     "whip-whep": """async ([url]) => {
       const video = document.querySelector('video');
       const pc = new RTCPeerConnection();
@@ -54,9 +54,10 @@ WATCH = {
       window.leave = () => player.unload();
     }""",
 }
-SEEN = f"""() => {{
+HAS_PICTURES_JS = f"""() => {{
   const video = document.querySelector('video');
-  return video.videoWidth > 0 && video.getVideoPlaybackQuality().totalVideoFrames >= {ENOUGH} && video.videoWidth;
+  const enough = video.getVideoPlaybackQuality().totalVideoFrames >= {MIN_PICTURES};
+  return video.videoWidth > 0 && enough && video.videoWidth;
 }}"""
 
 
@@ -65,20 +66,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a page that has the clients. They are installed once, as their lock file says."""
     npm = shutil.which("npm")
     assert npm, "no npm found: scripts/setup.sh clients"
-    BUILD.mkdir(parents=True, exist_ok=True)
-    lock = (PACKAGES / "package-lock.json").read_text()
-    installed = BUILD / "node_modules" / ".installed"
+    BUILD_FOLDER.mkdir(parents=True, exist_ok=True)
+    lock = (NPM_FOLDER / "package-lock.json").read_text()
+    installed = BUILD_FOLDER / "node_modules" / ".installed"
     if not installed.exists() or installed.read_text() != lock:
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(PACKAGES / name, BUILD)
+            shutil.copy(NPM_FOLDER / name, BUILD_FOLDER)
         command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(command, cwd=BUILD, check=True, capture_output=True, timeout=2 * PATIENCE)
+        subprocess.run(command, cwd=BUILD_FOLDER, check=True, capture_output=True, timeout=2 * TEST_TIMEOUT)
         installed.write_text(lock)
     folder = tmp_path_factory.mktemp("site")
-    shutil.copy(PACKAGES / "clients.js", BUILD)
+    shutil.copy(NPM_FOLDER / "clients.js", BUILD_FOLDER)
     bundle = ["--bundle", "--format=iife", "--global-name=clients", f"--outfile={folder / 'bundle.js'}"]
     subprocess.run(
-        [BUILD / "node_modules/.bin/esbuild", "clients.js", *bundle], cwd=BUILD, check=True, capture_output=True
+        [BUILD_FOLDER / "node_modules/.bin/esbuild", "clients.js", *bundle],
+        cwd=BUILD_FOLDER,
+        check=True,
+        capture_output=True,
     )
     page = "<!doctype html><video autoplay muted playsinline></video><script src=bundle.js></script>"
     (folder / "index.html").write_text(page)
@@ -102,7 +106,7 @@ def open_server(site: str) -> Iterator[RunningServer]:
     flags = ("--engine", "warp", "--processes", "0", "--sessions", "4", "--allow-origin", site)
     with RunningServer(*flags, marks=True) as server:
         yield server
-        assert not [line for line in server.errors if "Traceback" in line], server.output
+        assert not [line for line in server.stderr_lines if "Traceback" in line], server.output
 
 
 @pytest.fixture(scope="module")
@@ -116,23 +120,23 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield running
 
 
-@pytest.mark.parametrize("kind", PUBLISH)
+@pytest.mark.parametrize("kind", PUBLISH_JS)
 def test_clients_from_npm_publish_and_watch(browser: Any, site: str, open_server: RunningServer, kind: str) -> None:
     context = browser.new_context()
-    context.set_default_timeout(MS)
+    context.set_default_timeout(TIMEOUT_MS)
     said: list[str] = []
     publisher, viewer = context.new_page(), context.new_page()
     try:
         for page in (publisher, viewer):
             page.on("console", lambda message: said.append(message.text))
             page.goto(site)
-        publisher.evaluate(PUBLISH[kind], [f"{open_server.url}whip?session=npm-{kind}"])
-        apart(count_pictures(open_server, f"npm-{kind}"))
-        viewer.evaluate(WATCH[kind], [f"{open_server.url}whep/npm-{kind}"])
-        assert viewer.wait_for_function(SEEN, timeout=MS).json_value() == 384
+        publisher.evaluate(PUBLISH_JS[kind], [f"{open_server.url}whip?session=npm-{kind}"])
+        run_in_thread(count_pictures(open_server, f"npm-{kind}"))
+        viewer.evaluate(WATCH_JS[kind], [f"{open_server.url}whep/npm-{kind}"])
+        assert viewer.wait_for_function(HAS_PICTURES_JS, timeout=TIMEOUT_MS).json_value() == 384
         viewer.evaluate("leave()")
         publisher.evaluate("stop()")
-        apart(gone(open_server, f"npm-{kind}"))
+        run_in_thread(wait_until_ended(open_server, f"npm-{kind}"))
     except BaseException:
         print("\n".join(said))
         raise
@@ -140,7 +144,7 @@ def test_clients_from_npm_publish_and_watch(browser: Any, site: str, open_server
         context.close()
 
 
-ONLY_H264 = """async ([url]) => {
+WATCH_EACH_H264_JS = """async ([url]) => {
   const kinds = RTCRtpReceiver.getCapabilities('video').codecs.filter(({ mimeType }) => mimeType === 'video/H264');
   const seen = {};
   for (const kind of kinds) {
@@ -164,13 +168,13 @@ ONLY_H264 = """async ([url]) => {
 def test_chromium_plays_every_h264_that_it_offers(browser: Any, site: str, open_server: RunningServer) -> None:
     """Each profile and packetization mode by itself, as a viewer that knows no other would offer it."""
     context = browser.new_context()
-    context.set_default_timeout(MS)
+    context.set_default_timeout(TIMEOUT_MS)
     try:
         publisher, viewer = context.new_page(), context.new_page()
         publisher.goto(site)
         viewer.goto(site)
-        publisher.evaluate(PUBLISH["whip-whep"], [f"{open_server.url}whip?session=npm-h264"])
-        seen = viewer.evaluate(ONLY_H264, [f"{open_server.url}whep/npm-h264"])
+        publisher.evaluate(PUBLISH_JS["whip-whep"], [f"{open_server.url}whip?session=npm-h264"])
+        seen = viewer.evaluate(WATCH_EACH_H264_JS, [f"{open_server.url}whep/npm-h264"])
         assert len(seen) >= 4, seen
         assert {line[line.index("packetization-mode") :][:20] for line in seen} == {
             "packetization-mode=0",

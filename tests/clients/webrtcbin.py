@@ -22,7 +22,9 @@ ENCODERS = {
     "H264": "openh264enc bitrate=1000000 gop-size=25 ! h264parse ! rtph264pay config-interval=-1",
 }
 DECODERS = {"VP8": "rtpvp8depay ! vp8dec", "H264": "rtph264depay ! h264parse ! openh264dec"}
-OPUS = "application/x-rtp,media=audio,encoding-name=OPUS,payload=97,clock-rate=48000,encoding-params=(string)2"
+OPUS_CAPS = (
+    "application/x-rtp,media=audio,encoding-name=OPUS,payload=97,clock-rate=48000,encoding-params=(string)2"
+)
 
 
 class Client:
@@ -40,7 +42,7 @@ class Client:
                 f'multifilesrc location="{folder}/%04d.jpg" loop=true caps="image/jpeg,framerate=25/1" ! jpegdec '
                 f"! videoconvert ! video/x-raw,format=I420 ! clocksync ! queue ! {ENCODERS[codec]} ! {video} "
                 "! webrtcbin name=peer bundle-policy=max-bundle "
-                f"audiotestsrc is-live=true wave=silence ! audioconvert ! opusenc ! rtpopuspay ! {OPUS} ! peer."
+                f"audiotestsrc is-live=true wave=silence ! audioconvert ! opusenc ! rtpopuspay ! {OPUS_CAPS} ! peer."
             )
         else:
             self.pipe = Gst.Pipeline.new()

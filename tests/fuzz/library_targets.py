@@ -27,32 +27,36 @@ from avatar_stream.identity.schema import COLUMNS, MIGRATIONS, to_character, to_
 from avatar_stream.identity.visible_text import invisible_characters
 from avatar_stream.server.http.enrolment_requests import parse_changes, parse_enrolment
 
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
-PUBLIC = KEY.public_key().public_bytes_raw().hex().encode()
-SEPARATOR = b"\x1e"  # between the columns of a row
+SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+PUBLIC_KEY_HEX = SIGNING_KEY.public_key().public_bytes_raw().hex().encode()
+COLUMN_SEPARATOR = b"\x1e"  # between the columns of a row
 
 
 def character_file(data: bytes) -> None:
-    """A whole file that is said to be an exported character."""
+    """A whole file that claims to be an exported character."""
     with contextlib.suppress(AvatarError):
         character, _, _ = read_export(data, "somebody")
-        _fits(character)
+        _check_character(character)
 
 
 def character_manifest(data: bytes) -> None:
     """A manifest with a valid signature: ``KEY`` and ``PICTURE`` in it stand for the key and the picture's digest."""
-    manifest = data.replace(b"KEY", PUBLIC).replace(b"PICTURE", hashlib.sha256(_picture()).hexdigest().encode())
+    manifest = data.replace(b"KEY", PUBLIC_KEY_HEX).replace(
+        b"PICTURE", hashlib.sha256(_picture()).hexdigest().encode()
+    )
     with contextlib.suppress(AvatarError):
-        character, _, _ = read_export(_archive(manifest, KEY.sign(manifest)), "somebody")
-        _fits(character)
+        character, _, _ = read_export(_archive(manifest, SIGNING_KEY.sign(manifest)), "somebody")
+        _check_character(character)
 
 
 def enrolment(data: bytes) -> None:
     """The JSON body of an enrolment, and of a change."""
     with contextlib.suppress(AvatarError):
-        said = parse_enrolment(data)
-        json.dumps(said, ensure_ascii=False).encode()
-        assert not invisible_characters("".join((said["name"], said["consent"], said["description"], *said["tags"])))
+        record = parse_enrolment(data)
+        json.dumps(record, ensure_ascii=False).encode()
+        assert not invisible_characters(
+            "".join((record["name"], record["consent"], record["description"], *record["tags"]))
+        )
     with contextlib.suppress(AvatarError):
         name, settings = parse_changes(data)
         canonical_json(settings).encode()
@@ -62,11 +66,11 @@ def enrolment(data: bytes) -> None:
 def row(data: bytes) -> None:
     """A row of the database: columns of any type, each behind a letter for its type."""
     values = dict.fromkeys((*COLUMNS, "kind", "digest"))
-    for name, said in zip(values, data.split(SEPARATOR), strict=False):
-        values[name] = _value(said)
+    for name, record in zip(values, data.split(COLUMN_SEPARATOR), strict=False):
+        values[name] = _value(record)
     files = [StoredFile(values.pop("kind"), values.pop("digest"))]  # type: ignore[arg-type]
     with contextlib.suppress(AvatarError):
-        _fits(to_character(values, files))
+        _check_character(to_character(values, files))
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -82,20 +86,21 @@ def seeds() -> dict[str, list[bytes]]:
     full = _character()
     plain = replace(full, quality={}, settings={}, tags=(), description="", z_id=np.zeros(0, np.float32))
     manifests = [canonical_json(_manifest(one)).encode() for one in (full, plain)]
-    signed = manifests[0].replace(b"KEY", PUBLIC)
+    signed = manifests[0].replace(b"KEY", PUBLIC_KEY_HEX)
     signed = signed.replace(b"PICTURE", hashlib.sha256(_picture()).hexdigest().encode())
-    said = {
+    record = {
         "pictures": ["u-1", "u-2"], "name": "Ana", "consent": "This is me, I agree", "tags": ["red"],
         "description": "with glasses", "style": "oil", "protected": True,
     }  # fmt: skip
     rows = [
-        SEPARATOR.join(_written(value) for value in (*to_row(one), "source 0", "0" * 64)) for one in (full, plain)
+        COLUMN_SEPARATOR.join(_written(value) for value in (*to_row(one), "source 0", "0" * 64))
+        for one in (full, plain)
     ]
     return {
-        "character_file": [_archive(signed, KEY.sign(signed))],
+        "character_file": [_archive(signed, SIGNING_KEY.sign(signed))],
         "character_manifest": manifests,
         "enrolment": [
-            json.dumps(said).encode(),
+            json.dumps(record).encode(),
             json.dumps({"name": "Ana", "settings": full.settings}).encode(),
             b'{"name": "\\u001b[2J\\ud800"}',
         ],
@@ -103,7 +108,7 @@ def seeds() -> dict[str, list[bytes]]:
     }
 
 
-def _fits(character: Character) -> None:
+def _check_character(character: Character) -> None:
     """Everything of a character that passed can be sent, kept and shown."""
     pickle.loads(pickle.dumps(character))
     text = canonical_json(character.public())
@@ -160,8 +165,8 @@ def _manifest(one: Character) -> dict[str, Any]:
     }
 
 
-def _value(said: bytes) -> Any:
-    kind, text = said[:1], said[1:]
+def _value(record: bytes) -> Any:
+    kind, text = record[:1], record[1:]
     if kind == b"b":
         return text
     with contextlib.suppress(ValueError):

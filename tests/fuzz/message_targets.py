@@ -36,8 +36,8 @@ from avatar_stream.server.session.control import Move, SetExpression, parse_comm
 from avatar_stream.settings import Settings
 from avatar_stream.strict_json import read_json
 
-LIMITS: Final = Settings()
-NOW: Final = 1_800_000_000.0
+SETTINGS: Final = Settings()
+TEST_TIME: Final = 1_800_000_000.0
 ACCESS: Final = Access(parse_tokens(make_token("somebody", ["view"])[1]))
 
 
@@ -46,7 +46,7 @@ def text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass" if data[:1] == b"{" else "replace")
 
 
-def said(data: bytes) -> str | bytes:
+def message_of(data: bytes) -> str | bytes:
     """Bytes as JSON arrives: text where they can be, as they are where not."""
     try:
         return text(data)
@@ -54,7 +54,7 @@ def said(data: bytes) -> str | bytes:
         return data
 
 
-def sound(frame: ArkitFrame | None) -> None:
+def check_frame(frame: ArkitFrame | None) -> None:
     """A frame whose numbers can be followed."""
     if frame is None:
         return
@@ -80,19 +80,19 @@ def packet(data: bytes) -> None:
 def motion(data: bytes) -> None:
     """Frames of motion as JSON, alone and as a control message."""
     with contextlib.suppress(AvatarError):
-        sound(ArkitFrame.from_json(read_json(said(data), "a frame")))
+        check_frame(ArkitFrame.from_json(read_json(message_of(data), "a frame")))
     with contextlib.suppress(AvatarError, UnicodeDecodeError):
-        command = parse_command(text(data), LIMITS.max_message)
+        command = parse_command(text(data), SETTINGS.max_message)
         if isinstance(command, Move) and isinstance(command.frame, ArkitFrame):
-            sound(command.frame)
+            check_frame(command.frame)
 
 
 def expression(data: bytes) -> None:
     """What a face may do: as a control message, and as it is saved with a character."""
     with contextlib.suppress(AvatarError):
-        Expression.from_json(read_json(said(data), "an expression"))
+        Expression.from_json(read_json(message_of(data), "an expression"))
     with contextlib.suppress(AvatarError, UnicodeDecodeError):
-        command = parse_command(text(data), LIMITS.max_message)
+        command = parse_command(text(data), SETTINGS.max_message)
         if isinstance(command, SetExpression):
             assert Expression.from_json(json.loads(json.dumps(command.value.to_json()))) == command.value
 
@@ -101,7 +101,7 @@ def rig(data: bytes) -> None:
     """Datagrams of VMC and of phones, several to one decoder: it keeps what it heard."""
     decode = MotionDecoder()
     for datagram in data.split(b"\xff--\xff"):
-        sound(decode(datagram))
+        check_frame(decode(datagram))
 
 
 def motion_file(data: bytes) -> None:
@@ -113,17 +113,17 @@ def motion_file(data: bytes) -> None:
         assert 1 <= file.rate <= 240
         for seconds, frame in file.frames():
             assert 0 <= seconds < 1e6
-            sound(frame)
+            check_frame(frame)
 
 
 def link(data: bytes) -> None:
     """Links and tokens: nobody gets in by a text that was not handed out."""
     token = text(data) if data[:1] != b"{" else ""
     with contextlib.suppress(AvatarError, UnicodeDecodeError):
-        token = token or parse_token(text(data), LIMITS.max_message)
+        token = token or parse_token(text(data), SETTINGS.max_message)
     for authorization in (f"Bearer {token}", token):
         try:
-            caller = ACCESS.who(authorization, NOW)
+            caller = ACCESS.who(authorization, TEST_TIME)
         except AvatarError:
             continue
         assert authorization.split(None, 1)[1].strip() == _link()  # RFC 9110: space around it says nothing
@@ -141,7 +141,7 @@ def body(data: bytes) -> None:
 def trickle(data: bytes) -> None:
     """Trickled candidates, up to aiortc's own: what it cannot use is dropped."""
     with contextlib.suppress(AvatarError):
-        for candidate, _ in parse_fragment(data.decode("utf-8", "replace"), "abcd", private=True, limits=LIMITS):
+        for candidate, _ in parse_fragment(data.decode("utf-8", "replace"), "abcd", private=True, limits=SETTINGS):
             with contextlib.suppress(ValueError, AssertionError, IndexError):  # as Peer.trickle does
                 candidate_from_sdp(candidate)
 
@@ -238,7 +238,7 @@ def _datagrams() -> list[bytes]:
 
 @cache
 def _link() -> str:
-    return ACCESS.link("studio", "0123456789abcdef", NOW + 3600)
+    return ACCESS.link("studio", "0123456789abcdef", TEST_TIME + 3600)
 
 
 @cache

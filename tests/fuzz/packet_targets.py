@@ -7,18 +7,18 @@ from aioice import stun
 
 from avatar_stream.media.packet_filter import MAX_DATAGRAM_BYTES, DatagramKind, datagram_kind, read_stun
 from avatar_stream.media.picture_size import h264_size, has_h264_key_frame, vp8_size
-from tests.port import PASSWORD, PEER, STRANGER, Port, request
+from tests.port import ICE_PASSWORD, PEER_ADDRESS, UNKNOWN_ADDRESS, Port, connectivity_check
 
-BETWEEN: Final = b"\xff--\xff"
-FINGERPRINT: Final = 8 + 24  # bytes of it and of MESSAGE-INTEGRITY, which signing adds
-REQUEST_NEEDS: Final = ("USERNAME", "PRIORITY", "MESSAGE-INTEGRITY")
+DATAGRAM_SEPARATOR: Final = b"\xff--\xff"
+SIGNATURE_BYTES: Final = 8 + 24  # bytes of it and of MESSAGE-INTEGRITY, which signing adds
+REQUIRED_ATTRIBUTES: Final = ("USERNAME", "PRIORITY", "MESSAGE-INTEGRITY")
 
 
 def datagram(data: bytes) -> None:
     """Several datagrams to one port, of the peer and of a stranger; STUN also with a signature that holds."""
     port = Port()
-    for one in data.split(BETWEEN):
-        for address in (STRANGER, PEER):
+    for one in data.split(DATAGRAM_SEPARATOR):
+        for address in (UNKNOWN_ADDRESS, PEER_ADDRESS):
             for sent in (one, signed(one)):
                 port.datagram_received(sent, address)
     assert all(
@@ -27,16 +27,16 @@ def datagram(data: bytes) -> None:
     for check in port.checks:
         message = stun.parse_message(check)
         assert message.message_class is not stun.Class.REQUEST or all(
-            name in message.attributes for name in REQUEST_NEEDS
+            name in message.attributes for name in REQUIRED_ATTRIBUTES
         )
 
 
 def signed(data: bytes) -> bytes:
     """A message of STUN with the password that the peer was told; anything else as it is."""
     message = read_stun(data)
-    if message is None or len(data) > MAX_DATAGRAM_BYTES - FINGERPRINT:
+    if message is None or len(data) > MAX_DATAGRAM_BYTES - SIGNATURE_BYTES:
         return data
-    message.add_message_integrity(PASSWORD.encode())
+    message.add_message_integrity(ICE_PASSWORD.encode())
     return bytes(message)
 
 
@@ -53,14 +53,21 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"datagram": datagram, "cod
 def seeds() -> dict[str, list[bytes]]:
     """Whole messages of every kind."""
     answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE)
-    answer.attributes["XOR-MAPPED-ADDRESS"] = PEER
-    answer.add_message_integrity(PASSWORD.encode())
+    answer.attributes["XOR-MAPPED-ADDRESS"] = PEER_ADDRESS
+    answer.add_message_integrity(ICE_PASSWORD.encode())
     rtp = bytes([0x80, 96, 0, 1]) + bytes(4) + b"\0\0\0\1" + b"payload"
     rtcp = bytes([0x80, 200, 0, 6]) + bytes(24)
     dtls = bytes([22, 254, 253]) + bytes(8) + (4).to_bytes(2, "big") + b"abcd"
     sequence = bytes.fromhex("0000000167 42c01f da0280bfe5c044000003000400000300c83c60ca80")
     return {
-        "datagram": [request(), bytes(answer), rtp, rtcp, dtls, BETWEEN.join([request(), rtp, rtcp, dtls])],
+        "datagram": [
+            connectivity_check(),
+            bytes(answer),
+            rtp,
+            rtcp,
+            dtls,
+            DATAGRAM_SEPARATOR.join([connectivity_check(), rtp, rtcp, dtls]),
+        ],
         "coded_picture": [
             b"\x10\0\0\x9d\x01\x2a\x80\x02\xe0\x01" + bytes(8),
             sequence,

@@ -30,7 +30,7 @@ from avatar_stream.server.session.control import parse_command, parse_token
 from avatar_stream.settings import Settings
 from tests.fuzz import library_targets, message_targets, packet_targets
 
-LIMITS = Settings()
+SETTINGS = Settings()
 ACCESS = Access(parse_tokens(make_token("somebody", ["view"])[1]))
 
 
@@ -44,7 +44,7 @@ def offer(data: bytes) -> None:
     sdp = text(data)
     for role in Role:
         with contextlib.suppress(AvatarError):
-            check_offer(sdp, role, LIMITS)
+            check_offer(sdp, role, SETTINGS)
     for private in (True, False):
         without_refused_candidates(sdp, private)
     ice_user(sdp)
@@ -55,7 +55,7 @@ def offer(data: bytes) -> None:
 def fragment(data: bytes) -> None:
     """Trickle fragments, and the If-Match that comes with them."""
     with contextlib.suppress(AvatarError):
-        parse_fragment(text(data), "abcd", private=True, limits=LIMITS)
+        parse_fragment(text(data), "abcd", private=True, limits=SETTINGS)
     with contextlib.suppress(AvatarError):
         check_precondition(text(data)[:200], '"etag"')
 
@@ -64,17 +64,17 @@ def command(data: bytes) -> None:
     """Messages of the control channel."""
     for parse in (parse_command, parse_token):
         with contextlib.suppress(AvatarError):
-            parse(text(data), LIMITS.max_message)
+            parse(text(data), SETTINGS.max_message)
 
 
 def headers(data: bytes) -> None:
     """Authorization, Host, Origin, and a tokens file."""
-    said = text(data)
+    value = text(data)
     for ask in (
-        lambda: ACCESS.who(said, 0),
-        lambda: check_host(said, ("avatar.example",), loopback=True),
-        lambda: allowed_origin(said, "localhost:8080", ("https://a.example",)),
-        lambda: parse_tokens(said),
+        lambda: ACCESS.who(value, 0),
+        lambda: check_host(value, ("avatar.example",), loopback=True),
+        lambda: allowed_origin(value, "localhost:8080", ("https://a.example",)),
+        lambda: parse_tokens(value),
     ):
         with contextlib.suppress(AvatarError):
             ask()
@@ -106,7 +106,7 @@ def http(data: bytes) -> None:
         return
     path = paths[data[1] % len(paths)] + quote(data[4:20], safe="")
     status = _loop().run_until_complete(
-        _ask(methods[data[0] % 7], path, data[20:], kinds[data[2] % 4], f'"{data[3]}"' if data[3] % 2 else "*")
+        _request(methods[data[0] % 7], path, data[20:], kinds[data[2] % 4], f'"{data[3]}"' if data[3] % 2 else "*")
     )
     assert status < 500 or status == 503, status
 
@@ -174,6 +174,6 @@ def _client() -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
-async def _ask(method: str, path: str, content: bytes, kind: str, tag: str) -> int:
+async def _request(method: str, path: str, content: bytes, kind: str, tag: str) -> int:
     sent = {"Content-Type": kind, "If-Match": tag} if kind else {}
     return (await _client().request(method, path, content=content, headers=sent)).status_code

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 
 from avatar_stream.server.run import TOKEN_VARIABLE
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 
 class ServerProcess:
@@ -41,10 +41,10 @@ class ServerProcess:
 
     def wait_ready(self) -> None:
         """Wait until the server is ready and has measured the machine."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TEST_TIMEOUT
         while time.monotonic() < until:
             status = self.status()
-            if httpx.get(self.url + "/readyz", timeout=PATIENCE).status_code == 200 and status["measured"]:
+            if httpx.get(self.url + "/readyz", timeout=TEST_TIMEOUT).status_code == 200 and status["measured"]:
                 return
             time.sleep(0.2)
         raise SystemExit("the server did not get ready")
@@ -52,7 +52,7 @@ class ServerProcess:
     def status(self) -> dict[str, Any]:
         """The JSON of ``/status``."""
         headers = {"Accept": "application/json"} | self._headers
-        status: dict[str, Any] = httpx.get(self.url + "/status", headers=headers, timeout=PATIENCE).json()
+        status: dict[str, Any] = httpx.get(self.url + "/status", headers=headers, timeout=TEST_TIMEOUT).json()
         return status
 
     def wait_empty(self) -> None:
@@ -118,7 +118,7 @@ class Client:
         threading.Thread(target=made._read, daemon=True).start()
         return made
 
-    def wait_answer(self, seconds: float = PATIENCE) -> int:
+    def wait_answer(self, seconds: float = TEST_TIMEOUT) -> int:
         """Wait for the HTTP status of its offer and return it; 0 if none came."""
         until = time.monotonic() + seconds
         while not self.status and time.monotonic() < until and self.process.poll() is None:

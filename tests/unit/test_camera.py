@@ -24,7 +24,7 @@ from avatar_stream.media.virtual_camera import NoDriver, VirtualCamera, fitted
 from avatar_stream.pipeline.camera import HOTKEYS_HELP, LocalCamera, Options, Switches
 from avatar_stream.rigs.listener import RigListener
 from avatar_stream.rigs.vmc import VmcSender
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import TEST_TIMEOUT, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -178,13 +178,13 @@ def test_the_command_shows_the_avatar_on_the_virtual_camera(
             raise KeyboardInterrupt  # as Ctrl+C, which is how people end it
 
     monkeypatch.setattr(FakeDevice, "send", until_it_moves)
-    patience = ["--seconds", str(PATIENCE)]
+    patience = ["--seconds", str(TEST_TIMEOUT)]
     given = ["camera", "noor", "--camera", DRIVER, "--engine", "warp", "--size", "256", "--json", *patience]
     assert main(given) == 0
     said = capsys.readouterr()
     report = json.loads(said.out)
     assert report["output"] == "/dev/video9"
-    assert report["seconds"] < PATIENCE
+    assert report["seconds"] < TEST_TIMEOUT
     assert "the avatar is on /dev/video9" in said.err
     (made,) = device.made
     assert made.closed
@@ -235,7 +235,7 @@ class Shown:
 def test_motion_from_a_rig_moves_it_and_goes_on_to_another() -> None:
     listener = RigListener(0)
     made = LocalCamera(
-        Options(["noor", "robin"], size=256, seconds=PATIENCE), None, rig=VmcSender(port=listener.port)
+        Options(["noor", "robin"], size=256, seconds=TEST_TIMEOUT), None, rig=VmcSender(port=listener.port)
     )
     lines: list[str] = []
 
@@ -259,7 +259,7 @@ def test_motion_from_a_rig_moves_it_and_goes_on_to_another() -> None:
         stopped.set()
         acting.join()
     assert made.switches.stopped.is_set()  # else it was the time that ended it
-    sent = listener.take(PATIENCE)
+    sent = listener.take(TEST_TIMEOUT)
     listener.close()
     assert sent is not None
     assert sent.shapes["jawOpen"] > 0.05
@@ -295,7 +295,7 @@ def test_hotkeys_do_what_they_say() -> None:
         made.switches.press("r")
         assert all((picture == frozen).all() for picture in more(20))
         made.switches.press("q")
-        running.join(PATIENCE)
+        running.join(TEST_TIMEOUT)
         assert not running.is_alive()
     finally:
         made.switches.press("q")

@@ -14,7 +14,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from avatar_stream.media.decoding import MAX_PIXELS, MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, StreamDecoder
 from avatar_stream.media.picture_size import h264_size, has_h264_key_frame, vp8_size
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 VP8 = RTCRtpCodecParameters("video/VP8", 90_000, payloadType=96)
 H264 = RTCRtpCodecParameters("video/H264", 90_000, payloadType=97)
@@ -72,10 +72,10 @@ async def test_frames_come_and_the_track_ends(thread: Any) -> None:
         thread(decoder, output, failed)
         for number, data in enumerate(coded(kind, 64, 48, 3)):
             decoder.put((codec, JitterFrame(data, number)))
-            frame = await asyncio.wait_for(output.get(), PATIENCE)
+            frame = await asyncio.wait_for(output.get(), TEST_TIMEOUT)
             assert (frame.width, frame.height) == (64, 48)
         decoder.put(None)
-        assert await asyncio.wait_for(output.get(), PATIENCE) is None
+        assert await asyncio.wait_for(output.get(), TEST_TIMEOUT) is None
         assert (decoder.skipped_frames, decoder.too_large, failed.is_set()) == (0, None, False)
 
 
@@ -88,7 +88,7 @@ async def test_too_large_a_picture_is_named_and_the_next_one_that_fits_is_shown(
     large = coded(kind, 2048, 2048, 2)
     for data in (*large, *coded(kind, 64, 64)):
         decoder.put((codec, JitterFrame(data, 0)))
-    frame = await asyncio.wait_for(output.get(), PATIENCE)
+    frame = await asyncio.wait_for(output.get(), TEST_TIMEOUT)
     assert frame.width == 64
     assert (decoder.skipped_frames, decoder.too_large) == (2, None)
     decoder.put((codec, JitterFrame(large[0], 0)))
@@ -107,7 +107,7 @@ async def test_after_damage_a_key_frame_is_asked_for_and_waited_for(thread: Any)
     decoder.put((VP8, JitterFrame(b"", 0)))
     decoder.put((RTCRtpCodecParameters("video/none", 90_000), JitterFrame(key, 0)))
     decoder.put((VP8, JitterFrame(key, 0)))
-    assert (await asyncio.wait_for(output.get(), PATIENCE)).width == 64
+    assert (await asyncio.wait_for(output.get(), TEST_TIMEOUT)).width == 64
     assert failed.is_set()
 
 
@@ -133,5 +133,5 @@ async def test_what_waits_behind_a_gap_is_not_decoded_without_a_key_frame(thread
     decoder.put((VP8, JitterFrame(other, 1)))  # one too many: only it is left
     thread(decoder, output, failed)
     decoder.put((VP8, JitterFrame(key, 2)))
-    assert (await asyncio.wait_for(output.get(), PATIENCE)).pts == 2
+    assert (await asyncio.wait_for(output.get(), TEST_TIMEOUT)).pts == 2
     assert failed.is_set()

@@ -24,7 +24,7 @@ from avatar_stream.media.files import Clip
 from avatar_stream.media.recorder import Recorder
 from avatar_stream.rigs.files import MotionWriter
 from tests.serving import RunningServer
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +124,7 @@ def run_for_a_moment(words: list[str], folder: Path, environment: dict[str, str]
     flags = [*words[1:], "--port", "0", "--engine", "warp"]
     with RunningServer(*flags, folder=folder, library="", environment=environment) as server:
         server.process.terminate()
-        assert server.process.wait(PATIENCE) in (0, 143, -signal.SIGTERM), server.output
+        assert server.process.wait(TEST_TIMEOUT) in (0, 143, -signal.SIGTERM), server.output
     return server.output
 
 
@@ -166,7 +166,7 @@ def test_a_documented_command_runs(command: str, desk: Path, enrolled: Path) -> 
         env=environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TEST_TIMEOUT,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,7 +13,7 @@ from avatar_stream.cli.main import main
 from avatar_stream.errors import BadInput
 from avatar_stream.extras import install_command, reinstall_command
 from avatar_stream.media.virtual_camera import VirtualCamera
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -59,7 +59,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_make_demo_says_how_the_command_is_reached() -> None:
     run = subprocess.run(
-        ["make", "-n", "demo"], capture_output=True, text=True, timeout=PATIENCE, check=True, cwd=ROOT
+        ["make", "-n", "demo"], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True, cwd=ROOT
     )
     said = run.stdout
     assert said.index("write .venv/bin/avatar-stream, or once in each terminal: source .venv/bin/activate") < (
@@ -75,7 +75,7 @@ def test_a_bench_says_what_it_needs(module: str, missing: str) -> None:
         f" runpy.run_module({module!r}, run_name='__main__')"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=ROOT
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False, cwd=ROOT
     )
     assert run.returncode == 1
     assert len(run.stderr.splitlines()) == 1

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 CODE = """
 import sys
@@ -18,5 +18,7 @@ assert "matplotlib.axes" in sys.modules
 
 
 def test_pyplot_is_loaded_when_it_is_asked_for() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -14,9 +14,9 @@ from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.media.marks import draw_mark, read_mark
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.pipeline.live_loop import LiveLoop, NullListener
-from avatar_stream.pipeline.quality_ladder import Ladder
+from avatar_stream.pipeline.quality_ladder import QualityLadder
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import TEST_TIMEOUT, wait_until
 
 SIDE = 128
 
@@ -48,7 +48,7 @@ class FakeAvatar:
 
     def follow(self, image: Any, time: float, tag: Any = None, detail: Any = None) -> Any:
         self.entered.set()
-        assert self.gate.wait(PATIENCE)
+        assert self.gate.wait(TEST_TIMEOUT)
         level = round(float(image[SIDE // 2 :].mean())) if isinstance(image, np.ndarray) else image
         self.followed.append(level)
         if self.fail_follow:
@@ -61,7 +61,7 @@ class FakeAvatar:
         return warped
 
     def paint(self, warped: Any) -> Any:
-        assert self.hold_paint.wait(PATIENCE)
+        assert self.hold_paint.wait(TEST_TIMEOUT)
         if self.fail_paint and not warped.plain:
             raise RuntimeError("the GPU fell off the bus")
         level = warped.level if isinstance(warped.level, int) else 0
@@ -114,7 +114,7 @@ def test_the_newest_camera_frame_wins(loop: LiveLoop, avatar: FakeAvatar, listen
     avatar.gate.clear()
     loop.add_frame(camera_frame(10))
     start(loop, avatar)
-    assert avatar.entered.wait(PATIENCE)
+    assert avatar.entered.wait(TEST_TIMEOUT)
     for level in range(20, 120, 10):
         loop.add_frame(camera_frame(level))
     avatar.gate.set()
@@ -221,7 +221,7 @@ def test_a_thread_that_hangs_keeps_its_avatar(
 
 
 def test_the_ladder_says_how_well_to_draw(avatar: FakeAvatar) -> None:
-    loop = LiveLoop(25, Ladder(1 / 25))
+    loop = LiveLoop(25, QualityLadder(1 / 25))
     start(loop, avatar)
     loop.add_frame(camera_frame(10))
     wait_until(lambda: avatar.painted, "a picture was painted")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avatar_stream.media.mailbox import Mailbox, MailboxClosed
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 
 @given(st.lists(st.one_of(st.integers(0, 99), st.none()), max_size=60))
@@ -45,7 +45,7 @@ def test_close_wakes_a_waiting_taker() -> None:
     box.close()
     box.close()
     box.put(1)
-    thread.join(PATIENCE)
+    thread.join(TEST_TIMEOUT)
     assert seen == ["closed"]
 
 

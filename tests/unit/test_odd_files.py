@@ -23,7 +23,7 @@ from avatar_stream.media.output import atomic_file
 from avatar_stream.media.recorder import Recorder
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.voice.speaker import VoiceFile
-from tests.odd_files import MAKERS, SIDE, make_all, steady
+from tests.odd_files import FILE_MAKERS, PICTURE_SIDE, make_all, steady
 
 pytestmark = pytest.mark.slow
 
@@ -72,10 +72,10 @@ def played(path: Path) -> tuple[list[tuple[float, float]], list[float]]:
 def copied(source: Path, path: Path) -> None:
     """The pictures of a film as they come, with its sound: what ``render`` does without a face."""
     clip = Clip(source)
-    recorder = Recorder(path, clip.rate, (SIDE, SIDE), clip)
+    recorder = Recorder(path, clip.rate, (PICTURE_SIDE, PICTURE_SIDE), clip)
     for _, picture in clip.frames():
         level = float(picture.mean())
-        recorder.write(np.full((SIDE, SIDE, 3), level, np.uint8))
+        recorder.write(np.full((PICTURE_SIDE, PICTURE_SIDE, 3), level, np.uint8))
     recorder.close()
     clip.close()
 
@@ -106,11 +106,11 @@ def test_speech_keeps_its_sound_and_lips_wait_in_gaps(
     name: str, wanted: list[float], odd: dict[str, Path], tmp_path: Path
 ) -> None:
     voice = VoiceFile(odd[name])
-    recorder = Recorder(tmp_path / "out.mp4", voice.rate, (SIDE, SIDE), voice)
+    recorder = Recorder(tmp_path / "out.mp4", voice.rate, (PICTURE_SIDE, PICTURE_SIDE), voice)
     frames = 0
     for _ in voice.frames():
         frames += 1
-        recorder.write(np.zeros((SIDE, SIDE, 3), np.uint8))
+        recorder.write(np.zeros((PICTURE_SIDE, PICTURE_SIDE, 3), np.uint8))
     recorder.close()
     voice.close()
     assert frames == pytest.approx(25 * (5 if name == "gap.mka" else 3), abs=2)
@@ -129,7 +129,7 @@ def test_channels_in_opposite_phase_are_heard() -> None:
 
 def test_a_sound_that_nobody_can_decode_leaves_a_silent_film(odd: dict[str, Path], tmp_path: Path) -> None:
     clip = Clip(odd["unknown-sound.mp4"])
-    recorder = Recorder(tmp_path / "out.mp4", clip.rate, (SIDE, SIDE), clip)
+    recorder = Recorder(tmp_path / "out.mp4", clip.rate, (PICTURE_SIDE, PICTURE_SIDE), clip)
     for _, picture in clip.frames():
         recorder.write(picture)
     recorder.close()
@@ -181,7 +181,7 @@ def test_no_command_ends_in_a_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Portrait, "open", staticmethod(cache(Portrait.open)))
-    for name in MAKERS:
+    for name in FILE_MAKERS:
         words = [word.format(odd[name], out=tmp_path / "out") for word in COMMANDS[command]]
         code = main(words)  # anything but an AvatarError comes out of here
         said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("avatar-stream:")]

@@ -19,7 +19,7 @@ from avatar_stream.media.packet_filter import (
     datagram_kind,
     read_stun,
 )
-from tests.port import PASSWORD, PEER, STRANGER, Port, request
+from tests.port import ICE_PASSWORD, PEER_ADDRESS, UNKNOWN_ADDRESS, Port, connectivity_check
 from tests.waiting import until
 
 
@@ -28,7 +28,7 @@ def rtp(source: int = 1, number: int = 0) -> bytes:
 
 
 def test_kinds_by_their_first_bytes() -> None:
-    assert datagram_kind(request()) is DatagramKind.STUN
+    assert datagram_kind(connectivity_check()) is DatagramKind.STUN
     assert datagram_kind(bytes([22, 254, 253]) + bytes(8) + (4).to_bytes(2, "big") + b"abcd") is DatagramKind.DTLS
     assert datagram_kind(rtp()) is DatagramKind.RTP
     assert datagram_kind(bytes([0x80, 200]) + bytes(40)) is DatagramKind.RTCP
@@ -39,11 +39,11 @@ def test_kinds_by_their_first_bytes() -> None:
 
 def test_nothing_that_arrives_raises_and_what_is_no_packet_goes_nowhere() -> None:
     port, chance = Port(), random.Random(1)
-    whole = request()
+    whole = connectivity_check()
     datagrams = [b"", *(whole[:size] for size in range(len(whole))), *(bytes([first]) for first in range(256))]
     datagrams += [bytes([first]) + chance.randbytes(chance.randrange(60)) for first in range(256) for _ in range(8)]
     for data in datagrams:
-        for address in (STRANGER, PEER):
+        for address in (UNKNOWN_ADDRESS, PEER_ADDRESS):
             port.datagram_received(data, address)
     assert port.checks == []
     assert all(datagram_kind(data) in (DatagramKind.DTLS, DatagramKind.RTP, DatagramKind.RTCP) for data in port.data)
@@ -61,18 +61,22 @@ def test_attributes_of_a_wrong_length_are_malformed(name: str, size: int) -> Non
 
 def test_checks_of_this_peer_pass_and_no_others() -> None:
     port = Port()
-    port.datagram_received(request(), STRANGER)  # a peer shows itself by such a check
+    port.datagram_received(connectivity_check(), UNKNOWN_ADDRESS)  # a peer shows itself by such a check
     assert len(port.checks) == 1
-    others = [request("wxyz:efgh"), request(password="b" * 22), request("wxyz:abcd:")]
+    others = [
+        connectivity_check("wxyz:efgh"),
+        connectivity_check(password="b" * 22),
+        connectivity_check("wxyz:abcd:"),
+    ]
     nobody_asked = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE)
-    nobody_asked.attributes["XOR-MAPPED-ADDRESS"] = PEER
-    nobody_asked.add_message_integrity(PASSWORD.encode())
+    nobody_asked.attributes["XOR-MAPPED-ADDRESS"] = PEER_ADDRESS
+    nobody_asked.add_message_integrity(ICE_PASSWORD.encode())
     for data in (*others, bytes(nobody_asked)):
-        port.datagram_received(data, PEER)
+        port.datagram_received(data, PEER_ADDRESS)
     assert len(port.checks) == 1
     assert port.filter.dropped == {"foreign": 4}
     port.transactions[nobody_asked.transaction_id] = object()
-    port.datagram_received(bytes(nobody_asked), PEER)
+    port.datagram_received(bytes(nobody_asked), PEER_ADDRESS)
     assert len(port.checks) == 2
 
 
@@ -80,26 +84,26 @@ def test_checks_as_ffmpeg_makes_them() -> None:
     """Its answers say no address, and before 8.1 its requests no priority: aioice reads the one and not the other."""
     port = Port()
     answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE)
-    answer.add_message_integrity(PASSWORD.encode())
+    answer.add_message_integrity(ICE_PASSWORD.encode())
     port.transactions[answer.transaction_id] = object()
-    port.datagram_received(bytes(answer), PEER)
+    port.datagram_received(bytes(answer), PEER_ADDRESS)
     assert port.checks == [bytes(answer)]
     bare = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, attributes={"USERNAME": "abcd:efgh"})
-    bare.add_message_integrity(PASSWORD.encode())
-    port.datagram_received(bytes(bare), PEER)
+    bare.add_message_integrity(ICE_PASSWORD.encode())
+    port.datagram_received(bytes(bare), PEER_ADDRESS)
     seen = read_stun(port.checks[1])
     assert seen
     assert seen.attributes["PRIORITY"] == 0x6EFFFFFF
-    assert seen.check_message_integrity(PASSWORD.encode())
+    assert seen.check_message_integrity(ICE_PASSWORD.encode())
     assert not port.filter.dropped
 
 
 def test_strangers_reach_no_dtls_and_no_media() -> None:
     port = Port()
     for _ in range(5):
-        port.datagram_received(rtp(), STRANGER)
+        port.datagram_received(rtp(), UNKNOWN_ADDRESS)
     assert (port.data, port.heard) == ([], 0)
-    port.datagram_received(rtp(), PEER)
+    port.datagram_received(rtp(), PEER_ADDRESS)
     assert (len(port.data), port.heard) == (1, 1)
     assert port.filter.dropped == {"foreign": 5}
 
@@ -107,25 +111,25 @@ def test_strangers_reach_no_dtls_and_no_media() -> None:
 def test_floods_are_cut_and_do_not_shut_others_out() -> None:
     port = Port()
     for _ in range(20_000):
-        port.datagram_received(request("abcd:efgh", "b" * 22), STRANGER)
-        port.datagram_received(rtp(), PEER)
-        port.datagram_received(bytes([0x80, 200]) + bytes(40), PEER)
+        port.datagram_received(connectivity_check("abcd:efgh", "b" * 22), UNKNOWN_ADDRESS)
+        port.datagram_received(rtp(), PEER_ADDRESS)
+        port.datagram_received(bytes([0x80, 200]) + bytes(40), PEER_ADDRESS)
     assert port.filter.dropped["too many"] > 30_000
     before = len(port.checks)
-    port.datagram_received(request(), PEER)  # its own checks have a share of their own
+    port.datagram_received(connectivity_check(), PEER_ADDRESS)  # its own checks have a share of their own
     assert len(port.checks) == before + 1
 
 
 def test_sources_are_few_and_only_authenticated_ones_take_a_place() -> None:
     port = Port()
     for source in range(50):
-        port.datagram_received(rtp(source), PEER)
+        port.datagram_received(rtp(source), PEER_ADDRESS)
     assert len(port.data) == 50  # none has been authenticated
     for source in range(MAX_SSRCS):
         port.filter.authenticated(source.to_bytes(4, "big"))
-    port.datagram_received(rtp(MAX_SSRCS), PEER)
+    port.datagram_received(rtp(MAX_SSRCS), PEER_ADDRESS)
     assert len(port.data) == 50
-    port.datagram_received(rtp(MAX_SSRCS - 1), PEER)
+    port.datagram_received(rtp(MAX_SSRCS - 1), PEER_ADDRESS)
     assert len(port.data) == 51
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from avatar_stream.identity.library import SAMPLES, sample_pictures
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ os.write(2, b"and no newline at the end")
 
 def test_only_chatter_is_dropped() -> None:
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=PATIENCE, check=True
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True
     )
     for said in ("a native library has something to say\n", "an error of ours\n", "and no newline at the end"):
         assert said in run.stderr
@@ -39,12 +39,12 @@ def test_a_command_is_quiet_and_its_errors_are_not(tmp_path: object) -> None:
         [*command, driver, "-o", f"{tmp_path}/out.mp4", "--engine", "warp", "--size", "128"],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TEST_TIMEOUT,
         check=True,
     )
     assert run.stderr == ""
     wrong = subprocess.run(
-        [*command, driver, "-o", "out.avi"], capture_output=True, text=True, timeout=PATIENCE, check=False
+        [*command, driver, "-o", "out.avi"], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
     )
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("avatar-stream: the output is an MP4 file")
@@ -90,7 +90,7 @@ os.write(2, b"W0000 00:00:1 2 afterwards the descriptor is the program's\\n")
 
 def test_a_program_that_uses_the_package_sees_no_chatter_and_loses_nothing() -> None:
     run = subprocess.run(
-        [sys.executable, "-c", LIBRARY], capture_output=True, text=True, timeout=PATIENCE, check=True
+        [sys.executable, "-c", LIBRARY], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True
     )
     graph = "of another thread\nof a process\nwithout an end, and after\n"
     assert run.stderr == 2 * graph + "W0000 00:00:1 2 afterwards the descriptor is the program's\n"
@@ -105,6 +105,6 @@ FaceTracker().close()
 print("made")
 """
     run = subprocess.run(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=False
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=TEST_TIMEOUT, check=False
     )
     assert run.stdout == "made\n"

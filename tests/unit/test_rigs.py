@@ -31,7 +31,7 @@ from avatar_stream.rigs.listener import MotionDecoder, RigListener
 from avatar_stream.rigs.phone import GREETING, parse_phone
 from avatar_stream.rigs.vmc import VmcDecoder, VmcSender, encode
 from tests.unit.faces import face
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 # Frames as the makers of the two apps publish them for developers.
 IFACIALMOCAP = (
@@ -285,14 +285,14 @@ def test_a_listener_takes_both_and_gives_the_newest() -> None:
     try:
         sender = VmcSender(port=listener.port)
         sender.send(ArkitFrame({"jawOpen": 0.5}), 0.0)
-        found = listener.take(PATIENCE)
+        found = listener.take(TEST_TIMEOUT)
         assert found is not None
         assert found.shapes["jawOpen"] == 0.5
         sender.close()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
             phone.sendto(b"nonsense", ("127.0.0.1", listener.port))
             phone.sendto(IFACIALMOCAP, ("127.0.0.1", listener.port))
-        found = listener.take(PATIENCE)
+        found = listener.take(TEST_TIMEOUT)
         assert found is not None
         assert found.shapes["jawOpen"] == 0.12
         assert listener.take(0.01) is None
@@ -305,14 +305,14 @@ def test_a_listener_takes_both_and_gives_the_newest() -> None:
 def test_a_phone_is_asked_until_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
         phone.bind(("127.0.0.1", 0))
-        phone.settimeout(PATIENCE)
+        phone.settimeout(TEST_TIMEOUT)
         monkeypatch.setattr("avatar_stream.rigs.listener.PHONE_PORT", phone.getsockname()[1])
         listener = RigListener(0, phone="127.0.0.1")
         try:
             greeting, back = phone.recvfrom(200)
             assert greeting == GREETING
             phone.sendto(IFACIALMOCAP, back)
-            assert listener.take(PATIENCE) is not None
+            assert listener.take(TEST_TIMEOUT) is not None
         finally:
             listener.close()
 

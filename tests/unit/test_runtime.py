@@ -28,7 +28,7 @@ from engines.export import export
 from engines.networks.config import TOY
 from engines.networks.model import Model
 from tests.unit.fake_gpu import FakeCuda, FakeTensorRt
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import TEST_TIMEOUT, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -177,20 +177,20 @@ def test_sessions_side_by_side_get_what_they_asked_for() -> None:
     ticker = SlowTicker((1, 2, 4))
     batcher = Batcher(ticker)
     for thread in [ticks(batcher, 30, object()) for _ in range(4)]:
-        thread.join(PATIENCE)
+        thread.join(TEST_TIMEOUT)
     batcher.close()
     assert sum(ticker.runs) == 120
 
 
 def test_ticks_that_are_due_together_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MAX_BATCH_WAIT_SECONDS", "ACTIVE_SECONDS"):
-        monkeypatch.setattr(runtime_batcher, name, PATIENCE)
+        monkeypatch.setattr(runtime_batcher, name, TEST_TIMEOUT)
     ticker = SlowTicker((1, 2, 4))
     batcher, one, other = Batcher(ticker), object(), object()
-    ticks(batcher, 1, one).join(PATIENCE)
+    ticks(batcher, 1, one).join(TEST_TIMEOUT)
     waiting = ticks(batcher, 1, other)  # for the first, which has been ticking lately
-    ticks(batcher, 1, one).join(PATIENCE)
-    waiting.join(PATIENCE)
+    ticks(batcher, 1, one).join(TEST_TIMEOUT)
+    waiting.join(TEST_TIMEOUT)
     batcher.close()
     assert ticker.runs == [1, 2]
 
@@ -201,12 +201,12 @@ def test_nobody_waits_for_company_that_cannot_come(
 ) -> None:
     """Alone, or where the ticker serves one at a time: each wait would take longer than this test lets it."""
     for name in ("MAX_BATCH_WAIT_SECONDS", "ACTIVE_SECONDS"):
-        monkeypatch.setattr(runtime_batcher, name, 10 * PATIENCE)
+        monkeypatch.setattr(runtime_batcher, name, 10 * TEST_TIMEOUT)
     ticker = SlowTicker(batches)
     batcher = Batcher(ticker)
     threads = [ticks(batcher, 30, object()) for _ in range(sessions)]
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TEST_TIMEOUT)
         assert not thread.is_alive()
     batcher.close()
     assert ticker.runs == [1] * 30 * sessions
@@ -218,7 +218,7 @@ def test_first_come_first_served() -> None:
 
     def held(jobs: Sequence[Job]) -> list[Floats]:
         first.set()
-        go_on.wait(PATIENCE)
+        go_on.wait(TEST_TIMEOUT)
         return run(jobs)
 
     ticker.run = held  # type: ignore[method-assign]
@@ -228,11 +228,11 @@ def test_first_come_first_served() -> None:
         thread.start()
         threads.append(thread)
         # Each asks when the one before is running, or is known to wait.
-        assert first.wait(PATIENCE)
+        assert first.wait(TEST_TIMEOUT)
         wait_until(lambda: len(batcher._queue) == len(threads) - 1, "it waited")
     go_on.set()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TEST_TIMEOUT)
     batcher.close()
     assert ticker.order == [20, 21, 22, 23]
 

@@ -29,7 +29,7 @@ from avatar_stream.server.session.capacity import Load, cores, measure
 from avatar_stream.server.session.registry import SessionRegistry
 from avatar_stream.settings import Settings
 from tests.serving import RunningServer
-from tests.waiting import PATIENCE, until, within
+from tests.waiting import TEST_TIMEOUT, until, within
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -61,7 +61,7 @@ async def test_what_a_stopping_server_cancels_ends_without_an_error() -> None:
     """uvicorn logs whatever comes out of the app with its traceback, and cancels only where it stops."""
 
     async def waits(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(PATIENCE)
+        await asyncio.sleep(TEST_TIMEOUT)
 
     async def nothing(*message: object) -> Message:
         return {}
@@ -173,10 +173,10 @@ def test_https_with_a_certificate(tmp_path: Path) -> None:
         assert server.url.startswith("https://localhost:")
         trusted = ssl.create_default_context(cafile=str(certificate))
         # It says "ready" when it is, and what comes then is no 503.
-        with urllib.request.urlopen(server.url + "readyz", context=trusted, timeout=PATIENCE) as response:
+        with urllib.request.urlopen(server.url + "readyz", context=trusted, timeout=TEST_TIMEOUT) as response:
             assert response.status == 200
         starts, ready = (
-            next(k for k, line in enumerate(server.said) if word in line) for word in ("starts", "ready")
+            next(k for k, line in enumerate(server.stdout_lines) if word in line) for word in ("starts", "ready")
         )
         assert starts < ready
 
@@ -205,7 +205,7 @@ async def test_a_second_signal_is_raised_once() -> None:
     assert server._captured_signals == [signal.SIGINT]
 
     # A further one waits for nobody: what runs is cancelled, without uvicorn's traceback for each.
-    channel = asyncio.create_task(asyncio.sleep(PATIENCE))
+    channel = asyncio.create_task(asyncio.sleep(TEST_TIMEOUT))
     server.server_state.tasks.add(channel)
     server.handle_exit(signal.SIGINT, None)
     await until(channel.cancelled, "an open channel was cancelled")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.leftovers import VARIABLE
-from tests.waiting import PATIENCE
+from tests.leftovers import RUN_VARIABLE
+from tests.waiting import TEST_TIMEOUT
 
 ROOT = Path(__file__).parent.parent.parent
 MAKEFILE = """
@@ -25,14 +25,14 @@ last:
 def test_all_stages_run_and_what_failed_is_told_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text(MAKEFILE)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "AVATAR_TEST_PATIENCE": "0.01"}
-    environment.pop(VARIABLE, None)  # else it would be ours to end what is left there
+    environment.pop(RUN_VARIABLE, None)  # else it would be ours to end what is left there
     done = subprocess.run(
         [sys.executable, "-m", "tests.stages", "good", "bad", "--beside", "last"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TEST_TIMEOUT,
         check=False,
     )
     assert done.returncode == 1

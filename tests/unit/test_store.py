@@ -23,7 +23,7 @@ from avatar_stream.identity.export_import import export_character, import_charac
 from avatar_stream.identity.records import Character, Consent
 from avatar_stream.identity.schema import MIGRATIONS, to_row
 from avatar_stream.identity.store import Store
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 
 def png(shade: int, words: bytes = b"") -> bytes:
@@ -271,7 +271,7 @@ def test_two_processes_add_at_once(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(PATIENCE)
+        worker.join(TEST_TIMEOUT)
         assert worker.exitcode == 0
     store = Store(tmp_path)
     assert len(store.characters()) == 48

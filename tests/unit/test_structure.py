@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "avatar_stream"
@@ -153,6 +153,6 @@ def test_everything_that_runs_is_loaded_without_torch() -> None:
     ]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -20,7 +20,7 @@ from avatar_stream.runtime.networks import Networks
 from avatar_stream.runtime.plans import PlanKey
 from avatar_stream.server.session import engine_upgrade as upgrading
 from avatar_stream.server.session.engine_upgrade import upgrade
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def test_a_broken_engine_is_replaced_while_it_draws(portrait: Portrait, caplog: 
     opened[list(mesh.INNER_LIP_LOWER), 1] += 12
     talking = cycle((opened, portrait.landmarks))  # a face that does not change needs no network
     networks.tickers[1].run = broken  # type: ignore[method-assign]
-    failures, until = 0, time.monotonic() + PATIENCE
+    failures, until = 0, time.monotonic() + TEST_TIMEOUT
     with caplog.at_level(logging.WARNING):
         while networks.name.startswith("openvino") and time.monotonic() < until:
             try:

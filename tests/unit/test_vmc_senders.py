@@ -17,7 +17,7 @@ from avatar_stream.cli.main import main
 from avatar_stream.face.arkit import BLEND_SHAPES, EYE_TURN_RADIANS, ArkitFrame
 from avatar_stream.rigs.listener import SILENCE_SECONDS, MotionDecoder, RigListener
 from avatar_stream.rigs.vmc import encode
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import TEST_TIMEOUT, wait_until
 
 OK, T, ROOT, BONE = "/VMC/Ext/OK", "/VMC/Ext/T", "/VMC/Ext/Root/Pos", "/VMC/Ext/Bone/Pos"
 VALUE, APPLY = "/VMC/Ext/Blend/Val", "/VMC/Ext/Blend/Apply"
@@ -424,7 +424,7 @@ def test_silence_is_said_after_five_seconds_once_each_time() -> None:
             assert listener.silence() is None
             (sent,) = warudo({}, {"A": 0.5})
             sender.sendto(sent, ("127.0.0.1", listener.port))
-            assert listener.take(PATIENCE) is not None
+            assert listener.take(TEST_TIMEOUT) is not None
             clock.now += SILENCE_SECONDS - 0.1
             assert listener.silence() is None
             clock.now += 0.2
@@ -485,14 +485,14 @@ def test_a_listener_gives_bones_alone_and_lets_go() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             for sent in slimevr({"Head": (0, 0.2, 0)}):
                 sender.sendto(sent, ("127.0.0.1", listener.port))
-            frame = listener.take(PATIENCE)
+            frame = listener.take(TEST_TIMEOUT)
             assert frame is not None
             assert turn(frame)[0] == pytest.approx(0.2)
             for sent in webcam({}, {"jawOpen": 0.8}, apply=False):
                 sender.sendto(sent, ("127.0.0.1", listener.port))
             seen: list[float] = []
             while not seen or seen[-1] > 0:
-                frame = listener.take(PATIENCE)
+                frame = listener.take(TEST_TIMEOUT)
                 assert frame is not None
                 seen.append(frame.shapes["jawOpen"])
             assert max(seen) == pytest.approx(0.8)

@@ -23,7 +23,7 @@ from avatar_stream.voice.idle import BLINK_INTERVAL_SECONDS, BLINK_SECONDS, Idle
 from avatar_stream.voice.mel import MEL_BANDS, SAMPLE_RATE, MelBands
 from avatar_stream.voice.speaker import VoiceFile, VoiceMotion
 from avatar_stream.voice.visemes import MOUTH_SHAPES, LipSync
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 pytestmark = pytest.mark.slow
 
@@ -170,7 +170,7 @@ def test_a_loop_without_a_camera_follows_the_voice() -> None:
     sound = (speech() * 32767).astype(np.int16)
 
     pieces = len(sound) // 320  # of 20 ms
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TEST_TIMEOUT
     for number in count():
         if len(openings) > 30 and max(openings) > min(openings) + 0.05:
             break

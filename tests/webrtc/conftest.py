@@ -9,14 +9,14 @@ from websockets.asyncio.client import connect
 from avatar_stream import client
 from avatar_stream.identity import enrol, library
 from avatar_stream.portrait.portrait import Image, Portrait, prepare
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 
 @pytest.fixture(autouse=True)
 def _a_client_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python client gives a server up after a while, which a busy machine must not reach."""
-    monkeypatch.setattr(client, "PATIENCE", PATIENCE)
-    monkeypatch.setattr(client, "connect_websocket", partial(connect, open_timeout=PATIENCE))
+    monkeypatch.setattr(client, "PATIENCE", TEST_TIMEOUT)
+    monkeypatch.setattr(client, "connect_websocket", partial(connect, open_timeout=TEST_TIMEOUT))
 
 
 @pytest.fixture(autouse=True)

@@ -24,12 +24,12 @@ from avatar_stream.server.http.session_handlers import Server
 from avatar_stream.server.run import uvicorn_config
 from avatar_stream.settings import Settings
 from tests.browser.camera import driver_frames
-from tests.waiting import PATIENCE, SERVER_TIMERS, http, until, within
+from tests.waiting import SERVER_TIMERS, TEST_TIMEOUT, http, until, within
 
-SDP = {"Content-Type": "application/sdp"}
-OWN: dict[str, Any] = {"processes": 2, "engine": "warp"}
+SDP_HEADERS = {"Content-Type": "application/sdp"}
+IN_PROCESSES: dict[str, Any] = {"processes": 2, "engine": "warp"}
 """Settings with which sessions live in processes of their own."""
-EITHER = pytest.mark.parametrize("where", [{}, OWN], ids=["in the server", "in a process"])
+BOTH_HOSTS = pytest.mark.parametrize("where", [{}, IN_PROCESSES], ids=["in the server", "in a process"])
 
 
 class Camera(VideoStreamTrack):
@@ -138,7 +138,7 @@ class Peer:
             query["portrait"] = portrait
         sdp = await self.offer(audio=audio)
         async with http(self.url) as client:
-            response = await client.post(path, params=query, content=sdp, headers=SDP | self.headers)
+            response = await client.post(path, params=query, content=sdp, headers=SDP_HEADERS | self.headers)
         if response.status_code == 201:
             self.location = response.headers["location"]
             await self.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
@@ -152,7 +152,7 @@ class Peer:
         busy machine takes its time for, they carry none.
         """
         found: list[tuple[Any, int]] = []
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TEST_TIMEOUT):
             while len(found) < count:
                 (picture,) = await self.pictures(1)
                 number = read_mark(picture)
@@ -212,5 +212,5 @@ async def no_sessions(server: Server) -> None:
 
 def channel(url: str, path: str, **more: Any) -> websockets.connect:
     """A WebSocket of the server at ``url``, such as ``/control/KEY``."""
-    patient = {"open_timeout": PATIENCE, "close_timeout": PATIENCE, "ping_interval": None}
+    patient = {"open_timeout": TEST_TIMEOUT, "close_timeout": TEST_TIMEOUT, "ping_interval": None}
     return websockets.connect(url.replace("http", "ws", 1) + path, **patient | more)

@@ -10,16 +10,16 @@ from tests.soak.strangers import QUICK_ATTEMPT_SECONDS, attempts, shortened
 
 pytestmark = pytest.mark.webrtc
 
-PLAN = shortened(chosen([], short=True))
+ATTEMPTS = shortened(chosen([], short=True))
 
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
     """What all of them came to, on one server. How fast it stays is for the soak: here pictures must go on."""
-    return asyncio.run(attempts(PLAN, engine="warp", seconds=QUICK_ATTEMPT_SECONDS, strict=False))
+    return asyncio.run(attempts(ATTEMPTS, engine="warp", seconds=QUICK_ATTEMPT_SECONDS, strict=False))
 
 
-@pytest.mark.parametrize("name", [one.name for one in PLAN])
+@pytest.mark.parametrize("name", [one.name for one in ATTEMPTS])
 def test_an_attempt_does_not_disturb_a_bystander(report: dict[str, Any], name: str) -> None:
     found = [sentence for sentence in report["failed"] if sentence.startswith(f"{name}: ")]
     (outcome,) = (one for one in report["outcomes"] if one["name"] == name)

@@ -21,7 +21,7 @@ from avatar_stream.pipeline.camera import Options, RemoteCamera, Switches
 from avatar_stream.pipeline.live_loop import LiveLoop
 from avatar_stream.server.access import Access, make_token, parse_tokens
 from tests.browser.camera import driver_frames
-from tests.waiting import PATIENCE, until
+from tests.waiting import TEST_TIMEOUT, until
 from tests.webrtc.peers import channel, no_sessions, only, running, set_timer
 
 pytestmark = pytest.mark.webrtc
@@ -63,7 +63,7 @@ async def test_send_frames_and_receive_pictures() -> None:
 async def _changes(picture: Callable[[], Awaitable[np.ndarray]], by: float) -> None:  # type: ignore[type-arg]
     """Wait for a picture that differs from the next one by so many grey levels."""
     before = await picture()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TEST_TIMEOUT):
         while np.abs((await picture()).astype(int) - before).mean() <= by:
             pass
 
@@ -90,7 +90,7 @@ async def test_motion_alone_moves_the_avatar() -> None:
                 await asyncio.sleep(0.04)
 
         moving = asyncio.create_task(move())
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TEST_TIMEOUT):
             while np.abs((await session.picture()).astype(int) - closed).mean() <= 1:
                 pass
             await until(lambda: session.status["face"] == "found", "the motion counted as a face")
@@ -186,7 +186,7 @@ async def test_the_camera_command_draws_on_a_server(private: bool, monkeypatch: 
 
     async with running(frame_marks=False) as (url, server):
         own = str(sample_pictures()["robin"])
-        made = RemoteCamera(Options(["noor", own], size=256, seconds=PATIENCE), url, private=private)
+        made = RemoteCamera(Options(["noor", own], size=256, seconds=TEST_TIMEOUT), url, private=private)
         source = Camera(str(SAMPLES / "driver.mp4"), made.add_frame)
         shown = Shown(made.switches)
         try:

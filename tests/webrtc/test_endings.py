@@ -18,8 +18,8 @@ from avatar_stream.runtime.network import Job
 from avatar_stream.runtime.networks import Networks
 from tests.serving import RunningServer
 from tests.soak.lossy_link import LossyLink
-from tests.waiting import PATIENCE, http, until, within
-from tests.webrtc.peers import EITHER, Peer, channel, no_sessions, only, running, set_timer
+from tests.waiting import TEST_TIMEOUT, http, until, within
+from tests.webrtc.peers import BOTH_HOSTS, Peer, channel, no_sessions, only, running, set_timer
 
 pytestmark = pytest.mark.webrtc
 
@@ -38,7 +38,7 @@ class Engine:
     def run(self, jobs: list[Job]) -> Any:
         if self.fails:
             raise RuntimeError("the GPU fell off the bus")
-        self.hangs.wait(PATIENCE)
+        self.hangs.wait(TEST_TIMEOUT)
         return self.run_really(jobs)
 
 
@@ -50,7 +50,7 @@ def networks() -> Networks:
 async def numbers_move(peer: Peer) -> None:
     """Wait for a picture of another moment, told by the number of the camera frame that it shows."""
     (first,), (number,) = await peer.avatars(1)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TEST_TIMEOUT):
         while True:
             (picture,), (later,) = await peer.avatars(1)
             if later != number and np.abs(picture[40:].astype(int) - first[40:]).mean() > 1:
@@ -66,7 +66,7 @@ async def test_a_network_that_fails_is_replaced_and_the_avatar_goes_on(networks:
         before = networks.batchers[networks.slots]
         engine.fails = True
         await numbers_move(peer)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TEST_TIMEOUT):
             while networks.batchers[networks.slots] is before:
                 await peer.pictures(1)
         await numbers_move(peer)
@@ -86,7 +86,7 @@ async def test_a_network_that_hangs_is_replaced(networks: Networks) -> None:
         await numbers_move(peer)
         before = networks.batchers[networks.slots]
         engine.hangs.clear()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TEST_TIMEOUT):
             while networks.batchers[networks.slots] is before:
                 await peer.pictures(1)
         await numbers_move(peer)
@@ -105,7 +105,7 @@ async def test_a_hanging_session_ends_and_others_go_on() -> None:
         stuck: Any = server.sessions.by_id["one"]
         release = threading.Event()
         paint = stuck.live_loop.avatar.paint
-        stuck.live_loop.avatar.paint = lambda warped: (release.wait(PATIENCE), paint(warped))[1]
+        stuck.live_loop.avatar.paint = lambda warped: (release.wait(TEST_TIMEOUT), paint(warped))[1]
         await within(stuck.closed.wait())
         assert stuck.publisher.reason == "stalled"
         await numbers_move(other)
@@ -149,7 +149,7 @@ async def test_a_vanished_viewer_is_removed_and_a_watching_one_stays(monkeypatch
         receiver = gone.pc.getReceivers()[0]
         for protocol in receiver.transport.transport._connection._protocols:
             protocol.transport.abort()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TEST_TIMEOUT):
             while len(session.viewers) > 1:
                 await stays.pictures(1)
         assert list(session.viewers) == [stays.key]
@@ -217,7 +217,7 @@ async def test_frames_stay_in_order_with_packet_loss_and_delay() -> None:
         await numbers_move(peer)
         session = only(server)
         newest: list[int] = []
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TEST_TIMEOUT):
             while link.lost < 50 or len(newest) < 100:
                 await peer.pictures(1)
                 if session.live_loop.newest_mark is not None:
@@ -232,7 +232,7 @@ async def test_frames_stay_in_order_with_packet_loss_and_delay() -> None:
         await peer.close()
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_draining_notifies_clients_and_waits_for_them(where: dict[str, Any]) -> None:
     async with running(**where) as (url, server), http(url) as client:
         peer = Peer(url)
@@ -240,7 +240,7 @@ async def test_draining_notifies_clients_and_waits_for_them(where: dict[str, Any
         await peer.pictures(3)
         async with channel(url, f"/control/{peer.key}") as socket:
             # Far longer than what follows: that it ends what is left after its time has a test of its own below.
-            stopping = asyncio.create_task(server.sessions.drain(PATIENCE))
+            stopping = asyncio.create_task(server.sessions.drain(TEST_TIMEOUT))
             await until(lambda: server.sessions.draining, "the server stopped letting people in")
             assert (await client.get("/readyz")).status_code == 503
             assert (await client.get("/healthz")).status_code == 200
@@ -248,7 +248,7 @@ async def test_draining_notifies_clients_and_waits_for_them(where: dict[str, Any
             assert refused.status_code == 503
             assert refused.headers["retry-after"]
             said: list[str] = []
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TEST_TIMEOUT):
                 while "reconnect" not in said:
                     said.append(json.loads(await socket.recv())["type"])
             assert only(server).live  # it goes on until it leaves or its time is over
@@ -280,7 +280,7 @@ async def test_a_pending_change_of_portrait_ends_with_its_session(monkeypatch: p
             for portrait in ("noor", "robin"):
                 await socket.send(json.dumps({"type": "portrait", "id": portrait}))
             said: list[dict[str, Any]] = []
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TEST_TIMEOUT):
                 while not said or said[-1]["type"] != "done":
                     said.append(json.loads(await socket.recv()))
                 await only(server).end("asked to")
@@ -301,7 +301,7 @@ async def test_a_signal_drains_the_process_and_a_second_one_ends_it(signals: int
         async with channel(url, f"/control/{peer.key}") as socket:
             server.process.send_signal(signal.SIGTERM if signals == 1 else signal.SIGINT)  # Ctrl+C, twice
             said: list[str] = []
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TEST_TIMEOUT):
                 while "reconnect" not in said:
                     said.append(json.loads(await socket.recv())["type"])
             if signals == 2:

@@ -12,7 +12,7 @@ import pytest
 
 from avatar_stream.identity.library import SAMPLES
 from avatar_stream.rigs.listener import RigListener
-from tests.waiting import PATIENCE, within
+from tests.waiting import TEST_TIMEOUT, within
 from tests.webrtc.peers import running
 
 pytestmark = pytest.mark.webrtc
@@ -79,7 +79,7 @@ async def test_motion_to_rig(short: str) -> None:
     listener = RigListener(0)
     running_example = asyncio.create_task(run("motion_to_rig.py", short, "127.0.0.1", str(listener.port)))
     try:
-        frame = await asyncio.to_thread(listener.take, PATIENCE)
+        frame = await asyncio.to_thread(listener.take, TEST_TIMEOUT)
         await running_example
     finally:
         listener.close()
@@ -114,7 +114,7 @@ def test_the_patch_that_adds_a_control_command_works(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=5 * PATIENCE,  # many tests, each of which waits
+        timeout=5 * TEST_TIMEOUT,  # many tests, each of which waits
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,7 +13,7 @@ from aiortc.rtcdtlstransport import SRTP_PROFILES, RTCCertificate
 from OpenSSL import SSL
 
 from tests.waiting import http
-from tests.webrtc.peers import SDP, Peer, no_sessions, only, running
+from tests.webrtc.peers import SDP_HEADERS, Peer, no_sessions, only, running
 
 pytestmark = pytest.mark.webrtc
 
@@ -55,7 +55,7 @@ async def connected(url: str) -> tuple[Peer, str]:
     """A peer with pictures, and the answer it got."""
     peer = Peer(url)
     async with http(url) as client:
-        response = await client.post("/session", content=await peer.offer(), headers=SDP)
+        response = await client.post("/session", content=await peer.offer(), headers=SDP_HEADERS)
     await peer.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
     await peer.pictures(10)
     return peer, response.text
@@ -91,7 +91,7 @@ async def test_a_clienthello_from_another_address_is_ignored() -> None:
         peer = Peer(url)
         # The peer is to be the DTLS client, so that the server is one that waits for a ClientHello.
         offer = (await peer.offer()).replace("a=setup:actpass", "a=setup:active")
-        response = await client.post("/session", content=offer, headers=SDP)
+        response = await client.post("/session", content=offer, headers=SDP_HEADERS)
         assert "a=setup:passive" in response.text
         session = only(server)
         targets = ports(response.text)

@@ -11,23 +11,23 @@ import pytest
 import websockets
 
 from avatar_stream.identity.library import sample_pictures
-from tests.webrtc.peers import EITHER, Peer, no_sessions, running
+from tests.webrtc.peers import BOTH_HOSTS, Peer, no_sessions, running
 from tests.webrtc.test_strangers import bearer, guarded
 
 pytestmark = pytest.mark.webrtc
 
-FELIX = sample_pictures()["felix"].read_bytes()
+FELIX_JPEG = sample_pictures()["felix"].read_bytes()
 CONSENT = "An average of two dozen people: nobody is shown"
 
 
 async def enrolled(client: httpx.AsyncClient, name: str, **headers: Any) -> str:
     """A new character's id."""
-    upload = (await client.post("/identities", content=FELIX, **headers)).json()["id"]
+    upload = (await client.post("/identities", content=FELIX_JPEG, **headers)).json()["id"]
     said = {"pictures": [upload], "name": name, "consent": CONSENT}
     return str((await client.post("/identities", json=said, **headers)).json()["id"])
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_only_the_owner_and_viewers_may_get_a_picture(where: dict[str, Any], tmp_path: Path) -> None:
     access, tokens = guarded(ana="publish,view", bo="publish,view")
     ana, bo = bearer(tokens["ana"]), bearer(tokens["bo"])
@@ -48,8 +48,8 @@ async def test_only_the_owner_and_viewers_may_get_a_picture(where: dict[str, Any
         # Nor may a session of somebody else show it, whether from the start or later.
         thief, again = Peer(url, token=tokens["bo"]), Peer(url, token=tokens["bo"])
         assert (await thief.connect(shown)).status_code == 404
-        upload = (await client.post("/identities", content=FELIX, headers=ana)).json()["id"]
-        background = (await client.post("/backgrounds", content=FELIX, headers=ana)).json()["id"]
+        upload = (await client.post("/identities", content=FELIX_JPEG, headers=ana)).json()["id"]
+        background = (await client.post("/backgrounds", content=FELIX_JPEG, headers=ana)).json()["id"]
         assert (await again.connect(upload)).status_code == 404
         honest = Peer(url, token=tokens["bo"])
         assert (await honest.connect()).status_code == 201
@@ -78,7 +78,7 @@ async def answer(socket: Any) -> dict[str, Any]:
             return said
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_an_unreadable_character_is_refused_with_the_reason(
     where: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,13 +12,13 @@ import pytest
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.rigs.face_packet import pack
 from tests.unit.faces import face
-from tests.waiting import PATIENCE, http, until, within
-from tests.webrtc.peers import EITHER, SDP, Peer, channel, no_sessions, running
+from tests.waiting import TEST_TIMEOUT, http, until, within
+from tests.webrtc.peers import BOTH_HOSTS, SDP_HEADERS, Peer, channel, no_sessions, running
 
 pytestmark = pytest.mark.webrtc
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_send_camera_and_receive_avatar(where: dict[str, Any]) -> None:
     async with running(**where) as (url, server):
         peer = Peer(url)
@@ -39,7 +39,7 @@ async def test_send_camera_and_receive_avatar(where: dict[str, Any]) -> None:
         await peer.close()
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_control_channel(where: dict[str, Any]) -> None:
     async with running(**where) as (url, server):
         peer = Peer(url)
@@ -64,7 +64,7 @@ async def test_control_channel(where: dict[str, Any]) -> None:
             for message in good:
                 assert await ask(message) == {"type": "done"}
             change = 0.0
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TEST_TIMEOUT):
                 while change <= 6:  # another portrait, once it is there
                     (after,) = await peer.pictures(1)
                     change = np.abs(after.astype(int) - before).mean()
@@ -88,7 +88,7 @@ async def test_control_channel(where: dict[str, Any]) -> None:
             assert answer["type"] == "error"
             assert "a packet of a face" in answer["message"]
             status: dict[str, Any] = {"type": ""}
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TEST_TIMEOUT):
                 while status["type"] != "status" or status["face"] != "found" or not status["fps"]:
                     status = json.loads(await socket.recv())
             assert status["portrait"] == "robin"
@@ -147,14 +147,14 @@ async def test_a_session_whose_peer_never_connects_ends() -> None:
     async with running(connect_timeout=1.0) as (url, server):
         peer = Peer(url)
         async with http(url) as client:
-            response = await client.post("/session", content=await peer.offer(), headers=SDP)
+            response = await client.post("/session", content=await peer.offer(), headers=SDP_HEADERS)
         assert response.status_code == 201
         assert len(server.sessions.by_id) == 1
         await no_sessions(server)
         await peer.close()
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_a_session_ends_after_its_control_channel_closes(where: dict[str, Any]) -> None:
     async with running(control_timeout=0.5, **where) as (url, server):
         peer = Peer(url)
@@ -209,15 +209,15 @@ async def test_malformed_offers(content: bytes, kind: str, status: int, word: st
         assert not server.sessions.by_id
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_offers_with_an_invalid_part(where: dict[str, Any]) -> None:
     async with running(**where) as (url, server), http(url) as client:
         peer = Peer(url)
         sdp = await peer.offer()
         for broken in (sdp.replace("a=setup:", "a=setup:x"), sdp.replace("UDP/TLS/RTP/SAVPF", "FOO"), sdp[:-700]):
-            response = await client.post("/session", content=broken, headers=SDP)
+            response = await client.post("/session", content=broken, headers=SDP_HEADERS)
             assert response.status_code in (201, 400, 406)
-        response = await client.post("/session?portrait=nobody", content=sdp, headers=SDP)
+        response = await client.post("/session?portrait=nobody", content=sdp, headers=SDP_HEADERS)
         assert response.status_code == 404
         await server.sessions.close()
         await peer.close()

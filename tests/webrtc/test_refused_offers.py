@@ -17,7 +17,7 @@ from avatar_stream.server.rtc.signalling import Role
 from avatar_stream.settings import Settings
 from tests.waiting import until
 
-CHANGES = [
+INVALID_CHANGES = [
     (r"a=mid:0", "a=mid:1"),
     (r"a=setup:actpass", "a=setup:holdconn"),
     (r"a=setup:actpass", ""),
@@ -44,7 +44,7 @@ async def test_a_refused_offer_leaves_no_sockets_or_tracebacks(caplog: pytest.Lo
     await pc.setLocalDescription(await pc.createOffer())
     offer = pc.localDescription.sdp
     before, refused = sockets(), 0
-    for pattern, change in CHANGES:
+    for pattern, change in INVALID_CHANGES:
         peer = Peer(Role.BOTH, "127.0.0.1", "me", Settings())
         broadcast = Broadcast(lambda: None, 25)
         try:

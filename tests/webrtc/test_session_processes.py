@@ -14,8 +14,8 @@ import pytest
 
 from avatar_stream.server.ipc import pool
 from tests.serving import RunningServer
-from tests.waiting import PATIENCE, http, until, wait_until, within
-from tests.webrtc.peers import OWN, Peer, channel, no_sessions, only, running, set_timer
+from tests.waiting import TEST_TIMEOUT, http, until, wait_until, within
+from tests.webrtc.peers import IN_PROCESSES, Peer, channel, no_sessions, only, running, set_timer
 
 pytestmark = pytest.mark.webrtc
 
@@ -26,7 +26,7 @@ def processes_of(server: Any) -> list[Any]:
 
 
 async def test_each_session_has_a_process_and_the_server_counts_both() -> None:
-    async with running(**OWN) as (url, server):
+    async with running(**IN_PROCESSES) as (url, server):
         one, two = Peer(url), Peer(url)
         await one.connect()
         await two.connect()
@@ -37,7 +37,7 @@ async def test_each_session_has_a_process_and_the_server_counts_both() -> None:
         assert len(pids) == 2
         assert os.getpid() not in pids
         rows: list[dict[str, Any]] = [{}]
-        async with asyncio.timeout(PATIENCE), http(url) as client:
+        async with asyncio.timeout(TEST_TIMEOUT), http(url) as client:
             # The processes report four times a second.
             while not all(row.get("fps") and row["face"] == "found" for row in rows):
                 text = (await client.get("/metrics")).text
@@ -58,7 +58,7 @@ async def test_each_session_has_a_process_and_the_server_counts_both() -> None:
 
 
 async def test_a_killed_process_ends_only_its_own_sessions() -> None:
-    async with running(**OWN) as (url, server):
+    async with running(**IN_PROCESSES) as (url, server):
         one, other, viewer = Peer(url), Peer(url), Peer(url, "view")
         await one.connect(session="one")
         await other.connect(session="other")
@@ -79,7 +79,7 @@ async def test_a_killed_process_ends_only_its_own_sessions() -> None:
 
 
 async def test_more_sessions_than_processes_share_a_process() -> None:
-    async with running(**OWN | {"processes": 1}) as (url, server):
+    async with running(**IN_PROCESSES | {"processes": 1}) as (url, server):
         one, two = Peer(url), Peer(url)
         await one.connect(session="one")
         await two.connect(session="two")
@@ -98,7 +98,7 @@ async def test_more_sessions_than_processes_share_a_process() -> None:
 
 
 async def test_a_hanging_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running(**OWN | {"processes": 1}) as (url, server):
+    async with running(**IN_PROCESSES | {"processes": 1}) as (url, server):
         peer = Peer(url)
         await peer.connect()
         await peer.pictures(3)
@@ -110,7 +110,7 @@ async def test_a_hanging_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
         await within(session.closed.wait())
         await until(lambda: not process.is_alive(), "the process ended")
         monkeypatch.undo()
-        set_timer(server, watchdog=PATIENCE)
+        set_timer(server, watchdog=TEST_TIMEOUT)
         again = Peer(url)
         assert (await again.connect()).status_code == 201
         await again.pictures(3)
@@ -132,7 +132,7 @@ async def test_a_process_whose_pipe_fails_is_replaced(caplog: pytest.LogCaptureF
         def send_bytes(self, data: bytes) -> None:
             raise RecursionError("a fault of the writing thread")
 
-    async with running(**OWN | {"processes": 1}) as (url, server):
+    async with running(**IN_PROCESSES | {"processes": 1}) as (url, server):
         peer = Peer(url)
         await peer.connect()
         await peer.pictures(3)
@@ -153,7 +153,7 @@ async def test_a_process_whose_pipe_fails_is_replaced(caplog: pytest.LogCaptureF
 
 async def test_a_process_that_reports_but_does_not_answer_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "SILENT", 2.0)
-    async with running(**OWN | {"processes": 1, "watchdog": 0.5}) as (url, server):
+    async with running(**IN_PROCESSES | {"processes": 1, "watchdog": 0.5}) as (url, server):
         peer = Peer(url)
         await peer.connect()
         await peer.pictures(3)
@@ -180,7 +180,7 @@ async def test_a_process_that_reports_but_does_not_answer_is_killed(monkeypatch:
 
 
 async def test_a_process_that_cannot_start_gives_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running(**OWN) as (url, server):
+    async with running(**IN_PROCESSES) as (url, server):
         await server.warm.wait()
 
         class Refusing:
@@ -203,13 +203,13 @@ async def test_a_process_that_cannot_start_gives_503(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_its_server(how: signal.Signals) -> None:
     with RunningServer("--engine", "warp", "--processes", "1") as server:
-        with urllib.request.urlopen(server.url + "healthz", timeout=PATIENCE) as response:
+        with urllib.request.urlopen(server.url + "healthz", timeout=TEST_TIMEOUT) as response:
             assert response.status == 200
         process = psutil.Process(server.process.pid)
         wait_until(lambda: process.children(recursive=True), "a process of sessions was started")
         others = process.children(recursive=True)
         server.process.send_signal(how)
-        server.process.wait(PATIENCE)
-        gone, left = psutil.wait_procs(others, PATIENCE)
+        server.process.wait(TEST_TIMEOUT)
+        gone, left = psutil.wait_procs(others, TEST_TIMEOUT)
     assert gone
     assert not left

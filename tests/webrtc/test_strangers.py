@@ -13,8 +13,8 @@ from aiortc import RTCSessionDescription
 
 from avatar_stream.server.access import Access, make_token, parse_tokens
 from avatar_stream.server.session import registry as sessions
-from tests.waiting import PATIENCE, http, until, within
-from tests.webrtc.peers import EITHER, SDP, Peer, channel, no_sessions, only, running, set_timer
+from tests.waiting import TEST_TIMEOUT, http, until, within
+from tests.webrtc.peers import BOTH_HOSTS, SDP_HEADERS, Peer, channel, no_sessions, only, running, set_timer
 
 pytestmark = pytest.mark.webrtc
 
@@ -33,12 +33,14 @@ async def test_what_each_scope_allows() -> None:
     access, tokens = guarded(studio="publish,view", other="publish,view", watcher="view", boss="admin")
     async with running(access=access) as (url, server), http(url) as client:
         for path in ("/whip", "/session", "/whep/x", "/identities"):
-            refused = await client.post(path, content="v=0", headers=SDP)
+            refused = await client.post(path, content="v=0", headers=SDP_HEADERS)
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"].startswith("Bearer")
         for path in ("/metrics", "/status"):
             assert (await client.get(path, headers={"Accept": "application/json"})).status_code == 401
-        assert (await client.post("/whip", content="v=0", headers=SDP | bearer(tokens["watcher"]))).status_code == 403
+        assert (
+            await client.post("/whip", content="v=0", headers=SDP_HEADERS | bearer(tokens["watcher"]))
+        ).status_code == 403
         assert (await client.get("/metrics", headers=bearer(tokens["studio"]))).status_code == 403
         assert "avatar_sessions" in (await client.get("/metrics", headers=bearer(tokens["boss"]))).text
         # Open to everybody: the page, the samples, the probes.
@@ -63,7 +65,7 @@ async def test_what_each_scope_allows() -> None:
         assert (await viewer.connect(path="/whep/studio")).status_code == 201
         assert len(await viewer.pictures(2)) == 2
         assert (await wrong.connect(path="/whep/other")).status_code == 403
-        assert (await client.post("/whip", content="v=0", headers=SDP | bearer(token))).status_code == 403
+        assert (await client.post("/whip", content="v=0", headers=SDP_HEADERS | bearer(token))).status_code == 403
         # Revoked, it lets nobody in, and who came by it is sent away; those with a token stay.
         watcher = Peer(url, "view", token=tokens["watcher"])
         assert (await watcher.connect(path="/whep/studio")).status_code == 201
@@ -82,7 +84,7 @@ async def test_what_each_scope_allows() -> None:
             await peer.close()
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_a_link_ends_with_its_session(where: dict[str, Any]) -> None:
     """Whoever publishes under the name next, the same owner or another, has no viewers by the old link."""
     access, tokens = guarded(mole="publish", studio="publish,view")
@@ -237,13 +239,13 @@ async def test_other_origins_and_hosts_are_refused() -> None:
         port = url.rsplit(":", 1)[1]
         assert (await client.get("/healthz", headers={"Host": "evil.example"})).status_code == 403
         foreign = {"Origin": "https://evil.example"}
-        assert (await client.post("/session", content="v=0", headers=SDP | foreign)).status_code == 403
+        assert (await client.post("/session", content="v=0", headers=SDP_HEADERS | foreign)).status_code == 403
         preflight = foreign | {"Access-Control-Request-Method": "POST"}
         refused = await client.options("/whip", headers=preflight)
         assert refused.status_code == 403
         assert "access-control-allow-origin" not in refused.headers
         own = {"Origin": f"http://127.0.0.1:{port}"}
-        assert (await client.post("/session", content="v=0", headers=SDP | own)).status_code == 400
+        assert (await client.post("/session", content="v=0", headers=SDP_HEADERS | own)).status_code == 400
         peer = Peer(url)
         await peer.connect()
         with pytest.raises(websockets.InvalidStatus):
@@ -296,7 +298,7 @@ async def test_half_open_sessions_are_limited_and_end() -> None:
     }
     async with running(**settings) as (url, server), http(url) as client:
         offer = await Peer(url).offer()
-        answers = [await client.post("/session", content=offer, headers=SDP) for _ in range(20)]
+        answers = [await client.post("/session", content=offer, headers=SDP_HEADERS) for _ in range(20)]
         assert [a.status_code for a in answers] == [201] * 3 + [429] * 17
         assert answers[-1].headers["retry-after"]
         # They cost no engine and no thread, and are gone after their time.
@@ -304,7 +306,7 @@ async def test_half_open_sessions_are_limited_and_end() -> None:
         assert all(not session.live_loop.threads for session in sessions)
         set_timer(server, connect_timeout=0.5)
         await no_sessions(server)
-        assert (await client.post("/session", content=offer, headers=SDP)).status_code == 201
+        assert (await client.post("/session", content=offer, headers=SDP_HEADERS)).status_code == 201
 
 
 async def test_sessions_and_viewers_of_one_address_are_limited() -> None:
@@ -336,7 +338,9 @@ async def test_a_trusted_proxy_sets_the_clients_address() -> None:
             offer = await Peer(url).offer()
             asked = ["203.0.113.1", "203.0.113.2", "203.0.113.1"]
             return [
-                (await client.post("/session", content=offer, headers=SDP | {"X-Forwarded-For": a})).status_code
+                (
+                    await client.post("/session", content=offer, headers=SDP_HEADERS | {"X-Forwarded-For": a})
+                ).status_code
                 for a in asked
             ]
 
@@ -418,7 +422,7 @@ async def test_connections_of_one_address_are_limited() -> None:
         assert (await within(reader.readline())).startswith(b"HTTP/1.1 429")
         for _, one in [*opened, (reader, writer)]:
             one.close()
-        async with asyncio.timeout(PATIENCE), http(url) as client:
+        async with asyncio.timeout(TEST_TIMEOUT), http(url) as client:
             # The server hears of it a moment later.
             while (await client.get("/healthz", headers={"Connection": "close"})).status_code == 429:
                 pass
@@ -435,7 +439,7 @@ async def test_too_large_requests_are_refused_before_they_are_parsed() -> None:
             ("/identities", b"x" * 200_000, 413),
         ]
         for path, content, status in bombs:
-            assert (await client.post(path, content=content, headers=SDP)).status_code == status
+            assert (await client.post(path, content=content, headers=SDP_HEADERS)).status_code == status
         assert not server.sessions.by_id
 
 
@@ -454,7 +458,7 @@ async def test_no_datagram_goes_to_a_forbidden_address() -> None:
         async with running(**settings) as (url, server), http(url) as client:
             lines = [x for x in (await Peer(url).offer()).splitlines() if not x.startswith("a=candidate")]
             lines.append(f"a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host")
-            answer = await client.post("/session", content="\r\n".join(lines) + "\r\n", headers=SDP)
+            answer = await client.post("/session", content="\r\n".join(lines) + "\r\n", headers=SDP_HEADERS)
             assert answer.status_code == 201
             await until(lambda: count or not server.sessions.by_id, "it knocked or gave up")
         door.close()
@@ -480,7 +484,7 @@ async def test_an_answer_with_a_wrong_fingerprint_does_not_connect() -> None:
         offer = await peer.offer()
         at = offer.index("a=fingerprint:sha-256 ") + 22
         forged = offer[:at] + ("00" if offer[at : at + 2] != "00" else "11") + offer[at + 2 :]
-        response = await client.post("/session", content=forged, headers=SDP)
+        response = await client.post("/session", content=forged, headers=SDP_HEADERS)
         assert response.status_code == 201
         session = only(server)
         await peer.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))

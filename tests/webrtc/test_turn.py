@@ -16,11 +16,11 @@ from aioice import stun, turn
 from aiortc import RTCIceServer, RTCIceTransportPolicy
 
 from avatar_stream.server.rtc.turn import ice_servers
-from tests.waiting import PATIENCE, http, wait_until, within
+from tests.waiting import TEST_TIMEOUT, http, wait_until, within
 from tests.webrtc.peers import Peer, only, running
 
 pytestmark = pytest.mark.webrtc
-SECRET = "a-secret-of-two"
+TURN_SECRET = "a-secret-of-two"
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -44,14 +44,19 @@ def coturn(folder: Path, *more: str) -> Iterator[int]:
     ]
     config = folder / "turnserver.conf"
     own = [f"listening-port={port}", "listening-ip=127.0.0.1", "relay-ip=127.0.0.1", "realm=test", "cli-port=0"]
-    own += [f"static-auth-secret={SECRET}", f"pidfile={folder}/pid", f"userdb={folder}/db", "allow-loopback-peers"]
+    own += [
+        f"static-auth-secret={TURN_SECRET}",
+        f"pidfile={folder}/pid",
+        f"userdb={folder}/db",
+        "allow-loopback-peers",
+    ]
     config.write_text("\n".join([*rules, *own, *more]))
     log = (folder / "log").open("w")
     process = subprocess.Popen([program, "-c", str(config), "--log-file=stdout"], stdout=log, stderr=log)
 
     def listens() -> bool:
         assert process.poll() is None, (folder / "log").read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), TEST_TIMEOUT):
             return True
         return False
 
@@ -61,7 +66,7 @@ def coturn(folder: Path, *more: str) -> Iterator[int]:
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(TEST_TIMEOUT)
         finally:
             process.kill()
             log.close()
@@ -79,7 +84,7 @@ async def test_relay_only(transport: str, tmp_path: Path) -> None:
     # The relay's peer is the server on this very machine: what a private network would be to a real TURN server.
     with coturn(tmp_path, "allowed-peer-ip=127.0.0.1", f"allowed-peer-ip={own_address()}") as port:
         url_of_turn = f"turn:127.0.0.1:{port}?transport={transport}"
-        async with running(turn=(url_of_turn,), turn_secret=SECRET) as (url, server):
+        async with running(turn=(url_of_turn,), turn_secret=TURN_SECRET) as (url, server):
             async with http(url) as client:
                 links = (await client.options("/session")).headers.get_list("link")
             peer = Peer(url, iceServers=[handed_out(links)], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
@@ -107,8 +112,8 @@ async def test_expired_and_forged_credentials_are_refused(tmp_path: Path) -> Non
             await peer.close()
             return "typ relay" in sdp
 
-        (good,) = ice_servers((url,), SECRET, 5, time.time())
-        (old,) = ice_servers((url,), SECRET, 5, time.time() - 3600)
+        (good,) = ice_servers((url,), TURN_SECRET, 5, time.time())
+        (old,) = ice_servers((url,), TURN_SECRET, 5, time.time() - 3600)
         (forged,) = ice_servers((url,), "another secret", 5, time.time())
         assert await relayed(good)
         assert not await relayed(old)
@@ -119,7 +124,7 @@ async def test_turn_relays_to_no_private_address(tmp_path: Path) -> None:
     """ASVS 17.1.1: with the shipped configuration a relay reaches nothing inside the network it stands in."""
     with coturn(tmp_path) as port:
         url_of_turn = f"turn:127.0.0.1:{port}?transport=udp"
-        async with running(turn=(url_of_turn,), turn_secret=SECRET, connect_timeout=3.0) as (url, server):
+        async with running(turn=(url_of_turn,), turn_secret=TURN_SECRET, connect_timeout=3.0) as (url, server):
             async with http(url) as client:
                 links = (await client.options("/session")).headers.get_list("link")
             peer = Peer(url, iceServers=[handed_out(links)], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
@@ -154,7 +159,7 @@ async def test_turn_relays_to_public_addresses_only(tmp_path: Path) -> None:
         "240.0.0.1": False,
     }
     with coturn(tmp_path) as port:
-        (server,) = ice_servers((f"turn:127.0.0.1:{port}",), SECRET, 5, time.time())
+        (server,) = ice_servers((f"turn:127.0.0.1:{port}",), TURN_SECRET, 5, time.time())
         transport, _ = await turn.create_turn_endpoint(
             asyncio.DatagramProtocol,
             server_addr=("127.0.0.1", port),

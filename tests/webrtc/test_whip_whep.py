@@ -10,12 +10,12 @@ import pytest
 from aiortc import RTCSessionDescription
 
 from avatar_stream.server.rtc.signalling import agreed_codec, direction, ice_user, media_sections
-from tests.waiting import PATIENCE, http, until
-from tests.webrtc.peers import EITHER, SDP, Peer, no_sessions, only, running
+from tests.waiting import TEST_TIMEOUT, http, until
+from tests.webrtc.peers import BOTH_HOSTS, SDP_HEADERS, Peer, no_sessions, only, running
 
 pytestmark = pytest.mark.webrtc
 
-FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
+FRAGMENT_HEADERS = {"Content-Type": "application/trickle-ice-sdpfrag"}
 
 
 def obs_offer(sdp: str) -> str:
@@ -39,7 +39,7 @@ def obs_offer(sdp: str) -> str:
     return "\r\n".join(out) + "\r\n"
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_publish_and_watch_with_sound(where: dict[str, Any]) -> None:
     async with running(**where) as (url, server):
         publisher, viewer = Peer(url, "publish"), Peer(url, "view")
@@ -91,7 +91,7 @@ async def test_sound_is_delayed_with_its_picture() -> None:
             """Seconds from the next click to its sound."""
             microphone.click()
             loudest = 0
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TEST_TIMEOUT):
                 while loudest < 4000:
                     frame = await viewer.sound.recv()
                     loudest = np.abs(frame.to_ndarray().astype(int)).max()
@@ -121,7 +121,7 @@ async def test_obs_publishes_h264_and_never_trickles() -> None:
         offer = obs_offer(await obs.offer(audio=True))
         assert "a=candidate" not in offer
         async with http(url) as client:
-            response = await client.post("/whip?session=obs", content=offer, headers=SDP)
+            response = await client.post("/whip?session=obs", content=offer, headers=SDP_HEADERS)
             assert response.status_code == 201
             assert agreed_codec(response.text, "video") == "H264"
             assert agreed_codec(response.text, "audio") == "opus"
@@ -172,7 +172,7 @@ async def test_a_viewer_that_offers_only_h264_gets_h264() -> None:
             rf"^a=(rtpmap|rtcp-fb|fmtp):({'|'.join(numbers)}) [^\r\n]*\r\n", "", offer, flags=re.MULTILINE
         )
         async with http(url) as client:
-            response = await client.post("/whep/two-codecs", content=only_h264, headers=SDP)
+            response = await client.post("/whep/two-codecs", content=only_h264, headers=SDP_HEADERS)
         assert response.status_code == 201
         assert agreed_codec(response.text, "video") == "H264"
         await other.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
@@ -184,7 +184,7 @@ async def test_a_viewer_that_offers_only_h264_gets_h264() -> None:
             await peer.close()
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_trickle(where: dict[str, Any]) -> None:
     async with running(**where) as (url, server), http(url) as client:
         peer = Peer(url)
@@ -192,13 +192,13 @@ async def test_trickle(where: dict[str, Any]) -> None:
         candidates = re.findall(r"^a=(candidate:[^\r\n]+)", whole, re.MULTILINE)
         assert candidates
         bare = re.sub(r"^a=(candidate|end-of-candidates)[^\r\n]*\r\n", "", whole, flags=re.MULTILINE)
-        answer = await client.post("/session", content=bare, headers=SDP)
+        answer = await client.post("/session", content=bare, headers=SDP_HEADERS)
         etag, location, user = answer.headers["etag"], answer.headers["location"], ice_user(whole)
         # Withhold our candidates from the peer, so that it is the trickled ones that connect.
         deaf = re.sub(r"^a=(candidate|end-of-candidates)[^\r\n]*\r\n", "", answer.text, flags=re.MULTILINE)
 
         async def patch(text: str, **headers: str) -> int:
-            sent = FRAGMENT | {"If-Match": etag} | {k.replace("_", "-"): v for k, v in headers.items()}
+            sent = FRAGMENT_HEADERS | {"If-Match": etag} | {k.replace("_", "-"): v for k, v in headers.items()}
             sent = {k: v for k, v in sent.items() if v}
             return (await client.patch(location, content=text, headers=sent)).status_code
 
@@ -240,7 +240,7 @@ async def test_refusals(path: str, role: str, change: Any, status: int) -> None:
         peer, host = Peer(url, role), Peer(url, "publish")
         await host.connect(session="there")
         offer = change(await peer.offer())
-        response = await client.post(path, content=offer, headers=SDP)
+        response = await client.post(path, content=offer, headers=SDP_HEADERS)
         assert response.status_code == status, response.text
         assert "\n" not in response.json()["error"]
         assert list(server.sessions.by_id) == ["there"]
@@ -281,7 +281,7 @@ async def test_get_and_options_describe_the_endpoints() -> None:
         await peer.close()
 
 
-@EITHER
+@BOTH_HOSTS
 async def test_a_name_is_taken_over_by_its_owner(where: dict[str, Any]) -> None:
     async with running(**where) as (url, server):
         first, second, viewer = Peer(url, "publish"), Peer(url, "publish"), Peer(url, "view")

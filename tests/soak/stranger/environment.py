@@ -21,7 +21,7 @@ from tests.soak.bench import Client, ServerProcess, stop_all
 from tests.soak.client import authorization
 from tests.soak.stranger.allowed_loss import AllowedLoss
 from tests.soak.stranger.registry import Attempt
-from tests.waiting import PATIENCE, server_flags
+from tests.waiting import TEST_TIMEOUT, server_flags
 
 BASELINE_SECONDS: Final = 3  # the bystander's pictures are counted for so long before an attempt
 ATTEMPT_TIMEOUT: Final = 240.0  # seconds
@@ -272,7 +272,10 @@ class Environment:
         transport = httpx.AsyncHTTPTransport(local_address=address or None, limits=httpx.Limits(max_connections=100))
         url = self.url.replace("localhost", "127.0.0.1")
         async with httpx.AsyncClient(
-            base_url=url, headers=self.authorization_of(name) if name else {}, timeout=PATIENCE, transport=transport
+            base_url=url,
+            headers=self.authorization_of(name) if name else {},
+            timeout=TEST_TIMEOUT,
+            transport=transport,
         ) as client:
             yield client
 
@@ -281,7 +284,7 @@ class Environment:
 
         The server notices after half a minute that a peer vanished.
         """
-        until, others = time.monotonic() + (GUESTS_GONE_TIMEOUT if self.strict else PATIENCE), 0
+        until, others = time.monotonic() + (GUESTS_GONE_TIMEOUT if self.strict else TEST_TIMEOUT), 0
         while time.monotonic() < until:
             with suppress(httpx.HTTPError):
                 others = len((await asyncio.to_thread(self.server.status))["sessions"]) - 1
@@ -300,7 +303,7 @@ class Environment:
 
     async def _wait_for_pictures(self, when: str) -> None:
         """Wait for a second's worth of new pictures; add a failure if they do not come."""
-        have, until = len(self.bystander.rows), time.monotonic() + PATIENCE
+        have, until = len(self.bystander.rows), time.monotonic() + TEST_TIMEOUT
         while sum(row["new"] for row in self.bystander.rows[have:]) < MIN_NEW_PICTURES:
             if time.monotonic() > until or self.bystander.process.poll() is not None:
                 self.add_failure(f"the bystander got no {MIN_NEW_PICTURES} pictures {when}")

@@ -13,7 +13,7 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 
 from tests.soak.client import EncodedCamera, cached_clip, ports
 from tests.soak.stranger.send import send_at_rate
-from tests.waiting import PATIENCE
+from tests.waiting import TEST_TIMEOUT
 
 if TYPE_CHECKING:
     from tests.soak.stranger.environment import Environment
@@ -66,7 +66,7 @@ class Guest:
                 self._count(receiver)
             await self.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
             if wait:
-                until = asyncio.get_running_loop().time() + PATIENCE
+                until = asyncio.get_running_loop().time() + TEST_TIMEOUT
                 while self.pc.connectionState in ("new", "connecting") and asyncio.get_running_loop().time() < until:
                     await asyncio.sleep(0.05)
                 assert self.pc.connectionState == "connected", f"the guest is {self.pc.connectionState}"
@@ -84,7 +84,7 @@ class Guest:
 
     async def wait_for_pictures(self, count: int) -> None:
         """Wait until ``count`` pictures have come, the guest is disconnected, or the patience is over."""
-        until = asyncio.get_running_loop().time() + PATIENCE
+        until = asyncio.get_running_loop().time() + TEST_TIMEOUT
         while self.seen < count and self.live and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.05)
 
