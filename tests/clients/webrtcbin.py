@@ -22,9 +22,7 @@ ENCODERS = {
     "H264": "openh264enc bitrate=1000000 gop-size=25 ! h264parse ! rtph264pay config-interval=-1",
 }
 DECODERS = {"VP8": "rtpvp8depay ! vp8dec", "H264": "rtph264depay ! h264parse ! openh264dec"}
-OPUS_CAPS = (
-    "application/x-rtp,media=audio,encoding-name=OPUS,payload=97,clock-rate=48000,encoding-params=(string)2"
-)
+OPUS_CAPS = "application/x-rtp,media=audio,encoding-name=OPUS,payload=97,clock-rate=48000,encoding-params=(string)2"
 
 
 class Client:
