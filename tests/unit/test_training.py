@@ -61,7 +61,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer = csv.DictWriter(stream, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    written = write_packs(folder, folder / "packs", piece=300_000)
+    written = write_packs(folder, folder / "packs", max_bytes=300_000)
     assert len(written) > 2, "a small limit must give several pieces"
     assert all(path.stat().st_size < 8_000_000 for path in written)
     return folder / "packs"
