@@ -1,5 +1,5 @@
-"""A face in numbers: tracking, filters, the 3-D face model, expression, retargeting.
+"""Face geometry: tracking, filters, the 3-D face model, expression, retargeting.
 
-Owns everything between a camera picture and a portrait's moved landmarks. Knows nothing of portraits as pictures, of
-networks, or of WebRTC.
+This package covers every step from a camera frame to retargeted landmarks. It does not depend on portrait pictures,
+networks or WebRTC.
 """

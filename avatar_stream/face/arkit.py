@@ -1,7 +1,8 @@
-"""Motion in ARKit's terms, the language of other rigs: 52 blend shapes, the head's pose, and where the eyes look.
+"""Motion in ARKit's format, which other face rigs use: 52 blend shapes, among them gaze, and the head pose.
 
 Names are those of ARKit's ``ARFaceAnchor.BlendShapeLocation`` (left and right are the person's own). Axes are
-ARKit's: x to the viewer's right, y up, z towards the viewer; metres, and unit quaternions ``(x, y, z, w)``.
+ARKit's: x to the viewer's right, y up, z towards the viewer; positions in metres, rotations as unit quaternions
+``(x, y, z, w)``.
 """
 
 import math
@@ -17,7 +18,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import COEFFICIENT_INDEX, COEFFICIENT_NAMES, face_model
 from avatar_stream.face.motion import Motion, lip_gap
 
-_SPLIT_SHAPES: Final = ("browInnerUp", "cheekPuff")  # one each in ARKit, one a side in the face model
+_SPLIT_SHAPES: Final = ("browInnerUp", "cheekPuff")  # ARKit has one of each, the face model one per side
 _EYE_LOOK_SHAPES: Final = [f"eyeLook{way}{side}" for way in ("Down", "In", "Out", "Up") for side in ("Left", "Right")]
 BLEND_SHAPES: Final = tuple(
     sorted(
@@ -30,13 +31,13 @@ BLEND_SHAPES: Final = tuple(
     )
 )
 MAX_ABSOLUTE_VALUE: Final = 1000
-"""The largest number in a frame of motion: a shape's share, a quaternion's part, a metre."""
-FACE_WIDTH_METRES: Final = 0.14  # metres, an adult's
-CAMERA_DISTANCE_METRES: Final = 0.6  # metres from a face at rest to its camera
-EYE_TURN_RADIANS: Final = np.array([0.6, 0.5])  # radians that an eye turns, sideways and up or down, at coefficient 1
-EXTRA_OPENING_AT_EYE_WIDE: Final = 0.25  # of its usual opening that an eye opens further at eyeWide 1
-_LANDMARK_AXES_TO_ARKIT: Final = np.array([1, -1, -1])  # landmarks have y down and z away from the viewer
-_EYE_SIDES: Final = (("Right", 1.0), ("Left", -1.0))  # and which way the nose lies, to the viewer's right
+"""The largest absolute number that a motion frame may contain, in a blend shape, a quaternion or a position."""
+FACE_WIDTH_METRES: Final = 0.14  # of an adult
+CAMERA_DISTANCE_METRES: Final = 0.6  # from a face at rest to its camera
+EYE_TURN_RADIANS: Final = np.array([0.6, 0.5])  # sideways, and up or down, at coefficient 1
+EXTRA_OPENING_AT_EYE_WIDE: Final = 0.25  # in shares of the eye's usual opening, at eyeWide 1
+_LANDMARK_AXES_TO_ARKIT: Final = np.array([1, -1, -1])  # landmarks: y down, z away from the viewer
+_EYE_SIDES: Final = (("Right", 1.0), ("Left", -1.0))  # and 1 where the viewer sees the nose on the eye's right
 _NO_ROTATION: Final = (0.0, 0.0, 0.0, 1.0)
 
 Vector = tuple[float, float, float]
@@ -45,8 +46,9 @@ Quaternion = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class ArkitFrame:
-    """One frame of a face: ``shapes`` by ARKit's names in 0..1 (missing ones are 0), ``rotation`` and ``position``
-    of the head.
+    """One frame of a face's motion.
+
+    ``shapes``: blend shapes by ARKit's names, 0 to 1 (missing ones are 0). ``rotation``, ``position``: the head pose.
     """
 
     shapes: Mapping[str, float] = field(default_factory=dict)
@@ -54,7 +56,7 @@ class ArkitFrame:
     position: Vector = (0.0, 0.0, 0.0)
 
     def to_json(self, time: float) -> dict[str, Any]:
-        """As a JSON object with its time in seconds; coefficients of 0 are left out."""
+        """The frame as a JSON object, with ``time`` in seconds; coefficients of 0 are left out."""
         shapes = {name: round(value, 3) for name, value in self.shapes.items() if value > 0.0005}
         head = {
             "rotation": [round(x, 4) for x in self.rotation],
@@ -64,7 +66,7 @@ class ArkitFrame:
 
     @staticmethod
     def from_json(message: Any) -> "ArkitFrame":
-        """Of a JSON object as :meth:`to_json` makes it; raises :class:`BadInput`."""
+        """The frame in a JSON object that :meth:`to_json` made; raises :class:`BadInput` if it is not valid."""
         if not isinstance(message, dict) or not isinstance(message.get("blendShapes"), dict):
             raise BadInput('a frame of motion is a JSON object with "blendShapes"')
         shapes = message["blendShapes"]
@@ -91,14 +93,14 @@ def _checked_numbers(values: Any, count: int, name: str) -> list[float]:
     if not isinstance(values, list | tuple) or len(values) != count:
         raise BadInput(f'"{name}" needs {count} numbers')
     for value in values:
-        # NaN is within no bounds, and an integer of any length can be compared, though not made a float.
+        # "not abs(value) <= ..." also catches NaN, and integers too large to convert to float.
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_ABSOLUTE_VALUE:
             raise BadInput(f'"{name}" needs {count} numbers from -{MAX_ABSOLUTE_VALUE} to {MAX_ABSOLUTE_VALUE}')
     return [float(value) for value in values]
 
 
 def to_arkit(motion: Motion) -> ArkitFrame:
-    """A driver's motion for other rigs, from the face at rest as the driver was read."""
+    """Convert a driver's motion to ARKit's format; the head pose is relative to the driver at rest."""
     by_name = {name: float(value) for name, value in zip(COEFFICIENT_NAMES, motion.coefficients, strict=True)}
     shapes: dict[str, float] = {name: min(max(by_name[name], 0.0), 1.0) for name in BLEND_SHAPES if name in by_name}
     for name in _SPLIT_SHAPES:
@@ -116,9 +118,9 @@ def to_arkit(motion: Motion) -> ArkitFrame:
 
 
 def to_motion(frame: ArkitFrame) -> Motion:
-    """The motion of a frame whose pose is relative to the head at rest (see :class:`Rest`).
+    """Convert a frame whose head pose is relative to rest (see :class:`HeadPoseCalibration`) to a motion.
 
-    What a camera would see and blend shapes do not say, the small and personal, is left out.
+    Detail that blend shapes cannot express (``lid_shape``, ``fit_residual``) stays neutral.
     """
     shapes = frame.shapes
     coefficients = np.zeros(len(COEFFICIENT_NAMES), np.float32)
@@ -150,13 +152,13 @@ def to_motion(frame: ArkitFrame) -> Motion:
 
 
 def _without_overlap(gap: Floats) -> Floats:
-    """Lips that would pass through each other touch: mouthClose often says more than jawOpen asks for."""
+    """Clamp lips that would pass through each other: mouthClose is often larger than jawOpen needs."""
     gap[gap[:, 1] < 0] = 0
     return gap
 
 
 def mirrored_frame(frame: ArkitFrame) -> ArkitFrame:
-    """The frame as a mirror shows it."""
+    """The frame mirrored left to right."""
     shapes = {_MIRRORED_NAMES[name]: value for name, value in frame.shapes.items()}
     (x, y, z, w), (right, up, near) = frame.rotation, frame.position
     return ArkitFrame(shapes, (x, -y, -z, w), (-right, up, near))
@@ -173,22 +175,22 @@ _MIRRORED_NAMES: Final = {name: _mirrored_name(name) for name in BLEND_SHAPES}
 
 
 class HeadPoseCalibration:
-    """Takes the head's pose of the first frame as rest: phones and rigs send it as their camera sees it."""
+    """Makes head poses relative to that of the first frame: phones and rigs send poses in their camera's axes."""
 
     def __init__(self) -> None:
         self.recalibrate()
 
     def recalibrate(self) -> None:
-        """Take the next frame's pose."""
+        """Use the next frame's head pose as rest."""
         self._first: tuple[Rotation, Floats] | None = None
 
     @property
     def calibrated(self) -> bool:
-        """Rest is known."""
+        """Whether the pose at rest is known."""
         return self._first is not None
 
     def __call__(self, frame: ArkitFrame) -> ArkitFrame:
-        """The frame with its pose from rest."""
+        """The frame with its head pose relative to rest."""
         rotation, position = Rotation.from_quat(frame.rotation), np.array(frame.position, np.float32)
         if self._first is None:
             self._first = rotation, position

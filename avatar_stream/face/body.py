@@ -1,7 +1,7 @@
-"""A person's shoulders: where they are in a picture, and how a driver's move.
+"""Shoulders: where they are in a picture, and how a driver's shoulders move.
 
-Found by MediaPipe's pose network (BlazePose; Bazarevsky et al., 2020), five times a second: it takes as long as the
-rest of a frame, and shoulders are slow.
+MediaPipe's pose network (BlazePose; Bazarevsky et al., 2020) finds them, five times a second: it takes as long as all
+other work on a frame, and shoulders move slowly.
 """
 
 import math
@@ -16,28 +16,27 @@ from avatar_stream.native_output import quiet_graph
 
 Image = npt.NDArray[np.uint8]
 
-_SHOULDERS: Final = (12, 11)  # the person's right and left: left and right in the picture
+_SHOULDERS: Final = (12, 11)  # the person's right and left, which are left and right in the picture
 MIN_VISIBILITY: Final = 0.6
-FRAMES_PER_DETECTION: Final = 5  # frames between looks
-SMOOTHING_PER_FRAME: Final = 0.2  # share of the way to what was seen last, a frame
-REST_RATE_PER_DETECTION: Final = (
-    0.02  # and of the way from the usual place to where they are, a look: nobody sits still for ever
-)
-MAX_SHIFT_WIDTHS: Final = (0.22, 0.14)  # shoulder widths that they move, sideways, and up or down
-MAX_ROLL_RADIANS: Final = 0.18  # radians
+FRAMES_PER_DETECTION: Final = 5
+SMOOTHING_PER_FRAME: Final = 0.2  # share of the way to the last detection
+REST_RATE_PER_DETECTION: Final = 0.02  # share of the way from rest to the detection: nobody keeps one position
+MAX_SHIFT_WIDTHS: Final = (0.22, 0.14)  # in shoulder widths: sideways, and up or down
+MAX_ROLL_RADIANS: Final = 0.18
 
 
 @dataclass(frozen=True, slots=True)
 class Torso:
-    """How shoulders have moved from where they usually are: ``shift`` right and down in widths of them, ``roll`` in
-    radians, clockwise in the picture.
+    """How shoulders have moved from rest.
+
+    ``shift``: to the right and down, in shoulder widths. ``roll``: radians, clockwise in the picture.
     """
 
     shift: tuple[float, float] = (0.0, 0.0)
     roll: float = 0.0
 
-    def moved(self, points: Floats, shoulders: Floats) -> Floats:
-        """By how much ``points (n, 2)`` move that are fixed to ``shoulders (2, 2)``."""
+    def displacement(self, points: Floats, shoulders: Floats) -> Floats:
+        """How far ``points (n, 2)`` move that are fixed to a body with ``shoulders (2, 2)`` at rest."""
         width = float(np.linalg.norm(shoulders[1] - shoulders[0]))
         middle = shoulders.mean(0)
         cos, sin = math.cos(self.roll), math.sin(self.roll)
@@ -46,12 +45,12 @@ class Torso:
 
     @property
     def mirrored(self) -> "Torso":
-        """As a mirror shows it."""
+        """The torso mirrored left to right."""
         return Torso((-self.shift[0], self.shift[1]), -self.roll)
 
 
 def find_shoulders(image: Image) -> Floats | None:
-    """Both shoulders ``(2, 2)`` in pixels of a still RGB image, the left one in the picture first; None if hidden."""
+    """Both shoulders ``(2, 2)`` in pixels of a still RGB image, the picture's left one first; None if hidden."""
     with _pose_network(static=True) as network:
         return _detect_shoulders(network, image)
 
@@ -67,7 +66,7 @@ class TorsoTracker:
         self._shown = np.zeros(3, np.float32)
 
     def update(self, image: Image | None) -> Torso:
-        """The torso in the next RGB frame; without one it comes to rest."""
+        """The torso in the next RGB frame; without a frame (None) it eases to rest."""
         if image is None:
             self._seen = None
         elif self._frames % FRAMES_PER_DETECTION == 0:
@@ -75,7 +74,7 @@ class TorsoTracker:
                 self._network = _pose_network(static=False)
             found = _detect_shoulders(self._network, image)
             if found is not None:
-                self._look(found / image.shape[0])
+                self._set_target(found / image.shape[0])
         self._frames += 1
         wanted = np.zeros(3, np.float32) if self._seen is None else self._seen
         self._shown = self._shown + np.float32(SMOOTHING_PER_FRAME) * (wanted - self._shown)
@@ -83,7 +82,7 @@ class TorsoTracker:
         return Torso((right, down), roll)
 
     def recalibrate(self) -> None:
-        """Take the next look for the usual place."""
+        """Use the next detection as rest."""
         self._usual = None
 
     def close(self) -> None:
@@ -91,7 +90,7 @@ class TorsoTracker:
         if self._network is not None:
             self._network.close()
 
-    def _look(self, shoulders: Floats) -> None:
+    def _set_target(self, shoulders: Floats) -> None:
         if self._usual is None:
             self._usual = shoulders
         self._usual = self._usual + np.float32(REST_RATE_PER_DETECTION) * (shoulders - self._usual)

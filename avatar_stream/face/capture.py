@@ -1,4 +1,4 @@
-"""A face's motion for other programs: camera frames in, ARKit's blend shapes and head out, no portrait needed."""
+"""Face capture without a portrait: camera frames in, ARKit's blend shapes and head pose out, for other programs."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,14 +9,14 @@ from avatar_stream.face.tracker import FaceTracker
 
 
 class FaceCapture:
-    """Reads one driver, frame after frame; ``mirror`` reads them as a mirror shows them. Not thread-safe."""
+    """Captures one driver's motion, frame by frame; ``mirror`` swaps left and right. Not thread-safe."""
 
     def __init__(self, *, mirror: bool = False) -> None:
         self.mirror = mirror
         self._tracker, self._driver = FaceTracker(), MotionEstimator()
 
     def __call__(self, image: npt.NDArray[np.uint8], time: float) -> ArkitFrame | None:
-        """The motion in an RGB frame ``(h, w, 3)`` taken at ``time`` seconds; None where nobody is seen."""
+        """The motion in an RGB frame ``(h, w, 3)`` taken at ``time`` seconds; None if there is no face."""
         landmarks = self._tracker.update(image, time).landmarks
         if landmarks is None:
             return None
@@ -24,11 +24,11 @@ class FaceCapture:
 
     @property
     def too_small(self) -> int:
-        """Width in pixels of a face that is too small to be followed; 0 where there is none."""
+        """Width in pixels of a face that is too small to be tracked; 0 if there is none."""
         return self._tracker.too_small
 
     def recalibrate(self) -> None:
-        """Take the next frames for the face at rest."""
+        """Forget the face at rest and learn it again from the next frames."""
         self._driver.recalibrate()
 
     def close(self) -> None:

@@ -176,7 +176,7 @@ class PortraitWarp:
         expression = (target - head.apply(self.landmarks))[self._oval]
         moved = self._rings + self._follow * rigid + self._flex * expression
         if torso is not None and self._shoulders is not None and self._shoulder_weights is not None:
-            moved[:, :2] += self._shoulder_weights * torso.moved(self._rings[:, :2], self._shoulders)
+            moved[:, :2] += self._shoulder_weights * torso.displacement(self._rings[:, :2], self._shoulders)
         border = self._source[len(target) + len(moved) :]
         return np.concatenate([target, moved, border]).astype(np.float32)
 

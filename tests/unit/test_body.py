@@ -35,9 +35,9 @@ def person(shift: int = 0) -> npt.NDArray[np.uint8]:
 
 def test_a_torso_shifts_and_rolls_about_its_middle() -> None:
     shoulders = np.array([[100, 200], [300, 200]], np.float32)
-    moved = Torso((0.1, 0.0)).moved(shoulders, shoulders)
+    moved = Torso((0.1, 0.0)).displacement(shoulders, shoulders)
     assert np.allclose(moved, [[20, 0], [20, 0]], atol=1e-4)
-    rolled = Torso(roll=0.1).moved(shoulders, shoulders)
+    rolled = Torso(roll=0.1).displacement(shoulders, shoulders)
     assert np.allclose(rolled.mean(0), 0, atol=1e-4)
     # Clockwise in the picture: its right end goes down.
     assert rolled[1, 1] == pytest.approx(100 * math.sin(0.1), rel=1e-3)
