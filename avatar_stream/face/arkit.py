@@ -68,17 +68,17 @@ class ArkitFrame:
     def from_json(message: Any) -> "ArkitFrame":
         """The frame in a JSON object that :meth:`to_json` made; raises :class:`BadInput` if it is not valid."""
         if not isinstance(message, dict) or not isinstance(message.get("blendShapes"), dict):
-            raise BadInput('a frame of motion is a JSON object with "blendShapes"')
+            raise BadInput('a motion frame must be a JSON object with "blendShapes"')
         shapes = message["blendShapes"]
         if unknown := sorted(str(name) for name in shapes if name not in _BLEND_SHAPE_SET):
-            raise BadInput(f"{unknown[0][:40]!r} is none of ARKit's blend shapes")
+            raise BadInput(f"{unknown[0][:40]!r} is not an ARKit blend shape: see ARFaceAnchor.BlendShapeLocation")
         head = message.get("head", {})
         if not isinstance(head, dict):
-            raise BadInput('"head" is an object with "rotation" and "position"')
+            raise BadInput('"head" must be an object with "rotation" and "position"')
         rotation = _checked_numbers(head.get("rotation", _NO_ROTATION), 4, "rotation")
         size = math.sqrt(sum(x * x for x in rotation))
         if not 0.5 < size < 2:
-            raise BadInput('"rotation" is a unit quaternion x, y, z, w')
+            raise BadInput('"rotation" must be a unit quaternion x, y, z, w')
         values = _checked_numbers(list(shapes.values()), len(shapes), "blendShapes")
         x, y, z, w = (v / size for v in rotation)
         px, py, pz = _checked_numbers(head.get("position", (0, 0, 0)), 3, "position")

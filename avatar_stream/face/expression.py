@@ -1,6 +1,6 @@
-"""What a face may do, whatever its driver does: parts that are held, limits of single movements, gains by region.
+"""Constraints on a face's expression: parts held still, limits per blend shape, gains per region.
 
-Presets, limits by ARKit's names and gains are one thing, applied to a motion in one place and saved with a character.
+An ``Expression`` combines all three. It is applied to each motion, and saved with a character.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,22 +28,22 @@ _BLINKS: Final = ("eyeBlinkRight", "eyeBlinkLeft")  # in the order of a motion's
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """Bounds for a face, given to ``Avatar.set_expression``. All are optional, and may be combined.
+    """Constraints on a face, for ``Avatar.set_expression``. All are optional and can be combined.
 
     ::
 
         Expression(hold={"smile"}, limits={"jawOpen": (0, 0.3)}, gains={"head": 0.5})
 
-    ``hold`` names what stays as it is: ``gaze`` (looks where the portrait looks), ``smile`` (a gentle one),
-    ``serious`` (no smile), ``mouth`` (shut), ``teeth`` (not shown), ``awake`` (eyes never quite shut), ``brows`` (at
-    rest).
+    ``hold`` names what stays fixed: ``gaze`` (looks where the portrait looks), ``smile`` (a gentle smile),
+    ``serious`` (no smile), ``mouth`` (shut), ``teeth`` (not shown), ``awake`` (eyes never fully closed), ``brows``
+    (at rest).
 
-    ``limits`` gives the least and the most of an ARKit blend shape, each from 0 to 1.
+    ``limits`` gives a blend shape's minimum and maximum by its ARKit name, each from 0 to 1.
 
-    ``gains`` multiplies how far a region moves, from 0 to 2; 1 is as driven. Regions are ``brows``, ``eyes``,
+    ``gains`` multiplies how far a region moves, from 0 to 2; 1 leaves it as driven. Regions are ``brows``, ``eyes``,
     ``gaze``, ``mouth``, ``jaw`` and ``head``.
 
-    Raises :class:`~avatar_stream.errors.BadInput` for a name or a number that is none of these.
+    Raises :class:`~avatar_stream.errors.BadInput` for an unknown name or a number out of range.
     """
 
     hold: Collection[str] = frozenset()
@@ -57,11 +57,11 @@ class Expression:
 
     @property
     def free(self) -> bool:
-        """Nothing is held, limited or scaled."""
+        """Whether nothing is held, limited or scaled."""
         return not (self.hold or self.limits or self.gains)
 
     def __call__(self, motion: Motion) -> Motion:
-        """The motion within these bounds."""
+        """The motion within these constraints."""
         if self.free:
             return motion
         return self._limited(hold_parts(self._scaled(motion), self.hold))
@@ -97,7 +97,7 @@ class Expression:
                 lids[side] = np.clip(lids[side], 1 - most, max(1 - least, 0))
                 continue
             if name == "jawOpen":
-                # The lips follow what the jaw may do: its whole way parts them by about half an eye distance.
+                # The lips' gap is limited with the jaw: a fully open jaw parts them by about half an eye distance.
                 widest = float(np.abs(gap[:, 1]).max())
                 allowed = 0.6 * most
                 if widest > allowed:
@@ -106,13 +106,13 @@ class Expression:
                     arc = np.sin(np.linspace(0, np.pi, len(INNER_LIP_UPPER))).astype(np.float32)
                     gap = gap.copy()
                     gap[:, 1] = np.maximum(gap[:, 1], 0.6 * least * arc)
-            # What is told from its usual level may be below it, where nothing more is asked for.
+            # Coefficients relative to their usual level may be negative, unless a minimum is set.
             low = -1.0 if COEFFICIENT_INDEX[name] in RELATIVE_COEFFICIENTS and least == 0 else least
             coefficients[COEFFICIENT_INDEX[name]] = np.clip(coefficients[COEFFICIENT_INDEX[name]], low, most)
         return replace(motion, coefficients=coefficients, gap=gap, lids=lids)
 
     def to_json(self) -> dict[str, Any]:
-        """As :meth:`from_json` takes it."""
+        """The expression as a JSON object that :meth:`from_json` reads."""
         return {
             "hold": sorted(self.hold),
             "limits": {name: [least, most] for name, (least, most) in self.limits.items()},
@@ -120,16 +120,16 @@ class Expression:
         }
 
     @staticmethod
-    def from_json(said: Any) -> "Expression":
-        """Of ``{"hold": [...], "limits": {"mouthSmileLeft": [0.4, 1]}, "gains": {"head": 0.5}}``, any of them.
+    def from_json(value: Any) -> "Expression":
+        """Read ``{"hold": [...], "limits": {"mouthSmileLeft": [0.4, 1]}, "gains": {"head": 0.5}}``; each is optional.
 
-        Raises :class:`BadInput` with a sentence.
+        Raises :class:`BadInput` if ``value`` is not valid.
         """
-        if not isinstance(said, Mapping) or not set(said) <= {"hold", "limits", "gains"}:
-            raise BadInput("an expression has hold, limits and gains")
-        hold, limits, gains = (said.get(name) for name in ("hold", "limits", "gains"))
+        if not isinstance(value, Mapping) or not set(value) <= {"hold", "limits", "gains"}:
+            raise BadInput("an expression is an object that may have hold, limits and gains, and nothing else")
+        hold, limits, gains = (value.get(name) for name in ("hold", "limits", "gains"))
         if hold is not None and not (isinstance(hold, list) and all(isinstance(one, str) for one in hold)):
-            raise BadInput(f"hold is a list of {', '.join(HOLDABLE_PARTS)}")
+            raise BadInput(f"hold must be a list of names out of {', '.join(HOLDABLE_PARTS)}")
         return Expression(
             hold or [],
             {} if limits is None else limits,
@@ -137,25 +137,25 @@ class Expression:
         )
 
 
-def _checked_limits(said: Any) -> dict[str, tuple[float, float]]:
+def _checked_limits(value: Any) -> dict[str, tuple[float, float]]:
     found: dict[str, tuple[float, float]] = {}
-    pairs: list[tuple[str, Any]] = list(said.items()) if isinstance(said, Mapping) else [("", None)]
+    pairs: list[tuple[str, Any]] = list(value.items()) if isinstance(value, Mapping) else [("", None)]
     for name, pair in pairs:
-        sound = (
+        is_pair = (
             isinstance(pair, list | tuple) and len(pair) == 2 and all(_is_number_up_to(value, 1.0) for value in pair)
         )
-        if name not in COEFFICIENT_INDEX or not sound or pair[0] > pair[1]:
-            raise BadInput("a limit is an ARKit name with the least and the most it may be, from 0 to 1")
+        if name not in COEFFICIENT_INDEX or not is_pair or pair[0] > pair[1]:
+            raise BadInput("a limit must be an ARKit name with a minimum and a maximum from 0 to 1")
         found[name] = (float(pair[0]), float(pair[1]))
     return found
 
 
-def _checked_gains(said: Any) -> dict[str, float]:
-    if not isinstance(said, Mapping) or not all(
-        name in REGIONS and _is_number_up_to(value, MAX_GAIN) for name, value in said.items()
+def _checked_gains(value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping) or not all(
+        name in REGIONS and _is_number_up_to(gain, MAX_GAIN) for name, gain in value.items()
     ):
-        raise BadInput(f"a gain is one of {', '.join(REGIONS)} with a number from 0 to {MAX_GAIN:g}")
-    return {name: float(value) for name, value in said.items() if value != 1}
+        raise BadInput(f"a gain must be one of {', '.join(REGIONS)} with a number from 0 to {MAX_GAIN:g}")
+    return {name: float(gain) for name, gain in value.items() if gain != 1}
 
 
 def _is_number_up_to(value: Any, most: float) -> bool:

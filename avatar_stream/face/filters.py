@@ -1,4 +1,4 @@
-"""One-Euro filter: smooth when still, quick when moving.
+"""One-Euro filter: smooths strongly while a signal is still, and hardly delays it while it moves.
 
 Casiez, Roussel and Vogel, "1 EUR filter: a simple speed-based low-pass filter", CHI 2012.
 """
@@ -13,8 +13,8 @@ from avatar_stream.face.mesh import Floats
 class OneEuro:
     """Filters an array of any fixed shape, each element by its own speed.
 
-    ``min_cutoff`` (Hz) is the cut-off of a still signal; ``beta`` (Hz per unit a second) how fast it opens;
-    ``speed_cutoff`` (Hz) smooths the speed estimate itself.
+    ``min_cutoff`` (Hz): cut-off frequency of a still signal. ``beta`` (Hz per unit/s): how much the cut-off rises
+    with speed. ``speed_cutoff`` (Hz): cut-off frequency of the speed estimate.
     """
 
     def __init__(self, min_cutoff: float, beta: float, speed_cutoff: float = 3.0) -> None:
@@ -26,11 +26,11 @@ class OneEuro:
         self._time = 0.0
 
     def reset(self) -> None:
-        """Forget everything: the next value passes unchanged."""
+        """Forget all state: the next value passes unchanged."""
         self._value = self._speed = None
 
     def __call__(self, value: Floats, time: float) -> Floats:
-        """Filtered ``value`` at ``time`` seconds; times that do not advance are taken as 1 ms later."""
+        """Filtered ``value`` at ``time`` seconds; a time that does not advance counts as 1 ms later."""
         if self._value is None or self._speed is None:
             self._value, self._speed, self._time = value.copy(), np.zeros_like(value), time
             return value

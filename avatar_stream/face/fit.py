@@ -1,7 +1,8 @@
-"""Fit the 3-D face model to landmarks: pose, who it is, and absolute expression coefficients.
+"""Fit the 3-D face model to landmarks: head pose, identity and absolute expression coefficients.
 
-Pose comes from a weighted Procrustes fit, coefficients from a small bounded least-squares problem with a prior that
-starts from the last frame's solution; identity is refined over the first seconds of a session and then kept.
+The head pose comes from a weighted Procrustes fit. The coefficients come from a small bounded least-squares problem
+with a prior, which starts from the last frame's solution. Identity is refined over the first seconds of a session and
+then kept.
 """
 
 from dataclasses import dataclass
@@ -25,27 +26,28 @@ from avatar_stream.face.model import (
 )
 
 LANDMARK_PRECISION: Final = INDEPENDENT_SHARE / LANDMARK_NOISE**2
-IDENTITY_FRAMES: Final = 100  # of a session over which identity is learnt
-IDENTITY_SAMPLES: Final = 24  # of these that are remembered, spread over time
-MAX_SOLVER_ROUNDS: Final = 12  # of the bounded solver, at most
+IDENTITY_FRAMES: Final = 100  # at the start of a session, over which identity is estimated
+IDENTITY_SAMPLES: Final = 24  # how many of these frames are kept, spread over time
+MAX_SOLVER_ROUNDS: Final = 12  # of the bounded solver
 
-IRISES_AND_CORNERS: Final = (  # iris centre, corners
+IRISES_AND_CORNERS: Final = (  # per eye: iris centre, eye corners
     (mesh.RIGHT_IRIS[0], [mesh.RIGHT_LID_UPPER[0], mesh.RIGHT_LID_UPPER[-1]]),
     (mesh.LEFT_IRIS[0], [mesh.LEFT_LID_UPPER[0], mesh.LEFT_LID_UPPER[-1]]),
 )
-RIGID_WEIGHTS: Final = np.full(MESH_POINTS, 0.05, np.float32)  # how much a landmark says of the pose
+RIGID_WEIGHTS: Final = np.full(MESH_POINTS, 0.05, np.float32)  # of each landmark in the head pose
 RIGID_WEIGHTS[sorted(set(mesh.STABLE_LANDMARKS) - set(mesh.FACE_OVAL))] = 1.0
 _LIPS = sorted({*mesh.LIPS_RING, *mesh.MOUTH_RING})
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One face, read.
+    """The face model fitted to one face.
 
-    ``pose`` takes the model's axes to image pixels; ``coefficients (45,)`` in 0..1 are named by ``COEFFICIENTS``;
-    ``gaze (2, 2)`` is where the right and the left eye look, radians to the image's right and down, in the head's
-    axes; ``face (478, 3)`` are the landmarks in the model's axes and ``shape (468, 3)`` the model's own there;
-    ``error`` is their root mean square difference in eye distances over the face, ``mouth_error`` over the lips.
+    ``pose``: takes the model's axes to image pixels. ``coefficients (45,)``: 0 to 1, named by ``COEFFICIENT_NAMES``.
+    ``gaze (2, 2)``: where the right and the left eye look, radians to the image's right and down, in the head's axes.
+    ``face (478, 3)``: the landmarks in the model's axes. ``shape (468, 3)``: the fitted model's landmarks there.
+    ``error``: root mean square difference of ``face`` and ``shape`` in eye distances; ``mouth_error``: the same over
+    the lips.
     """
 
     pose: Pose
@@ -63,7 +65,7 @@ class Fit:
 
 
 class Solver:
-    """Least squares of expression (and identity) coefficients for landmarks without their pose."""
+    """Least squares for expression and identity coefficients, given landmarks in the model's axes."""
 
     def __init__(self, model: FaceModel) -> None:
         self.model = model
@@ -81,17 +83,17 @@ class Solver:
         self.normal_both = np.block([[self.normal_e, cross], [cross.T, normal_i + prior]])
 
     def coefficients(self, offset: Floats, start: Floats) -> Floats:
-        """Expression that explains ``offset (468, 3)`` from the neutral face of this person."""
+        """Expression coefficients for ``offset (468, 3)``, the landmarks minus this person's neutral face."""
         return solve_bounded(self.normal_e, self._scaled_e @ (offset.ravel() * self._root), start)
 
     def identity(self, offset: npt.NDArray[np.float32], frames: int) -> Floats:
-        """Identity that explains ``offset (468, 3)``, the sum over ``frames`` of what expression leaves."""
+        """Identity coefficients for ``offset (468, 3)``: landmarks - mean - expression, summed over ``frames``."""
         side = self._scaled_i @ (offset.ravel() * self._root)
         inner = (self.vectors_i.T @ side) / (frames * self.values_i + IDENTITY_DEVIATION**-2)
         return np.asarray(self.vectors_i @ inner, np.float32)
 
     def expression_and_identity(self, offset: Floats, start: Floats, identity: Floats) -> tuple[Floats, Floats]:
-        """Expression and identity of a single picture, together."""
+        """Expression and identity coefficients of a single picture, solved together."""
         right = offset.ravel() * self._root
         side = np.concatenate([self._scaled_e @ right, self._scaled_i @ right])
         found = solve_bounded(self.normal_both, side, np.concatenate([start, identity]), len(COEFFICIENT_NAMES))
@@ -101,11 +103,11 @@ class Solver:
 def solve_bounded(
     normal: npt.NDArray[np.float64], side: npt.NDArray[np.float64], start: Floats, limited: int | None = None
 ) -> Floats:
-    """Minimise ``x A x / 2 - b x`` with the first ``limited`` elements of x in 0..1, from the active set of
-    ``start``.
+    """Minimise ``x A x / 2 - b x`` with the first ``limited`` elements of x in 0..1 (None: all of them).
 
-    Block principal pivoting (Júdice and Pires, Computers & Operations Research 1994); the problem is strictly convex,
-    so the solution moves steadily with ``b``.
+    ``normal`` is A and ``side`` is b; the search starts from the active set of ``start``. Block principal pivoting
+    (Júdice and Pires, Computers & Operations Research 1994). The problem is strictly convex, so the solution is a
+    continuous function of b.
     """
     n = len(side)
     limited = n if limited is None else limited
@@ -130,7 +132,7 @@ def solve_bounded(
 
 
 class Fitter:
-    """Reads one person's landmarks, frame after frame; one per stream, not thread-safe."""
+    """Fits one person's landmarks, frame by frame; one per stream, not thread-safe."""
 
     def __init__(self, model: FaceModel | None = None) -> None:
         self.model = model or face_model()
@@ -138,7 +140,7 @@ class Fitter:
         self.reset()
 
     def reset(self) -> None:
-        """Forget whose face it was."""
+        """Forget the person's identity."""
         self.identity = np.zeros(len(self.model.identities), np.float32)
         self.neutral = self.model.neutral
         self._coefficients = np.zeros(len(COEFFICIENT_NAMES), np.float32)
@@ -148,14 +150,14 @@ class Fitter:
 
     @property
     def settled(self) -> bool:
-        """Identity is known as well as it will be."""
+        """Whether identity is final."""
         return self._seen >= IDENTITY_FRAMES
 
     def __call__(self, landmarks: Floats) -> Fit:
         """Fit ``landmarks (478, 3)`` in pixels."""
         if self._seen == 0:
             self._fit_first(landmarks)
-        # The pose hardly depends on expression: the last frame's is near enough.
+        # The pose hardly depends on expression, so the last frame's expression is good enough for it.
         pose = rigid_pose(self._shape(), landmarks)
         offset = pose.apply_inverse(landmarks[:MESH_POINTS]) - self.neutral
         self._coefficients = self.solver.coefficients(offset, self._coefficients)
@@ -165,7 +167,7 @@ class Fitter:
         return fit
 
     def _fit_first(self, landmarks: Floats) -> None:
-        """Everything from one picture: expression and identity share what they both could explain by their priors."""
+        """Estimate everything from one picture: priors divide between expression and identity what both explain."""
         for _ in range(4):
             pose = rigid_pose(self._shape(), landmarks)
             offset = pose.apply_inverse(landmarks[:MESH_POINTS]) - self.model.neutral
@@ -198,9 +200,9 @@ class Fitter:
         )
 
     def _gaze(self, face: Floats) -> Floats:
-        """Where the eyes look: from the middle of an eyeball through its iris, in the head's axes.
+        """Gaze of both eyes ``(2, 2)``: the direction from an eyeball's centre to its iris, in the head's axes.
 
-        The middle is placed by the corners of the eye, as the model has it: they are seen far better than a pose is.
+        The centre is placed relative to the eye's corners, whose landmarks are far more accurate than the head pose.
         """
         model = self.model
         balls = model.eyeballs + np.tensordot(self.identity, model.eyeball_identities, 1)
@@ -211,7 +213,7 @@ class Fitter:
         return out
 
     def _refine(self, fit: Fit) -> None:
-        """Take a frame in, read one of those kept anew, and find the identity that explains them all best."""
+        """Add a frame to the samples, update one sample's expression, and solve for the identity over all samples."""
         self._seen += 1
         entry = (fit.face[:MESH_POINTS], fit.coefficients)
         if len(self._samples) < IDENTITY_SAMPLES:
@@ -228,7 +230,7 @@ class Fitter:
 
 
 def fit_still(landmarks: Floats) -> tuple[Fit, Fitter]:
-    """Fit a single picture's landmarks; the fitter that comes back knows the person."""
+    """Fit a single picture's landmarks; also returns the fitter, which has the person's identity."""
     fitter = Fitter()
     fitter._fit_first(landmarks)
     fitter._seen = IDENTITY_FRAMES
@@ -236,9 +238,7 @@ def fit_still(landmarks: Floats) -> tuple[Fit, Fitter]:
 
 
 def rigid_pose(shape: Floats, landmarks: Floats) -> Pose:
-    """The pose that takes the model's ``shape (468, 3)`` to ``landmarks``, by the points that move little with
-    expression.
-    """
+    """Head pose that takes ``shape (468, 3)`` to ``landmarks``; points that expression hardly moves weigh most."""
     return weighted_similarity(shape, landmarks[:MESH_POINTS], RIGID_WEIGHTS)
 
 
@@ -263,7 +263,7 @@ _SHARED_SOLVER: list[Solver] = []
 
 
 def _shared_solver() -> Solver:
-    """The shipped model's solver, made once."""
+    """The solver of the shipped face model, made once."""
     if not _SHARED_SOLVER:
         _SHARED_SOLVER.append(Solver(face_model()))
     return _SHARED_SOLVER[0]

@@ -1,4 +1,4 @@
-"""Who is followed of several people: one of them, until they have been gone for a while."""
+"""Chooses one of several people, and follows that person until they have been gone for a while."""
 
 from typing import Final
 
@@ -8,16 +8,16 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.small_faces import Box
 
 WAIT_SECONDS: Final = 2.0
-"""Seconds for which somebody who is not seen any more is waited for; then the largest face is followed."""
-MAX_STEP_WIDTHS: Final = 0.7  # face widths that a head moves from one frame to the next, at most
-MAX_SPEED_WIDTHS: Final = 2.0  # and face widths a second, where frames are missed
-SIZE_RATIOS: Final = (0.6, 1.7)  # a face's width over what it was
+"""How long to wait for a person who is out of sight; after that the largest face is followed."""
+MAX_STEP_WIDTHS: Final = 0.7  # how far a head may move between two frames
+MAX_SPEED_WIDTHS: Final = 2.0  # and more per second, if frames are missed
+SIZE_RATIOS: Final = (0.6, 1.7)  # of a face's width to its last width
 
 
 class FollowedPerson:
-    """Tells the face that is followed from others, by its place and size; not thread-safe.
+    """Distinguishes the followed face from others by its position and size; not thread-safe.
 
-    Places are in widths of the picture, whose size in pixels may change.
+    Positions and sizes are in widths of the picture, because its size in pixels may change.
     """
 
     def __init__(self) -> None:
@@ -25,18 +25,18 @@ class FollowedPerson:
         self._width = self._seen_at = 0.0
 
     def update(self, landmarks: Floats, time: float) -> None:
-        """``landmarks (478, 3)`` were followed at ``time`` seconds."""
+        """Record that the followed person's ``landmarks (478, 3)`` were seen at ``time`` seconds."""
         self._middle, self._width = _middle_and_width(landmarks)
         self._seen_at = time
 
     def matches(self, landmarks: Floats, time: float) -> bool:
-        """Whether landmarks ``(478, 3)`` can be of the person who was followed."""
+        """Whether ``landmarks (478, 3)`` may belong to the followed person."""
         return self._near(*_middle_and_width(landmarks), time)
 
     def choose(self, boxes: list[Box], time: float) -> int | None:
-        """Which of the faces in ``boxes``, largest first, is to be followed now.
+        """Index of the face in ``boxes`` (largest first) to follow now.
 
-        None where there is none, or somebody else only and who was followed has not been gone for long.
+        None if there is no face, or if all faces are other people's and the followed person may still come back.
         """
         for number, (left, top, width, height) in enumerate(boxes):
             if self._near(np.array([left + width / 2, top + height / 2]), width, time):
@@ -44,7 +44,7 @@ class FollowedPerson:
         return 0 if boxes and not self.is_waiting(time) else None
 
     def is_waiting(self, time: float) -> bool:
-        """Who was followed may come back."""
+        """Whether the followed person may still come back."""
         return self._width > 0 and 0 <= time - self._seen_at <= WAIT_SECONDS
 
     def _near(self, middle: Floats, width: float, time: float) -> bool:

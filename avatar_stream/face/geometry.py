@@ -1,4 +1,4 @@
-"""Rotations, similarities and the measures of a face, on plain arrays."""
+"""Rotations, similarity transforms and face measurements, on plain arrays."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from avatar_stream.face.mesh import Floats
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """A 3-D similarity ``x -> scale * rotation @ x + translation``; translation in pixels."""
+    """A head pose: the 3-D similarity ``x -> scale * rotation @ x + translation``, with the translation in pixels."""
 
     scale: float
     rotation: Floats  # (3, 3)
@@ -46,7 +46,7 @@ def similarity(source: Floats, target: Floats) -> Pose:
 
 
 def head_pose(landmarks: Floats) -> Pose:
-    """Pose that takes the frontal template face to ``landmarks`` (stable points only)."""
+    """Head pose that takes the frontal template face to ``landmarks``, fitted to the stable landmarks only."""
     stable = list(mesh.STABLE_LANDMARKS)
     return similarity(mesh.template()[stable], landmarks[stable])
 
@@ -99,21 +99,19 @@ def mouth_opening(landmarks: Floats) -> float:
     return float(gap / max(eye_distance(landmarks), 1e-6))
 
 
-# Change of the gap between the lips, in eye distances: below, an opened mouth is the portrait's own; above, it is
-# new.
+# Change of the lips' gap in eye distances: below the first value, the portrait's own mouth is shown; above the
+# second, a newly drawn one.
 LIP_GAP_CHANGE_RANGE = (0.015, 0.05)
 
 
 def lip_gaps(landmarks: Floats) -> Floats:
-    """Gap between the inner lips, point by point from corner to corner, in distances of the outer eye corners
-    ``(11,)``.
-    """
+    """Gap between the inner lips at each point from corner to corner ``(11,)``, in eye distances."""
     gaps = landmarks[list(mesh.INNER_LIP_LOWER)] - landmarks[list(mesh.INNER_LIP_UPPER)]
     return np.asarray(np.linalg.norm(gaps, axis=1) / max(eye_distance(landmarks), 1e-6), np.float32)
 
 
 def smoothstep(low: float, high: float, value: float) -> float:
-    """0 up to ``low``, 1 from ``high``, smooth between."""
+    """0 up to ``low``, 1 from ``high``, and a smooth cubic between."""
     t = min(max((value - low) / (high - low), 0.0), 1.0)
     return t * t * (3 - 2 * t)
 
@@ -152,8 +150,8 @@ ALIGNED_NOSE_Y = 0.62
 def aligned_frame(landmarks: Floats, size: int) -> Floats:
     """The 2x3 similarity from image pixels to the aligned face frame of ``size`` pixels.
 
-    Eyes come to 36 % of the height and the nose base to 62 %, upright, centred. The scale is the mean of what
-    the eye-to-nose height and the (steadier) eye distance ask for, so that a turned or nodding head keeps it.
+    The face is upright and centred, with the eyes at 36 % of the height and the nose base at 62 %. The scale uses the
+    mean of two eye-to-nose heights: in the picture, and in 3-D, which hardly changes as the head turns or nods.
     """
     eyes = landmarks[[33, 133, 362, 263], :2]
     right, left = eyes[:2].mean(0), eyes[2:].mean(0)
@@ -163,12 +161,12 @@ def aligned_frame(landmarks: Floats, size: int) -> Floats:
     c, s = np.cos(-roll), np.sin(-roll)
     upright = np.array([[c, -s], [s, c]])
     drop = float((upright @ (landmarks[mesh.NOSE_BASE, :2] - middle))[1])
-    # In 3-D both distances are almost free of the pose; the template says how they relate.
+    # In 3-D the distance hardly depends on the head pose.
     height = float(np.linalg.norm(landmarks[mesh.NOSE_BASE] - landmarks[[33, 133, 362, 263]].mean(0)))
     span = (ALIGNED_NOSE_Y - ALIGNED_EYES_Y) * size
     scale = span / max(0.5 * (max(drop, 0.5 * height) + height), 1e-6)
     linear = scale * upright
-    # The eyes sit at 36 %; where a nod shortens the nose the middle of both anchors stays put.
+    # A nod shortens the nose in the picture: the middle between eyes and nose base keeps its position.
     anchor = middle + upright.T @ np.array([0.0, drop / 2])
     target = np.array([0.5, (ALIGNED_EYES_Y + ALIGNED_NOSE_Y) / 2]) * size
     # Pixel centres: index i is at i + 0.5 of the frame.

@@ -1,4 +1,4 @@
-"""Parts of a face that stay as they are asked to, whatever the driver does."""
+"""Parts of a face that are held fixed, whatever the driver does."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -11,11 +11,11 @@ from avatar_stream.face.model import COEFFICIENT_INDEX, coefficient_indices
 from avatar_stream.face.motion import Motion
 
 HOLDABLE_PARTS: Final = ("gaze", "smile", "serious", "mouth", "teeth", "awake", "brows")
-"""Eyes that look where the portrait looks; a gentle smile; no smile at all; lips that stay shut; lips that part too
-little to show teeth; eyes that never quite close; brows at rest."""
+"""In this order: eyes look where the portrait looks; a gentle smile; no smile; lips stay shut; lips part too little
+to show teeth; eyes never fully close; brows at rest."""
 MIN_HELD_SMILE: Final = 0.4
-MAX_COVERING_LIP_GAP: Final = 0.045  # gap of the lips (eye distances) up to which they cover the teeth
-MIN_AWAKE_OPENING: Final = 0.62  # of an eye's usual opening
+MAX_COVERING_LIP_GAP: Final = 0.045  # gap of the lips in eye distances, up to which they cover the teeth
+MIN_AWAKE_OPENING: Final = 0.62  # in shares of an eye's usual opening
 _SMILE: Final = [COEFFICIENT_INDEX["mouthSmileLeft"], COEFFICIENT_INDEX["mouthSmileRight"]]
 _AGAINST_SMILE: Final = coefficient_indices("mouthFrown", "mouthPucker")
 _SMILE_AND_CHEEKS: Final = coefficient_indices("mouthSmile", "mouthDimple", "cheekSquint")
@@ -26,15 +26,15 @@ _JAW: Final = coefficient_indices("jawOpen")
 
 
 def checked_hold(names: Collection[str]) -> frozenset[str]:
-    """These, each one of ``HOLDABLE_PARTS``; raises :class:`~avatar_stream.errors.BadInput`."""
+    """``names`` as a set; raises :class:`~avatar_stream.errors.BadInput` if one is not in ``HOLDABLE_PARTS``."""
     found = frozenset([names] if isinstance(names, str) else names)
     if not found <= set(HOLDABLE_PARTS):
-        raise BadInput(f"what can be held is {', '.join(HOLDABLE_PARTS)}")
+        raise BadInput(f"hold takes only {', '.join(HOLDABLE_PARTS)}")
     return found
 
 
 def hold_parts(motion: Motion, hold: Collection[str]) -> Motion:
-    """The motion with these parts held."""
+    """The motion with the parts in ``hold`` held."""
     if not hold:
         return motion
     coefficients = motion.coefficients.copy()
@@ -57,6 +57,6 @@ def hold_parts(motion: Motion, hold: Collection[str]) -> Motion:
         look = np.zeros_like(look)
     lids = np.maximum(motion.lids, MIN_AWAKE_OPENING) if "awake" in hold else motion.lids
     residual = motion.fit_residual
-    if "mouth" in hold or "teeth" in hold:  # what the model does not say is mostly about the mouth
+    if "mouth" in hold or "teeth" in hold:  # the fit's residual is mostly at the mouth
         residual = np.zeros_like(residual)
     return replace(motion, coefficients=coefficients, gap=gap, lids=lids, look=look, fit_residual=residual)
