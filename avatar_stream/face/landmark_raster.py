@@ -1,4 +1,4 @@
-"""Landmarks drawn as pictures a convolution can read."""
+"""Landmarks drawn as image channels, as input for a convolutional network."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ RASTER_CHANNELS: Final = 7  # mouth hole, lips, eye openings, irises, lid and br
 UNKNOWN_CHANNEL: Final = 6
 RASTER_SIZE: Final = 96
 
-_FIXED_POINT_BITS = 4  # fixed-point bits: OpenCV draws at a sixteenth of a pixel
+_FIXED_POINT_BITS = 4  # OpenCV draws at a sixteenth of a pixel
 _MOUTH, _LIPS = list(mesh.MOUTH_RING), list(mesh.LIPS_RING)
 _EYES = (list(mesh.RIGHT_EYE_RING), list(mesh.LEFT_EYE_RING))
 _IRISES = (list(mesh.RIGHT_IRIS), list(mesh.LEFT_IRIS))
@@ -28,9 +28,10 @@ _OUTLINE = [list(mesh.FACE_OVAL) + [mesh.FACE_OVAL[0]], list(mesh.NOSE_LINE), [9
 
 
 def landmark_raster(points: Floats, size: int = RASTER_SIZE) -> npt.NDArray[np.uint8]:
-    """Draw landmarks given in the aligned frame's unit square, ``(478, 2)`` in 0..1.
+    """Draw landmarks ``(478, 2)``, given in the aligned frame's unit square (0 to 1).
 
-    Returns ``uint8 (RASTER_CHANNELS, size, size)``; the last channel, what the warp does not know, is left empty.
+    Returns ``uint8 (RASTER_CHANNELS, size, size)``. The last channel stays empty: the caller marks in it what
+    the warp cannot know.
     """
     fixed = np.round((points[:, :2] * size - 0.5) * (1 << _FIXED_POINT_BITS)).astype(np.int32)
     raster = np.zeros((RASTER_CHANNELS, size, size), np.uint8)

@@ -1,4 +1,4 @@
-"""The face mesh: 478 landmarks, the triangles between them and the index groups that carry meaning.
+"""The face mesh: 478 landmarks, the triangles between them, and named groups of landmark indices.
 
 Landmark numbering is MediaPipe's (468 mesh points, then ten iris points). A landmark array is
 ``float32 (478, 3)`` in pixels of its image: x right, y down, z towards the back of the head in the same scale.
@@ -37,7 +37,7 @@ RIGHT_BROW: Final = (70, 63, 105, 66, 107)
 LEFT_BROW: Final = (300, 293, 334, 296, 336)
 NOSE_LINE: Final = (168, 6, 197, 195, 5, 4, 1)
 NOSE_BASE: Final = 2
-# Chin and what lies between it and the lower lip: they go down with an opening jaw.
+# Chin, and skin between chin and lower lip: these points go down as the jaw opens.
 JAW_LANDMARKS: Final = (152, 148, 377, 176, 400, 149, 378, 150, 379, 175, 199, 200, 18, 83, 313, 201, 421, 208, 428)
 # Points that hardly move with expression: forehead, temples, nose bridge, eye corners.
 STABLE_LANDMARKS: Final = (
@@ -58,17 +58,17 @@ def _mesh_arrays() -> dict[str, npt.NDArray[np.generic]]:
 
 
 def skin_triangles() -> Ints:
-    """The 852 triangles of the 468-point mesh; eyes and mouth are holes. ``int32 (852, 3)``."""
+    """The 852 triangles of the 468-point mesh, with holes for eyes and mouth; ``int32 (852, 3)``."""
     return _mesh_arrays()["triangles"].astype(np.int32)
 
 
 def template() -> Floats:
-    """Mean face, symmetric, frontal, unit scale (outer eye corners 1 apart), centred. ``float32 (478, 3)``."""
+    """Mean face: symmetric, frontal, centred, outer eye corners 1 apart; ``float32 (478, 3)``."""
     return _mesh_arrays()["template"].astype(np.float32)
 
 
 def eye_triangles() -> Ints:
-    """Fans from each iris centre to its lids, so that the iris can move inside the eye. ``int32 (32, 3)``."""
+    """Triangle fans from each iris centre to the lids, so that the iris can move in the eye; ``int32 (32, 3)``."""
     fans = []
     for centre, ring in ((RIGHT_IRIS[0], RIGHT_EYE_RING), (LEFT_IRIS[0], LEFT_EYE_RING)):
         fans += [(centre, a, b) for a, b in zip(ring, ring[1:] + ring[:1], strict=True)]
@@ -76,7 +76,7 @@ def eye_triangles() -> Ints:
 
 
 def mouth_triangles() -> Ints:
-    """The strip between the inner lips: what a warp stretches when a mouth opens. ``int32 (18, 3)``."""
+    """The triangle strip between the inner lips, which a warp stretches when a mouth opens; ``int32 (18, 3)``."""
     strip = []
     for i in range(len(INNER_LIP_UPPER) - 1):
         upper, lower = INNER_LIP_UPPER[i : i + 2], INNER_LIP_LOWER[i : i + 2]

@@ -1,7 +1,7 @@
-"""The 3-D face model: pose-free landmarks as a sum of a mean face, identity and expression.
+"""The 3-D face model: landmarks, free of head pose, as a sum of a mean face, identity and expression.
 
-ICT-FaceKit (Li et al., "Learning Formation of Physically-Based Face Attributes", CVPR 2020; MIT licence), cut down to
-the 468 landmarks and to what is inside mouth and eyes by ``engines.data.face_model``. Axes are those of landmarks (x
+ICT-FaceKit (Li et al., "Learning Formation of Physically-Based Face Attributes", CVPR 2020; MIT licence), reduced by
+``engines.data.face_model`` to the 468 landmarks and the insides of mouth and eyes. Axes are those of landmarks (x
 right, y down, z away from the viewer); the unit is the mean face's distance between the outer eye corners.
 """
 
@@ -17,10 +17,10 @@ from avatar_stream.face import mesh
 from avatar_stream.face.mesh import Floats
 
 MESH_POINTS: Final = 468  # landmarks without the irises
-DEPTH_WEIGHT: Final = 0.15  # MediaPipe guesses depth from one picture
-LANDMARK_NOISE: Final = 0.02  # deviation of a landmark from the model, in eye distances
-INDEPENDENT_SHARE: Final = 0.1  # how much a landmark says on its own: neighbours err together
-# Deviations a fit expects. Of those tried, these two scatter a person's neutral face least from frame to frame.
+DEPTH_WEIGHT: Final = 0.15  # low, because MediaPipe estimates depth from one picture
+LANDMARK_NOISE: Final = 0.02  # standard deviation of a landmark from the model, in eye distances
+INDEPENDENT_SHARE: Final = 0.1  # of a landmark's information: errors of neighbours are correlated
+# Prior standard deviations. Of the values tried, these make a person's fitted neutral face vary least over time.
 EXPRESSION_DEVIATION: Final = 0.5  # of an expression coefficient
 IDENTITY_DEVIATION: Final = 0.5  # of an identity coefficient
 
@@ -34,20 +34,18 @@ COEFFICIENT_NAMES: Final = (
     "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
     "noseSneerLeft", "noseSneerRight",
 )  # fmt: skip
-"""ARKit's names; browInnerUp and cheekPuff, one each there, are split. Where an eye looks is told apart from
-these.
-"""
+"""ARKit's names. browInnerUp and cheekPuff, which ARKit has once, have two sides here. Gaze is not among them."""
 
 COEFFICIENT_INDEX: Final = {name: k for k, name in enumerate(COEFFICIENT_NAMES)}
 
 
 def coefficient_indices(*stems: str) -> list[int]:
-    """Coefficients whose names begin with one of ``stems``."""
+    """Indices of the coefficients whose names begin with one of ``stems``."""
     return [k for k, name in enumerate(COEFFICIENT_NAMES) if name.startswith(stems)]
 
 
 def coefficients(**named: float) -> Floats:
-    """Coefficients ``(45,)`` by name, the others 0; a name without its side is meant on both."""
+    """Coefficients ``(45,)`` by name, the others 0; a name without Left or Right sets both sides."""
     out = np.zeros(len(COEFFICIENT_NAMES), np.float32)
     for name, value in named.items():
         for full in (name, f"{name}Left", f"{name}Right"):
@@ -60,9 +58,10 @@ def coefficients(**named: float) -> Floats:
 class FaceModel:
     """The model's arrays.
 
-    ``neutral (468, 3)``; ``expressions (45, 468, 3)``, each at coefficient 1; ``identities (k, 468, 3)`` at one
-    standard deviation; ``eyeballs (2, 3)`` the centres of the right and the left one, ``eyeball_identities (k, 2,
-    3)``, ``eyeball_radius``; ``weights (468, 3)`` of a landmark in a fit, by axis of the head.
+    ``neutral (468, 3)``: the mean face. ``expressions (45, 468, 3)``: offsets at coefficient 1. ``identities (k, 468,
+    3)``: offsets at one standard deviation. ``eyeballs (2, 3)``: centres of the right and the left eyeball.
+    ``eyeball_identities (k, 2, 3)``: their offsets by identity. ``eyeball_radius``. ``weights (468, 3)``: each
+    landmark's weight in a fit, by axis of the head.
     """
 
     neutral: Floats
@@ -74,7 +73,7 @@ class FaceModel:
     weights: Floats
 
     def shape(self, identity: Floats, coefficients: Floats) -> Floats:
-        """Landmarks ``(468, 3)`` of a face."""
+        """Landmarks ``(468, 3)`` for these coefficients."""
         flat = self.neutral.ravel() + identity @ self.identities.reshape(len(self.identities), -1)
         flat = flat + coefficients @ self.expressions.reshape(len(self.expressions), -1)
         return np.asarray(flat.reshape(-1, 3), np.float32)
@@ -107,7 +106,7 @@ def face_model() -> FaceModel:
 
 
 def landmark_weights() -> Floats:
-    """How much a fit trusts each landmark, ``(468, 3)`` by axis: mouths and lids say most, the outline slides."""
+    """Weight of each landmark in a fit, ``(468, 3)`` by axis: high at mouth and lids, low at the outline."""
     weights = np.ones(MESH_POINTS, np.float32)
     forehead = mesh.template()[:MESH_POINTS, 1] < -0.35
     weights[forehead] = 0.4

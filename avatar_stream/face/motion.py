@@ -1,7 +1,7 @@
-"""What a driver does, in terms that fit any face: head motion, absolute expression, lids, gaze and what is left over.
+"""A driver's motion in terms that apply to any face: head motion, absolute expression, lids, gaze and fit residual.
 
-What a face is like at rest (how far it opens its eyes, where its brows are, where its camera stands) is learnt while
-it is watched, slowly and for as long as it is: whatever it does in the first frames is soon outweighed.
+The driver's face at rest (how far the eyes open, where the brows are, where the camera stands) is estimated slowly
+and throughout the session, so that the first frames soon lose their influence.
 """
 
 import math
@@ -16,17 +16,17 @@ from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import COEFFICIENT_NAMES, MESH_POINTS, coefficient_indices
 
-REST_RATE_PER_FRAME: Final = 0.001  # the share of the way to a frame's pose that rest goes: two thirds in 40 s
-MAX_AHEAD_DEGREES: Final = 25.0  # degrees a face may be turned and still count as looking ahead
-MAX_FRAMES_TURNED_ASIDE: Final = 50  # frames that look elsewhere before any will do: some cameras stand at the side
-CLOSED_LIP_GAP, OPEN_LIP_GAP = (
-    0.004,
-    0.016,
-)  # gap of the lips that is closed to a tracker, and from which it is taken as it is
-MIN_GAZE_OPENING: Final = 0.55  # of the opening at rest: where an eye below it looks is the tracker's guess
+REST_RATE_PER_FRAME: Final = 0.001  # share of the way from the rest pose to a frame's: two thirds in 40 s
+MAX_AHEAD_DEGREES: Final = 25.0  # a face turned less than this looks ahead
+MAX_FRAMES_TURNED_ASIDE: Final = 50  # then any frame can start rest: some cameras stand at the side
+# Tracked gap of the lips in eye distances: up to the first value they count as closed; from the second the gap counts
+# in full.
+CLOSED_LIP_GAP, OPEN_LIP_GAP = 0.004, 0.016
+MIN_GAZE_OPENING: Final = 0.55  # in shares of the usual opening: below it, tracked gaze is unreliable
 
-WINK_OPENING_RANGE: Final = (0.5, 0.9)  # opening of the wider eye: below, both blink together; above, each for itself
-LID_SEAM_SHARE: Final = 0.75  # how far down from the upper lid the lids of an open eye will meet
+# Opening of the wider eye: below the first value both eyes blink; above the second each eye moves on its own.
+WINK_OPENING_RANGE: Final = (0.5, 0.9)
+LID_SEAM_SHARE: Final = 0.75  # where the closing lids meet, in shares of the opening from the upper lid down
 LID_LANDMARKS: Final = (
     (mesh.RIGHT_LID_UPPER, mesh.RIGHT_LID_LOWER),
     (mesh.LEFT_LID_UPPER, mesh.LEFT_LID_LOWER),
@@ -34,10 +34,10 @@ LID_LANDMARKS: Final = (
 LID_POINTS: Final = len(mesh.RIGHT_LID_UPPER) - 2
 
 MOUTH_COEFFICIENTS: Final = coefficient_indices("jaw", "mouth")
-CALM_DECAY: Final = 0.5  # sum of these coefficients at which a frame says e times less of the face at rest
+CALM_DECAY: Final = 0.5  # each such sum of these coefficients divides a frame's weight in the face at rest by e
 
 RELATIVE_COEFFICIENTS: Final = coefficient_indices("brow", "cheekPuff", "noseSneer")
-"""Coefficients followed from the driver's usual level: brows sit differently on everybody."""
+"""Coefficients taken relative to the driver's usual level, because brows at rest differ between people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Motion:
 
     @staticmethod
     def neutral() -> "Motion":
-        """A calm face that looks ahead, lips closed."""
+        """The face at rest: it looks ahead, with closed lips."""
         zero = np.zeros
         return Motion(
             zero(3, np.float32),
@@ -82,54 +82,54 @@ class Motion:
 
 
 class RunningQuantile:
-    """A running quantile of some numbers: quick at first, slow and steady later.
+    """A running quantile of each element of an array, which adapts fast at first and slowly later.
 
-    Stochastic approximation (Robbins and Monro, 1951), so that neither memory nor time grows.
+    Stochastic approximation (Robbins and Monro, 1951): memory and time per frame stay constant.
     """
 
     def __init__(self, quantile: float, step: float, slowest: float = 0.004) -> None:
-        """``step`` is about the spread of the numbers; ``slowest`` the share of it moved a frame in the end."""
+        """``step``: rough spread of the numbers; ``slowest``: smallest change per frame, in shares of ``step``."""
         self.quantile, self.step, self.slowest = quantile, step, slowest
         self.value: Floats | None = None
         self._count = 0
 
     def update(self, numbers: Floats) -> Floats:
-        """Take a frame's numbers in and return the level."""
+        """Add a frame's numbers and return the quantile."""
         if self.value is None:
             self.value = numbers.astype(np.float32).copy()
         self._count += 1
         rate = self.step * max(1.0 / self._count, self.slowest)
         pull = np.where(numbers > self.value, self.quantile, self.quantile - 1) * rate
-        # A step never passes the number it goes to: the first frames would overshoot.
+        # A step never passes its target; otherwise the first frames would overshoot.
         room = numbers - self.value
         self.value = np.asarray(self.value + np.clip(pull, np.minimum(room, 0), np.maximum(room, 0)), np.float32)
         return self.value
 
 
 class RestHeadPose:
-    """The head's usual place: that of the first frame which looks roughly ahead, in time the middle of all that do.
+    """The head pose at rest: first that of the first frame that looks ahead, over time the mean of all such frames.
 
-    It moves slowly, so that two sessions of one driver come to the same rest wherever they began, and a laptop that
-    is pushed aside is forgiven; a look aside of some seconds stays one.
+    It adapts slowly. So two sessions of one driver reach the same rest, a moved laptop is forgotten in time, and a
+    look aside of some seconds hardly changes it.
     """
 
     def __init__(self) -> None:
         self.pose: Pose | None = None
         self._first: Pose | None = None
-        self._patience = MAX_FRAMES_TURNED_ASIDE
+        self._frames_left = MAX_FRAMES_TURNED_ASIDE
         self._away = np.zeros(7, np.float32)
 
     def update(self, pose: Pose) -> Pose:
-        """Take a frame's pose in and return the pose at rest."""
+        """Add a frame's head pose and return the pose at rest."""
         pitch, yaw, _ = geometry.euler_degrees(pose.rotation)
         ahead = max(abs(pitch), abs(yaw)) < MAX_AHEAD_DEGREES
         if self._first is None:
-            if not ahead and self._patience > 0:
-                self._patience -= 1
+            if not ahead and self._frames_left > 0:
+                self._frames_left -= 1
                 return pose
             self._first = self.pose = pose
         if ahead:
-            # Turn (radians), place (face widths) and size (log) from the first frame's.
+            # Turn (radians), shift (face widths) and size (log) relative to the first frame.
             first, width = self._first, self._first.scale * _TEMPLATE_WIDTH
             turn = geometry.to_rotation_vector(pose.rotation @ first.rotation.T)
             place = (pose.translation - first.translation) / width
@@ -145,16 +145,16 @@ class RestHeadPose:
 
 
 class MotionEstimator:
-    """Reads one driver, frame after frame; one per session."""
+    """Estimates one driver's motion from landmarks, frame by frame; one per session."""
 
     def __init__(self) -> None:
         self.fitter = Fitter()
         self.fit: Fit | None = None
-        """The last frame's."""
+        """The last frame's fit."""
         self.recalibrate()
 
     def recalibrate(self) -> None:
-        """Take rest and identity anew from the next frames."""
+        """Forget rest and identity, and estimate them again from the next frames."""
         self.fitter.reset()
         self._head = RestHeadPose()
         self._levels = {
@@ -169,7 +169,7 @@ class MotionEstimator:
 
     @property
     def calibrated(self) -> bool:
-        """Rest is known well enough."""
+        """Whether the head pose at rest is known."""
         return self._head.pose is not None
 
     def __call__(self, landmarks: Floats) -> Motion:
@@ -181,7 +181,7 @@ class MotionEstimator:
         moved = (fit.pose.apply(middle)[0] - rest.apply(middle)[0])[:2] / width
         openings = np.array(geometry.eye_openings(fit.face), np.float32)
         lids = openings / np.maximum(self._levels["openings"].update(openings), 0.08)
-        # Trackers often see one eye of a blink half open still; a wink leaves the other one wide.
+        # In a blink, trackers often report one eye as half open; in a wink, the other eye is wide open.
         blinking = 1 - geometry.smoothstep(*WINK_OPENING_RANGE, float(lids.max()))
         lids = lids + 0.8 * blinking * (lids.min() - lids)
         coefficients = fit.coefficients.copy()
@@ -199,7 +199,7 @@ class MotionEstimator:
         )
 
     def _lid_shape(self, fit: Fit, lids: Floats) -> Floats:
-        """Gap and seam of the lids, less the usual gap times the opening and the usual seam."""
+        """The lids' gap minus the usual gap times the opening, and their seam minus the usual seam."""
         seen = np.stack([lid_lines(fit.face, side) for side in (0, 1)])
         usual = self._levels["lids"].update(seen)
         out = seen - usual
@@ -207,9 +207,9 @@ class MotionEstimator:
         return np.asarray(out, np.float32)
 
     def _gaze_change(self, fit: Fit, lids: Floats) -> Floats:
-        """Gaze from its usual direction; eyes that are all but shut keep the last one.
+        """Gaze relative to its usual direction; nearly closed eyes keep the last value.
 
-        Half of what an eye does is its own: the rest, the tracker's noise more likely, is shared.
+        Half of the difference between the eyes is removed, because much of it is tracking noise.
         """
         if lids.min() > MIN_GAZE_OPENING:
             usual = self._levels["look"].update(fit.gaze)
@@ -218,9 +218,10 @@ class MotionEstimator:
         return self._look
 
     def _fit_residual(self, fit: Fit) -> Floats:
-        """What the model does not say of the face, less its usual value: that of calm faces, above all.
+        """Landmarks minus the fitted model, minus the usual value of that difference.
 
-        The further a mouth moves the more the model misses, and none of that belongs to the face at rest.
+        Frames with a calm mouth dominate the usual value: the model's error grows as a mouth moves, and that error is
+        not part of the face at rest.
         """
         residual = fit.face[:MESH_POINTS] - fit.shape
         if self._residual is None:
@@ -232,7 +233,7 @@ class MotionEstimator:
 
 
 def lid_lines(face: Floats, side: int) -> Floats:
-    """Gap between the lids and height of the seam where they meet, over the eye's corners, ``(2, 7)``, downwards."""
+    """Gap between the lids, and the seam where they meet relative to the eye's corners: ``(2, 7)``, downwards."""
     upper, lower = LID_LANDMARKS[side]
     above, below = face[list(upper[1:-1]), 1], face[list(lower[1:-1]), 1]
     corners = (face[upper[0], 1] + face[upper[-1], 1]) / 2
@@ -240,8 +241,9 @@ def lid_lines(face: Floats, side: int) -> Floats:
 
 
 def lip_gap(face: Floats) -> Floats:
-    """From upper to lower inner lip ``(11, 3)`` of landmarks in the head's axes; what a tracker leaves of closed lips
-    is taken away.
+    """Vectors from the upper to the lower inner lip ``(11, 3)``, for landmarks in the head's axes.
+
+    The small gap that trackers report for closed lips is removed.
     """
     gap = face[list(mesh.INNER_LIP_LOWER)] - face[list(mesh.INNER_LIP_UPPER)]
     size = float(np.abs(gap[2:-2, 1]).mean())
@@ -256,5 +258,5 @@ _MIRRORED_LANDMARKS = np.argmin(
 
 
 def mirrored(landmarks: Floats) -> Floats:
-    """The landmarks as a mirror shows them (about x = 0): left and right change places."""
+    """The landmarks mirrored about x = 0; left and right indices change places."""
     return np.asarray(landmarks[_MIRRORED_LANDMARKS] * _MIRROR_X, np.float32)

@@ -1,8 +1,8 @@
-"""What a camera sees between a driver's lips: a coarse grid of colours.
+"""The mouth view: a coarse grid of colours that a camera sees between a driver's lips.
 
-Landmarks end at the lips. Whether teeth are clenched or apart, how far the upper ones reach, whether a tongue or the
-dark is behind them: only the picture tells. Thirty cells in shares of that face's own tooth colour say it well enough
-for any other face, and tell nothing else of the driver.
+Landmarks end at the lips. Only the picture shows whether teeth are clenched or apart, how far the upper teeth reach,
+and whether a tongue or darkness is behind them. Thirty cells, in shares of the driver's own tooth colour, are enough
+to draw this in any other face, and reveal nothing else about the driver.
 """
 
 from dataclasses import dataclass
@@ -21,32 +21,31 @@ from avatar_stream.face.tone import skin_tone, tooth_tone
 Image = npt.NDArray[np.uint8]
 
 VIEW_ROWS, VIEW_COLUMNS = 6, 5  # cells of a view
-MAX_TOOTH_SHARE: Final = 1.05  # of a tooth's colour; a camera's blown out whites are not to be another face's
-SAMPLES_PER_CELL: Final = (3, 4)  # samples a cell, down and across
-CORNER_INSET: Final = 0.08  # of the way along the lips that is left out at either corner
-CHROMA_BLUR_PIXELS: Final = 2.0  # pixels: deviation of a camera's colours after a codec
-MIN_OWN_LIGHT: Final = 0.5  # of a cell's light that is taken to be its own
-MIN_READABLE_LIP_GAP: Final = 0.02  # gap between the lips (eye distances) from which there is a view
+MAX_CELL_VALUE: Final = 1.05  # in shares of tooth colour: a camera's blown-out whites are clipped
+SAMPLES_PER_CELL: Final = (3, 4)  # down and across
+CORNER_INSET: Final = 0.08  # share of the lips' length that is left out at each corner
+CHROMA_BLUR_PIXELS: Final = 2.0  # standard deviation of the blur of colours after a camera and a codec
+MIN_OWN_LIGHT: Final = 0.5  # smallest share of a cell's light that is assumed to be its own
+MIN_READABLE_LIP_GAP: Final = 0.02  # in eye distances
 
-# A cell shows a tooth where it is as bright and as pale as one: from which share on, and from which for sure.
+# A cell shows a tooth if it is nearly as bright and as pale as one. Each range runs from certainly no tooth to
+# certainly a tooth. Brightness is in shares of tooth colour; paleness is green and blue over red.
 TOOTH_BRIGHTNESS_RANGE, TOOTH_PALENESS_RANGE = (0.33, 0.55), (0.62, 0.78)
-BRIGHTNESS_TO_BRIGHTEST_ROW: Final = (0.62, 0.80)  # and the same of the brightest row
-MAYBE_TOOTH_PALENESS_RANGE, MAYBE_TOOTH_BRIGHTNESS_RANGE = (
-    (0.52, 0.62),
-    (0.18, 0.28),
-)  # below and above which there may be none, or one
-MIN_TOOTH_REACH: Final = 0.08  # of the gap
-BRIGHTNESS_TO_BOTH_ARCHES: Final = (0.75, 0.92)  # and of the darker of the brightest rows above and below
+BRIGHTNESS_TO_BRIGHTEST_ROW: Final = (0.62, 0.80)  # in shares of the brightest row's brightness
+# From where a tooth is impossible to where it is possible, in whatever shade.
+MAYBE_TOOTH_PALENESS_RANGE, MAYBE_TOOTH_BRIGHTNESS_RANGE = (0.52, 0.62), (0.18, 0.28)
+MIN_TOOTH_REACH: Final = 0.08  # in shares of the gap
+BRIGHTNESS_TO_BOTH_ARCHES: Final = (0.75, 0.92)  # of the darker of the brightest rows above and below
 
 
 class ViewFilter:
-    """Keeps one driver's views steady, frame after frame; one per session."""
+    """Smooths one driver's mouth views over time; one per session."""
 
     def __init__(self) -> None:
         self._filter = OneEuro(3.0, 12.0)
 
     def __call__(self, view: Floats | None, time: float) -> Floats | None:
-        """The view (see :func:`read_mouth`) of ``time`` seconds."""
+        """The smoothed view (see :func:`read_mouth`) at ``time`` seconds."""
         if view is None:
             self._filter.reset()
             return None
@@ -54,46 +53,46 @@ class ViewFilter:
 
 
 def read_mouth(picture: Image, landmarks: Floats) -> Floats | None:
-    """What RGB ``picture`` shows between the lips of ``landmarks (478, 3)``; None where they are closed.
+    """The mouth view ``(6, 5, 2)`` of RGB ``picture`` with ``landmarks (478, 3)``; None if the lips are closed.
 
-    ``(6, 5, 2)``: from upper to lower lip and from left to right in the picture; red, and the mean of green and blue,
-    in shares of the colour that a tooth would have in the light of that face, 0 to 1.05.
+    Rows run from the upper to the lower lip, columns from left to right in the picture. The two channels are red, and
+    the mean of green and blue, in shares of the colour that a tooth would have in that face's light, 0 to 1.05.
     """
     if geometry.lip_gaps(landmarks).max() < MIN_READABLE_LIP_GAP:
         return None
     tooth = tooth_tone(skin_tone(picture, landmarks))
     seen = _without_lips(mouth_cells(picture, landmarks, (0, 0), tooth), picture, landmarks, tooth)
-    # Nothing in a mouth is less red than a tooth, whatever the light beside it.
+    # Nothing in a mouth is less red than a tooth, in any light.
     seen[..., 1] = np.minimum(seen[..., 1], seen[..., 0])
     return seen
 
 
 def mirrored_view(view: Floats) -> Floats:
-    """As a mirror shows it."""
+    """The view mirrored left to right."""
     return view[:, ::-1]
 
 
 @dataclass(frozen=True, slots=True)
 class TeethReach:
-    """How far teeth reach from their lip into the gap between both, in shares of it, and how ``sure`` that is."""
+    """How far teeth reach from their lip into the lips' gap, in shares of it, and the ``confidence``, 0 to 1."""
 
     share: float
     confidence: float
 
 
 def teeth_reach(view: Floats) -> tuple[TeethReach, TeethReach]:
-    """How far the upper and the lower teeth are seen to reach."""
+    """How far the upper and the lower teeth reach in a mouth view."""
     middle = view[:, 1:-1].mean(1)
     light = np.maximum(middle.mean(1), 0.02)
-    # A tongue in a bright room may be as bright as teeth in a dim one, but not as bright as the teeth beside it.
+    # A tongue in bright light can be as bright as teeth in dim light, but never as bright as teeth beside it.
     tooth = _tooth_probability(middle) * _ramp(light / light.max(), *BRIGHTNESS_TO_BRIGHTEST_ROW)
-    # Between two arches it is darker than on either.
+    # The gap between two dental arches is darker than both.
     above, below = np.maximum.accumulate(light), np.maximum.accumulate(light[::-1])[::-1]
     tooth = tooth * _ramp(light / np.minimum(above, below), *BRIGHTNESS_TO_BOTH_ARCHES)
     upper, lower = _run_of_tooth_rows(tooth), _run_of_tooth_rows(tooth[::-1])
     # Clenched teeth fill the gap, the upper ones most of it.
     over = max(upper + lower - 1, 0.0)
-    # No tooth is seen in deep shade, either: there are none for sure where it is as red as a tongue, or black.
+    # Teeth in deep shade are not seen. Only rows as red as a tongue, or black, certainly show no tooth.
     none = 1 - possible_tooth(middle)
     return (
         TeethReach(upper - 0.35 * over, 1.0 if upper > MIN_TOOTH_REACH else float(none[:2].min())),
@@ -102,7 +101,7 @@ def teeth_reach(view: Floats) -> tuple[TeethReach, TeethReach]:
 
 
 def mouth_cells(picture: npt.NDArray[np.generic], target: Floats, origin: tuple[int, int], tooth: Floats) -> Floats:
-    """The cells ``(6, 5, 2)`` of a picture from ``origin`` on, in shares of the colour ``tooth``."""
+    """The mouth's cells ``(6, 5, 2)`` in a picture with its corner at ``origin``, in shares of the RGB ``tooth``."""
     upper, lower = lip_lines(target)
     rows, columns = VIEW_ROWS * SAMPLES_PER_CELL[0], VIEW_COLUMNS * SAMPLES_PER_CELL[1]
     at = (CORNER_INSET + (1 - 2 * CORNER_INSET) * (np.arange(columns) + 0.5) / columns) * (LIP_POINTS - 1)
@@ -115,13 +114,13 @@ def mouth_cells(picture: npt.NDArray[np.generic], target: Floats, origin: tuple[
     seen = cv2.remap(picture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     coarse = cv2.resize(seen.astype(np.float32), (VIEW_COLUMNS, VIEW_ROWS), interpolation=cv2.INTER_AREA) / tooth
     view = np.stack([coarse[..., 0], coarse[..., 1:].mean(-1)], -1)
-    return np.asarray(np.clip(view, 0, MAX_TOOTH_SHARE), np.float32)
+    return np.asarray(np.clip(view, 0, MAX_CELL_VALUE), np.float32)
 
 
 def _without_lips(seen: Floats, picture: Image, landmarks: Floats, tooth: Floats) -> Floats:
-    """The cells ``seen (6, 5, 2)`` less what a camera's softness lays of the lips over them.
+    """The cells ``seen (6, 5, 2)`` without the lips' colour that blur spreads over them.
 
-    Colour comes at half resolution through a codec: between lips a few pixels apart all of it would be the lips'.
+    Codecs halve the resolution of colour: between lips a few pixels apart, nearly all colour is that of the lips.
     """
     upper, lower = lip_lines(landmarks)
     at = np.round(
@@ -136,25 +135,25 @@ def _without_lips(seen: Floats, picture: Image, landmarks: Floats, tooth: Floats
     place = (np.arange(VIEW_ROWS, dtype=np.float32)[:, None] + 0.5) / VIEW_ROWS * gap
     over, under = _light_from_beyond_edge(place)[..., None], _light_from_beyond_edge(gap - place)[..., None]
     own = (seen - over * lips[0] - under * lips[1]) / np.maximum(1 - over - under, MIN_OWN_LIGHT)
-    return np.asarray(np.clip(own, 0, MAX_TOOTH_SHARE), np.float32)
+    return np.asarray(np.clip(own, 0, MAX_CELL_VALUE), np.float32)
 
 
 def _light_from_beyond_edge(distance: Floats) -> Floats:
-    """Share of a pixel's light that comes from beyond an edge so many pixels away.
+    """Share of a pixel's light that comes from beyond an edge ``distance`` pixels away, under a Gaussian blur.
 
-    Of a Gaussian; Bowling et al., "A logistic approximation to the cumulative normal distribution", JIEM 2009.
+    Bowling et al., "A logistic approximation to the cumulative normal distribution", JIEM 2009.
     """
     return np.asarray(1 / (1 + np.exp(1.702 / CHROMA_BLUR_PIXELS * distance)), np.float32)
 
 
 def _tooth_probability(view: Floats) -> Floats:
-    """How sure it is that cells ``(..., 2)`` show a tooth, 0 to 1."""
+    """Probability that cells ``(..., 2)`` show a tooth, 0 to 1."""
     light, pale = view.mean(-1), view[..., 1] / np.maximum(view[..., 0], 0.05)
     return _ramp(light, *TOOTH_BRIGHTNESS_RANGE) * _ramp(pale, *TOOTH_PALENESS_RANGE)
 
 
 def possible_tooth(view: Floats) -> Floats:
-    """How well cells ``(..., 2)`` might show one, in whatever shade."""
+    """How possible it is that cells ``(..., 2)`` show a tooth, even in shade, 0 to 1."""
     pale = view[..., 1] / np.maximum(view[..., 0], 0.05)
     return _ramp(pale, *MAYBE_TOOTH_PALENESS_RANGE) * _ramp(view.mean(-1), *MAYBE_TOOTH_BRIGHTNESS_RANGE)
 
@@ -164,7 +163,7 @@ def _ramp(value: Floats, start: float, end: float) -> Floats:
 
 
 def _run_of_tooth_rows(tooth: Floats) -> float:
-    """How far teeth go on from the first row that shows one, in shares; a lip's shadow may come before them."""
+    """Where the first run of tooth rows ends, in shares of all rows; a lip's shadow may precede the run."""
     reach, found = 0.0, False
     for row, share in enumerate(tooth):
         if share > 0.5:

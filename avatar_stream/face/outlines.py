@@ -1,4 +1,4 @@
-"""Smooth lines through landmarks: a mesh is too coarse for the outline of a lip or a lid."""
+"""Smooth lines through landmarks, because the mesh is too coarse for the outlines of lips and lids."""
 
 from typing import Final
 
@@ -12,17 +12,17 @@ UPPER_INNER_LIP, LOWER_INNER_LIP = list(mesh.INNER_LIP_UPPER), list(mesh.INNER_L
 
 
 def smoothing_matrix(knots: int, points: int) -> Floats:
-    """The matrix ``(points, knots)`` that takes a line to a smooth one with the same ends.
+    """The matrix ``(points, knots)`` that turns a polyline of knots into a smooth line with the same ends.
 
-    Straight between the knots, then averaged over most of their distance: it rounds corners and never swings beyond
-    them, as an interpolating spline does where lips meet at a sharp angle.
+    It interpolates linearly, then averages over most of the knots' distance. This rounds corners without overshoot;
+    an interpolating spline overshoots where lips meet at a sharp angle.
     """
     at = np.linspace(0, knots - 1, points)
     fine = np.linspace(-0.4, 0.4, 9)
     weights = np.hanning(11)[1:-1] / np.hanning(11)[1:-1].sum()
     out = np.zeros((points, knots))
     for k, x in enumerate(at):
-        # Near an end the average narrows, so that the end stays where it is.
+        # The average narrows towards each end, so that the end keeps its place.
         reach = min(1.0, x / 0.4, (knots - 1 - x) / 0.4)
         for step, weight in zip(fine, weights, strict=True):
             place = x + reach * step

@@ -1,9 +1,9 @@
-"""A driver's motion put on a portrait's face.
+"""Retargets a driver's motion to a portrait's face.
 
-Both faces are read in absolute terms by the 3-D face model: the portrait's own expression is taken off it and the
-driver's put on, so that a smiling portrait says "O" when its driver does. What the model does not say of the driver's
-motion is added as it is. Expression is added before the head is turned ("expression before rotation", PerformRecast),
-so a turned head opens its mouth along its own axis.
+The 3-D face model gives both faces' absolute expressions. The portrait's own expression is subtracted and the
+driver's added, so that a smiling portrait says "O" when its driver does. The driver's fit residual is added
+unchanged. Expression is added before the head is turned ("expression before rotation", PerformRecast), so a turned
+head opens its mouth along its own axis.
 """
 
 import math
@@ -19,33 +19,30 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import COEFFICIENT_INDEX, MESH_POINTS, coefficient_indices, face_model
 from avatar_stream.face.motion import LID_LANDMARKS, LID_SEAM_SHARE, RELATIVE_COEFFICIENTS, Motion
 
-DEFAULT_KEEP: Final = 0.2  # of the portrait's own mood that stays, where nothing else is asked for
+DEFAULT_KEEP: Final = 0.2  # share of the portrait's own mood that stays
 
-# Limits beyond which the portrait stops being plausible. Soft: motion flattens towards them.
-MAX_TURN: Final = np.radians([24.0, 34.0, 30.0])  # pitch, yaw, roll away from the portrait's own
-TURNED_PORTRAIT_DEGREES: Final = (
-    15.0,
-    35.0,
-)  # degrees a portrait is turned, from which and to which it may turn less
-MAX_TURN_REDUCTION: Final = 0.8
-MAX_SHIFT: Final = np.array([0.42, 0.3])  # face widths aside, up and down: what a neck bears over still shoulders
-MIN_SHIFT: Final = 0.05  # face widths that are left to a face at the very edge
-MAX_ROOM_SHARE: Final = 0.8  # of the way from the face to the edge of its crop
+# Limits beyond which the portrait looks implausible. They are soft: motion flattens towards them.
+MAX_TURN: Final = np.radians([24.0, 34.0, 30.0])  # pitch, yaw, roll relative to the portrait's own
+TURNED_PORTRAIT_DEGREES: Final = (15.0, 35.0)  # yaw of the portrait between which MAX_TURN for yaw shrinks
+MAX_TURN_REDUCTION: Final = 0.8  # share of MAX_TURN for yaw that is gone then
+MAX_SHIFT: Final = np.array([0.42, 0.3])  # face widths sideways, and up or down: a neck's range over still shoulders
+MIN_SHIFT: Final = 0.05  # face widths that a face at the edge of its crop may still move
+MAX_ROOM_SHARE: Final = 0.8  # share of the distance from the face to the edge of its crop
 SCALE_RANGE: Final = 1.3
-MAX_FIT_RESIDUAL: Final = 0.16  # eye distances of any landmark that the model does not explain
+MAX_FIT_RESIDUAL: Final = 0.16  # eye distances, per landmark
 MAX_LIP_GAP: Final = 0.75  # eye distances between the lips
-MAX_GAZE_RADIANS: Final = 0.6  # radians
-# Trackers leave a gap between the lids of a closed eye. Of the eye's usual opening: shut below, as driven above.
+MAX_GAZE_RADIANS: Final = 0.6
+# Trackers report a gap between the lids of a closed eye. In shares of the usual opening: up to the first value the
+# portrait's eye is shut; from the second it opens as far as the driver's.
 CLOSED_EYE_OPENING, MIN_EXACT_EYE_OPENING = 0.3, 0.6
-MAX_EYE_OPENING: Final = 1.25  # of the portrait's own opening
+MAX_EYE_OPENING: Final = 1.25  # in shares of the portrait's own opening
 
 MOOD_COEFFICIENTS: Final = coefficient_indices("mouthSmile", "mouthFrown", "mouthDimple", "cheekSquint")
-"""What may stay of a portrait's own expression; its open mouth may not, or lips would not close."""
+"""What may stay of a portrait's own expression. An open mouth may not stay, or lips would not close."""
 _POUT_COEFFICIENTS: Final = [COEFFICIENT_INDEX["mouthPucker"], COEFFICIENT_INDEX["mouthFunnel"]]
 _BLINK_COEFFICIENTS: Final = coefficient_indices("eyeBlink")
-_NOT_ADDED: Final = coefficient_indices(
-    "eyeBlink", "eyeSquint", "eyeWide"
-)  # lids follow their measured opening instead
+# Lids follow their measured opening instead.
+_NOT_ADDED: Final = coefficient_indices("eyeBlink", "eyeSquint", "eyeWide")
 
 _STABLE = list(mesh.STABLE_LANDMARKS)
 _IRISES = (list(mesh.RIGHT_IRIS), list(mesh.LEFT_IRIS))
@@ -56,11 +53,11 @@ _LIPS = (
 
 
 class Retargeter:
-    """Puts motion on one portrait; one per session and portrait.
+    """Retargets motion to one portrait; one per session and portrait.
 
-    ``rest (478, 3)``: the portrait's landmarks in crop pixels; ``size``: the crop's width and height, which the face
-    does not leave. ``gain`` scales expression (1 is as driven), ``keep`` (0 to 1) says how much of the portrait's own
-    mood stays.
+    ``rest (478, 3)``: the portrait's landmarks in crop pixels. ``size``: the crop's width and height; the face stays
+    inside. ``gain``: scales expression; 1 leaves it as driven. ``keep`` (0 to 1): share of the portrait's own mood
+    that stays.
     """
 
     def __init__(
@@ -71,21 +68,21 @@ class Retargeter:
         self.keep = keep
         self.fit, fitter = fit_still(rest)
         self._model = fitter.model
-        self._moves = fitter.solver.expressions
+        self._expressions = fitter.solver.expressions
         self._width = self.fit.pose.scale * float(np.linalg.norm(self.fit.face[234] - self.fit.face[454]))
-        self._skin = _lid_skin_moves(self.fit)
+        self._lid_skin = _lid_skin_moves(self.fit)
         oval = rest[list(mesh.FACE_OVAL), :2]
         room = np.full((2, 2), np.inf) if size is None else np.stack([oval.min(0), np.array(size) - oval.max(0)])
         # Left and up in the first row, right and down in the second.
-        self._most_shift = np.minimum(MAX_SHIFT, np.maximum(MAX_ROOM_SHARE * room / self._width, MIN_SHIFT))
-        # A portrait that looks aside hides a cheek: turned back to the viewer it would have none.
+        self._max_shift = np.minimum(MAX_SHIFT, np.maximum(MAX_ROOM_SHARE * room / self._width, MIN_SHIFT))
+        # A portrait that looks aside hides a cheek, which would be missing if the head turned to the viewer.
         _, yaw, _ = geometry.euler_degrees(self.fit.pose.rotation)
-        self._most = MAX_TURN * np.array(
+        self._max_turn = MAX_TURN * np.array(
             [1, 1 - MAX_TURN_REDUCTION * geometry.smoothstep(*TURNED_PORTRAIT_DEGREES, abs(yaw)), 1]
         )
 
     def __call__(self, motion: Motion) -> Floats:
-        """Landmarks ``(478, 3)`` in crop pixels for ``motion``."""
+        """Retargeted landmarks ``(478, 3)`` in crop pixels for ``motion``."""
         return self.with_head_pose(self.with_expression(motion), motion.turn, motion.shift, motion.scale)
 
     def with_expression(self, motion: Motion) -> Floats:
@@ -95,7 +92,7 @@ class Retargeter:
         change[RELATIVE_COEFFICIENTS] = np.clip(self.gain * motion.coefficients[RELATIVE_COEFFICIENTS], -0.5, 1)
         change[_NOT_ADDED] = 0
         face = self.fit.face.copy()
-        face[:MESH_POINTS] += (change @ self._moves).reshape(-1, 3).astype(np.float32)
+        face[:MESH_POINTS] += (change @ self._expressions).reshape(-1, 3).astype(np.float32)
         size = np.linalg.norm(motion.fit_residual, axis=1, keepdims=True)
         limited = MAX_FIT_RESIDUAL * np.tanh(size * self.gain / MAX_FIT_RESIDUAL) / np.maximum(size, 1e-6)
         face[:MESH_POINTS] += motion.fit_residual * limited
@@ -105,28 +102,28 @@ class Retargeter:
         return face
 
     def with_head_pose(self, face: Floats, turn: Floats, shift: Floats, scale: float) -> Floats:
-        """``face (478, 3)`` in the model's axes, turned and moved from the portrait's own pose, in crop pixels."""
+        """``face (478, 3)``, in the model's axes, moved from the portrait's own head pose; result in crop pixels."""
         pose = self.fit.pose
-        rotation = geometry.from_rotation_vector(_soft_limit(turn, self._most)) @ pose.rotation
+        rotation = geometry.from_rotation_vector(_soft_limit(turn, self._max_turn)) @ pose.rotation
         size = pose.scale * math.exp(float(_soft_limit(scale, math.log(SCALE_RANGE))))
-        # Turn about the middle of the points that do not move with expression, then shift as the driver shifted.
+        # Turn about the middle of the stable landmarks, then shift as the driver did.
         middle = self.fit.face[_STABLE].mean(0)
         where = pose.apply(middle[None])[0]
-        where[:2] += _soft_limit(shift, np.where(shift < 0, *self._most_shift)) * self._width
+        where[:2] += _soft_limit(shift, np.where(shift < 0, *self._max_shift)) * self._width
         offset = where - size * rotation @ middle
         return Pose(size, np.asarray(rotation, np.float32), np.asarray(offset, np.float32)).apply(face)
 
     def _wanted(self, driver: Floats) -> Floats:
-        """Absolute coefficients of the portrait for the driver's: no more than a face can do, mood kept as asked."""
+        """Absolute coefficients of the portrait for the driver's, clipped to 0..1, with ``keep`` of its own mood."""
         wanted = np.clip(self.gain * driver, 0, 1)
         if self.keep > 0:
-            # Nobody smiles and pouts at once: a pouting driver takes the portrait's smile off.
+            # Nobody smiles and pouts at once: a pouting driver removes the portrait's smile.
             kept = self.keep * (1 - wanted[_POUT_COEFFICIENTS].max()) * self.fit.coefficients[MOOD_COEFFICIENTS]
             wanted[MOOD_COEFFICIENTS] = 1 - (1 - wanted[MOOD_COEFFICIENTS]) * (1 - kept)
         return wanted
 
     def _part_lips(self, face: Floats, gap: Floats) -> None:
-        """Open the lips exactly as far as the driver's are, whatever the portrait's did (in place)."""
+        """Open the lips exactly as far as the driver's, whatever the portrait's own gap (in place)."""
         size = float(np.abs(gap[:, 1]).max()) * self.gain
         wanted = gap * (self.gain * float(_soft_limit(size, MAX_LIP_GAP)) / max(size, 1e-6))
         now = face[list(mesh.INNER_LIP_LOWER)] - face[list(mesh.INNER_LIP_UPPER)]
@@ -134,7 +131,7 @@ class Retargeter:
             face[ring] += share * (wanted - now)
 
     def _move_lids(self, face: Floats, motion: Motion) -> None:
-        """Open each eye by its driver's share of its own usual opening (in place)."""
+        """Open each eye to the driver's share of its usual opening (in place)."""
         rest = self.fit.face
         for side, (upper, lower) in enumerate(LID_LANDMARKS):
             share = 1 + (float(motion.lids[side]) - 1) * min(self.gain, 1.3)
@@ -142,8 +139,8 @@ class Retargeter:
                 share * geometry.smoothstep(CLOSED_EYE_OPENING, MIN_EXACT_EYE_OPENING, share), MAX_EYE_OPENING
             )
             above, below, corners = list(upper[1:-1]), list(lower[1:-1]), [upper[0], upper[-1]]
-            face[:MESH_POINTS] += self._skin[side] * (1 - share)
-            # How the line of the lids differs counts less the further they are shut.
+            face[:MESH_POINTS] += self._lid_skin[side] * (1 - share)
+            # The shape of the lids counts less the further they are shut.
             gap, seam_moved = motion.lid_shape[side] * (self.gain * min(share, 1.0))
             seam = (
                 LID_SEAM_SHARE * rest[below]
@@ -166,7 +163,7 @@ class Retargeter:
             turned = own + _soft_limit(look[side] * self.gain, MAX_GAZE_RADIANS)
             step = radius * (np.sin(turned) - np.sin(own))
             middle = self.fit.face[iris[0]] + moved
-            # An iris stays between the corners, half hidden at most.
+            # An iris stays between the eye's corners, at most half hidden.
             reach = 0.36 * abs(float(corners[1, 0] - corners[0, 0]))
             centre = float(corners[:, 0].mean())
             step[0] = (
@@ -181,7 +178,7 @@ def _range_including(low: float, high: float, own: float) -> tuple[float, float]
 
 
 def _lid_skin_moves(fit: Fit) -> Floats:
-    """How the skin around each eye moves as it shuts, ``(2, 468, 3)``, in proportion to the eye's opening."""
+    """How the skin around each eye moves as it shuts, ``(2, 468, 3)``, scaled with the eye's opening."""
     moves = face_model().expressions[[_BLINK_COEFFICIENTS[1], _BLINK_COEFFICIENTS[0]]].copy()
     openings = geometry.eye_openings(fit.face)
     usual = geometry.eye_openings(np.concatenate([face_model().neutral, np.zeros((10, 3), np.float32)]))
@@ -191,7 +188,7 @@ def _lid_skin_moves(fit: Fit) -> Floats:
 
 
 def _soft_limit(value: npt.ArrayLike, limit: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Identity up to two thirds of the limit, then flattening towards it."""
+    """A soft limit: the identity up to two thirds of ``limit``, then flattening towards it."""
     v, top = np.asarray(value, np.float64), np.asarray(limit, np.float64)
     size = np.abs(v)
     knee = top / 1.5

@@ -1,6 +1,6 @@
-"""A closer look for a small face in a large picture: crop by crop until one is found, then only where it is.
+"""Searches a large picture for a small face: tile by tile until one is found, then in a window around it.
 
-A detector sees a whole picture at 192 pixels, so a head of 190 pixels in a 4K picture is nine of them to it.
+The detector scales a whole picture to 192 pixels, so a head of 190 pixels in a 4K picture is nine pixels wide there.
 """
 
 from collections import deque
@@ -18,26 +18,26 @@ Image = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 """Left, top, width and height in pixels."""
 FullResolution = Callable[[], Image] | None
-"""The same picture with more pixels, made when it is asked for; None where there is none."""
+"""Returns the same picture with all its pixels, made when called; None if the picture has them already."""
 
 MIN_FACE_PIXELS: Final = 48
-"""Width of a face that can be followed: below it landmarks are wrong by more than 2 % of the eye distance."""
-# The detector finds every face that is 0.08 of its picture wide, and half of those of 0.05.
+"""Smallest face that can be tracked: below this width, landmark errors exceed 2 % of the eye distance."""
+# The detector finds all faces of 0.08 of the picture's width, and half of those of 0.05.
 MIN_TILE_PIXELS: Final = round(MIN_FACE_PIXELS / 0.08)
-TILE_STEP: Final = 0.7  # of a tile's side from one to the next: what one of them cuts is whole in its neighbour
-WINDOW_FACE_WIDTHS: Final = 3.2  # side of what is looked at, in widths of the face that is followed
-MIN_WINDOW_FACE_WIDTHS, MAX_WINDOW_FACE_WIDTHS = 2.2, 4.6  # the same, at which it is chosen anew
-MAX_OFF_CENTRE_SHARE: Final = 0.18  # of a window's side by which its face may be beside the middle
-MAX_WINDOW_SHARE: Final = 0.9  # of the picture's shorter side from which a window is no closer look
-FAST_SEARCHES: Final = 2  # searches of the whole picture in vain, after which they go on slowly
-FRAMES_PER_SLOW_SEARCH: Final = 5  # frames from one crop to the next then
+TILE_STEP: Final = 0.7  # of a tile's side: a face cut by one tile is whole in the next
+WINDOW_FACE_WIDTHS: Final = 3.2  # side of the window
+MIN_WINDOW_FACE_WIDTHS, MAX_WINDOW_FACE_WIDTHS = 2.2, 4.6  # beyond these the window is set again
+MAX_OFF_CENTRE_SHARE: Final = 0.18  # of a window's side, from its middle to the face's
+MAX_WINDOW_SHARE: Final = 0.9  # of the picture's shorter side: a larger window brings nothing
+FAST_SEARCHES: Final = 2  # unsuccessful searches of the whole picture; later ones are slow
+FRAMES_PER_SLOW_SEARCH: Final = 5  # frames per tile in a slow search
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A crop of a picture, RGB ``(h, w, 3)``, perhaps with more pixels: ``scale`` of its for one of the picture's.
+    """A crop of a picture, RGB ``(h, w, 3)``, perhaps with a higher resolution.
 
-    Its corner is at ``corner (2,)`` in the picture's pixels.
+    ``corner (2,)``: its corner in the picture's pixels. ``scale``: pixels of the crop per pixel of the picture.
     """
 
     image: Image
@@ -45,15 +45,15 @@ class Crop:
     scale: float
 
     def to_crop(self, landmarks: Floats) -> Floats:
-        """Landmarks ``(n, 3)`` of the picture in this crop's pixels."""
+        """Convert landmarks ``(n, 3)`` from the picture's pixels to this crop's."""
         return np.asarray((landmarks - [*self.corner, 0]) * self.scale, np.float32)
 
     def to_picture(self, landmarks: Floats) -> Floats:
-        """Landmarks ``(n, 3)`` of this crop in the picture's pixels."""
+        """Convert landmarks ``(n, 3)`` from this crop's pixels to the picture's."""
         return np.asarray(landmarks / self.scale + [*self.corner, 0], np.float32)
 
     def box_in_picture(self, box: Box, width: int) -> Box:
-        """A box in this crop's pixels, in widths of the picture, which is ``width`` pixels wide."""
+        """Convert a box from this crop's pixels to widths of the picture, which is ``width`` pixels wide."""
         left, top, across, down = (value / self.scale / width for value in box)
         return left + float(self.corner[0]) / width, top + float(self.corner[1]) / width, across, down
 
@@ -61,14 +61,14 @@ class Crop:
 class SmallFaceSearch:
     """Finds and follows one small face; not thread-safe.
 
-    Each frame begins with :meth:`crop`, which is the whole picture while no window is set. Where no face is found
-    in it, :meth:`search` looks at one tile; where one is, :meth:`keep` moves the window with it.
+    Each frame begins with :meth:`crop`, which returns the whole picture while no window is set. If the crop shows no
+    face, :meth:`search` searches one tile; otherwise :meth:`update_window` moves the window with the face.
     """
 
     def __init__(self) -> None:
         self.too_small = 0
-        """Width in pixels of a face that was found lately and is too small to be followed; 0 where there is none."""
-        self._window: tuple[float, float, float] | None = None  # middle and side, in shares of the width
+        """Width in pixels of a recently found face that is too small to be tracked; 0 if there is none."""
+        self._window: tuple[float, float, float] | None = None  # middle and side, in picture widths
         self._tiles: Iterator[tuple[int, int, int]] = iter(())
         self._shape: tuple[int, ...] = ()
         self._rounds = self._frames = 0
@@ -76,11 +76,11 @@ class SmallFaceSearch:
 
     @property
     def active(self) -> bool:
-        """A window is looked at, not the whole picture."""
+        """Whether a window is set."""
         return self._window is not None
 
     def crop(self, image: Image, full_resolution: FullResolution) -> Crop:
-        """What of RGB ``image (h, w, 3)`` to look at for a face."""
+        """The crop of RGB ``image (h, w, 3)`` in which to track a face."""
         if self._window is None:
             return Crop(image, np.zeros(2, np.float32), 1.0)
         large = image if full_resolution is None else full_resolution()
@@ -93,9 +93,9 @@ class SmallFaceSearch:
         return Crop(cut, np.array([left / scale, top / scale], np.float32), scale)
 
     def update_window(self, landmarks: Floats, image: Image) -> bool:
-        """Keep the window around ``landmarks (478, 3)`` of ``image``. True where it moved."""
+        """Keep the window around ``landmarks (478, 3)`` of ``image``; returns whether it moved."""
         self._rounds = self.too_small = 0
-        self.close()  # others may have the detector
+        self.close()  # frees the detector for other trackers
         if self._window is None:
             return False
         height, width = image.shape[:2]
@@ -109,11 +109,11 @@ class SmallFaceSearch:
         return True
 
     def clear_window(self) -> None:
-        """Nothing is found in the window any more."""
+        """Drop the window, after its face was lost."""
         self._window = None
 
     def search(self, image: Image, full_resolution: FullResolution) -> None:
-        """Look for a face in the next tile of ``image``, and set the window where one is. One detection at most."""
+        """Search the next tile of ``image``, and set the window if it shows a face. Runs at most one detection."""
         self._frames += 1
         if self._rounds >= FAST_SEARCHES and self._frames % FRAMES_PER_SLOW_SEARCH:
             return
@@ -137,7 +137,7 @@ class SmallFaceSearch:
             self._set((left + x + across / 2) / width, (top + y + down / 2) / width, across / width, height / width)
 
     def close(self) -> None:
-        """Hand the detector on."""
+        """Return the detector to the idle ones."""
         if self._detector is not None:
             _IDLE_DETECTORS.append(self._detector)
             self._detector = None
@@ -155,14 +155,14 @@ class SmallFaceSearch:
         return detect_boxes(self._detector, image)
 
 
-# MediaPipe does not give back all of a graph it closes: see ``tracker``.
+# MediaPipe leaks memory when it closes a graph: see ``tracker``.
 _IDLE_DETECTORS: deque[Any] = deque()
 
 
 def tiles(height: int, width: int) -> Iterator[tuple[int, int, int]]:
-    """Squares ``(left, top, side)`` that cover a picture, larger ones first and those in its middle before others.
+    """Squares ``(left, top, side)`` that cover a picture: larger ones first, and those in its middle before others.
 
-    The first is as large as the picture is wide or high; none is smaller than ``MIN_TILE_PIXELS`` but that one.
+    The first has the picture's longer side; only that one may be smaller than ``MIN_TILE_PIXELS``.
     """
     yield 0, 0, max(height, width)
     side = min(height, width) if height != width else height // 2
@@ -171,12 +171,12 @@ def tiles(height: int, width: int) -> Iterator[tuple[int, int, int]]:
         middle = np.array([width - side, height - side]) / 2
         places.sort(key=lambda place: float(np.abs(np.array(place) - middle).sum()))
         yield from ((x, y, side) for x, y in places)
-        # A last step that makes little difference is not worth its tiles.
+        # The last step is left out if the tiles would hardly shrink.
         side = max(side // 2, MIN_TILE_PIXELS) if side > 1.25 * MIN_TILE_PIXELS else 0
 
 
 def no_face_message(source: object, too_small: int) -> str:
-    """A sentence on a file in which no face was followed; ``too_small`` is the width of one that was seen, or 0."""
+    """An error message for a file without a tracked face; ``too_small``: width of a face that was seen, or 0."""
     if too_small:
         return (
             f"the face in {source} is too small, {too_small} pixels wide: "
@@ -191,14 +191,14 @@ def _tile_offsets(length: int, side: int) -> list[int]:
 
 
 def face_detector(*, far: bool) -> Any:
-    """MediaPipe's face detector for faces nearby, or ``far`` for those up to 5 m away."""
+    """MediaPipe's face detector: for near faces, or with ``far`` for faces up to 5 m away."""
     from mediapipe.python.solutions.face_detection import FaceDetection
 
     return quiet_graph(lambda: FaceDetection(model_selection=int(far), min_detection_confidence=0.5))
 
 
 def detect_boxes(detector: Any, image: Image) -> list[Box]:
-    """Faces that ``detector`` finds in an RGB image, largest first."""
+    """Boxes of the faces that ``detector`` finds in an RGB image, largest first."""
     height, width = image.shape[:2]
     found = []
     for one in detector.process(image).detections or []:

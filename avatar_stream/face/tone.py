@@ -1,4 +1,4 @@
-"""What a picture is like: the tone of its skin, and how soft it is."""
+"""Measures a picture's skin tone and softness."""
 
 from typing import Final
 
@@ -10,19 +10,19 @@ from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
 
 Image = npt.NDArray[np.uint8]
-SKIN_LANDMARKS: Final = (50, 280, 205, 425, 195)  # landmarks on plain skin
-FACE_CORNERS: Final = (33, 263, 61, 291)  # of eyes and mouth: what has edges lies between
-# The brightest third of the teeth beside skin: least squares over 614 training stills.
+SKIN_LANDMARKS: Final = (50, 280, 205, 425, 195)  # on plain skin
+FACE_CORNERS: Final = (33, 263, 61, 291)  # of eyes and mouth: edges to measure lie between them
+# Colour of the brightest third of the teeth from skin colour: least squares over 614 training stills.
 TOOTH_SHARE: Final = np.array([0.78, 0.81, 0.77], np.float32)
 TOOTH_OFFSET: Final = np.array([58, 78, 82], np.float32)
-# Fine detail over middling detail of the training stills when blurred by so many pixels; where hardly any fine
-# detail is left, middling over coarse.
+# Ratio of fine to medium detail, and the blur in pixels that gives it on the training stills. With hardly any fine
+# detail left, the ratio of medium to coarse detail.
 FINE_DETAIL_TO_BLUR: Final = ((0.56, 0.64, 0.76, 0.90), (1.4, 1.0, 0.7, 0.0))
 COARSE_DETAIL_TO_BLUR: Final = ((0.33, 0.40, 0.47, 0.53), (4.5, 3.0, 2.0, 1.4))
 
 
 def skin_tone(picture: Image, landmarks: Floats) -> Floats:
-    """Mean RGB of cheeks and nose."""
+    """Mean RGB ``(3,)`` of cheeks and nose."""
     height, width = picture.shape[:2]
     reach = max(1, round(float(np.linalg.norm(landmarks[33, :2] - landmarks[263, :2])) / 20))
     tones = []
@@ -34,13 +34,14 @@ def skin_tone(picture: Image, landmarks: Floats) -> Floats:
 
 
 def tooth_tone(skin: Floats) -> Floats:
-    """RGB of teeth in the light that ``skin`` is in."""
+    """Teeth's RGB ``(3,)`` in the light in which skin has the RGB ``skin``."""
     return np.asarray(np.minimum(TOOTH_SHARE * skin + TOOTH_OFFSET, 245), np.float32)
 
 
 def softness(picture: Image, landmarks: Floats) -> float:
-    """By how many pixels (deviation of a Gaussian) a face is softer than a sharp one, from how detail falls with
-    size.
+    """Blur of a face compared with a sharp one, as the standard deviation of a Gaussian in pixels.
+
+    Estimated from the ratio of detail at neighbouring scales.
     """
     unit = geometry.eye_distance(landmarks)
     corners = landmarks[list(FACE_CORNERS), :2]

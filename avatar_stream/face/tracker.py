@@ -1,4 +1,4 @@
-"""From video frames to one person's 478 landmarks, steadily, and a word on whether there is a face at all."""
+"""Tracks one person's 478 landmarks in video frames, and reports whether there is a face."""
 
 import contextlib
 import os
@@ -19,32 +19,32 @@ from avatar_stream.native_output import BLANK_PICTURE, quiet_graph, quiet_reset,
 
 Image = npt.NDArray[np.uint8]
 
-# Of MediaPipe's own details; the warnings that come before it reads these are left to ``quiet_graph``.
+# Silences MediaPipe's own log. ``quiet_graph`` removes the warnings that come before it reads these variables.
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 class FaceState(StrEnum):
-    """What the tracker knows about the driver's face."""
+    """Whether the tracker sees the driver's face."""
 
-    SEARCHING = "searching"  # none seen yet
+    SEARCHING = "searching"  # no face seen yet
     FOUND = "found"
-    HELD = "held"  # missed for a moment: the last landmarks still stand
+    HELD = "held"  # missed for a moment: the last landmarks are used
     LOST = "lost"  # gone for longer than the hold time
 
 
 @dataclass(frozen=True, slots=True)
 class Tracking:
-    """One frame's result; ``landmarks`` is ``(478, 3)`` in pixels, or None when there is nothing to follow."""
+    """One frame's result; ``landmarks`` is ``(478, 3)`` in pixels, or None if there is no face."""
 
     state: FaceState
     landmarks: Floats | None
-    fresh: bool  # landmarks were seen in this very frame
-    crop: Crop | None = None  # what of the picture they were seen in
+    fresh: bool  # whether the landmarks are from this frame
+    crop: Crop | None = None  # the crop in which they were found
 
 
 class LandmarkFilter:
-    """Keeps landmarks ``(478, 3)`` in pixels steady."""
+    """Smooths landmarks ``(478, 3)`` in pixels over time."""
 
     def __init__(self) -> None:
         # In eye distances: a blink moves a lid at about 1 a second, tracking noise at about 0.03.
@@ -54,7 +54,7 @@ class LandmarkFilter:
     def __call__(self, landmarks: Floats, time: float) -> Floats:
         """Filtered landmarks at ``time`` seconds."""
         unit = geometry.eye_distance(landmarks)
-        # The filter sees a frame of fixed scale, so that its settings hold at any distance.
+        # Scaled to eye distances, so that the filter's settings hold at any distance from the camera.
         return np.asarray(self._filter(landmarks / unit, time) * unit, np.float32)
 
 
@@ -74,7 +74,7 @@ def landmarks_of_still(image: Image) -> Floats | None:
 
 
 class StillTracker:
-    """Landmarks of still after still, as :func:`landmarks_of_still`, with one network for all of them."""
+    """Like :func:`landmarks_of_still`, for many stills with one network."""
 
     def __init__(self) -> None:
         self._face_mesh = _face_mesh(static=True)
@@ -89,14 +89,14 @@ class StillTracker:
 
 
 class FaceTracker:
-    """Follows one face of a stream; not thread-safe, one per session.
+    """Tracks one face of a stream; not thread-safe, one per session.
 
-    ``hold`` seconds of misses are bridged with the last landmarks. Several faces: the largest is chosen when
-    tracking starts, and followed until it is lost (see :mod:`.followed_person`). Where there is none, a small
-    one is looked for crop by crop (see :mod:`.small_faces`).
+    Misses of up to ``hold`` seconds are bridged with the last landmarks. Of several faces, the largest is chosen when
+    tracking starts and followed until it is lost (see :mod:`.followed_person`). If no face is found, small ones are
+    searched for tile by tile (see :mod:`.small_faces`).
     """
 
-    FRAMES_PER_COUNT = 30  # frames between looks for other people
+    FRAMES_PER_COUNT = 30  # how often to count all faces
 
     def __init__(self, *, smooth: bool = True, hold: float = 0.2) -> None:
         self.hold = hold
@@ -110,11 +110,11 @@ class FaceTracker:
         self._followed = FollowedPerson()
         self._shape: tuple[int, ...] = (1, 1)
         self.faces = 0
-        """How many people were in the picture when it was last looked at."""
+        """Number of faces at the last count."""
 
     @property
     def too_small(self) -> int:
-        """Width in pixels of a face that was seen lately and is too small to be followed; 0 where there is none."""
+        """Width in pixels of a recently seen face that is too small to be tracked; 0 if there is none."""
         return self._small_faces.too_small
 
     def update(self, image: Image, time: float, full_resolution: FullResolution = None) -> Tracking:
@@ -124,7 +124,7 @@ class FaceTracker:
         small face is searched for. Landmarks are in pixels of ``image``.
         """
         crop = self._small_faces.crop(image, full_resolution)
-        if image.shape[0] * self._shape[1] != image.shape[1] * self._shape[0]:  # turned: everything is elsewhere
+        if image.shape[0] * self._shape[1] != image.shape[1] * self._shape[0]:  # turned: old positions are wrong
             self.follow_largest()
         self._shape = image.shape
         raw = self._find(crop, time)
@@ -144,24 +144,24 @@ class FaceTracker:
             return Tracking(self.state, None, False)
         self._followed.update(raw / image.shape[1], time)
         if self._small_faces.update_window(raw, image):
-            quiet_reset(self._face_mesh)  # it looks where the face was in the last window
+            quiet_reset(self._face_mesh)  # it would search where the face was in the last window
         if self._filter:
             raw = self._filter(raw, time)
         self._last, self._last_seen, self.state = raw, time, FaceState.FOUND
         return Tracking(self.state, raw, True, crop)
 
     def follow_largest(self) -> None:
-        """Follow the largest face from the next frame on, whoever was followed."""
+        """Follow the largest face from the next frame on, whoever was followed before."""
         self._followed = FollowedPerson()
         self._last = None
 
     def close(self) -> None:
-        """Hand the networks on."""
+        """Return the networks to the idle ones."""
         _give_back(self._face_mesh, self._detector)
         self._small_faces.close()
 
     def _find(self, crop: Crop, time: float) -> Floats | None:
-        """Landmarks in pixels of the whole picture."""
+        """Landmarks in pixels of the whole picture, or None."""
         self._frames += 1
         if self._last is None:
             return self._acquire(crop, time)
@@ -173,7 +173,7 @@ class FaceTracker:
         raw = crop.to_picture(raw)
         if self._followed.matches(raw / self._shape[1], time):
             return raw
-        return self._acquire(crop, time)  # MediaPipe has gone over to somebody else
+        return self._acquire(crop, time)  # MediaPipe has switched to another person
 
     def _acquire(self, crop: Crop, time: float) -> Floats | None:
         image = crop.image
@@ -183,7 +183,7 @@ class FaceTracker:
         if boxes and number is None:
             return None
         if number is not None and len(boxes) > 1:
-            # MediaPipe takes the most confident face: the others are covered.
+            # MediaPipe takes the most confident face, so the others are painted over.
             image = image.copy()
             keep = _box_slices(boxes[number], image.shape)
             kept = image[keep].copy()
@@ -200,11 +200,10 @@ class FaceTracker:
         return raw if self._followed.matches(raw / self._shape[1], time) else None
 
 
-# MediaPipe does not give back all of a graph it closes (147 MB stay after 120 of them): graphs go from one tracker
-# to the next.
+# MediaPipe leaks memory when it closes a graph (147 MB after 120 graphs), so trackers reuse graphs.
 _IDLE_NETWORKS: deque[tuple[Any, Any]] = deque()
 _MAX_IDLE_NETWORKS = 8
-_face_seen = False  # a face: MediaPipe warns about the first one that a process finds
+_face_seen = False  # in this process: MediaPipe logs a warning with the first one
 
 
 def _borrow() -> tuple[Any, Any]:
@@ -219,7 +218,7 @@ def _give_back(face_mesh: Any, detector: Any) -> None:
         face_mesh.close()
         detector.close()
         return
-    _landmarks(face_mesh, BLANK_PICTURE)  # forget whose face it followed
+    _landmarks(face_mesh, BLANK_PICTURE)  # so that it forgets the face it tracked
     _IDLE_NETWORKS.append((face_mesh, detector))
 
 

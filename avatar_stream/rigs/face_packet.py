@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.mesh import Floats
-from avatar_stream.face.mouth_view import MAX_TOOTH_SHARE, VIEW_COLUMNS, VIEW_ROWS
+from avatar_stream.face.mouth_view import MAX_CELL_VALUE, VIEW_COLUMNS, VIEW_ROWS
 from avatar_stream.face.tracked_face import PACKET_PICTURE_HEIGHT, TrackedFace
 
 _HEADER: Final = struct.Struct("<BB3hH2h")
@@ -99,7 +99,7 @@ def pack(face: TrackedFace) -> bytes:
     packet = head + numbers.astype(np.int8).tobytes()
     if face.view is None:
         return packet
-    cells = np.clip(np.round(face.view.reshape(-1, 2) / MAX_TOOTH_SHARE * 15), 0, 15).astype(np.uint8)
+    cells = np.clip(np.round(face.view.reshape(-1, 2) / MAX_CELL_VALUE * 15), 0, 15).astype(np.uint8)
     return packet + (cells[:, 0] << 4 | cells[:, 1]).tobytes()
 
 
@@ -126,5 +126,5 @@ def unpack(packet: bytes) -> TrackedFace:
     if seen:
         pairs = np.frombuffer(packet, np.uint8, cells, _HEADER.size + count)
         view = np.stack([pairs >> 4, pairs & 15], -1).astype(np.float32).reshape(VIEW_ROWS, VIEW_COLUMNS, 2)
-        view *= np.float32(MAX_TOOTH_SHARE / 15)
+        view *= np.float32(MAX_CELL_VALUE / 15)
     return TrackedFace(np.asarray(landmarks, np.float32), view)

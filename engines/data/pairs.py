@@ -14,7 +14,7 @@ from avatar_stream.face import geometry, mesh
 from avatar_stream.face.geometry import Pose
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Motion, MotionEstimator
-from avatar_stream.face.mouth_view import MAX_TOOTH_SHARE, VIEW_COLUMNS, VIEW_ROWS, read_mouth
+from avatar_stream.face.mouth_view import MAX_CELL_VALUE, VIEW_COLUMNS, VIEW_ROWS, read_mouth
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
 from avatar_stream.portrait.interior.layer import Interior
@@ -256,7 +256,7 @@ def make_window(
             view = read_mouth(pictures[k - CONTEXT_FRAMES], target if truths is None else truths[k - CONTEXT_FRAMES])
         if view is not None and random is not None:
             view = (
-                None if camera_gains is None else np.clip(view * camera_gains, 0, MAX_TOOTH_SHARE).astype(np.float32)
+                None if camera_gains is None else np.clip(view * camera_gains, 0, MAX_CELL_VALUE).astype(np.float32)
             )
         prepared.interior.draw(warped.image, target, view)
         seen = aligned_input(warped, target, prepared.rest)
