@@ -1,4 +1,4 @@
-"""A live portrait avatar server: a webcam moves somebody else's portrait, over WebRTC.
+"""A live portrait avatar server: a webcam animates another person's portrait, over WebRTC.
 
 As a library::
 
@@ -11,15 +11,15 @@ As a library::
             recorder.write(picture)
         recorder.close()
 
-Everything in ``__all__`` is loaded when it is first asked for.
+Everything in ``__all__`` is imported on first use.
 """
 
 import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# The face model's fit solves many small systems: threads of a linear algebra library cost far more than they bring,
-# and where cores are busy they wait for each other for tenths of a second. To be said before NumPy is loaded.
+# The face model's fit solves many small linear systems. Threads make these slower, and on busy cores the threads wait
+# for each other for tenths of a second. This must be set before NumPy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
@@ -87,10 +87,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF_NAME:
-        raise AttributeError(f"module 'avatar_stream' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"avatar_stream.{_MODULE_OF_NAME[name]}"), name)
+if not TYPE_CHECKING:  # with it, type checkers would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULE_OF_NAME:
+            raise AttributeError(f"module 'avatar_stream' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"avatar_stream.{_MODULE_OF_NAME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,47 +1,47 @@
-"""Every error a user can meet, each with the HTTP status it maps to and the exit code of the command.
+"""All errors that users can see, each with its HTTP status and, where it differs from its base, the exit code.
 
 AvatarError (500, 1)
 ├── BadInput (400, 2)
 │   ├── BadPicture (422)      a portrait that cannot be used
 │   ├── BadClip (422)         a driving video that cannot be used
-│   ├── BadOffer (400)        a text that is no SDP offer, or too much of one
-│   ├── Unacceptable (406)    an offer that asks for what we do not do
-│   ├── TooLarge (413)
-│   ├── WrongType (415)       a body of another type than the resource takes
-│   ├── NameTaken (409)       a session of this name is somebody else's
-│   └── UnknownPortrait (404)
-├── Unauthorized (401)        no token, or not a good one
-├── Forbidden (403)           a good token without the scope; another site's page
-├── NotFound (404)            no such session
-├── TooSlow (408)             a body that does not arrive
-├── PreconditionFailed (412), PreconditionRequired (428)
+│   ├── BadOffer (400)        an SDP offer that is malformed or too long
+│   ├── Unacceptable (406)    an SDP offer for something the server does not support
+│   ├── TooLarge (413)        more bytes than the limit allows
+│   ├── WrongType (415)       a request body of the wrong content type
+│   ├── NameTaken (409)       the name belongs to another owner's session, or to another character
+│   └── UnknownPortrait (404) no portrait with this id
+├── Unauthorized (401)        no bearer token, or an invalid one
+├── Forbidden (403)           the token lacks the scope, or the page is from another site
+├── NotFound (404)            no session with this id
+├── TooSlow (408)             the request body did not arrive in time
+├── PreconditionFailed (412), PreconditionRequired (428)   the If-Match header is wrong or missing
 ├── NotSupported (422)        an ICE restart
-├── TooMany (429)             one address wants more than its share
-├── LibraryFault (500)        the library of characters cannot be read or written
-│   └── LibraryFull (507)     its disk is full
-├── ServerFull (503)          all places are taken, or the server is stopping
-└── EngineUnavailable (503)   no runtime, or not the one asked for, can run the networks
+├── TooMany (429)             too many requests from one address
+├── LibraryFault (503)        the library of characters cannot be read or written
+│   └── LibraryFull (507)     the disk of the library is full
+├── ServerFull (503)          all session slots are in use, or the server is stopping
+└── EngineUnavailable (503)   an engine cannot be loaded or built on this machine
 """
 
 from typing import ClassVar
 
 
 class AvatarError(Exception):
-    """Base of all errors; the message is one line for a person and says what to do."""
+    """Base of all errors. The message is one line for users: what is wrong, then what to do."""
 
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
 
 
 class BadInput(AvatarError):
-    """Something given by the user cannot be used."""
+    """The user's input cannot be used."""
 
     status = 400
     exit_code = 2
 
 
 class BadPicture(BadInput):
-    """A portrait that cannot be read or shows no single usable face."""
+    """A portrait that cannot be read, or that does not show exactly one usable face."""
 
     status = 422
 
@@ -57,7 +57,7 @@ class BadOffer(BadInput):
 
 
 class Unacceptable(BadInput):
-    """An SDP offer that asks for what we do not do."""
+    """An SDP offer for something the server does not support."""
 
     status = 406
 
@@ -69,13 +69,13 @@ class UnknownPortrait(BadInput):
 
 
 class NameTaken(BadInput):
-    """A session of this name belongs to somebody else."""
+    """The name belongs to another owner's session, or to another character."""
 
     status = 409
 
 
 class NotFound(AvatarError):
-    """No such session."""
+    """No session with this id."""
 
     status = 404
 
@@ -87,7 +87,7 @@ class TooLarge(BadInput):
 
 
 class WrongType(BadInput):
-    """A body of another type than ``wanted``."""
+    """The request body has another content type than ``wanted``."""
 
     status = 415
 
@@ -97,13 +97,13 @@ class WrongType(BadInput):
 
 
 class Unauthorized(AvatarError):
-    """No bearer token, or one that is unknown or over."""
+    """No bearer token, or one that is unknown or expired."""
 
     status = 401
 
 
 class Forbidden(AvatarError):
-    """The token does not allow this, or a page of another site asks."""
+    """The token does not allow this, or a page of another site sent the request."""
 
     status = 403
 
@@ -115,37 +115,37 @@ class TooSlow(AvatarError):
 
 
 class PreconditionFailed(AvatarError):
-    """If-Match names another state than the session's."""
+    """The If-Match header names another state than the session's."""
 
     status = 412
 
 
 class PreconditionRequired(AvatarError):
-    """If-Match is missing."""
+    """The If-Match header is missing."""
 
     status = 428
 
 
 class NotSupported(AvatarError):
-    """Something the standard lets a server refuse."""
+    """An optional part of a standard that this server does not implement, such as an ICE restart."""
 
     status = 422
 
 
 class TooMany(AvatarError):
-    """One address asks for more than its share."""
+    """Too many requests from one address."""
 
     status = 429
 
 
 class ServerFull(AvatarError):
-    """All places are taken, or the server is stopping."""
+    """All session slots are in use, or the server is stopping."""
 
     status = 503
 
 
 class LibraryFault(AvatarError):
-    """The library of characters cannot be read or written: its disk, its rights, its version."""
+    """The library of characters cannot be read or written: a disk fault, missing permissions, or a newer version."""
 
     status = 503
 
@@ -157,6 +157,6 @@ class LibraryFull(LibraryFault):
 
 
 class EngineUnavailable(AvatarError):
-    """An engine cannot be loaded or built here."""
+    """An engine cannot be loaded or built on this machine."""
 
     status = 503

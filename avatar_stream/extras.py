@@ -1,4 +1,4 @@
-"""How to get packages that not everybody needs: the extras of ``pyproject.toml``."""
+"""Commands that install optional packages (the extras in ``pyproject.toml``), for messages to users."""
 
 import re
 import sys
@@ -9,17 +9,17 @@ CLONE_FOLDER = Path(__file__).resolve().parent.parent
 
 
 def reinstall_command() -> str:
-    """What installs this package and all that it needs once more."""
+    """The command that installs this package and its dependencies again."""
     if (CLONE_FOLDER / "pyproject.toml").is_file():
         return f"{_cd_prefix()}{_pip_path()} install -e ."
     return "install its wheel again"
 
 
 def install_command(extra: str) -> str:
-    """The command that installs an extra here, to be typed as it is.
+    """The command that installs an extra, ready to be typed.
 
-    In a clone it is pip's for that clone, elsewhere (an installed wheel) the extra's packages by their names: no
-    package index has ``avatar-stream`` itself.
+    In a clone it installs the clone with the extra. For an installed wheel it names the extra's packages, because
+    ``avatar-stream`` itself is in no package index.
     """
     if (CLONE_FOLDER / "pyproject.toml").is_file():
         return f'{_cd_prefix()}{_pip_path()} install -e ".[{extra}]"'
@@ -33,12 +33,12 @@ def install_command(extra: str) -> str:
 
 
 def pip_command(*words: str) -> str:
-    """A command of the pip that this Python's packages come from."""
+    """A pip command for this Python environment."""
     return " ".join([_pip_path(), *words])
 
 
 def installed_version() -> str:
-    """This package's own version."""
+    """The version of this package."""
     try:
         return version("avatar-stream")
     except PackageNotFoundError:
@@ -46,12 +46,12 @@ def installed_version() -> str:
 
 
 def _cd_prefix() -> str:
-    """The way into the clone, where one is not in it."""
+    """``cd`` into the clone, unless it is the current folder."""
     return "" if Path.cwd() == CLONE_FOLDER else f"cd {_quoted(CLONE_FOLDER)} && "
 
 
 def _pip_path() -> str:
-    """The environment's own pip, as one types it in the clone."""
+    """The pip of this environment, as a user in the clone types it."""
     scripts = Path(sys.prefix) / ("Scripts" if sys.platform == "win32" else "bin")
     if sys.prefix == sys.base_prefix or not any((scripts / name).exists() for name in ("pip", "pip.exe")):
         return f"{_quoted(Path(sys.executable))} -m pip"

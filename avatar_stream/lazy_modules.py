@@ -1,7 +1,7 @@
-"""Modules that others import and nobody here uses: they are loaded when something of them is asked for.
+"""Lazy import of modules that dependencies import and this program does not use.
 
-MediaPipe imports matplotlib's pyplot to draw landmarks: a third of a second of a processor at every start, and 20 MB
-in every process.
+MediaPipe imports ``matplotlib.pyplot`` to draw landmarks. That costs a third of a second of processor time at every
+start, and 20 MB in every process.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ LAZY_MODULES: Final = ("matplotlib.pyplot",)
 
 
 class _LazyFinder:
-    """A finder (see ``sys.meta_path``) for those modules."""
+    """A module finder (see ``sys.meta_path``) that loads ``LAZY_MODULES`` on their first use."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -26,6 +26,6 @@ class _LazyFinder:
 
 
 def load_lazily() -> None:
-    """From now on in this process. Safe to call twice."""
+    """Install the finder in this process. A second call does nothing."""
     if _LazyFinder not in sys.meta_path:
         sys.meta_path.insert(0, _LazyFinder)

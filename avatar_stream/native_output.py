@@ -1,11 +1,11 @@
-"""Keep the native libraries' chatter off the terminal: a user should see what is for them.
+"""Keep the log lines of native libraries off the terminal, so that users see only messages meant for them.
 
-MediaPipe writes half a dozen warnings about itself for every graph it makes, from C++ and before its log level can be
-set. Its lines are dropped by their form; whatever else comes over the same file descriptor is passed on.
+MediaPipe's C++ code writes half a dozen warnings for every graph it makes, before its log level can be set. The
+filter drops lines in MediaPipe's log format, and passes on everything else written to file descriptor 2.
 
-The commands do so for as long as they run (:func:`quiet_native_logs`). In a program of somebody else the descriptor
-is theirs: there it is filtered only where MediaPipe is known to write (:func:`quietly`), some hundredths of a second
-for each graph.
+The ``avatar-stream`` commands filter for as long as they run (:func:`quiet_native_logs`). Where this package is used
+as a library, the descriptor belongs to the program: it is filtered only while MediaPipe makes a graph
+(:func:`quietly`), some hundredths of a second each time.
 """
 
 import atexit
@@ -24,31 +24,31 @@ from avatar_stream.lazy_modules import load_lazily
 MEDIAPIPE_LOG_LINE: Final = re.compile(
     rb"[IW]0000 \d\d:\d\d:|WARNING: All log messages before absl::InitializeLog|INFO: Created TensorFlow Lite"
 )
-END_MARK: Final = b"\0\n"  # ends what was written before it: everything until there has been looked at
-DRAIN_TIMEOUT: Final = 0.2  # seconds that are waited for what is still in the pipe
+END_MARK: Final = b"\0\n"  # written by end(): when it is read, all earlier output has been filtered
+DRAIN_TIMEOUT: Final = 0.2  # seconds to wait for output that is still in the pipe
 BLANK_PICTURE: Final = np.zeros((120, 160, 3), np.uint8)
 
 
 class _Filter:
-    """A pipe in place of file descriptor 2, and a thread that passes on what is no chatter.
+    """A pipe in place of file descriptor 2, and a thread that passes on all lines but MediaPipe's.
 
-    Made once and kept: processes that are started while it is in place go on writing to it.
+    Made once and kept, because processes that start while it is in place keep writing to it.
     """
 
     def __init__(self) -> None:
-        self._terminal = os.dup(2)  # where what is no chatter goes
+        self._terminal = os.dup(2)  # the thread writes the remaining lines here
         self._drained = threading.Event()
         read, self._pipe = os.pipe()
         threading.Thread(target=self._forward, args=(read,), name="native-logs", daemon=True).start()
 
     def begin(self) -> int:
-        """Filter from now on; the descriptor of where it led before."""
+        """Start to filter; return a descriptor of the original output."""
         os.dup2(2, self._terminal, inheritable=False)
         os.dup2(self._pipe, 2)
         return self._terminal
 
     def end(self) -> None:
-        """Put descriptor 2 back, once what was written has been passed on."""
+        """Restore descriptor 2, and wait until earlier output has been passed on."""
         self._drained.clear()
         os.dup2(self._terminal, 2)
         os.write(self._pipe, END_MARK)
@@ -60,7 +60,7 @@ class _Filter:
             for line in lines:
                 ended = line.endswith(END_MARK)
                 line = line.removesuffix(END_MARK) if ended else line
-                with contextlib.suppress(OSError):  # nobody reads it any more
+                with contextlib.suppress(OSError):  # the reader of the output is gone
                     if line and not MEDIAPIPE_LOG_LINE.match(line):
                         os.write(self._terminal, line)
                 if ended:
@@ -69,11 +69,11 @@ class _Filter:
 
 _lock = threading.Lock()
 _filter: _Filter | None = None
-_users = 0  # how many are in quietly, and one more once a command filters for good
+_users = 0  # callers inside quietly(), plus 1 after quiet_native_logs()
 
 
 def quiet_native_logs() -> None:
-    """Filter file descriptor 2 for the rest of the process. Python's own ``sys.stderr`` is not touched by it."""
+    """Filter file descriptor 2 for the rest of the process. Python's own ``sys.stderr`` bypasses the filter."""
     sys.stderr.flush()
     terminal = _enter()
     if terminal is None:
@@ -83,7 +83,7 @@ def quiet_native_logs() -> None:
 
 
 def quiet_graph(make: Callable[[], Any]) -> Any:
-    """The MediaPipe graph that ``make`` makes, started by a picture of nothing: that is when it has its say."""
+    """The MediaPipe graph that ``make`` returns, run once on a blank picture, for it logs at the first picture."""
     with quietly():
         graph = make()
         graph.process(BLANK_PICTURE)
@@ -91,7 +91,7 @@ def quiet_graph(make: Callable[[], Any]) -> Any:
 
 
 def quiet_reset(graph: Any) -> None:
-    """Start a graph anew, as quietly."""
+    """Reset a graph and run it once on a blank picture, without MediaPipe's log lines."""
     with quietly():
         graph.reset()
         graph.process(BLANK_PICTURE)
@@ -99,10 +99,10 @@ def quiet_reset(graph: Any) -> None:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Without chatter for as long as the block runs; what others write to descriptor 2 meanwhile is passed on."""
+    """Filter descriptor 2 while the block runs; lines that are not MediaPipe's are passed on."""
     try:
         _enter()
-    except OSError:  # descriptor 2 is closed: there is nothing to keep quiet
+    except OSError:  # descriptor 2 is closed: there is nothing to filter
         yield
         return
     try:
@@ -112,7 +112,7 @@ def quietly() -> Iterator[None]:
 
 
 def _enter() -> int | None:
-    """The descriptor that 2 was, for the first one inside; None for others."""
+    """Count a user of the filter. Return the original descriptor to the first one, None to others."""
     global _filter, _users
     with _lock:
         terminal = None
@@ -131,4 +131,4 @@ def _leave() -> None:
             _filter.end()
 
 
-load_lazily()  # whoever uses MediaPipe imports this module first
+load_lazily()  # here, because every module that uses MediaPipe imports this one first

@@ -1,7 +1,8 @@
-"""JSON from outside, read strictly: what a later step could not hold is refused where it is read.
+"""A strict JSON reader for untrusted input: it refuses values that later steps cannot represent.
 
-Python's own reader takes NaN and Infinity, makes infinity of 1e999, keeps integers that no float holds, and lone
-surrogates that no file, terminal or other process takes. RFC 8259 knows none of the first, and warns of the rest.
+Python's ``json`` accepts NaN and Infinity, reads 1e999 as infinity, and keeps integers too large for a float as well
+as lone surrogates, which cannot be written to files, terminals or other processes. RFC 8259 has no NaN or Infinity,
+and warns of the others.
 """
 
 import json
@@ -11,25 +12,25 @@ from typing import Any, Final, NoReturn
 from avatar_stream.errors import BadInput
 
 MAX_DEPTH: Final = 16
-"""Objects and lists in one another; a message of ours has four."""
+"""Levels of nested objects and lists; this project's messages have four."""
 MAX_DIGITS: Final = 300
-"""Of an integer: any of so many digits fits a float."""
+"""Digits of an integer; an integer of 300 digits still fits a float."""
 
 
 def read_json(text: str | bytes, what: str) -> Any:
-    """The value that ``text`` says; ``what`` names it in errors: ``a control message``.
+    """The value of JSON ``text``. Errors call it ``what``, such as ``a control message``.
 
     Raises:
-        BadInput: with one sentence, where it is no JSON, or has a number that is none or is out of range, text that
-            is no Unicode, or too much nesting.
+        BadInput: ``text`` is not JSON, contains NaN, Infinity, a number out of range or a lone surrogate, or is
+            nested too deep.
     """
 
     def constant(name: str) -> NoReturn:
-        raise BadInput(f"{what} has {name}, which is no number")
+        raise BadInput(f"{what} has {name}, which is not a number")
 
     def integer(digits: str) -> int:
         if len(digits) > MAX_DIGITS:
-            raise BadInput(f"{what} has a number of {len(digits)} digits: {MAX_DIGITS} at most")
+            raise BadInput(f"{what} has a number of {len(digits)} digits: use {MAX_DIGITS} at most")
         return int(digits)
 
     def real(digits: str) -> float:
@@ -47,7 +48,7 @@ def read_json(text: str | bytes, what: str) -> Any:
 
 
 def _check(found: Any, what: str) -> None:
-    """Raise :class:`BadInput` for text that is no Unicode, and for too much nesting."""
+    """Raise :class:`BadInput` for lone surrogates and for too much nesting."""
     level = [found]
     for _ in range(MAX_DEPTH + 1):
         texts = [one for one in level if isinstance(one, str)]
@@ -60,4 +61,4 @@ def _check(found: Any, what: str) -> None:
         level = [one for values in inside for one in values]
         if not level:
             return
-    raise BadInput(f"{what} is nested too deep: {MAX_DEPTH} levels at most")
+    raise BadInput(f"{what} is nested too deep: use {MAX_DEPTH} levels at most")

@@ -1,4 +1,4 @@
-"""Who the avatar is: enrolment, the library of characters, the guard that watches over them, styles and cards.
+"""Who the avatar shows: enrolment, the library of characters, the guard against drift, styles and identity cards.
 
-Owns what is kept of people on disk. Knows portraits and faces; knows nothing of HTTP or WebRTC.
+Owns everything that is stored about people. Depends on portraits and faces, not on HTTP or WebRTC.
 """

@@ -1,8 +1,8 @@
-"""What can be said of a face in words, and whether a description agrees with its picture.
+"""Attributes of a face (glasses, smile, teeth), and whether a description in words agrees with them.
 
-Few words can be checked, and only those are: glasses are seen by a small classifier (``engines.attributes`` trains it
-and says how often it is wrong), smiles and teeth are measured on the fitted face. Age, sex, hair and beards are not
-judged: the data has no ground truth for them, or the classifier was wrong too often (docs/identity.md has figures).
+Glasses are detected by a small classifier, which ``engines.attributes`` trains and evaluates. Smiles and teeth are
+measured on the fitted face model. Age, sex, hair and beards are not checked: the data has no ground truth for them,
+or the classifier was wrong too often (figures in docs/identity.md).
 """
 
 import re
@@ -24,13 +24,13 @@ from avatar_stream.portrait.portrait import Portrait
 
 Image = npt.NDArray[np.uint8]
 
-MIN_SMILE: Final = 0.25  # mean of the smile's coefficients
-MIN_TEETH_GAP: Final = 0.045  # gap of the lips, eye distances
-EYE_ROWS: Final = slice(1, 6)  # rows of HOG blocks that the eyes are in
-EYE_COLOUR_ROWS: Final = slice(2, 6)  # and of twelve rows of colour
+MIN_SMILE: Final = 0.25  # mean of the two smile coefficients
+MIN_TEETH_GAP: Final = 0.045  # lip gap in eye distances
+EYE_ROWS: Final = slice(1, 6)  # of the 11 rows of HOG blocks
+EYE_COLOUR_ROWS: Final = slice(2, 6)  # of the 12 rows of colours
 _SMILE_INDICES: Final = [COEFFICIENT_INDEX["mouthSmileLeft"], COEFFICIENT_INDEX["mouthSmileRight"]]
 
-# Words for what can be checked, English and Chinese, and what turns them round.
+# Regular expressions for attributes that can be checked, English and Chinese.
 CHECKED_WORDS: Final = {
     "glasses": (r"glasses|spectacles|eyeglasses|bespectacled", "眼镜|眼鏡"),
     "smile": (r"smil\w*|grin\w*|laugh\w*", "微笑|笑"),
@@ -39,7 +39,7 @@ CHECKED_WORDS: Final = {
 OPPOSITE_WORDS: Final = {"smile": (r"serious|unsmiling|stern", "严肃|嚴肅")}
 _NEGATION: Final = r"(?:no|not|without|never|isn't|doesn't|nor)[ -]+(?:\w+[ -]+){0,2}?"
 _CHINESE_NEGATION: Final = "(?:不|没有|没|無|无|未)(?:戴|带|露|在)?"
-# Words about what nobody here can check.
+# Words for attributes that are not checked.
 UNCHECKED_WORDS: Final = {
     "age": r"young\w*|old\w*|elderly|middle-aged|teen\w*|child\w*|boy|girl|\d+ years|年轻|老|岁|儿童|中年",
     "sex": r"\bm[ae]n\b|wom[ae]n|male|female|lady|gentleman|男|女",
@@ -56,9 +56,10 @@ def _glasses_classifier() -> tuple[Floats, Floats, float]:
 
 
 def eye_features(face: Image) -> Floats:
-    """What the classifier looks at in a face of 96 pixels (see ``likeness_face``): gradients and colours of the eyes.
+    """Input vector of the glasses classifier: gradients and colours around the eyes.
 
-    Histograms of oriented gradients (Dalal and Triggs, CVPR 2005).
+    ``face`` is RGB ``(96, 96, 3)`` (see ``likeness_face``). The gradients are histograms of oriented gradients (Dalal
+    and Triggs, CVPR 2005).
     """
     hog = cv2.HOGDescriptor((FACE_SIZE, FACE_SIZE), (16, 16), (8, 8), (8, 8), 9)
     gradients = np.asarray(hog.compute(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY))).reshape(11, 11, 36)[:, EYE_ROWS]
@@ -69,7 +70,7 @@ def eye_features(face: Image) -> Floats:
 
 
 def attributes_of(portrait: Portrait) -> dict[str, bool]:
-    """``glasses``, ``smile`` and ``teeth`` of a prepared portrait."""
+    """Whether a prepared portrait shows ``glasses``, a ``smile`` and ``teeth``."""
     weights, middle, offset = _glasses_classifier()
     strip = eye_features(likeness_face(portrait.crop, portrait.landmarks))
     fit, _ = fit_still(portrait.landmarks)
@@ -81,25 +82,25 @@ def attributes_of(portrait: Portrait) -> dict[str, bool]:
 
 
 def claimed_attributes(description: str) -> dict[str, bool]:
-    """What a description says that can be checked: of each attribute, that it is there, or that it is not."""
-    said: dict[str, bool] = {}
+    """The attributes that a description mentions: True if it claims one, False if it denies it."""
+    claimed: dict[str, bool] = {}
     for name, (english, chinese) in CHECKED_WORDS.items():
         if re.search(rf"\b(?:{english})\b", description, re.IGNORECASE) or re.search(chinese, description):
             denied = re.search(rf"\b{_NEGATION}(?:{english})\b", description, re.IGNORECASE)
-            said[name] = not (denied or re.search(f"{_CHINESE_NEGATION}(?:{chinese})", description))
+            claimed[name] = not (denied or re.search(f"{_CHINESE_NEGATION}(?:{chinese})", description))
     for name, (english, chinese) in OPPOSITE_WORDS.items():
         if re.search(rf"\b(?:{english})\b", description, re.IGNORECASE) or re.search(chinese, description):
-            said.setdefault(name, False)
-    return said
+            claimed.setdefault(name, False)
+    return claimed
 
 
 def unchecked_topics(description: str) -> list[str]:
-    """What a description speaks of that is not checked."""
+    """The topics of a description that are not checked, as keys of ``UNCHECKED_WORDS``."""
     return [name for name, words in UNCHECKED_WORDS.items() if re.search(words, description, re.IGNORECASE)]
 
 
 def contradictions(seen: Mapping[str, bool], description: str) -> list[str]:
-    """A sentence for everything that a description says and the picture does not."""
+    """A sentence for each attribute in which the description contradicts the picture (``seen``)."""
     lines = {
         ("glasses", True): "the description says glasses, the picture shows none",
         ("glasses", False): "the description says no glasses, the picture shows some",
@@ -108,36 +109,24 @@ def contradictions(seen: Mapping[str, bool], description: str) -> list[str]:
         ("teeth", True): "the description says teeth, the picture shows none",
         ("teeth", False): "the description says no teeth, the picture shows some",
     }
-    said = claimed_attributes(description)
-    return [lines[name, value] for name, value in said.items() if name in seen and seen[name] != value]
+    claimed = claimed_attributes(description)
+    return [lines[name, value] for name, value in claimed.items() if name in seen and seen[name] != value]
 
 
 def match_score(seen: Mapping[str, bool], text: str, description: str) -> float:
-    """How well a search for ``description`` fits a character that is described by ``text`` and looks as ``seen``.
+    """How well a character fits the search text ``description``, 0 to 1.
 
-    The share of the words that are in the text, and of the claims that hold; 0 where any claim does not.
+    ``text`` describes the character, ``seen`` holds the attributes of its picture. The score is the share of the
+    description's words and claims that match; it is 0 if the picture contradicts a claim.
     """
-    said = claimed_attributes(description)
-    if any(name in seen and seen[name] != value for name, value in said.items()):
+    claimed = claimed_attributes(description)
+    if any(name in seen and seen[name] != value for name, value in claimed.items()):
         return 0.0
     words = {word for word in re.findall(r"\w+", description.lower()) if len(word) > 2} - _STOP_WORDS
     known = set(re.findall(r"\w+", text.lower()))
     chinese = [one for one in re.findall(r"[\u4e00-\u9fff]{2,}", description) if one in text]
-    hits = len(words & known) + len(chinese) + sum(name in seen for name in said)
-    return hits / max(len(words | set(chinese)) + len(said), 1)
+    hits = len(words & known) + len(chinese) + sum(name in seen for name in claimed)
+    return hits / max(len(words | set(chinese)) + len(claimed), 1)
 
 
-_STOP_WORDS: Final = {
-    "the",
-    "and",
-    "with",
-    "about",
-    "who",
-    "has",
-    "for",
-    "are",
-    "from",
-    "person",
-    "someone",
-    "somebody",
-}
+_STOP_WORDS: Final = frozenset("the and with about who has for are from person someone somebody".split())

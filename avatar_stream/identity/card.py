@@ -1,4 +1,4 @@
-"""The identity card of a character as a picture: who it is, since when, and with what right."""
+"""The identity card of a character as a picture: name, owner, dates and consent."""
 
 import textwrap
 from typing import Final
@@ -14,14 +14,14 @@ from avatar_stream.identity.visible_text import format_date
 
 Image = npt.NDArray[np.uint8]
 
-CARD_WIDTH, CARD_HEIGHT, FACE_SIDE = 860, 420, 320
+CARD_WIDTH, CARD_HEIGHT, FACE_SIDE = 860, 420, 320  # pixels
 PAPER_COLOUR, TEXT_COLOUR, TITLE_COLOUR, BORDER_COLOUR = (250, 250, 247), (28, 28, 32), (96, 96, 104), (214, 214, 208)
-MARGIN: Final = 30
+MARGIN: Final = 30  # pixels
 LINE_HEIGHT: Final = 26  # pixels from one line of text to the next
 
 
 def identity_card(character: Character, face: Image) -> Image:
-    """A card RGB ``(420, 860, 3)`` with the portrait ``face`` RGB on it."""
+    """The card, RGB ``(420, 860, 3)``, with the portrait ``face``, RGB, on it."""
     card = Pictures.new("RGB", (CARD_WIDTH, CARD_HEIGHT), PAPER_COLOUR)
     draw = ImageDraw.Draw(card)
     draw.rounded_rectangle((8, 8, CARD_WIDTH - 9, CARD_HEIGHT - 9), 18, outline=BORDER_COLOUR, width=2)
@@ -50,8 +50,8 @@ def identity_card(character: Character, face: Image) -> Image:
         y += LINE_HEIGHT
     y += 6
     draw.text((x, y), "right to use this face", TITLE_COLOUR, ImageFont.load_default(15))
-    said = f"{character.consent.statement} ({character.consent.by})"
-    for number, line in enumerate(textwrap.wrap(said, 52)[:3]):
+    consent = f"{character.consent.statement} ({character.consent.by})"
+    for number, line in enumerate(textwrap.wrap(consent, 52)[:3]):
         draw.text((x, y + 22 + 21 * number), line, TEXT_COLOUR, ImageFont.load_default(16))
     draw.text((MARGIN, CARD_HEIGHT - 40), "identity card · avatar stream", TITLE_COLOUR, ImageFont.load_default(14))
     return np.asarray(card, np.uint8)
@@ -62,5 +62,5 @@ def as_png(picture: Image) -> bytes:
     return bytes(cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1])
 
 
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _shortened(text: str, max_length: int) -> str:
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"

@@ -1,5 +1,6 @@
-"""The connection to a library's database: on a full disk, on one that can only be read, and when somebody deletes or
-replaces the file meanwhile.
+"""The connection to a library's SQLite database.
+
+It copes with a full disk, with a library that is read-only, and with a file that is deleted or replaced while in use.
 """
 
 import contextlib
@@ -15,31 +16,31 @@ from typing import Final
 from avatar_stream.errors import LibraryFault, LibraryFull
 from avatar_stream.identity.schema import MIGRATIONS
 
-LOCK_TIMEOUT: Final = 20.0  # seconds that another process may hold the lock
+LOCK_TIMEOUT: Final = 20.0  # seconds to wait for another process to release the lock
 _DISK_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 class Database:
-    """One connection for all threads: sessions come and go with theirs. Everything raises :class:`LibraryFault`."""
+    """One connection shared by all threads. Every method raises :class:`LibraryFault` on faults."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / "library.db"
         self.read_only = False
         self._lock = threading.RLock()
-        self._depth = 0  # of reading(), in the thread that holds the lock
+        self._depth = 0  # nested calls of reading() in the thread that holds the lock
         self._connection: sqlite3.Connection | None = None
-        self._is_exclusive = False  # the connection keeps everybody else out: see _open_exclusive
-        self._file_identity: tuple[int, ...] | None = None  # of the file that is open
+        self._is_exclusive = False  # the connection locks out other processes: see _open_exclusive
+        self._file_identity: tuple[int, ...] | None = None  # of the open file
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._close_connection()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for one thread at a time; faults of disk and database as one sentence."""
+        """The connection, for one thread at a time."""
         with self.translated_errors(), self._lock:
             self._depth += 1
             try:
@@ -51,10 +52,10 @@ class Database:
 
     @contextlib.contextmanager
     def changing(self, undo: Callable[[], None] = lambda: None) -> Iterator[sqlite3.Connection]:
-        """The write lock; where something fails ``undo`` is called and what was done in the database is undone."""
+        """A transaction with the write lock. If the block fails, it is rolled back and ``undo`` is called."""
         with self.reading() as connection:
             if self.read_only:
-                raise LibraryFault(f"the library in {self.folder} can only be read: make it writable to change it")
+                raise LibraryFault(f"the library in {self.folder} is read-only: make it writable to change it")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -81,7 +82,7 @@ class Database:
         return self._connection
 
     def _is_same_file(self) -> bool:
-        """The file that is open is still the library's; raises :class:`LibraryFault` where there is none any more."""
+        """Whether the open file is still the library's; raises :class:`LibraryFault` if that was deleted."""
         found = self._read_file_identity()
         if found is None:
             raise LibraryFault(
@@ -95,7 +96,7 @@ class Database:
         except FileNotFoundError:
             return None
         place = found.st_dev, found.st_ino
-        # What is only read, without a lock, is read anew when it was changed.
+        # A read-only library is read without a lock, so open it again when it has changed.
         return (*place, found.st_size, found.st_mtime_ns) if self.read_only else place
 
     def _close_connection(self) -> None:
@@ -104,13 +105,13 @@ class Database:
             return
         with contextlib.suppress(sqlite3.Error):
             if self._file_identity != self._read_file_identity():
-                # Another file has taken its place: the log of changes that lies beside it is not that one's.
+                # Another file was put in its place. Write the WAL back, so that it is not applied to that file.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
 
     def _open(self) -> sqlite3.Connection:
-        there = self.path.exists()
-        self.read_only = there and not (os.access(self.folder, os.W_OK) and os.access(self.path, os.W_OK))
+        exists = self.path.exists()
+        self.read_only = exists and not (os.access(self.folder, os.W_OK) and os.access(self.path, os.W_OK))
         if self.read_only:
             return self._open_read_only()
         try:
@@ -121,7 +122,7 @@ class Database:
                 connection.close()
                 raise
         except sqlite3.OperationalError as error:
-            if not there or error.sqlite_errorcode not in _DISK_FULL_CODES:
+            if not exists or error.sqlite_errorcode not in _DISK_FULL_CODES:
                 raise
             connection = self._open_exclusive()
         try:
@@ -134,8 +135,10 @@ class Database:
         return connection
 
     def _open_exclusive(self) -> sqlite3.Connection:
-        """On a full disk there is no room for the file that processes share; one alone needs none. It is closed after
-        each use, so that nobody is kept out for long, and so that all is as usual once there is room.
+        """Open with an exclusive lock, for a full disk: this needs no space for the file that processes share (-shm).
+
+        The connection is closed after each use, so that other processes wait only briefly, and so that the next use
+        opens normally once there is space.
         """
         connection = _connect(str(self.path))
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -146,21 +149,22 @@ class Database:
     def _open_read_only(self) -> sqlite3.Connection:
         address = self.path.absolute().as_uri()
         try:
-            # Where another account writes to it this one sees what it writes.
+            # This mode sees the changes of another account that writes to the library.
             connection = _connect(f"{address}?mode=ro")
             version = _version(connection)
         except sqlite3.OperationalError:
             log = self.path.with_name(f"{self.path.name}-wal")
             if log.exists() and log.stat().st_size:
                 raise LibraryFault(
-                    f"the library in {self.folder} was not closed and cannot be written: open it once where it can be"
+                    f"the library in {self.folder} was not closed cleanly and is read-only: "
+                    "open it once where it is writable"
                 ) from None
             connection = _connect(f"{address}?immutable=1")
             version = _version(connection)
         if version < len(MIGRATIONS):
             raise LibraryFault(
-                f"the library in {self.folder} was written by an older version, and cannot be written: "
-                "open it once where it can be"
+                f"the library in {self.folder} was written by an older version and is read-only: "
+                "open it once where it is writable"
             )
         self._refuse_newer(version)
         return connection
@@ -174,7 +178,7 @@ class Database:
         try:
             version = _version(connection)
             if 0 < version < len(MIGRATIONS):
-                # A connection of its own: this one is in the middle of a change.
+                # On another connection, because this one is in a transaction.
                 before = sqlite3.connect(self.path)
                 backup = sqlite3.connect(self.folder / f"before-{len(MIGRATIONS)}.db")
                 with contextlib.closing(before), contextlib.closing(backup):
@@ -197,7 +201,7 @@ class Database:
 
     @contextlib.contextmanager
     def translated_errors(self) -> Iterator[None]:
-        """Faults of disk and database as one sentence."""
+        """Turn faults of disk and database into :class:`LibraryFault`."""
         try:
             yield
         except OSError as error:
@@ -211,7 +215,7 @@ class Database:
 
     def _disk_full_error(self) -> LibraryFull:
         return LibraryFull(
-            f"No space left on the disk of the library in {self.folder}: make room, "
+            f"No space left on the disk of the library in {self.folder}: free some, "
             "for example with avatar-stream identity remove"
         )
 
@@ -225,19 +229,19 @@ def _connect(name: str) -> sqlite3.Connection:
 
 
 def _as_text(data: bytes) -> str:
-    """Text that is no UTF-8 is shown as it is, and breaks no listing of others."""
+    """Invalid UTF-8 is escaped, so that one damaged record does not break a listing."""
     return data.decode("utf-8", "backslashreplace")
 
 
 def _enable_wal(connection: sqlite3.Connection) -> None:
-    until = time.monotonic() + LOCK_TIMEOUT
+    deadline = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            # Two who open a new library at once: SQLite does not wait here, whatever the timeout.
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            # Two processes open a new library at once. SQLite ignores the timeout here.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 

@@ -72,7 +72,7 @@ def to_character(row: Mapping[str, Any], files: Iterable[StoredFile]) -> Charact
             | {name: _parsed(row, name) for name in ("tags", "consent", "quality", "settings")}
             | {name: _numbers(row, name) for name in VECTOR_LENGTHS}
             | {"protected": _flag(row["protected"]), "files": tuple(files)},
-            kept=True,
+            stored=True,
         )
     except BadInput as error:
         who = f"{printable(row['name'])} ({printable(row['id'])})"

@@ -31,10 +31,10 @@ def escaped(text: str, *, keep: str = "") -> str:
     return "".join(_escape(one) if one in hidden else one for one in text) if hidden else text
 
 
-def checked_line(value: Any, what: str, least: int, most: int, *, kept: bool = False) -> str:
+def checked_line(value: Any, what: str, least: int, most: int, *, stored: bool = False) -> str:
     """A text of ``least`` to ``most`` characters in one line, normalised; raises :class:`BadInput`.
 
-    ``what`` names it, as in "a name". With ``kept``, for what an older version let in, unseen characters are escaped
+    ``what`` names it, as in "a name". With ``stored``, for what an older version let in, unseen characters are escaped
     and not refused.
     """
     if not isinstance(value, str):
@@ -47,7 +47,7 @@ def checked_line(value: Any, what: str, least: int, most: int, *, kept: bool = F
             f"{what} has {least} to {most} characters" if least else f"{what} has at most {most} characters"
         )
     hidden = invisible_characters(line)
-    if hidden and not kept:
+    if hidden and not stored:
         raise BadInput(f"{what} has a character that cannot be seen ({_escape(min(hidden))}): leave it out")
     return escaped(line)
 
