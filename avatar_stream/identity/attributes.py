@@ -46,6 +46,9 @@ UNCHECKED_WORDS: Final = {
     "hair and beard": r"hair\w*|beard\w*|moustache|mustache|bald|blond\w*|发|胡|秃",
     "clothes": r"jacket|shirt|suit|dress|hat|tie|外套|衬衫|西装|帽",
 }
+_STOP_WORDS: Final = {
+    "the", "and", "with", "about", "who", "has", "for", "are", "from", "person", "someone", "somebody",
+}  # fmt: skip
 
 
 @cache
@@ -127,6 +130,3 @@ def match_score(seen: Mapping[str, bool], text: str, description: str) -> float:
     chinese = [one for one in re.findall(r"[\u4e00-\u9fff]{2,}", description) if one in text]
     hits = len(words & known) + len(chinese) + sum(name in seen for name in claimed)
     return hits / max(len(words | set(chinese)) + len(claimed), 1)
-
-
-_STOP_WORDS: Final = frozenset("the and with about who has for are from person someone somebody".split())

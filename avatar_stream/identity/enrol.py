@@ -1,4 +1,4 @@
-"""A person becomes a character: pictures are judged, compared with each other and kept with what is known of them."""
+"""Enrolment: pictures of a person are assessed, compared with each other and stored as a character."""
 
 import io
 import logging
@@ -40,22 +40,22 @@ from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 
 Image = npt.NDArray[np.uint8]
 ReferenceNetwork = Callable[[Image], Mapping[str, npt.NDArray[Any]]]
-"""What the reference network says of an aligned face, by name."""
+"""Runs the reference network on an aligned face, RGB; returns its outputs by name."""
 
 log = logging.getLogger(__name__)
 
-ASSESSED_SIZE: Final = 512  # pixels at which pictures are judged and compared
+ASSESSED_SIZE: Final = 512  # pixels of the longest side at which pictures are assessed and compared
 MAX_SAME_PERSON_DISTANCE: Final = 0.46
-"""Distance of two likenesses up to which pictures may be of one person (measured by ``engines.likeness``)."""
+"""Likeness distance up to which two pictures may show one person (measured by ``engines.likeness``)."""
 MAX_PROTECTED_DISTANCE: Final = 0.32
-"""Distance up to which a face is taken for one that is protected: stricter, for a refusal needs a reason."""
-MAX_CLOSED_EYE_OPENING: Final = 0.12  # opening of the wider eye below which both are shut
-MIN_TURN_DEGREES: Final = 12.0  # degrees from the portrait from which another picture shows more of a side
+"""Likeness distance up to which a face counts as a protected one. Stricter, so that few others are refused."""
+MAX_CLOSED_EYE_OPENING: Final = 0.12  # opening of the wider eye; below it both count as closed
+MIN_TURN_DEGREES: Final = 12.0  # yaw from the portrait's; beyond it a picture shows more of a cheek
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """What an enrolment did: the character, the quality of every picture, and which one it shows."""
+    """Result of an enrolment: the character, every picture's quality, and the index of the portrait's picture."""
 
     character: Character
     qualities: tuple[PictureQuality, ...]
@@ -81,16 +81,16 @@ def enrol(
     refer: ReferenceNetwork | None = None,
     quota: int = 0,
 ) -> Enrolled:
-    """Enrol the person that one to five ``pictures`` (bytes of files) show; the best of them becomes the portrait.
+    """Enrol a person from one to five ``pictures`` (bytes of image files); the best one becomes the portrait.
 
-    ``refer`` says the identity vector (see :meth:`avatar_stream.runtime.networks.Networks.refer`). Raises
-    :class:`BadInput`, :class:`BadPicture` with the number of the picture that cannot be used, and :class:`Forbidden`
-    for a face that somebody has protected.
+    ``refer`` computes the identity vector (see :meth:`avatar_stream.runtime.networks.Networks.refer`). Raises
+    :class:`BadInput`, :class:`BadPicture` with the number of the unusable picture, and :class:`Forbidden` if another
+    owner protects this face.
     """
     name, tags, style = checked_name(name), checked_tags(tags), checked_style(style)
     description = checked_text(description, "a description")
     if not 1 <= len(pictures) <= MAX_SOURCES:
-        raise BadInput(f"a character is made of one to {MAX_SOURCES} pictures")
+        raise BadInput(f"a character needs one to {MAX_SOURCES} pictures")
     agreed = checked_consent(consent, owner, time.time())
     portraits = [_prepared(data, number, len(pictures)) for number, data in enumerate(pictures, 1)]
     likenesses = [likeness_of(portrait) for portrait in portraits]
@@ -104,7 +104,7 @@ def enrol(
     quality = qualities[shown].report()
     seen = quality["attributes"] = attributes_of(best)
     if description:
-        # Said, not refused: whoever enrols knows better than a classifier.
+        # Contradictions are reported, not refused: the user knows better than a classifier.
         quality["description"] = contradictions(seen, description)
         quality["unchecked"] = unchecked_topics(description)
     if style:
@@ -122,7 +122,7 @@ def enrol(
 
 
 def described(store: Store, description: str) -> Character | None:
-    """The character that a description fits best, in their own words and in what is seen of them; None for nobody."""
+    """The character that fits a description best, by its texts and its picture's attributes; None if none fits."""
     found = [(_match_score(one, description), one) for one in store.characters()]
     best = max(found, key=lambda pair: pair[0], default=(0.0, None))
     return best[1] if best[0] > 0 else None
@@ -134,13 +134,13 @@ def _match_score(one: Character, description: str) -> float:
 
 
 def portrait_of(store: Store, character: Character, size: int, *, square: bool = False) -> Portrait:
-    """The character's portrait at ``size`` (see ``prepare``): from the library's disk if it was prepared before."""
+    """The character's portrait at ``size`` (see ``prepare``), from the library if it was prepared before."""
     kind = f"portrait {size}{' square' if square else ''}"
     digest = character.file(kind)
     if digest is not None:
         try:
             return unpack_portrait(store.read(digest))
-        except (LibraryFault, BadPicture) as error:  # made anew from the picture
+        except (LibraryFault, BadPicture) as error:  # prepare it again from the picture
             log.warning("the prepared portrait of %s cannot be used: %s", character.name, error)
     source = character.file("source 0")
     if source is None:
@@ -153,20 +153,21 @@ def portrait_of(store: Store, character: Character, size: int, *, square: bool =
     portrait = add_other_views(styled(plain, character.style), _other_portraits(store, character))
     try:
         store.attach(character.id, kind, pack_portrait(portrait))
-    except LibraryFault as error:  # it is shown all the same, and prepared anew next time
-        log.warning("the prepared portrait of %s is not kept: %s", character.name, error)
+    except LibraryFault as error:  # it is shown all the same, and prepared again next time
+        log.warning("the prepared portrait of %s is not stored: %s", character.name, error)
     return portrait
 
 
 def _other_portraits(store: Store, character: Character) -> list[Portrait]:
-    """The character's other pictures, in their style."""
+    """Portraits of the character's other pictures, in the character's style."""
     digests = [one.digest for one in character.files if one.kind.startswith("source ") and one.kind != "source 0"]
     return [styled(prepare(read_picture(store.read(digest)), ASSESSED_SIZE), character.style) for digest in digests]
 
 
 def add_other_views(portrait: Portrait, others: Sequence[Portrait]) -> Portrait:
-    """The portrait with what other pictures of the same person show and it does not: their teeth where its mouth is
-    shut, their lids where its eyes are open, the cheek that it turns away.
+    """The portrait with parts that only other pictures of the same person show.
+
+    These are the teeth, if the portrait's mouth is shut; the closed eyelids; and a cheek that the portrait hides.
     """
 
     def gap(one: Portrait) -> float:
@@ -185,9 +186,9 @@ def add_other_views(portrait: Portrait, others: Sequence[Portrait]) -> Portrait:
     asleep = min(others, key=opening, default=None)
     turned = []
     for side in (1, -1):
-        aside = [one for one in others if side * (yaw(one) - yaw(portrait)) > MIN_TURN_DEGREES]
-        if aside:
-            turned.append(max(aside, key=lambda one: side * yaw(one)))
+        further = [one for one in others if side * (yaw(one) - yaw(portrait)) > MIN_TURN_DEGREES]
+        if further:
+            turned.append(max(further, key=lambda one: side * yaw(one)))
     return replace(
         portrait,
         teeth=part(laughing) if laughing is not None and gap(laughing) >= MIN_TEETH_GAP else None,
@@ -197,20 +198,20 @@ def add_other_views(portrait: Portrait, others: Sequence[Portrait]) -> Portrait:
 
 
 def likeness_of(portrait: Portrait) -> npt.NDArray[np.float32]:
-    """What the guard's network says of a portrait at rest."""
+    """The likeness ``(128,)`` of a portrait at rest (see ``avatar_stream.identity.likeness``)."""
     return Likeness.shared().of(portrait.crop, portrait.landmarks)
 
 
 def refuse_protected(store: Store, likeness: npt.NDArray[np.float32], owner: str) -> None:
-    """Raise :class:`Forbidden`, and say so in the audit, where a face is protected by somebody else."""
+    """Raise :class:`Forbidden`, with an audit entry, if another owner protects this face."""
     for one in store.protected():
         if one.owner != owner and distance(one.likeness, likeness) < MAX_PROTECTED_DISTANCE:
             store.note(owner, "refused", one.id, "a protected face")
-            raise Forbidden("this face is protected: only who enrolled it may use it here")
+            raise Forbidden("this face is protected: only its owner may use it here")
 
 
 def pack_portrait(portrait: Portrait) -> bytes:
-    """A prepared portrait as a file."""
+    """A prepared portrait as the bytes of an ``.npz`` file."""
     arrays: dict[str, Any] = {
         "picture": portrait.picture,
         "box": np.array(portrait.box, np.int32),
@@ -231,7 +232,7 @@ def pack_portrait(portrait: Portrait) -> bytes:
 
 
 def unpack_portrait(data: bytes) -> Portrait:
-    """And back; raises :class:`BadPicture` for what is no prepared portrait."""
+    """The portrait in bytes from :func:`pack_portrait`; raises :class:`BadPicture` for other bytes."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as found:
             arrays = dict(found)
@@ -256,19 +257,19 @@ def unpack_portrait(data: bytes) -> Portrait:
             part("asleep") if "asleep" in arrays else None,
             tuple(part(name) for name in ("turned0", "turned1") if name in arrays),
         )
-    except Exception:  # whatever numpy and zipfile make of other bytes
-        raise BadPicture("it is no prepared portrait") from None
+    except Exception:  # numpy and zipfile raise many types for other bytes
+        raise BadPicture("it is not a prepared portrait") from None
 
 
 def _pixels(array: Any) -> Image:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise ValueError("no picture")
+        raise ValueError("not a picture")
     return np.asarray(array)
 
 
 def _points(array: Any, rows: int, columns: int) -> Floats:
     if array.shape != (rows, columns) or not np.isfinite(array).all():
-        raise ValueError("no points")
+        raise ValueError("not points")
     return np.asarray(array, np.float32)
 
 
@@ -286,17 +287,17 @@ def _prepared(data: bytes, number: int, of: int) -> Portrait:
 
 
 def _check_same_person(likenesses: Sequence[npt.NDArray[np.float32]]) -> None:
-    """Raise :class:`BadPicture` unless all pictures may show one person."""
+    """Raise :class:`BadPicture` unless all pictures can show one person."""
     for a in range(len(likenesses)):
         for b in range(a + 1, len(likenesses)):
             if distance(likenesses[a], likenesses[b]) > MAX_SAME_PERSON_DISTANCE:
                 raise BadPicture(
-                    f"pictures {a + 1} and {b + 1} do not look like one person: enrol each person on their own"
+                    f"pictures {a + 1} and {b + 1} do not look like one person: enrol each person separately"
                 )
 
 
 def _identity_vector(portrait: Portrait, refer: ReferenceNetwork | None) -> npt.NDArray[np.float32]:
-    """``z_id (512,)`` of length 1; none without networks."""
+    """``z_id (512,)`` of length 1; empty without networks."""
     if refer is None:
         return np.zeros(0, np.float32)
     face = rest_face(portrait.crop, portrait.landmarks).image

@@ -1,4 +1,4 @@
-"""The files of a library, each named by the SHA-256 of what is in it."""
+"""The files of a library, each named by the SHA-256 of its content."""
 
 import hashlib
 import os
@@ -11,44 +11,42 @@ from avatar_stream.identity.checks import DIGEST_PATTERN
 
 
 class FileStore:
-    """Files below ``folder``. Raises ``OSError`` where the disk fails; callers that change files must hold
-    the library's lock.
-    """
+    """Files below ``folder``. Raises ``OSError`` on disk faults. Hold the library's lock to change files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.written: list[Path] = []
-        """Written since :meth:`begin`."""
+        """Files written since :meth:`begin`."""
 
     def begin(self) -> None:
-        """What is written from now on can be undone."""
+        """Start a change: :meth:`undo` deletes the files written from now on."""
         self.written = []
 
     def undo(self) -> None:
-        """Delete what was written since :meth:`begin`."""
+        """Delete the files written since :meth:`begin`."""
         for path in self.written:
             path.unlink(missing_ok=True)
 
     def make(self) -> None:
-        """Make the folder, unless it is there."""
+        """Make the folder, unless it exists."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path(self, digest: str) -> Path:
-        """Where a file is."""
+        """Path of the file with this digest."""
         return self._folder / digest[:2] / digest
 
     def read(self, digest: str) -> bytes:
-        """A file's bytes; raises :class:`LibraryFault` where it is gone or not what it was."""
+        """A file's bytes; raises :class:`LibraryFault` if it is missing or damaged."""
         try:
             data = self.path(digest).read_bytes()
         except FileNotFoundError:
-            raise LibraryFault(f"a file of the library is gone ({digest[:12]}): enrol the person again") from None
+            raise LibraryFault(f"a file of the library is missing ({digest[:12]}): enrol the person again") from None
         if hashlib.sha256(data).hexdigest() != digest:
             raise LibraryFault(f"a file of the library is damaged ({digest[:12]}): enrol the person again")
         return data
 
     def write(self, data: bytes) -> str:
-        """Write a file whole under another name, flush and rename it; its digest."""
+        """Write a file and return its digest. It is written under another name, synced to disk and renamed."""
         digest = hashlib.sha256(data).hexdigest()
         path = self.path(digest)
         if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
@@ -67,13 +65,13 @@ class FileStore:
         return digest
 
     def delete(self, digest: Any) -> None:
-        """Delete a file, if it is there; what is no digest names none."""
+        """Delete a file if it exists; values that are not digests are ignored."""
         if isinstance(digest, str) and DIGEST_PATTERN.fullmatch(digest):
             self.path(digest).unlink(missing_ok=True)
 
-    def sweep(self, named: Iterable[str]) -> None:
-        """Delete every file that is not among ``named``."""
-        known = set(named)
+    def delete_all_except(self, digests: Iterable[str]) -> None:
+        """Delete every file that is not among ``digests``."""
+        known = set(digests)
         for path in self._folder.glob("*/*"):
             if path.name not in known:
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Whom a command's words mean: a picture's path, a shipped sample, or an enrolled character."""
+"""The portrait that a command's argument names: a picture file, a shipped sample, or an enrolled character."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from avatar_stream.portrait.portrait import Portrait
 
 
 def find_portrait(name: str, size: int, *, square: bool = False, library: Path, use: str) -> Portrait:
-    """The portrait of a path, a sample or a character of ``library``, whose ``use`` is written down.
+    """The portrait called ``name``: a path, a sample's name, or a character of the folder ``library``.
 
-    Raises :class:`BadPicture` for none of them.
+    For a character, ``use`` is written to the audit. Raises :class:`BadPicture` if nothing has this name.
     """
     path = Path(name)
     if not path.exists() and name in sample_pictures():
@@ -21,7 +21,7 @@ def find_portrait(name: str, size: int, *, square: bool = False, library: Path, 
     if path.exists():
         return Portrait.open(path, size, square=square)
     samples = ", ".join(sample_pictures())
-    if path.suffix or len(path.parts) > 1:  # what is written like a file is one
+    if path.suffix or len(path.parts) > 1:  # it looks like a path
         raise BadPicture(
             f"cannot read {name}: no such file. A sample's name ({samples}) works too, and an enrolled character's"
         )

@@ -1,11 +1,12 @@
-"""The guard: whether what is painted still is its person, and what is done about it where it is not.
+"""The guard checks that the avatar still looks like its portrait, and corrects it if not.
 
-A few times a second, beside the drawing and never in its way, two things are looked at. The window: its state must be
-finite and its conditioning what the portrait gave. And the last picture's face, beside the same face before it was
-painted, which is all the portrait's own pixels: a network that conditions nothing says how far they are apart (see
-``avatar_stream.identity.likeness``), whatever the expression and the turn of the head. A fault anchors the window
-anew to the portrait; the next one also scales the expression down; the third leaves the plain warp, which cannot
-drift.
+It runs a few times a second on its own thread and never delays drawing. It checks two things. The state of the
+diffusion window must be finite, and its conditioning must be the portrait's. And the face in the newest picture must
+be like the same face in the warped portrait, which has only the portrait's own pixels. A network that has no part in
+drawing measures their distance (see ``avatar_stream.identity.likeness``), whatever the expression and head pose.
+
+The first fault refills the window from the portrait. The next one also scales the expression down. The third one
+leaves only the warp, which cannot drift.
 """
 
 import logging
@@ -22,45 +23,45 @@ from avatar_stream.portrait.renderer import PortraitRenderer
 
 log = logging.getLogger(__name__)
 
-CHECK_INTERVAL: Final = 0.16  # seconds between looks: four frames at 25 a second
+CHECK_INTERVAL: Final = 0.16  # seconds between checks: four frames at 25 frames a second
 MAX_LIKENESS_DISTANCE: Final = 0.30
-"""Distance from which a painted face counts as somebody else's (docs/identity.md: how it was set)."""
-RECOVERY_TIME: Final = 5.0  # seconds without another fault after which a step is taken back
-REDUCED_GAIN: Final = 0.5  # of the expression's gain
+"""Likeness distance; beyond it the face counts as another person's (docs/identity.md says how it was set)."""
+RECOVERY_TIME: Final = 5.0  # seconds without a fault, after which the guard goes back one step
+REDUCED_GAIN: Final = 0.5  # factor of the expression's gain
 
 
 class Step(IntEnum):
-    """How far the guard has gone."""
+    """What the guard does at present. Each step includes those before it."""
 
     WATCHING = 0
-    ANCHORED = 1  # the window was filled anew from the portrait
-    REDUCED = 2  # and the expression is scaled down
-    PLAIN = 3  # and only the warp is shown
+    ANCHORED = 1  # the window was refilled from the portrait
+    REDUCED = 2  # the expression is scaled down
+    PLAIN = 3  # only the warp is shown
 
 
 class ExpressionControl(Protocol):
-    """What the guard asks of a loop."""
+    """The part of the live loop that the guard uses."""
 
     def reduce_expression(self, gain: float) -> None:
-        """Scale the expression by ``gain`` from now on; 1: as it was asked for."""
+        """Scale the expression by ``gain`` from now on; 1 is the user's own setting."""
 
 
 class Guard:
-    """Judges the pictures of one renderer; not thread-safe."""
+    """Checks the pictures of one renderer. Not thread-safe."""
 
     def __init__(self, renderer: PortraitRenderer, loop: ExpressionControl) -> None:
         self.renderer = renderer
         self.step = Step.WATCHING
         self.faults = 0
-        """Looks at which something was wrong."""
+        """Checks that found a fault."""
         self.distance: float | None = None
-        """Of the last look."""
+        """Likeness distance at the last check."""
         self._loop = loop
         self._embed = Likeness.shared()
         self._fault_at = -np.inf
 
-    def look(self, now: float) -> float | None:
-        """Look at window and newest picture, and act, at ``now`` seconds; the distance, None for no picture."""
+    def check(self, now: float) -> float | None:
+        """Check window and newest picture at ``now`` seconds, and act. The distance, or None without a picture."""
         if self.step is Step.PLAIN and now - self._fault_at > RECOVERY_TIME:
             self._set_step(Step.REDUCED, now)
         intact, faces = self.renderer.is_intact(), self.renderer.last_faces()
@@ -76,20 +77,24 @@ class Guard:
     def _fault(self, now: float) -> None:
         self.faults += 1
         self._set_step(Step(min(self.step + 1, Step.PLAIN)), now)
-        log.warning("the avatar left its portrait (distance %s): %s", self.distance, self.step.name.lower())
+        log.warning(
+            "the avatar no longer looks like its portrait (distance %s), the guard's step is now: %s",
+            self.distance,
+            self.step.name.lower(),
+        )
 
     def _set_step(self, step: Step, now: float) -> None:
-        up, self.step, self._fault_at = step > self.step, step, now
-        if up:
+        is_worse, self.step, self._fault_at = step > self.step, step, now
+        if is_worse:
             self.renderer.reset_window()
         self._loop.reduce_expression(REDUCED_GAIN if step >= Step.REDUCED else 1.0)
         self.renderer.warp_only = step >= Step.PLAIN
 
 
 class GuardThread:
-    """Looks at the newest renderer's pictures until it is stopped.
+    """Checks the pictures of the current renderer until it is stopped.
 
-    ``renderer`` says which renderer draws now, ``on_distance`` is called with every distance.
+    ``renderer`` returns the current renderer; ``on_distance`` is called with every distance.
     """
 
     def __init__(
@@ -105,7 +110,7 @@ class GuardThread:
         self.thread.start()
 
     def stop(self) -> None:
-        """End, at the next look."""
+        """Stop at the next check."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -116,9 +121,9 @@ class GuardThread:
             if self.guard is None or self.guard.renderer is not renderer:
                 self.guard = Guard(renderer, self._loop)
             try:
-                found = self.guard.look(time.monotonic())
+                found = self.guard.check(time.monotonic())
             except Exception:
-                log.exception("the guard failed: nobody watches this avatar any more")
+                log.exception("the guard failed and has stopped: this avatar is not checked any more")
                 self.guard = None
                 return
             if found is not None and self._on_distance is not None:

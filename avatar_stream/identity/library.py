@@ -1,4 +1,4 @@
-"""The portraits of a server: shipped samples, what people upload, and the characters of its store."""
+"""The portraits of a server: shipped samples, uploads, and the characters of its store."""
 
 import contextlib
 import secrets
@@ -21,15 +21,15 @@ from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_pictu
 from avatar_stream.runtime.networks import Networks
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-FIRST_SPEECH_FRAME: Final = 36  # frame of the sample clip from which its driver speaks: a face at rest costs less
+FIRST_SPEECH_FRAME: Final = 36  # of the sample clip; before it the face rests, which costs less to draw
 DEFAULT_PORTRAIT = "noor"
-MAX_PREPARED: Final = 24  # prepared portraits that stay in memory
-MAX_UPLOAD_SIDE: Final = 1280  # pixels of an upload's longer side that are kept, to enrol it
+MAX_PREPARED: Final = 24  # prepared portraits in memory
+MAX_UPLOAD_SIDE: Final = 1280  # pixels; the longer side of an upload that is kept for enrolment
 
 
 @dataclass(frozen=True, slots=True)
 class LibraryEntry:
-    """One entry as a page sees it."""
+    """A portrait in the list that clients get."""
 
     id: str
     name: str
@@ -40,7 +40,7 @@ class LibraryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a stranger sent, and whose it is: prepared, and as a picture that an enrolment may keep."""
+    """An uploaded picture with its owner: prepared as a portrait, and as a JPEG for enrolment."""
 
     owner: str
     portrait: Portrait
@@ -49,22 +49,24 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """A picture that was sent to put behind portraits, and whose it is."""
+    """An uploaded background picture with its owner."""
 
     owner: str
     picture: Image
 
 
 def sample_pictures() -> dict[str, Path]:
-    """Shipped portraits by id: averages of at least 20 people each, which show nobody, and paintings."""
+    """Paths of the shipped portraits by id: paintings, and averages of at least 20 people, which show no real person."""
     return {path.stem: path for path in sorted(SAMPLES.glob("*.jpg"))}
 
 
 class Library:
-    """Thread-safe. Uploads live in memory: a portrait a stranger sends is not written to disk unless they enrol it.
+    """Portraits, uploads and characters with their owners. Thread-safe.
 
-    ``owner`` is None for who may see everything: the only user of a server that nobody else can reach. To others
-    what somebody has sent or enrolled does not exist.
+    Uploads stay in memory: they are written to disk only if they are enrolled.
+
+    Each method treats what belongs to another owner as if it did not exist. ``owner=None`` may see everything: it
+    is the only user of a server that nobody else can reach.
     """
 
     def __init__(self, *, size: int, uploads: int, store: Store | None = None, quota: int = 0) -> None:
@@ -79,23 +81,23 @@ class Library:
 
     @property
     def store(self) -> Store:
-        """Where characters are kept; raises :class:`BadInput` on a server that keeps none."""
+        """The store of characters; raises :class:`BadInput` on a server without one."""
         if self._store is None:
             raise BadInput("this server keeps no characters: start it with --library FOLDER")
         return self._store
 
     @property
     def keeps(self) -> bool:
-        """Characters can be enrolled here."""
+        """Whether characters can be enrolled on this server."""
         return self._store is not None
 
     @property
     def default(self) -> str:
-        """Id of the portrait a new session starts with."""
+        """Id of the portrait that a new session starts with."""
         return DEFAULT_PORTRAIT if DEFAULT_PORTRAIT in self._samples else next(iter(self._samples))
 
     def entries(self, owner: str | None = None) -> list[LibraryEntry]:
-        """The shipped samples, and an owner's characters. Uploads are known only to who sent them."""
+        """An owner's characters and the shipped samples, without uploads."""
         found = self._store.characters(owner=owner) if self._store else []
         return [LibraryEntry(one.id, one.name, False, one.style, one.tags) for one in found] + self.samples()
 
@@ -104,11 +106,11 @@ class Library:
         return [LibraryEntry(id, id.replace("-", " ").title(), True) for id in self._samples]
 
     def is_sample(self, key: str) -> bool:
-        """It is a shipped sample, which everybody may see."""
+        """Whether it is a shipped sample, which anyone may see."""
         return key in self._samples
 
     def add(self, data: bytes, name: str = "your picture", owner: str = "") -> str:
-        """Prepare an uploaded picture; its id. Raises ``BadPicture``, ``Forbidden`` for a protected face."""
+        """Prepare an uploaded picture and return its id. Raises ``BadPicture``; ``Forbidden`` for a protected face."""
         picture = read_picture(data)
         portrait = prepare(picture, self._size, name=name, square=True)
         if self._store is not None and self._store.protected():
@@ -120,7 +122,7 @@ class Library:
         return key
 
     def add_background(self, data: bytes, owner: str = "") -> str:
-        """Take in a picture for backgrounds and return its id; raises ``BadPicture``."""
+        """Keep an uploaded background picture and return its id; raises ``BadPicture``."""
         picture = _shrunk(read_picture(data))
         key = UPLOADED_BACKGROUND_PREFIX + secrets.token_urlsafe(12)
         with self._lock:
@@ -129,43 +131,45 @@ class Library:
         return key
 
     def background(self, key: str, owner: str | None = None) -> Image:
-        """A picture that an owner sent for backgrounds; raises :class:`UnknownPortrait`."""
+        """An owner's background picture; raises :class:`UnknownPortrait`."""
         with self._lock:
             found = self._backgrounds.get(key)
         if found is None or owner not in (None, found.owner):
-            raise UnknownPortrait("this background is not on the server any more: send it again")
+            raise UnknownPortrait("this background is no longer on the server: upload it again")
         return found.picture
 
     def enrol(
         self, uploads: Iterable[str], owner: str, networks: Networks | None, *, sees: str | None = None, **about: Any
     ) -> Enrolled:
-        """Make a character of the uploads of ``sees`` (None: anybody's); see ``avatar_stream.identity.enrol``. They
-        stay uploads, too.
+        """Enrol a character from uploads that belong to ``sees`` (None: to anyone). The uploads are kept.
+
+        ``about`` are arguments of :func:`avatar_stream.identity.enrol.enrol`.
         """
         found = [self._upload(key, sees) for key in uploads]
         if any(one is None for one in found):
-            raise UnknownPortrait("a picture is not on the server any more: send it again")
+            raise UnknownPortrait("a picture is no longer on the server: upload it again")
         pictures = [one.data for one in found if one is not None]
         return enrol(
             self.store, pictures, owner=owner, refer=networks.refer if networks else None, quota=self._quota, **about
         )
 
     def character(self, key: str, owner: str | None) -> Character:
-        """An owner's character; raises :class:`UnknownPortrait` for somebody else's, as for none."""
+        """An owner's character; raises :class:`UnknownPortrait`."""
         if self._store is not None and key.startswith(CHARACTER_ID_PREFIX):
             with contextlib.suppress(UnknownPortrait):
                 return self._store.get(key, owner)
-        raise UnknownPortrait("this portrait is not on the server any more: choose it again")
+        raise UnknownPortrait("this portrait is no longer on the server: choose it again")
 
     def check(self, key: str, owner: str | None = None) -> None:
-        """Raise :class:`UnknownPortrait` unless ``owner`` may show such a portrait, and what else :meth:`get` raises
-        for a character that cannot be read. A character is prepared here, which takes a moment.
+        """Raise :class:`UnknownPortrait` unless ``owner`` may show this portrait.
+
+        This prepares uploads and characters, which takes a moment, and raises what :meth:`get` raises.
         """
         if key not in self._samples:
             self.get(key, owner)
 
     def get(self, key: str, owner: str | None = None) -> Portrait:
-        """The prepared portrait; preparing takes a moment, so call it off the event loop."""
+        """The prepared portrait. Preparing takes a moment, so do not call it on the event loop."""
         if key not in self._samples:
             if (sent := self._upload(key, owner)) is not None:
                 return sent.portrait
@@ -185,14 +189,14 @@ class Library:
             return made
 
     def used(self, key: str, who: str, how: str) -> None:
-        """Write down that somebody shows a character."""
+        """Write to the audit that ``who`` shows a character."""
         if self._store is not None and key.startswith(CHARACTER_ID_PREFIX):
             self._store.use(key, who, how)
 
     def change(
         self, key: str, owner: str | None, who: str, name: str | None, settings: dict[str, Any] | None
     ) -> Character:
-        """Rename an owner's character, or keep the settings that go with it; raises :class:`UnknownPortrait`."""
+        """Rename an owner's character, or store its settings; raises :class:`UnknownPortrait`."""
         self.character(key, owner)
         if name is not None:
             self.store.rename(key, name, who=who)
@@ -201,7 +205,7 @@ class Library:
         return self.store.get(key)
 
     def remove(self, key: str, owner: str | None, who: str) -> None:
-        """Remove a character for good, or forget an upload; raises :class:`UnknownPortrait`."""
+        """Delete a character or an upload; raises :class:`UnknownPortrait`."""
         if self._upload(key, owner) is not None:
             with self._lock:
                 self._uploaded.pop(key, None)
@@ -214,7 +218,7 @@ class Library:
     def picture(self, key: str, owner: str | None = None) -> bytes:
         """The portrait at rest as a JPEG."""
         if key in self._samples:
-            return self._samples[key].read_bytes()  # square already, and quicker than preparing them all
+            return self._samples[key].read_bytes()  # it is square already, and this is faster than preparing it
         return as_jpeg(self.get(key, owner).picture)
 
     def _upload(self, key: str, owner: str | None) -> Upload | None:
@@ -223,16 +227,16 @@ class Library:
         return found if found is not None and owner in (None, found.owner) else None
 
     def _check_owner(self, key: str, owner: str | None) -> None:
-        """Raise :class:`UnknownPortrait` unless ``owner`` has such a character, be its record damaged."""
+        """Raise :class:`UnknownPortrait` unless this is ``owner``'s character. Its record may be damaged."""
         with contextlib.suppress(LibraryFault):
             self.character(key, owner)
 
 
 def _limit_entries(kept: "OrderedDict[str, Any]", limit: int) -> None:
-    """Forget the oldest of who has sent the most, so that nobody pushes out what others have sent."""
+    """Drop the oldest entries of the owner with the most, so that no owner displaces the entries of others."""
     while len(kept) > limit:
-        most, _ = Counter(one.owner for one in kept.values()).most_common(1)[0]
-        del kept[next(key for key, one in kept.items() if one.owner == most)]
+        owner, _ = Counter(one.owner for one in kept.values()).most_common(1)[0]
+        del kept[next(key for key, one in kept.items() if one.owner == owner)]
 
 
 def _shrunk(picture: Image) -> Image:

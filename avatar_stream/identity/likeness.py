@@ -1,6 +1,7 @@
-"""Whether a face still looks like its person: 128 numbers of it, by a network that conditions nothing.
+"""Likeness: a face embedding of 128 numbers, by which faces are compared.
 
-Trained by ``engines.likeness`` to say what dlib's face recognition says.
+The network has no part in drawing. ``engines.likeness`` trained it to reproduce the embeddings of dlib's face
+recognition.
 """
 
 import threading
@@ -17,13 +18,13 @@ from avatar_stream.face.mesh import Floats
 
 Image = npt.NDArray[np.uint8]
 
-FACE_SIZE: Final = 96
+FACE_SIZE: Final = 96  # pixels, the network's input
 
 
 def likeness_face(picture: Image, landmarks: Floats) -> Image:
-    """The face of landmarks ``(478, 3)`` in RGB ``picture``, where the network wants it: RGB ``(96, 96, 3)``."""
+    """The face with ``landmarks (478, 3)`` in RGB ``picture``, aligned for the network: RGB ``(96, 96, 3)``."""
     matrix = geometry.aligned_frame(landmarks, FACE_SIZE)
-    # Every pixel of a large face counts.
+    # A large face is blurred before it is scaled down, against aliasing.
     scale = float(np.linalg.norm(matrix[0, :2]))
     if scale < 0.5:
         picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.35 / scale), np.uint8)
@@ -34,12 +35,12 @@ def likeness_face(picture: Image, landmarks: Floats) -> Image:
 
 
 def shrink_aligned(face: Image) -> Image:
-    """An aligned face (see ``avatar_stream.portrait.aligned``), RGB ``(192, 192, 3)``, as the network wants it."""
+    """An aligned face (see ``avatar_stream.portrait.aligned``), RGB ``(192, 192, 3)``, at the network's size."""
     return np.asarray(cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class Likeness:
-    """The network on one core. Thread-safe."""
+    """The network, on one core. Thread-safe."""
 
     def __init__(self) -> None:
         import onnxruntime
@@ -54,19 +55,19 @@ class Likeness:
     @staticmethod
     @cache
     def shared() -> "Likeness":
-        """One for all, loaded on first use."""
+        """The instance of this process, loaded on first use."""
         return Likeness()
 
     def __call__(self, face: Image) -> Floats:
-        """128 numbers of a face (see :func:`likeness_face`); two of one person differ by little."""
+        """The likeness ``(128,)`` of a face (see :func:`likeness_face`). Those of one person are close."""
         with self._lock:
             return np.asarray(self._session.run(None, {"face": face[None].astype(np.float32)})[0][0], np.float32)
 
     def of(self, picture: Image, landmarks: Floats) -> Floats:
-        """The same for the face of landmarks ``(478, 3)`` in RGB ``picture``."""
+        """The likeness ``(128,)`` of the face with ``landmarks (478, 3)`` in RGB ``picture``."""
         return self(likeness_face(picture, landmarks))
 
 
 def distance(a: Floats, b: Floats) -> float:
-    """Between what is said of two faces: 0 for the same picture."""
+    """Euclidean distance of two likenesses; 0 for the same picture."""
     return float(np.linalg.norm(a - b))

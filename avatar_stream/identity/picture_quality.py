@@ -1,4 +1,4 @@
-"""How well a picture serves as a portrait: what a person would do better with another one."""
+"""How well a picture serves as a portrait, with advice for a better one."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -11,24 +11,22 @@ from avatar_stream.face.fit import fit_still
 from avatar_stream.portrait.aligned import ALIGNED_SIZE, to_aligned
 from avatar_stream.portrait.portrait import Portrait
 
-MIN_EYE_DISTANCE_PIXELS: Final = (
-    75  # pixels between the outer corners of the eyes, in a picture of 512, below which a face is coarse
-)
-# Fine over middling detail: 0.54 in sharp portraits, 0.33 in ones blurred by three pixels of 512.
+MIN_EYE_DISTANCE_PIXELS: Final = 75  # between the outer corners, in a picture of 512; a smaller face is coarse
+# Ratio of fine to medium detail: 0.54 in sharp portraits, 0.33 in portraits blurred by three pixels of 512.
 MIN_DETAIL: Final = 0.34
-MAX_YAW_DEGREES: Final = 18.0  # degrees from which a cheek is hidden
-MIN_EYE_OPENING: Final = 0.16  # opening of the narrower eye
-MAX_LIP_GAP: Final = 0.08  # gap of the lips, eye distances
-MAX_LIP_FIT_ERROR: Final = 0.06  # error of the fitted lips, eye distances
+MAX_YAW_DEGREES: Final = 18.0  # beyond it a cheek is hidden
+MIN_EYE_OPENING: Final = 0.16  # of the narrower eye, over its width
+MAX_LIP_GAP: Final = 0.08  # in eye distances
+MAX_LIP_FIT_ERROR: Final = 0.06  # of the fitted face model, in eye distances
 
 
 @dataclass(frozen=True, slots=True)
 class PictureQuality:
-    """Measures of one picture, and ``advice``, a sentence for each that is not as it should be.
+    """Measures of one picture, and ``advice``, a sentence for each measure out of its range.
 
-    ``eyes`` pixels between the outer corners of the eyes; ``detail`` how much of it is fine; ``yaw`` and ``pitch``
-    degrees; ``opening`` of the narrower eye over its width, ``mouth`` gap of the lips in eye distances, ``covered``
-    how badly the face model fits the lips. ``score`` 0 to 1.
+    ``eyes``: pixels between the outer corners of the eyes. ``detail``: ratio of fine to medium detail. ``yaw`` and
+    ``pitch``: degrees. ``opening``: of the narrower eye, over its width. ``mouth``: lip gap in eye distances.
+    ``covered``: error of the lips in the fitted face model, in eye distances. ``score``: 0 to 1.
     """
 
     eyes: float
@@ -57,12 +55,12 @@ def assess_portrait(portrait: Portrait) -> PictureQuality:
     mouth = float(geometry.lip_gaps(landmarks).max())
     covered = fit_still(landmarks)[0].mouth_error
     rules = (
-        (eyes < MIN_EYE_DISTANCE_PIXELS, "the face is small: a picture closer to the head shows more of it"),
-        (detail < MIN_DETAIL, "the picture is soft: a sharper one keeps more of the skin"),
-        (abs(yaw) > MAX_YAW_DEGREES, "the head is turned: one that looks at the camera moves better"),
-        (opening < MIN_EYE_OPENING, "the eyes are shut or nearly: open ones know what their colour is"),
-        (mouth > MAX_LIP_GAP, "the mouth is open: one that is shut shows the lips as they are at rest"),
-        (covered > MAX_LIP_FIT_ERROR, "something lies over the mouth, a hand perhaps: it would move with it"),
+        (eyes < MIN_EYE_DISTANCE_PIXELS, "the face is small: use a picture that is closer to the head"),
+        (detail < MIN_DETAIL, "the picture is soft: a sharper one shows more of the skin"),
+        (abs(yaw) > MAX_YAW_DEGREES, "the head is turned: a face towards the camera moves better"),
+        (opening < MIN_EYE_OPENING, "the eyes are nearly shut: use a picture that shows their colour"),
+        (mouth > MAX_LIP_GAP, "the mouth is open: use a picture that shows the lips at rest"),
+        (covered > MAX_LIP_FIT_ERROR, "something covers the mouth, perhaps a hand: it would move with the mouth"),
     )
     parts = (
         np.clip(eyes / MIN_EYE_DISTANCE_PIXELS, 0, 1),
@@ -79,7 +77,7 @@ def assess_portrait(portrait: Portrait) -> PictureQuality:
 
 
 def _detail(portrait: Portrait) -> float:
-    """Fine detail of a face over its middling detail, at one size of the face."""
+    """Ratio of fine to medium detail of a face, at a fixed size of the face."""
     face = to_aligned(portrait.crop, geometry.aligned_frame(portrait.landmarks, ALIGNED_SIZE))
     grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32)
     grey = grey[ALIGNED_SIZE // 4 : 3 * ALIGNED_SIZE // 4, ALIGNED_SIZE // 6 : 5 * ALIGNED_SIZE // 6]

@@ -333,7 +333,7 @@ class Store:
         if self._database.read_only:
             return
         with self._change() as connection:
-            self._files.sweep(row[0] for row in connection.execute("SELECT digest FROM files"))
+            self._files.delete_all_except(row[0] for row in connection.execute("SELECT digest FROM files"))
 
 
 def _write_audit(connection: sqlite3.Connection, who: str, action: str, key: str, detail: str) -> None:

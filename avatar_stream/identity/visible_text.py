@@ -1,7 +1,7 @@
-"""What people write, as it is kept and as it is shown: none of it may steer a terminal, a log or a page.
+"""Text from users with only visible characters, so that none of it controls a terminal, a log or a page.
 
-Control characters (escape sequences among them), marks that turn the direction of writing, other characters that
-nobody sees and lone surrogates are refused where something is given, and escaped where an older record has them.
+Control characters (such as escape sequences), bidirectional marks, other invisible characters and lone surrogates are
+refused in new text, and escaped in older records.
 """
 
 import time
@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from avatar_stream.errors import BadInput
 
-JOINERS: Final = "\u200c\u200d"  # invisible and needed: inside words of Persian and Hindi, inside emoji
+JOINERS: Final = "\u200c\u200d"  # invisible, but needed inside words of Persian and Hindi and inside emoji
 _INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})  # Unicode's general categories
 
 
 def invisible_characters(text: str) -> set[str]:
-    """The characters of a text that cannot be seen. A joiner counts where it joins nothing."""
+    """The invisible characters of a text. A joiner counts only where it joins nothing."""
     if text.isascii() and text.isprintable():
         return set()
     found = {one for one in text if one not in JOINERS and unicodedata.category(one) in _INVISIBLE_CATEGORIES}
@@ -26,29 +26,28 @@ def invisible_characters(text: str) -> set[str]:
 
 
 def escaped(text: str, *, keep: str = "") -> str:
-    r"""The text with what cannot be seen written as ``\x1b`` or ``\u202e``; characters in ``keep`` stay."""
+    r"""The text with invisible characters written as ``\x1b`` or ``\u202e``; those in ``keep`` stay."""
     hidden = invisible_characters(text) - set(keep)
     return "".join(_escape(one) if one in hidden else one for one in text) if hidden else text
 
 
-def checked_line(value: Any, what: str, least: int, most: int, *, stored: bool = False) -> str:
-    """A text of ``least`` to ``most`` characters in one line, normalised; raises :class:`BadInput`.
+def checked_line(value: Any, what: str, min_length: int, max_length: int, *, stored: bool = False) -> str:
+    """The text in one line, normalised, if it has ``min_length`` to ``max_length`` characters.
 
-    ``what`` names it, as in "a name". With ``stored``, for what an older version let in, unseen characters are escaped
-    and not refused.
+    Errors call it ``what``, as in "a name". ``stored``: it comes from an older record, so invisible characters are
+    escaped and not refused. Raises :class:`BadInput`.
     """
     if not isinstance(value, str):
-        raise BadInput(f"{what} is a text")
-    if len(value) > 10 * most + 100:  # before any work on it
-        raise BadInput(f"{what} has {least} to {most} characters")
+        raise BadInput(f"{what} must be a text")
+    if len(value) > 10 * max_length + 100:  # before the work of normalising it
+        raise BadInput(f"{what} must have {min_length} to {max_length} characters")
     line = unicodedata.normalize("NFC", " ".join(value.split()))
-    if not least <= len(line) <= most:
-        raise BadInput(
-            f"{what} has {least} to {most} characters" if least else f"{what} has at most {most} characters"
-        )
+    if not min_length <= len(line) <= max_length:
+        lengths = f"{min_length} to {max_length}" if min_length else f"at most {max_length}"
+        raise BadInput(f"{what} must have {lengths} characters")
     hidden = invisible_characters(line)
     if hidden and not stored:
-        raise BadInput(f"{what} has a character that cannot be seen ({_escape(min(hidden))}): leave it out")
+        raise BadInput(f"{what} has an invisible character ({_escape(min(hidden))}): leave it out")
     return escaped(line)
 
 
@@ -58,5 +57,5 @@ def _escape(one: str) -> str:
 
 
 def format_date(at: float) -> str:
-    """A time in seconds since 1970 as a date for a person, in UTC."""
+    """A time in seconds since 1970 as a readable date in UTC."""
     return time.strftime("%d %B %Y", time.gmtime(at)).lstrip("0")

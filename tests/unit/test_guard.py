@@ -42,7 +42,7 @@ class Loop:
             self.avatar.draw(self.avatar.follow(picture, self.ticks * PERIOD))
             self.ticks += 1
             if self.ticks % LOOK == 0:
-                self.guard.look(self.ticks * PERIOD)
+                self.guard.check(self.ticks * PERIOD)
 
     def apart(self) -> float:
         """How far the picture of now is from what the portrait's own pixels show; 0 for the warp alone."""
