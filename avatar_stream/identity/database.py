@@ -215,7 +215,7 @@ class Database:
 
     def _disk_full_error(self) -> LibraryFull:
         return LibraryFull(
-            f"No space left on the disk of the library in {self.folder}: free some, "
+            f"No space left on the disk of the library in {self.folder}: make room, "
             "for example with avatar-stream identity remove"
         )
 

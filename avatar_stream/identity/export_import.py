@@ -1,5 +1,5 @@
-"""A character as one file that another library can take in: a zip with a manifest, signed by the library it comes
-from (Ed25519, RFC 8032).
+"""Export and import of a character as one file: a zip with a manifest, signed by the exporting library (Ed25519,
+RFC 8032).
 """
 
 import hashlib
@@ -23,9 +23,9 @@ from avatar_stream.portrait.portrait import read_picture
 
 EXPORT_SUFFIX: Final = ".character"
 FORMAT_VERSION: Final = 1
-MAX_BYTES: Final = 200_000_000  # of all that is in such a file
+MAX_BYTES: Final = 200_000_000  # of all uncompressed entries
 MAX_MANIFEST_BYTES: Final = 1_000_000
-NOT_AN_EXPORT: Final = "this is no exported character: avatar-stream identity export makes one"
+NOT_AN_EXPORT: Final = "this is not an exported character: make one with avatar-stream identity export"
 _FIELDS: Final = (
     "name", "consent", "created", "tags", "description", "style", "protected", "quality", "settings",
 )  # fmt: skip
@@ -33,14 +33,14 @@ _FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A character that came in, and the fingerprint of the library that signed it."""
+    """An imported character, and the fingerprint of the library that signed it."""
 
     character: Character
     signed_by: str
 
 
 def library_key(store: Store) -> Ed25519PrivateKey:
-    """The library's own key, made on first use and readable by its owner alone."""
+    """The library's signing key, created on first use and readable only by the account."""
     path = store.folder / "signing.key"
     try:
         if not path.exists():
@@ -49,24 +49,24 @@ def library_key(store: Store) -> Ed25519PrivateKey:
             with open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
                 file.write(data)
             try:
-                os.link(unfinished, path)  # whoever is first: a key is never replaced
+                os.link(unfinished, path)  # fails if another process was first: a key is never replaced
             except FileExistsError:
                 pass
             finally:
                 unfinished.unlink()
         return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise LibraryFault(f"the key of the library in {store.folder} failed: {error}") from error
+        raise LibraryFault(f"cannot use the signing key of the library in {store.folder}: {error}") from error
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
-    """A public key's short name: what two people compare."""
+    """Short hash of a public key, which two people can compare."""
     digest = hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
     return ":".join(digest[k : k + 4] for k in range(0, 16, 4))
 
 
 def export_character(store: Store, character: Character, who: str) -> bytes:
-    """The character's record and its pictures as one signed file."""
+    """The character's record and pictures as one signed file, with an audit entry by ``who``."""
     key = library_key(store)
     files = {one.kind: store.read(one.digest) for one in character.files if one.kind.startswith("source ")}
     manifest = {
@@ -89,9 +89,9 @@ def export_character(store: Store, character: Character, who: str) -> bytes:
 
 
 def import_character(store: Store, data: bytes, *, owner: str, name: str = "", quota: int = 0) -> Imported:
-    """Take in a file that :func:`export_character` made, under its own name or as ``name``.
+    """Add a character from a file that :func:`export_character` made, under its own name or as ``name``.
 
-    Raises :class:`BadInput` for a file that was changed since or is not sound, and ``NameTaken``.
+    Raises :class:`BadInput` if the file was changed or is invalid, and ``NameTaken``.
     """
     character, files, signer = read_export(data, owner)
     if name:
@@ -100,7 +100,7 @@ def import_character(store: Store, data: bytes, *, owner: str, name: str = "", q
 
 
 def read_export(data: bytes, owner: str) -> tuple[Character, dict[str, bytes], str]:
-    """The character of such a file as ``owner``'s, its pictures, and the fingerprint of who signed it."""
+    """The character of an export, with ``owner`` as owner; its pictures; the signing library's fingerprint."""
     text, signature, files = _read_archive(data)
     try:
         manifest = json.loads(text)
@@ -111,35 +111,35 @@ def read_export(data: bytes, owner: str) -> tuple[Character, dict[str, bytes], s
             raise InvalidSignature
         if not isinstance(manifest["version"], int) or manifest["version"] > FORMAT_VERSION:
             raise BadInput("this character was exported by a newer version: update avatar-stream to import it")
-        said = dict(manifest["character"])
-        given = {one: said[one] for one in _FIELDS} | {one: manifest["numbers"][one] for one in VECTOR_LENGTHS}
+        record = dict(manifest["character"])
+        given = {one: record[one] for one in _FIELDS} | {one: manifest["numbers"][one] for one in VECTOR_LENGTHS}
     except InvalidSignature:
-        raise BadInput("this file was changed since it was exported: ask for it again") from None
+        raise BadInput("this file was changed after its export: get a new copy") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadInput(NOT_AN_EXPORT) from None
     try:
         checked_sources(files)
         character = checked_character(given | {"id": "", "owner": owner, "used": 0.0, "files": ()})
     except BadInput as error:
-        raise BadInput(f"this character cannot be taken in: {error}") from None
+        raise BadInput(f"this character cannot be imported: {error}") from None
     for picture in files.values():
         read_picture(picture)
     return character, files, fingerprint(key)
 
 
 def _read_archive(data: bytes) -> tuple[bytes, bytes, dict[str, bytes]]:
-    """Manifest, signature and the files of an archive, none larger than it may be."""
+    """Manifest, signature and files of an archive, checked for size before they are read."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             if len(entries) > MAX_SOURCES + 2 or sum(one.file_size for one in entries) > MAX_BYTES:
-                raise BadInput("this file is larger than a character can be")
+                raise BadInput("this file is too large for a character")
             if max(archive.getinfo(name).file_size for name in ("manifest.json", "signature")) > MAX_MANIFEST_BYTES:
-                raise BadInput("this file is larger than a character can be")
+                raise BadInput("this file is too large for a character")
             names = archive.namelist()
             files = {name.replace("-", " "): archive.read(name) for name in names if name.startswith("source-")}
             return archive.read("manifest.json"), archive.read("signature"), files
     except BadInput:
         raise
-    except Exception:  # whatever the decoders of the standard library make of bytes that are no archive
+    except Exception:  # zipfile raises many types for bytes that are not an archive
         raise BadInput(NOT_AN_EXPORT) from None

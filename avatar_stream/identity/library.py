@@ -56,7 +56,7 @@ class Background:
 
 
 def sample_pictures() -> dict[str, Path]:
-    """Paths of the shipped portraits by id: paintings, and averages of at least 20 people, which show no real person."""
+    """Paths of the shipped portraits by id: averages of at least 20 people, which show nobody, and paintings."""
     return {path.stem: path for path in sorted(SAMPLES.glob("*.jpg"))}
 
 
@@ -110,7 +110,7 @@ class Library:
         return key in self._samples
 
     def add(self, data: bytes, name: str = "your picture", owner: str = "") -> str:
-        """Prepare an uploaded picture and return its id. Raises ``BadPicture``; ``Forbidden`` for a protected face."""
+        """Prepare an upload and return its id. Raises ``BadPicture``, and ``Forbidden`` for a protected face."""
         picture = read_picture(data)
         portrait = prepare(picture, self._size, name=name, square=True)
         if self._store is not None and self._store.protected():
@@ -135,7 +135,7 @@ class Library:
         with self._lock:
             found = self._backgrounds.get(key)
         if found is None or owner not in (None, found.owner):
-            raise UnknownPortrait("this background is no longer on the server: upload it again")
+            raise UnknownPortrait("this background is not on the server any more: upload it again")
         return found.picture
 
     def enrol(
@@ -147,7 +147,7 @@ class Library:
         """
         found = [self._upload(key, sees) for key in uploads]
         if any(one is None for one in found):
-            raise UnknownPortrait("a picture is no longer on the server: upload it again")
+            raise UnknownPortrait("a picture is not on the server any more: upload it again")
         pictures = [one.data for one in found if one is not None]
         return enrol(
             self.store, pictures, owner=owner, refer=networks.refer if networks else None, quota=self._quota, **about
@@ -158,7 +158,7 @@ class Library:
         if self._store is not None and key.startswith(CHARACTER_ID_PREFIX):
             with contextlib.suppress(UnknownPortrait):
                 return self._store.get(key, owner)
-        raise UnknownPortrait("this portrait is no longer on the server: choose it again")
+        raise UnknownPortrait("this portrait is not on the server any more: choose it again")
 
     def check(self, key: str, owner: str | None = None) -> None:
         """Raise :class:`UnknownPortrait` unless ``owner`` may show this portrait.

@@ -1,4 +1,4 @@
-"""What is kept of a person: an identity card, and the consent it was made with."""
+"""Records of enrolled people: the character, its consent and its files."""
 
 import getpass
 import json
@@ -16,7 +16,7 @@ from avatar_stream.identity.visible_text import escaped
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """That a face may be used: the ``statement``, ``by`` whom and when (``at``, seconds since 1970)."""
+    """The right to use a face: the ``statement``, ``by`` whom, and when (``at``, seconds since 1970)."""
 
     statement: str
     by: str
@@ -25,7 +25,7 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file of a record: its SHA-256, and what it is (``source``, ``prepared 384``, ...)."""
+    """A file of a record: its kind (such as ``source 0`` or ``portrait 384 square``) and its SHA-256 ``digest``."""
 
     kind: str
     digest: str
@@ -35,10 +35,11 @@ class StoredFile:
 class Character:
     """One enrolled person.
 
-    ``z_id (512,)``, of length 1, is what conditions the network; ``likeness (128,)`` what the guard compares (see
-    ``avatar_stream.identity.likeness``); ``shape`` who the 3-D face model takes them for and ``mood (45,)`` their own
-    expression. ``settings`` go with the character: expression locks, background. ``protected``: nobody else may use
-    this face.
+    ``created`` and ``used`` are seconds since 1970. ``z_id (512,)``, of length 1, is the identity vector that
+    conditions the network. ``likeness (128,)`` is the face embedding by which faces are compared (see
+    ``avatar_stream.identity.likeness``). ``shape (60,)`` holds the identity coefficients of the 3-D face model, and
+    ``mood (45,)`` the expression coefficients of the portrait. ``settings`` are session settings for this character,
+    such as background and expression locks. ``protected``: only the owner may use this face.
     """
 
     id: str
@@ -60,11 +61,11 @@ class Character:
     files: tuple[StoredFile, ...] = ()
 
     def file(self, kind: str) -> str | None:
-        """Digest of its file of a kind."""
+        """Digest of the file of this kind; None if there is none."""
         return next((one.digest for one in self.files if one.kind == kind), None)
 
     def public(self) -> dict[str, Any]:
-        """What a page or a listing may know."""
+        """The fields for clients and listings, as JSON: all but vectors and files."""
         return {
             "id": self.id,
             "name": self.name,
@@ -82,7 +83,7 @@ class Character:
 
 
 def account_name() -> str:
-    """Who uses this machine's commands: the account's name."""
+    """Name of the account that runs this process, ``local`` if it has none."""
     try:
         return escaped(getpass.getuser()) or "local"
     except (KeyError, OSError):
@@ -90,20 +91,20 @@ def account_name() -> str:
 
 
 def default_library() -> Path:
-    """Where a library is unless one says otherwise."""
+    """The default folder of the library."""
     return user_data_path("avatar-stream", appauthor=False) / "library"
 
 
 def floats_to_bytes(values: Floats) -> bytes:
-    """Numbers as they are kept."""
+    """A vector as little-endian float32 bytes."""
     return np.asarray(values, "<f4").tobytes()
 
 
 def floats_from_bytes(data: bytes) -> Floats:
-    """And back."""
+    """The vector in bytes from :func:`floats_to_bytes`."""
     return np.frombuffer(data, "<f4").astype(np.float32)
 
 
 def canonical_json(value: Any) -> str:
-    """JSON that is the same for the same value; raises ``ValueError`` for a number that is not finite."""
+    """JSON with sorted keys, so that equal values give equal text. Raises ``ValueError`` for NaN and infinity."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -1,4 +1,4 @@
-"""How the library's database is laid out, and characters as its rows."""
+"""The schema of the library's database, and the conversion between rows and records."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from avatar_stream.identity.checks import (
 from avatar_stream.identity.records import Character, StoredFile, canonical_json, floats_from_bytes, floats_to_bytes
 from avatar_stream.identity.visible_text import escaped
 
-MAX_JSON_LENGTH: Final = 200_000  # characters of a column
+MAX_JSON_LENGTH: Final = 200_000  # characters in a column
 
 MIGRATIONS: Final = (
     """
@@ -44,7 +44,7 @@ COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """A line of the audit: when, who, what, of which character."""
+    """A line of the audit: when (seconds since 1970), who, what, and on which character."""
 
     at: float
     who: str
@@ -54,7 +54,7 @@ class AuditEntry:
 
 
 def to_row(one: Character) -> tuple[Any, ...]:
-    """A character in the order of ``COLUMNS``."""
+    """A character as a row, in the order of ``COLUMNS``."""
     consent = {"statement": one.consent.statement, "by": one.consent.by, "at": one.consent.at}
     return (
         one.id, one.name, one.owner, canonical_json(list(one.tags)), one.description, one.style, int(one.protected),
@@ -65,7 +65,7 @@ def to_row(one: Character) -> tuple[Any, ...]:
 
 
 def to_character(row: Mapping[str, Any], files: Iterable[StoredFile]) -> Character:
-    """And back, with its files, checked whole; raises :class:`LibraryFault`, which names the character."""
+    """A validated character from its row and files; raises :class:`LibraryFault` with its name if it is damaged."""
     try:
         return checked_character(
             {name: row[name] for name in ("id", "name", "owner", "description", "style", "created", "used")}
@@ -80,15 +80,15 @@ def to_character(row: Mapping[str, Any], files: Iterable[StoredFile]) -> Charact
 
 
 def to_audit_entry(row: Sequence[Any]) -> AuditEntry:
-    """A line of the audit; a time that cannot be is the beginning of 1970."""
+    """A line of the audit from its row; an impossible time becomes 0."""
     at, *words = row
     sound = isinstance(at, int | float) and 0 <= at <= MAX_TIMESTAMP
     return AuditEntry(float(at) if sound else 0.0, *(printable(word, MAX_TEXT_LENGTH) for word in words))
 
 
-def printable(value: Any, most: int = MAX_NAME_LENGTH) -> str:
-    """Any value of the database as ``most`` characters that can be shown."""
-    return escaped(str(value)[:most])
+def printable(value: Any, max_length: int = MAX_NAME_LENGTH) -> str:
+    """A value of the database as visible text, cut to ``max_length`` characters."""
+    return escaped(str(value)[:max_length])
 
 
 def _parsed(row: Mapping[str, Any], name: str) -> Any:

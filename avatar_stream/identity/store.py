@@ -1,7 +1,7 @@
-"""The library on disk: one SQLite database (WAL) and files named by what is in them.
+"""The library on disk: an SQLite database (WAL), and files named by the SHA-256 of their content.
 
-A file is written whole under another name, flushed and renamed before the database names it; whatever a crash leaves
-that no record names is swept when the library is opened next. Every change holds the database's write lock, so that
+A file is written under another name, synced to disk and renamed before a record refers to it. If a crash leaves files
+without a record, they are deleted when the library is opened next. Every change holds the database's write lock, so
 several processes may share a library.
 """
 
@@ -39,7 +39,7 @@ CHARACTER_ID_PREFIX: Final = "c-"
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """A face that nobody but its owner may use."""
+    """A face that only its owner may use."""
 
     id: str
     owner: str
@@ -47,9 +47,9 @@ class Protected:
 
 
 class Store:
-    """A library in ``folder``, made if need be. Thread-safe; raises :class:`LibraryFault` where the disk fails.
+    """A library in ``folder``, which is created if missing. Thread-safe. Raises :class:`LibraryFault` on disk faults.
 
-    A folder that cannot be written is opened for reading: changes are refused, uses are logged and not kept.
+    A read-only folder is opened for reading: changes are refused, and uses are logged but not stored.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,13 +62,13 @@ class Store:
             self._delete_orphaned_files()
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._database.close()
 
     # Reading
 
     def get(self, key: str, owner: str | None = None) -> Character:
-        """The character of an id, and of an ``owner`` where one is named; raises :class:`UnknownPortrait`."""
+        """The character with this id, of ``owner`` if one is given; raises :class:`UnknownPortrait`."""
         found: list[Character] = []
         faults: list[LibraryFault] = []
         if ID_PATTERN.fullmatch(key):
@@ -81,26 +81,25 @@ class Store:
         return found[0]
 
     def named(self, said: str) -> tuple[str, str]:
-        """Id and name of the character that is meant by an id or a name, whose record may be damaged; raises
-        :class:`UnknownPortrait`.
+        """Id and name of the character with this id or name. Its record may be damaged.
+
+        Raises :class:`UnknownPortrait`, and :class:`BadInput` if several characters have this name.
         """
         with self._database.reading() as connection:
             query = "SELECT id, name FROM characters WHERE id = ? OR name = ?"
             found = connection.execute(query, (_encodable(said), _encodable(" ".join(said.split())))).fetchall()
         if not found:
-            raise UnknownPortrait(
-                f"there is no character {said!r}: avatar-stream identity list shows those there are"
-            )
+            raise UnknownPortrait(f"there is no character {said!r}: avatar-stream identity list shows all")
         if len(found) > 1:
-            raise BadInput(f"{len(found)} characters are called {said!r}: give the id of one")
+            raise BadInput(f"{len(found)} characters are called {said!r}: use an id instead")
         return found[0][0], printable(found[0][1])
 
     def find(self, said: str) -> Character:
-        """The character of an id or a name; raises :class:`UnknownPortrait`."""
+        """The character with this id or name; raises as :meth:`named` does."""
         return self.get(self.named(said)[0])
 
     def characters(self, *, owner: str | None = None, text: str = "", tag: str = "") -> list[Character]:
-        """As :meth:`listed`; a record that is damaged is left out, and logged once."""
+        """As :meth:`listed`, without damaged records. The damage is logged once."""
         found, faults = self.listed(owner=owner, text=text, tag=tag)
         for fault in faults:
             if str(fault) not in self._reported:
@@ -111,8 +110,9 @@ class Store:
     def listed(
         self, *, owner: str | None = None, text: str = "", tag: str = ""
     ) -> tuple[list[Character], list[LibraryFault]]:
-        """Those of an ``owner`` (None: everybody's) whose name, tags or description contain ``text``, by name; and
-        what is wrong with each record that is damaged.
+        """Characters sorted by name, and a fault for each damaged record.
+
+        They belong to ``owner`` (None: anyone), have ``text`` in name, tags or description, and the tag ``tag``.
         """
         pattern = "%" + _encodable(text).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         query = (
@@ -123,7 +123,7 @@ class Store:
         return [one for one in found if not tag or tag.lower() in one.tags], faults
 
     def protected(self) -> list[Protected]:
-        """Faces that nobody else may use. Damage elsewhere in a record takes no protection away."""
+        """The protected faces, also those of records that are damaged elsewhere."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT id, owner, likeness FROM characters WHERE protected != 0").fetchall()
         length = 4 * VECTOR_LENGTHS["likeness"][0]
@@ -134,26 +134,26 @@ class Store:
         ]
 
     def read(self, digest: str) -> bytes:
-        """A file's bytes; raises :class:`LibraryFault` where it is gone or not what it was."""
+        """A file's bytes; raises :class:`LibraryFault` if it is missing or damaged."""
         with self._database.translated_errors():
             return self._files.read(digest)
 
     def uses(self, limit: int = 100) -> list[AuditEntry]:
-        """The last lines of the audit, newest first, in the order in which they were written: clocks jump."""
+        """The last ``limit`` lines of the audit, the last written first (clocks may jump)."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT * FROM audit ORDER BY rowid DESC LIMIT ?", (limit,))
             return [to_audit_entry(row) for row in rows]
 
     def problems(self) -> list[str]:
-        """What is not as it should be, a sentence each: nothing in a sound library."""
+        """A sentence for each fault of the library; empty if it has none."""
         with self._database.reading() as connection:
             found = [f"database: {row[0]}" for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-            found += ["a file of nobody" for _ in connection.execute("PRAGMA foreign_key_check")]
+            found += ["a file without a character" for _ in connection.execute("PRAGMA foreign_key_check")]
             digests = [str(row[0]) for row in connection.execute("SELECT DISTINCT digest FROM files")]
         characters, faults = self.listed()
         found += [str(fault) for fault in faults]
         found += [f"the picture of {one.name} is missing" for one in characters if one.file("source 0") is None]
-        for digest in filter(DIGEST_PATTERN.fullmatch, digests):  # of others the record's fault tells
+        for digest in filter(DIGEST_PATTERN.fullmatch, digests):  # faults of the others are in the record's
             try:
                 self.read(digest)
             except LibraryFault as error:
@@ -163,10 +163,10 @@ class Store:
     # Changing
 
     def add(self, character: Character, files: Mapping[str, bytes], *, quota: int = 0, who: str = "") -> Character:
-        """Keep a character with its pictures (``source 0``, ``source 1``, ...) under a new id.
+        """Store a character and its pictures (``source 0``, ``source 1``, ...) under a new id.
 
-        Raises :class:`BadInput` for a record that is not sound (see ``checks``), or where the owner has ``quota``
-        characters already (0: as many as there is room for), and :class:`NameTaken`.
+        Raises :class:`BadInput` if the record is invalid (see ``checks``) or the owner already has ``quota``
+        characters (0: no limit), and :class:`NameTaken`.
         """
         checked_sources(files)
         character = checked_character(
@@ -176,7 +176,7 @@ class Store:
         with self._change() as connection:
             count = connection.execute("SELECT COUNT(*) FROM characters WHERE owner = ?", (character.owner,))
             if quota and count.fetchone()[0] >= quota:
-                raise BadInput(f"there is room for {quota} characters of one owner: remove one first")
+                raise BadInput(f"an owner may have {quota} characters: remove one first")
             taken = connection.execute(
                 "SELECT 1 FROM characters WHERE owner = ? AND name = ?", (character.owner, character.name)
             )
@@ -197,14 +197,14 @@ class Store:
         return character
 
     def attach(self, key: str, kind: str, data: bytes) -> None:
-        """Keep one more file of a character, in place of one of the same kind."""
+        """Add a file to a character, or replace the one of the same kind."""
         with self._change() as connection:
             if not connection.execute("SELECT 1 FROM characters WHERE id = ?", (key,)).fetchone():
                 raise UnknownPortrait("there is no such character: it may have been removed")
             connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (key, kind, self._files.write(data)))
 
     def rename(self, key: str, name: str, *, who: str) -> str:
-        """Give a character another name, and return it as it is kept; raises :class:`NameTaken`."""
+        """Rename a character and return the normalised name; raises :class:`NameTaken`."""
         name = checked_name(name)
         with self._change() as connection:
             before = self.get(key)
@@ -216,7 +216,7 @@ class Store:
         return name
 
     def set_settings(self, key: str, settings: Mapping[str, Any], *, who: str) -> None:
-        """Keep the settings that go with a character; raises :class:`BadInput`."""
+        """Store the settings of a character; raises :class:`BadInput`."""
         text = canonical_json(checked_settings(settings))
         with self._change() as connection:
             self.get(key)
@@ -224,7 +224,7 @@ class Store:
             _write_audit(connection, who, "settings", key, text)
 
     def use(self, key: str, who: str, how: str) -> None:
-        """Write down that a character was used; on a full disk it is logged."""
+        """Add the use of a character to the audit; on a full disk it is only logged."""
         if self._skip_if_read_only(who, "use", key):
             return
         try:
@@ -232,19 +232,19 @@ class Store:
                 connection.execute("UPDATE characters SET used = ? WHERE id = ?", (_now(), key))
                 _write_audit(connection, who, "use", key, how)
         except LibraryFull as error:
-            log.warning("not kept that %s did use with %s: %s", who, key, error)
+            log.warning("the use of %s by %s is not in the audit: %s", key, who, error)
 
     def note(self, who: str, action: str, key: str, detail: str) -> None:
-        """A line of the audit."""
+        """Add a line to the audit."""
         if self._skip_if_read_only(who, action, key):
             return
         with self._change() as connection:
             _write_audit(connection, who, action, key, detail)
 
     def remove(self, key: str, *, who: str) -> None:
-        """Remove a character, its files, and what the library's own backups hold of it; the audit says so.
+        """Delete a character with its files, also from the library's own backups, and add this to the audit.
 
-        Also one whose record is damaged, and on a full disk.
+        This also works for a damaged record and on a full disk.
         """
         with self._database.reading() as connection:
             if not connection.execute("SELECT 1 FROM characters WHERE id = ?", (_encodable(key),)).fetchone():
@@ -257,7 +257,7 @@ class Store:
             self._delete(key, who)
         self._delete_unreferenced(digests)
         with self._database.reading() as connection:
-            # Not in the log of changes, either.
+            # Also remove it from the WAL.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             for backup in self.folder.glob("before-*.db"):
                 with contextlib.closing(sqlite3.connect(backup)) as old:
@@ -272,7 +272,7 @@ class Store:
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        """The write lock of the library; what was done, files too, is undone where something fails."""
+        """A transaction with the library's write lock. If it fails, files written in it are deleted again."""
         with self._database.changing(self._files.undo) as connection:
             self._files.begin()
             yield connection
@@ -280,12 +280,12 @@ class Store:
     def _delete(self, key: str, who: str) -> None:
         with self._change() as connection:
             connection.execute("DELETE FROM characters WHERE id = ?", (key,))
-            # What was said in words goes too; that there was somebody stays.
+            # The audit keeps the entries, but not their texts.
             connection.execute("UPDATE audit SET detail = '' WHERE character = ?", (key,))
             _write_audit(connection, who, "remove", key, "")
 
     def _free_space(self, key: str) -> None:
-        """Delete what goes anyway before the record does, and prepared portraits, which are made anew when needed."""
+        """Delete this character's files ahead of its record, and all prepared portraits, which can be made again."""
         query = (
             "SELECT DISTINCT digest FROM files WHERE (character = ? OR kind LIKE 'portrait %') AND digest NOT IN"
             " (SELECT digest FROM files WHERE character != ? AND kind NOT LIKE 'portrait %')"
@@ -315,21 +315,21 @@ class Store:
         return found, faults
 
     def _skip_if_read_only(self, who: str, action: str, key: str) -> bool:
-        """The library can only be read: what was done is logged and not kept."""
+        """Whether the library is read-only. If so, the action is logged, for it cannot be stored."""
         with self._database.reading():
             if self._database.read_only:
-                log.warning("not kept that %s did %s with %s: the library can only be read", who, action, key)
+                log.warning("%s of %s by %s is not in the audit: the library is read-only", action, key, who)
             return self._database.read_only
 
     def _delete_unreferenced(self, digests: set[str]) -> None:
-        """Delete files that no record names any more."""
+        """Delete those of the files that no record refers to."""
         with self._change() as connection:
             for digest in digests:
                 if not connection.execute("SELECT 1 FROM files WHERE digest = ?", (digest,)).fetchone():
                     self._files.delete(digest)
 
     def _delete_orphaned_files(self) -> None:
-        """Delete what a crash has left: files that no record names. Only who may write has anything to sweep."""
+        """Delete files without a record, which a crash may have left, unless the library is read-only."""
         if self._database.read_only:
             return
         with self._change() as connection:
@@ -341,12 +341,12 @@ def _write_audit(connection: sqlite3.Connection, who: str, action: str, key: str
 
 
 def _now() -> float:
-    """Seconds since 1970, also where the clock says something impossible."""
+    """Seconds since 1970, limited to valid times if the clock is wrong."""
     return min(max(time.time(), 0.0), MAX_TIMESTAMP)
 
 
 def _encodable(text: str) -> str:
-    """Text that the database takes: lone surrogates are in none of it."""
+    """Text that SQLite accepts: lone surrogates are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

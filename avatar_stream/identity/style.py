@@ -1,6 +1,6 @@
-"""A portrait in another look: made once from its picture by image processing, moved like any other.
+"""Styles: a portrait in another look, made once from its picture by image processing.
 
-The landmarks stay: features are where they were, so that the live path knows no difference.
+The landmarks stay the same, so a styled portrait is animated like any other.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Image = npt.NDArray[np.uint8]
 
 
 def styled(portrait: Portrait, style: str) -> Portrait:
-    """The portrait in a ``style`` of ``STYLES``; itself for an empty one. Raises :class:`BadInput`."""
+    """The portrait in a ``style`` of ``STYLES``, unchanged if that is empty. Raises :class:`BadInput`."""
     if not style:
         return portrait
     picture = STYLES[checked_style(style)](portrait.picture)
@@ -28,14 +28,14 @@ def styled(portrait: Portrait, style: str) -> Portrait:
 
 
 def checked_style(style: str) -> str:
-    """A known style, or none; raises :class:`BadInput`."""
+    """``style`` if it is known or empty; raises :class:`BadInput` otherwise."""
     if style and style not in STYLES:
         raise BadInput(f"there is no style {style!r}: choose one of {', '.join(STYLES)}")
     return style
 
 
 def _oil(picture: Image) -> Image:
-    """Strokes along the shapes: the mean of the commonest brightness nearby (Haeberli, SIGGRAPH 1990)."""
+    """Brush strokes: the mean colour of the most frequent brightness nearby (Haeberli, SIGGRAPH 1990)."""
     unit = _stroke_width(picture)
     strokes = cv2.xphoto.oilPainting(cv2.bilateralFilter(picture, 0, 25, 3 * unit), max(2, round(1.3 * unit)), 12)
     canvas = cv2.GaussianBlur(
@@ -46,7 +46,7 @@ def _oil(picture: Image) -> Image:
 
 
 def _ink(picture: Image) -> Image:
-    """Ink on rice paper: a few washes of grey, and lines where the brightness turns."""
+    """Ink on rice paper: a few washes of grey, and lines where the brightness changes."""
     unit = _stroke_width(picture)
     grey = cv2.cvtColor(_smoothed(picture), cv2.COLOR_RGB2GRAY).astype(np.float32)
     grey = cv2.createCLAHE(2.0, (4, 4)).apply(grey.astype(np.uint8)).astype(np.float32)
@@ -70,7 +70,7 @@ def _comic(picture: Image) -> Image:
 
 
 def _neon(picture: Image) -> Image:
-    """A face at night between a blue and a magenta sign."""
+    """A face at night between a blue and a magenta light."""
     height, width = picture.shape[:2]
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     side = np.linspace(0, 1, width, dtype=np.float32)[None, :, None]
@@ -103,17 +103,17 @@ STYLES: Final[dict[str, Callable[[Image], Image]]] = {
 
 
 def _stroke_width(picture: Image) -> float:
-    """Pixels of the finest stroke."""
+    """Width of the finest stroke in pixels."""
     return max(picture.shape[:2]) / 256
 
 
 def _smoothed(picture: Image) -> Image:
-    """Skin without its texture, edges as they are."""
+    """The picture without fine texture, with sharp edges."""
     return np.asarray(cv2.edgePreservingFilter(picture, None, 1, 10 * _stroke_width(picture), 0.25), np.uint8)
 
 
 def _quantized(values: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
-    """In so many steps with soft edges (Winnemöller, Olsen and Gooch, SIGGRAPH 2006)."""
+    """Values in ``count`` steps with soft transitions (Winnemöller, Olsen and Gooch, SIGGRAPH 2006)."""
     width = 255 / count
     nearest = np.floor(values / width) * width + width / 2
     return np.asarray(nearest + width / 2 * np.tanh((values - nearest) / width * 3), np.float32)
