@@ -1,10 +1,10 @@
-"""A client of a server: camera frames up, the avatar's pictures down, from Python.
+"""A Python client of a server: sends camera frames, receives avatar pictures.
 
 ::
 
     async with connect("http://localhost:8080", portrait="noor") as session:
         session.send(frame)                     # RGB uint8 (h, w, 3)
-        picture = await session.picture()       # RGB uint8 (H, W, 3), the next one
+        picture = await session.picture()       # RGB uint8 (H, W, 3), the next picture
         await session.control(keep=0.5)
 
 Signalling is ``POST /session`` and the WebSocket ``/control/{key}`` (a server describes both at ``/openapi.json``).
@@ -37,10 +37,13 @@ from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.rigs.face_packet import pack
 
 Image = npt.NDArray[np.uint8]
-CLOCK: Final = 90_000  # ticks a second of video in RTP
+CLOCK_RATE: Final = 90_000  # Hz, of video in RTP
 TOKEN_HINT: Final = " (give its token as token=..., the camera command in AVATAR_STREAM_TOKEN)"
-PATIENCE: Final = 10.0  # seconds for an answer
-COMMANDS: Final = {"portrait": "id"} | dict.fromkeys(("gain", "keep", "mirror", "background", "expression"), "value")
+ANSWER_TIMEOUT: Final = 10.0  # seconds
+COMMAND_FIELDS: Final = {"portrait": "id"} | dict.fromkeys(
+    ("gain", "keep", "mirror", "background", "expression"), "value"
+)
+"""The field that holds the value of each control command."""
 
 
 class Unreachable(AvatarError):
@@ -48,12 +51,12 @@ class Unreachable(AvatarError):
 
 
 class ClientSession:
-    """One avatar on a server; made by :func:`connect`."""
+    """A session on a server; create it with :func:`connect`."""
 
     def __init__(self, url: str, token: str, ice_servers: list[RTCIceServer]) -> None:
         self.url = url
         self.status: dict[str, Any] = {}
-        """What the server last said of the session, twice a second: ``fps``, ``face``, ``session`` and so on."""
+        """The last status message, sent twice a second: ``fps``, ``face``, ``session`` and so on."""
         self._token = token
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=ice_servers))
         self._camera = _Camera()
@@ -61,21 +64,24 @@ class ClientSession:
         self._control: ClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._answers: asyncio.Queue[str] = asyncio.Queue()
-        self._commanding = asyncio.Lock()
+        self._command_lock = asyncio.Lock()
         self._location = ""
         self._pc.on("track", self._on_track)
 
     @property
     def id(self) -> str:
-        """The session's public name, as viewers use it."""
+        """The session's public name, which viewers use."""
         return str(self.status.get("session", ""))
 
     def send(self, frame: Image) -> None:
-        """Send an RGB camera frame ``(h, w, 3)`` now; one that was not sent yet gives way to it."""
+        """Send an RGB uint8 camera frame ``(h, w, 3)`` now; it replaces a frame that is not sent yet."""
         self._camera.put(frame)
 
     async def move(self, frame: ArkitFrame | TrackedFace) -> None:
-        """Send motion, or a face that was found here, in place of a camera frame: numbers, no picture."""
+        """Send motion, or a face tracked on this side, in place of a camera frame: numbers, no picture.
+
+        Raises :class:`Unreachable` when the connection is closed.
+        """
         if self._control is None:
             raise Unreachable("the session is closed")
         try:
@@ -86,17 +92,17 @@ class ClientSession:
             raise Unreachable(f"{self.url} does not answer") from None
 
     async def picture(self) -> Image:
-        """The avatar's next picture RGB ``(H, W, 3)``; raises :class:`Unreachable` when there will be none."""
+        """The next avatar picture, RGB uint8 ``(H, W, 3)``; raises :class:`Unreachable` if none comes any more."""
         if self._track is None:
             raise Unreachable("the session is closed")
         try:
-            frame = await asyncio.wait_for(self._track.recv(), PATIENCE)
+            frame = await asyncio.wait_for(self._track.recv(), ANSWER_TIMEOUT)
         except (MediaStreamError, TimeoutError):
             raise Unreachable(f"{self.url} sends no more pictures") from None
         return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
     async def pictures(self) -> AsyncIterator[Image]:
-        """The avatar's pictures until the session ends."""
+        """Yield avatar pictures until the session ends."""
         with contextlib.suppress(Unreachable):
             while True:
                 yield await self.picture()
@@ -105,19 +111,19 @@ class ClientSession:
         """Change the session: ``portrait`` (an id), ``gain`` (0 to 2), ``keep`` (0 to 1), ``mirror``,
         ``background`` (``own``, ``blur`` or a colour), ``expression`` (see ``Expression.from_json``).
 
-        Raises :class:`~avatar_stream.errors.BadInput` with the server's reason where it refuses.
+        Raises :class:`~avatar_stream.errors.BadInput` with the server's reason if it refuses.
         """
         for name, value in changes.items():
-            if name not in COMMANDS:
-                raise BadInput(f"there is no setting {name}: use {', '.join(COMMANDS)}")
-            await self._command({"type": name, COMMANDS[name]: value})
+            if name not in COMMAND_FIELDS:
+                raise BadInput(f"there is no setting {name}: use {', '.join(COMMAND_FIELDS)}")
+            await self._command({"type": name, COMMAND_FIELDS[name]: value})
 
     async def recalibrate(self) -> None:
-        """Take the driver's face as it is now for neutral."""
+        """Use the driver's current expression as neutral."""
         await self._command({"type": "neutral"})
 
     async def close(self) -> None:
-        """Leave."""
+        """End the session and close the connection."""
         if self._reader is not None:
             self._reader.cancel()
         if self._control is not None:
@@ -145,7 +151,7 @@ class ClientSession:
     async def _open_control(self) -> None:
         address = "ws" + self.url.removeprefix("http") + "/control/" + self._location.rsplit("/", 1)[-1]
         try:
-            self._control = await asyncio.wait_for(connect_websocket(address), PATIENCE)
+            self._control = await asyncio.wait_for(connect_websocket(address), ANSWER_TIMEOUT)
             if self._token:
                 await self._control.send(json.dumps({"type": "token", "value": self._token}))
         except (OSError, TimeoutError, ConnectionClosed) as error:
@@ -165,10 +171,10 @@ class ClientSession:
     async def _command(self, message: dict[str, Any]) -> None:
         if self._control is None:
             raise Unreachable("the session is closed")
-        async with self._commanding:
+        async with self._command_lock:
             try:
                 await self._control.send(json.dumps(message))
-                reason = await asyncio.wait_for(self._answers.get(), PATIENCE)
+                reason = await asyncio.wait_for(self._answers.get(), ANSWER_TIMEOUT)
             except (ConnectionClosed, TimeoutError):
                 raise Unreachable(f"{self.url} does not answer") from None
         if reason:
@@ -181,7 +187,7 @@ class ClientSession:
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         request = urllib.request.Request(self.url + path, body, headers, method=method)
-        return await asyncio.to_thread(_answer, request)
+        return await asyncio.to_thread(_send_request, request)
 
     def _on_track(self, track: Any) -> None:
         if track.kind == "video":
@@ -192,12 +198,12 @@ class ClientSession:
 async def connect(
     url: str, *, portrait: str = "", token: str = "", ice_servers: list[RTCIceServer] | None = None
 ) -> AsyncIterator[ClientSession]:
-    """A session on the server at ``url`` (``http://`` or ``https://``), left at the end of the block.
+    """Open a session on the server at ``url`` (``http://`` or ``https://``); close it at the end of the block.
 
     ``portrait`` is an id of :func:`portraits` or :func:`upload`. Raises
-    :class:`~avatar_stream.errors.AvatarError` with the server's own reason where it refuses.
+    :class:`~avatar_stream.errors.AvatarError` with the server's reason if it refuses.
     """
-    session = ClientSession(_checked(url), token, ice_servers or [])
+    session = ClientSession(_checked_url(url), token, ice_servers or [])
     try:
         await session.open(portrait)
         yield session
@@ -206,8 +212,11 @@ async def connect(
 
 
 async def listen(url: str, session: str, *, token: str = "") -> AsyncIterator[tuple[float, ArkitFrame]]:
-    """(seconds, frame) of what the driver of a ``session`` does, by its public name, until it ends."""
-    address = "ws" + _checked(url).removeprefix("http") + "/motion/" + urllib.parse.quote(session, safe="")
+    """Yield (seconds, frame) of the driver's motion until the session ends; ``session`` is its public name.
+
+    Raises :class:`~avatar_stream.errors.BadInput` with the server's reason, and :class:`Unreachable`.
+    """
+    address = "ws" + _checked_url(url).removeprefix("http") + "/motion/" + urllib.parse.quote(session, safe="")
     try:
         async with connect_websocket(address) as socket:
             if token:
@@ -225,16 +234,16 @@ async def listen(url: str, session: str, *, token: str = "") -> AsyncIterator[tu
 
 async def portraits(url: str, *, token: str = "") -> list[dict[str, Any]]:
     """The portraits that the server offers, each with ``id`` and ``name``."""
-    request = urllib.request.Request(_checked(url) + "/identities", headers=_bearer(token))
-    _, body = await asyncio.to_thread(_answer, request)
+    request = urllib.request.Request(_checked_url(url) + "/identities", headers=_bearer(token))
+    _, body = await asyncio.to_thread(_send_request, request)
     return list(json.loads(body)["identities"])
 
 
 async def upload(url: str, picture: str | os.PathLike[str] | bytes, *, token: str = "") -> str:
-    """Send a picture to be a portrait for this visit; returns its id, for ``connect`` and ``control``.
+    """Upload a picture as a temporary portrait; returns its id, for ``connect`` and ``control``.
 
     ``picture`` is the path of a JPEG, PNG or WebP file, or the bytes of one. Raises
-    :class:`~avatar_stream.errors.BadInput` where it cannot be read, or with the server's reason.
+    :class:`~avatar_stream.errors.BadInput` if it cannot be read, or with the server's reason.
     """
     if not isinstance(picture, bytes):
         path = Path(picture)
@@ -243,46 +252,46 @@ async def upload(url: str, picture: str | os.PathLike[str] | bytes, *, token: st
         except OSError as error:
             raise BadInput(f"cannot read {path}: {error.strerror or error}") from None
     headers = {"Content-Type": "application/octet-stream"} | _bearer(token)
-    request = urllib.request.Request(_checked(url) + "/identities", picture, headers, method="POST")
-    _, body = await asyncio.to_thread(_answer, request)
+    request = urllib.request.Request(_checked_url(url) + "/identities", picture, headers, method="POST")
+    _, body = await asyncio.to_thread(_send_request, request)
     return str(json.loads(body)["id"])
 
 
 class _Camera(VideoStreamTrack):
-    """Frames of the caller's, at the caller's pace."""
+    """A video track with the caller's frames, at the caller's frame rate."""
 
     def __init__(self) -> None:
         super().__init__()
         self._frame: Image | None = None
-        self._came = asyncio.Event()
-        self._began: float | None = None
+        self._frame_ready = asyncio.Event()
+        self._started_at: float | None = None
 
     def put(self, frame: Image) -> None:
-        """Leave a frame to be sent."""
+        """Set the frame to send next."""
         self._frame = frame
-        self._came.set()
+        self._frame_ready.set()
 
     async def recv(self) -> av.VideoFrame:
-        """The next frame, once there is one."""
-        await self._came.wait()
+        """Wait for the next frame and return it."""
+        await self._frame_ready.wait()
         if self.readyState != "live" or self._frame is None:
             raise MediaStreamError
-        self._came.clear()
+        self._frame_ready.clear()
         now = asyncio.get_running_loop().time()
-        self._began = now if self._began is None else self._began
+        self._started_at = now if self._started_at is None else self._started_at
         frame = av.VideoFrame.from_ndarray(self._frame, format="rgb24")
-        frame.pts, frame.time_base = round((now - self._began) * CLOCK), Fraction(1, CLOCK)
+        frame.pts, frame.time_base = round((now - self._started_at) * CLOCK_RATE), Fraction(1, CLOCK_RATE)
         return frame
 
     def stop(self) -> None:
-        """End the track, and whoever waits for its next frame."""
+        """End the track; a waiting :meth:`recv` raises."""
         super().stop()
-        self._came.set()
+        self._frame_ready.set()
 
 
-def _checked(url: str) -> str:
+def _checked_url(url: str) -> str:
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise BadInput(f"{url} is no server's address: it begins with http:// or https://")
+        raise BadInput(f"{url} is not the address of a server: it must begin with http:// or https://")
     return url.rstrip("/")
 
 
@@ -290,9 +299,9 @@ def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _answer(request: urllib.request.Request) -> tuple[dict[str, str], bytes]:
+def _send_request(request: urllib.request.Request) -> tuple[dict[str, str], bytes]:
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT) as response:
             return {name.lower(): value for name, value in response.headers.items()}, response.read()
     except urllib.error.HTTPError as error:
         text = error.read()

@@ -1,8 +1,8 @@
-"""Everything a person who runs the server may set: default, unit, meaning and range.
+"""The settings of the server: default, unit, meaning and range of each.
 
-The fields of :class:`Settings` are the one list: from them come the flags of ``avatar-stream serve``
-(``connect_timeout`` is ``--connect-timeout``), the variables of the environment (``AVATAR_STREAM_CONNECT_TIMEOUT``),
-the keys of a settings file, the checks of all three, and ``docs/settings.md``, which a test keeps equal to this file.
+The fields of :class:`Settings` define the flags of ``avatar-stream serve`` (``connect_timeout`` is
+``--connect-timeout``), the environment variables (``AVATAR_STREAM_CONNECT_TIMEOUT``), the keys of a settings file,
+the checks of all three, and ``docs/settings.md`` (a test compares that page with this file).
 """
 
 import difflib
@@ -25,18 +25,18 @@ from avatar_stream.runtime.choose import RUNTIMES
 ENGINES: Final = ("auto", *RUNTIMES, "warp")
 ENVIRONMENT_PREFIX: Final = "AVATAR_STREAM_"
 SECRETS: Final = ("TOKEN", "TURN_SECRET", "C2PA_CERT", "C2PA_KEY")
-"""What the environment may hold besides settings: these are read where they are used, and kept in no settings."""
+"""Environment variables (with the prefix) that are no settings. The code that needs one reads it itself."""
 
 _processors = os.cpu_count() or 2
 
 
 def setting(default: Any, what: str, low: float | None = None, high: float | None = None, group: str = "") -> Any:
-    """A field of :class:`Settings`: its default, its meaning and its range."""
+    """A field of :class:`Settings`: its default, meaning, range, and group in the documentation."""
     return Field(default, description=what, ge=low, le=high, json_schema_extra={"group": group})
 
 
 class OneOf:
-    """A type of pydantic's: one of these values. ``Literal`` would need them written out."""
+    """An annotation for pydantic: one of these values. ``Literal`` cannot take a variable."""
 
     def __init__(self, values: Sequence[str]) -> None:
         self._values = list(values)
@@ -65,61 +65,65 @@ class Settings:
     )
     fps: int = setting(25, "avatar frames a second", 1, 60, "server")
     engine: Annotated[str, OneOf(ENGINES)] = setting(
-        "auto", "what runs the networks; warp shows the warp prior alone", group="server"
+        "auto", "runtime and precision of the networks; warp: no networks, the warped portrait alone", group="server"
     )
-    # With one a tick takes 10 ms of the 40 there are; sessions side by side want the other cores.
-    threads: int = setting(min(2, max(1, _processors // 2)), "threads of the network", 1, 256, "server")
+    # With one thread a tick takes 10 of the 40 ms of a frame; other sessions need the other cores.
+    threads: int = setting(min(2, max(1, _processors // 2)), "threads of each network", 1, 256, "server")
     processes: int = setting(
         _processors if _processors > 1 else 0,
-        "processes that sessions live in, each started when it is needed; 0: the server's own",
+        "processes for sessions, each started on demand; 0: sessions run in the server's process",
         0, 256, "server",
     )  # fmt: skip
     keep_expression: float = setting(
         DEFAULT_KEEP,
-        "how much of a portrait's own smile or frown stays, until the page asks otherwise",
+        "share of a portrait's own smile or frown that stays, until the page changes it",
         0,
         1,
         "server",
     )
-    frame_marks: bool = setting(False, "carry frame numbers through, to measure latency", group="server")
+    frame_marks: bool = setting(
+        False, "copy frame numbers from camera frames to avatar pictures, to measure latency", group="server"
+    )
     library: str = setting(
-        "", "folder of enrolled characters, or none (the command: the account's own)", group="server"
+        "", "folder of enrolled characters (default of the command: the account's folder)", group="server"
     )
     log: Annotated[str, OneOf(("text", "json"))] = setting(
-        "text", "log lines: text, or json for a machine", group="server"
+        "text", "format of log lines: text or json", group="server"
     )
-    drain: float = setting(
-        10.0, "seconds that sessions get to leave when the server is told to stop", 0, 3600, "server"
-    )
+    drain: float = setting(10.0, "seconds that sessions have to leave when the server stops", 0, 3600, "server")
 
-    label: str = setting(DEFAULT_LABEL_TEXT, "text on every picture that says it is generated", group="marking")
-    label_position: Annotated[str, OneOf(LABEL_POSITIONS)] = setting(
-        LABEL_POSITIONS[0], "corner of that label", group="marking"
+    label: str = setting(
+        DEFAULT_LABEL_TEXT, "text of the label on every picture, which says that it is generated", group="marking"
     )
-    unlabelled: str = setting("", "no label, for this reason, which is logged", group="marking")
-    watermark: bool = setting(True, "the invisible mark that avatar-stream inspect finds", group="marking")
+    label_position: Annotated[str, OneOf(LABEL_POSITIONS)] = setting(
+        LABEL_POSITIONS[0], "corner of the label", group="marking"
+    )
+    unlabelled: str = setting("", "show no label, for this reason, which is logged", group="marking")
+    watermark: bool = setting(True, "add the invisible mark that avatar-stream inspect finds", group="marking")
 
     tokens: str = setting("", "file of bearer tokens, as avatar-stream token writes it", group="access")
     certificate: str = setting("", "PEM file: serve https", group="access")
     private_key: str = setting("", "PEM file of the certificate's key", group="access")
-    allow_host: tuple[str, ...] = setting((), "name the server may be called by (default: any)", group="access")
-    allow_origin: tuple[str, ...] = setting((), "other web site that may use this server", group="access")
+    allow_host: tuple[str, ...] = setting(
+        (), "host name that clients may use for the server (default: any)", group="access"
+    )
+    allow_origin: tuple[str, ...] = setting((), "origin of another web site that may use this server", group="access")
     allow_private: bool = setting(
         False,
-        "send media to private and link-local addresses that peers name (a loopback server does)",
+        "send media to private and link-local addresses of peers (always on a loopback server)",
         group="access",
     )
-    trust_proxy: tuple[str, ...] = setting((), "address of a proxy whose X-Forwarded-For is believed", group="access")
+    trust_proxy: tuple[str, ...] = setting((), "address of a proxy whose X-Forwarded-For is trusted", group="access")
     link_minutes: int = setting(
-        720, "minutes a viewer's link works, at most: it ends with its session", 1, 100_000, "access"
+        720, "minutes that a viewer's link works, at most; it also ends with its session", 1, 100_000, "access"
     )
 
     turn: tuple[str, ...] = setting((), "TURN server for clients, as turn:HOST:PORT?transport=udp", group="TURN")
     turn_secret_file: str = setting("", "file with the secret shared with the TURN server", group="TURN")
-    turn_minutes: int = setting(120, "minutes that handed-out TURN credentials work", 1, 1440, "TURN")
+    turn_minutes: int = setting(120, "minutes that TURN credentials are valid", 1, 1440, "TURN")
 
     sessions: int = setting(
-        0, "sessions at the same time, at most; 0: as many as this machine holds", 0, 1000, "limits"
+        0, "sessions at the same time, at most; 0: the measured capacity of this machine", 0, 1000, "limits"
     )
     sessions_per_address: int = setting(4, "sessions of one address", 1, 1000, "limits")
     viewers: int = setting(32, "viewers of one session", 0, 1000, "limits")
@@ -129,11 +133,17 @@ class Settings:
     connections_per_address: int = setting(64, "HTTP connections of one address", 1, 10_000, "limits")
     header_timeout: float = setting(10.0, "seconds a request's headers may take", 0.1, 600, "limits")
     body_timeout: float = setting(20.0, "seconds a request's body may take", 0.1, 600, "limits")
-    connect_timeout: float = setting(15.0, "seconds from the answer to a connection", 0.1, 600, "limits")
-    control_timeout: float = setting(8.0, "seconds a page may be away from its control channel", 0.1, 600, "limits")
+    connect_timeout: float = setting(
+        15.0, "seconds from the SDP answer until the peer is connected", 0.1, 600, "limits"
+    )
+    control_timeout: float = setting(8.0, "seconds a page may be without its control channel", 0.1, 600, "limits")
     silence_timeout: float = setting(60.0, "seconds a session may be without video", 1, 86_400, "limits")
     watchdog: float = setting(
-        5.0, "seconds a frame may take before its session or engine is given up", 0.5, 600, "limits"
+        5.0,
+        "seconds a frame may take before its engine is replaced; after twice that its session ends",
+        0.5,
+        600,
+        "limits",
     )
     max_offer: int = setting(64 * 1024, "bytes of an SDP offer", 1024, 1 << 20, "limits")
     max_lines: int = setting(1500, "lines of an SDP offer", 20, 10_000, "limits")
@@ -142,30 +152,30 @@ class Settings:
     max_fragment: int = setting(16 * 1024, "bytes of a trickle fragment", 256, 1 << 20, "limits")
     max_message: int = setting(4096, "characters of a control message", 128, 1 << 20, "limits")
     message_rate: int = setting(30, "control messages a second", 1, 1000, "limits")
-    motion_rate: int = setting(120, "frames of motion a second, sent in place of a camera", 1, 1000, "limits")
-    max_upload: int = setting(24 * 1024 * 1024, "bytes of a portrait", 1024, 1 << 30, "limits")
-    uploads: int = setting(32, "portraits kept; the oldest goes first", 1, 10_000, "limits")
+    motion_rate: int = setting(120, "frames of motion a second, sent in place of camera frames", 1, 1000, "limits")
+    max_upload: int = setting(24 * 1024 * 1024, "bytes of an uploaded picture", 1024, 1 << 30, "limits")
+    uploads: int = setting(32, "uploaded portraits that are kept; a new one replaces the oldest", 1, 10_000, "limits")
     characters_per_owner: int = setting(100, "enrolled characters of one token, at most", 1, 100_000, "limits")
     offers_per_minute: int = setting(
         120,
-        "sessions and viewers of one address that begin in a minute, a twelfth of them at once",
+        "new sessions and viewers of one address a minute, at most a twelfth of them at once",
         2,
         100_000,
         "limits",
     )
     uploads_per_minute: int = setting(
-        30, "pictures of one address a minute, half of them at once", 2, 10_000, "limits"
+        30, "uploaded pictures of one address a minute, at most half of them at once", 2, 10_000, "limits"
     )
-    uploads_at_once: int = setting(2, "portraits being taken in at the same time", 1, 100, "limits")
+    uploads_at_once: int = setting(2, "uploads processed at the same time", 1, 100, "limits")
 
     @property
     def loopback(self) -> bool:
-        """Only this machine can reach the server: it listens there, and no proxy leads to it from outside."""
+        """Only this machine can reach the server: it listens on loopback, without proxy and ``allow_host``."""
         return self.host in ("127.0.0.1", "localhost", "::1") and not self.trust_proxy and not self.allow_host
 
     @property
     def private_allowed(self) -> bool:
-        """Media may go to private addresses."""
+        """Whether media may be sent to private addresses."""
         return self.allow_private or self.loopback
 
 
@@ -176,13 +186,13 @@ def settings_schema() -> dict[str, Any]:
 
 
 def load_settings(given: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None) -> Settings:
-    """Settings as they are ``given`` on the command line, else in the environment, else in a TOML file.
+    """Settings from the command line (``given``), the environment and a TOML file; the first one with a value wins.
 
-    In the environment several values of one setting are separated by commas. Raises :class:`BadInput`, which names
-    the value and where it came from, for what is unknown or out of range.
+    In the environment, commas separate several values of one setting. Raises :class:`BadInput` for an unknown name or
+    a value out of range; its text names the setting and its source.
     """
     names = {one.name for one in fields(Settings)}
-    from_file, from_environment = _of_file(file) if file else {}, _of_environment(environment)
+    from_file, from_environment = _read_file(file) if file else {}, _read_environment(environment)
     origins = {name: f"{name} in {file}" for name in from_file}
     origins |= {name: ENVIRONMENT_PREFIX + name.upper() for name in from_environment}
     origins |= {name: "--" + name.replace("_", "-") for name in given}
@@ -193,16 +203,16 @@ def load_settings(given: Mapping[str, Any], environment: Mapping[str, str], file
             hint = f"is it {near[0]}?" if near else "see docs/settings.md"
             raise BadInput(f"{origins[name]} is no setting: {hint}")
         if isinstance(value, bool) and settings_schema()[name]["type"] != "boolean":
-            raise BadInput(f"{origins[name]}: {_sentence(name, 'this setting is not true or false')}")
+            raise BadInput(f"{origins[name]}: {_expected(name, 'this setting is not true or false')}")
     try:
         return Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        raise BadInput(f"{origins.get(name, name)}: {_sentence(name, first['msg'])}") from None
+        raise BadInput(f"{origins.get(name, name)}: {_expected(name, first['msg'])}") from None
 
 
-def _sentence(name: str, message: str) -> str:
+def _expected(name: str, message: str) -> str:
     schema = settings_schema()[name]
     if "minimum" in schema:
         even = "an even number" if name == "size" else "a whole number" if schema["type"] == "integer" else "a number"
@@ -212,7 +222,7 @@ def _sentence(name: str, message: str) -> str:
     return message[0].lower() + message[1:]
 
 
-def _of_file(file: Path) -> dict[str, Any]:
+def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -221,7 +231,7 @@ def _of_file(file: Path) -> dict[str, Any]:
         raise BadInput(f"{file} is no TOML file: {error}") from None
 
 
-def _of_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     several = {one.name for one in fields(Settings) if isinstance(getattr(Settings(), one.name), tuple)}
     found: dict[str, Any] = {}
     for variable, value in environment.items():

@@ -104,14 +104,14 @@ def library_folder(setting: str) -> str:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    from avatar_stream.server.ipc.pool import prepare
+    from avatar_stream.server.ipc.pool import start_fork_server
     from avatar_stream.server.run import serve
 
     given = {name: value for name, value in vars(arguments).items() if name not in ("run", "settings")}
     settings = load_settings(given, os.environ, arguments.settings)
     settings = replace(settings, library=library_folder(settings.library))
     if settings.processes:
-        prepare()
+        start_fork_server()
     serve(settings, networks_for(settings.engine, settings.threads))
 
 

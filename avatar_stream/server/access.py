@@ -1,9 +1,11 @@
-"""Who may: bearer tokens with scopes, signed links for viewers, which pages and names may call. No I/O but the file.
+"""Authorization: bearer tokens with scopes, signed links for viewers, checks of Host and Origin.
 
-Tokens are random and long, so that a plain SHA-256 of each is what the file keeps: who reads the file cannot use it.
-A link is ``v.SESSION.LIFE.ISSUED.EXPIRES.MAC``, an HMAC-SHA256 over the rest, and is sent as a bearer token like any
-other. LIFE names one session from its beginning to its end: the next one of the same name, whoever it belongs to, is
-another, and has no links yet.
+The only I/O is reading the tokens file.
+
+Tokens are long and random, so the file keeps only a plain SHA-256 of each: a reader of the file cannot use them.
+A link is ``v.SESSION.INSTANCE.ISSUED.EXPIRES.MAC``. MAC is an HMAC-SHA256 over the rest. Clients send a link as a
+bearer token. INSTANCE is the unique id of one session. A later session may have the same name, even with another
+owner, but it has another instance id, so old links do not work for it.
 """
 
 import base64
@@ -20,8 +22,8 @@ from typing import Final
 from avatar_stream.errors import BadInput, Forbidden, Unauthorized
 
 SCOPES: Final = ("publish", "view", "admin")
-LONGEST: Final = 512  # characters of a token
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+MAX_TOKEN_LENGTH: Final = 512  # characters
+NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -36,33 +38,34 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. ``session`` is the name of the one that a viewer's link is for; None: any.
+    """The sender of a request. ``session`` is the name of the session that a viewer's link is for; None: any.
 
-    The rest is a link's: the ``life`` of that session, the link's number, and when it ends (seconds since 1970).
+    The other fields belong to a link: the session's ``instance_id``, the link's number, and its expiry time (seconds
+    since 1970).
     """
 
     name: str
     scopes: frozenset[str]
     session: str | None = None
-    life: str = ""
+    instance_id: str = ""
     issued: int = 0
     expires: float = math.inf
 
     @property
-    def sees(self) -> str | None:
-        """Whose characters they may see and show; None: everybody's."""
+    def visible_owner(self) -> str | None:
+        """The owner whose characters the caller may see and show; None: all owners."""
         return None if self is ANYBODY or "admin" in self.scopes else self.name
 
 
 ANYBODY: Final = Caller("anybody", frozenset(SCOPES))
-"""Everybody, on a server that only this machine can reach."""
+"""The caller on a server without tokens, which only this machine can reach."""
 
 
 def make_token(name: str, scopes: Iterable[str]) -> tuple[str, str]:
-    """A new token and its line for the file; raises :class:`BadInput` for a bad name or scope."""
+    """Make a token. Returns it and its line for the tokens file; raises :class:`BadInput` for a bad name or scope."""
     chosen = sorted(set(scopes))
-    if not NAME.fullmatch(name):
-        raise BadInput("a token's name has small letters, digits and dashes, 64 at most")
+    if not NAME_PATTERN.fullmatch(name):
+        raise BadInput("a token's name has at most 64 small letters, digits and dashes")
     if not chosen or not set(chosen) <= set(SCOPES):
         raise BadInput(f"scopes are {', '.join(SCOPES)}")
     token = secrets.token_urlsafe(24)
@@ -70,7 +73,7 @@ def make_token(name: str, scopes: Iterable[str]) -> tuple[str, str]:
 
 
 def parse_tokens(text: str) -> list[Token]:
-    """The tokens of a file; ``#`` starts a comment. Raises :class:`BadInput` with the line's number."""
+    """Parse the text of a tokens file; ``#`` starts a comment. Raises :class:`BadInput` with the line's number."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#")[0].split()
@@ -78,7 +81,7 @@ def parse_tokens(text: str) -> list[Token]:
             continue
         scopes = words[1].split(",") if len(words) == 3 else []
         sound = scopes and set(scopes) <= set(SCOPES) and re.fullmatch(r"[0-9a-f]{64}", words[2])
-        if not sound or not NAME.fullmatch(words[0]):
+        if not sound or not NAME_PATTERN.fullmatch(words[0]):
             raise BadInput(
                 f"line {number} of the tokens file is not NAME SCOPES SHA256: avatar-stream token makes one"
             )
@@ -87,7 +90,7 @@ def parse_tokens(text: str) -> list[Token]:
 
 
 def read_tokens(path: Path) -> list[Token]:
-    """The tokens of the file at ``path``; raises :class:`BadInput`."""
+    """Read the tokens file at ``path``; raises :class:`BadInput`."""
     try:
         found = parse_tokens(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
@@ -98,21 +101,23 @@ def read_tokens(path: Path) -> list[Token]:
 
 
 class Access:
-    """Decides on every request. Without tokens everybody may everything: only for a loopback server."""
+    """Authenticates callers and issues links. Without tokens anyone may do anything: only for a loopback server."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens = tuple(tokens)
         self._secret = secrets.token_bytes(32)
         self._issued = 0
-        self._void: dict[str, int] = {}  # by life, while it lasts, of sessions with links: the last one that is void
+        self._void: dict[
+            str, int
+        ] = {}  # number of the last void link, by the instance id of each running session with links
 
     @property
     def open(self) -> bool:
         """No token is needed."""
         return not self._tokens
 
-    def who(self, authorization: str | None, now: float) -> Caller:
-        """The caller that an Authorization header names (RFC 6750 section 2.1); raises :class:`Unauthorized`.
+    def authenticate(self, authorization: str | None, now: float) -> Caller:
+        """The caller of an Authorization header (RFC 6750 section 2.1); raises :class:`Unauthorized`.
 
         ``now`` is in seconds since 1970.
         """
@@ -120,94 +125,94 @@ class Access:
             return ANYBODY
         kind, _, token = (authorization or "").partition(" ")
         token = token.strip()
-        if kind.lower() != "bearer" or not token or len(token) > LONGEST or not token.isascii():
+        if kind.lower() != "bearer" or not token or len(token) > MAX_TOKEN_LENGTH or not token.isascii():
             raise Unauthorized("this server wants a token: send Authorization: Bearer TOKEN")
         if token.startswith("v."):
             return self._linked(token, now)
-        said, found = digest(token), None
-        for known in self._tokens:  # all of them, whichever fits: the time taken says nothing
-            if hmac.compare_digest(known.digest, said):
+        hashed, found = digest(token), None
+        for known in self._tokens:  # always compare all: the time must not reveal which one matched
+            if hmac.compare_digest(known.digest, hashed):
                 found = known
         if found is None:
             raise Unauthorized("this token is not known here")
         return Caller(found.name, found.scopes)
 
-    def link(self, session: str, life: str, expires: float) -> str:
-        """A token that lets its bearer view ``session``, in this ``life`` of it, until ``expires``.
+    def link(self, session: str, instance_id: str, expires: float) -> str:
+        """A token that lets its bearer view the session with this name and instance id until ``expires``.
 
-        ``expires`` is in seconds since 1970. :meth:`end` must be called when that life ends.
+        ``expires`` is in seconds since 1970. Call :meth:`end` when the session ends.
         """
         self._issued += 1
-        self._void.setdefault(life, 0)
-        said = f"v.{session}.{life}.{self._issued}.{int(expires)}"
-        return f"{said}.{self._mac(said)}"
+        self._void.setdefault(instance_id, 0)
+        payload = f"v.{session}.{instance_id}.{self._issued}.{int(expires)}"
+        return f"{payload}.{self._mac(payload)}"
 
-    def revoke(self, life: str) -> None:
-        """Void every link to a session made until now."""
-        if life in self._void:
-            self._void[life] = self._issued
+    def revoke(self, instance_id: str) -> None:
+        """Void all links to a session that exist now."""
+        if instance_id in self._void:
+            self._void[instance_id] = self._issued
 
-    def end(self, life: str) -> None:
-        """Void every link to a session for good: it has ended."""
-        self._void.pop(life, None)
+    def end(self, instance_id: str) -> None:
+        """Void all links to a session for good, because it has ended."""
+        self._void.pop(instance_id, None)
 
-    def fault(self, caller: Caller, now: float) -> str:
-        """Why the link that ``caller`` came by is void; empty where it is good, or they came by none."""
+    def void_reason(self, caller: Caller, now: float) -> str:
+        """Why the caller's link is void; empty if it is valid or the caller has no link."""
         if caller.session is None:
             return ""
         if now > caller.expires:
             return "this link is over"
-        if caller.life not in self._void:
+        if caller.instance_id not in self._void:
             return "the session of this link has ended"
-        return "this link was revoked" if caller.issued <= self._void[caller.life] else ""
+        return "this link was revoked" if caller.issued <= self._void[caller.instance_id] else ""
 
     def _linked(self, token: str, now: float) -> Caller:
-        said, _, mac = token.rpartition(".")
-        parts = said.split(".")
-        if len(parts) != 5 or not hmac.compare_digest(self._mac(said).encode(), mac.encode()):
+        payload, _, mac = token.rpartition(".")
+        parts = payload.split(".")
+        if len(parts) != 5 or not hmac.compare_digest(self._mac(payload).encode(), mac.encode()):
             raise Unauthorized("this link is not valid here: ask for a new one")
-        _, session, life, issued, expires = parts
-        name = link_name(session, life)
-        caller = Caller(name, frozenset({"view"}), session, life, int(issued), float(expires))
-        if fault := self.fault(caller, now):
-            raise Unauthorized(f"{fault}: ask for a new one")
+        _, session, instance_id, issued, expires = parts
+        name = link_name(session, instance_id)
+        caller = Caller(name, frozenset({"view"}), session, instance_id, int(issued), float(expires))
+        if reason := self.void_reason(caller, now):
+            raise Unauthorized(f"{reason}: ask for a new one")
         return caller
 
-    def _mac(self, said: str) -> str:
-        digest = hmac.new(self._secret, said.encode(), hashlib.sha256).digest()
+    def _mac(self, payload: str) -> str:
+        digest = hmac.new(self._secret, payload.encode(), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest[:18]).decode()
 
 
-def link_name(session: str, life: str) -> str:
-    """The name of whoever comes by a link to this life of ``session``; no token has such a name."""
-    return f"link:{session}:{life}"
+def link_name(session: str, instance_id: str) -> str:
+    """The caller's name for links to this session instance; no token can have such a name."""
+    return f"link:{session}:{instance_id}"
 
 
 def require(caller: Caller, scope: str, session: str | None = None) -> None:
-    """Raise :class:`Forbidden` unless ``caller`` has ``scope``, and for ``session`` where its link is for one."""
+    """Raise :class:`Forbidden` if ``caller`` lacks ``scope`` or has a link to a session other than ``session``."""
     if scope not in caller.scopes:
         raise Forbidden(f"this token does not allow this: it takes the scope {scope}")
     if caller.session is not None and caller.session != session:
         raise Forbidden("this link is for another session")
 
 
-def require_life(caller: Caller, life: str) -> None:
-    """Raise :class:`Unauthorized` where ``caller`` came by a link to an earlier session of the same name."""
-    if caller.session is not None and caller.life != life:
+def require_instance(caller: Caller, instance_id: str) -> None:
+    """Raise :class:`Unauthorized` if the caller's link is for an earlier session of the same name."""
+    if caller.session is not None and caller.instance_id != instance_id:
         raise Unauthorized("the session of this link has ended: ask for a new one")
 
 
 def require_owner(caller: Caller, owner: str) -> None:
-    """Raise :class:`Forbidden` unless ``caller`` has the token called ``owner``, or is an admin."""
+    """Raise :class:`Forbidden` unless ``caller`` has the token named ``owner``, or is an admin."""
     if caller.name != owner and "admin" not in caller.scopes:
         raise Forbidden("this session was opened with another token")
 
 
 def check_host(host: str, allowed: Sequence[str], loopback: bool) -> None:
-    """Raise :class:`Forbidden` for a Host that is not ours: a foreign page's name that leads here (DNS rebinding).
+    """Raise :class:`Forbidden` for a Host header with a foreign name, which an attacker points here (DNS rebinding).
 
-    A loopback server is called localhost; others by any name unless ``allowed`` lists them. ``localhost`` is nobody
-    else's name and always fine: health checks use it.
+    A loopback server accepts local names only. Other servers accept any name, or those in ``allowed`` if there are
+    any. ``localhost`` is always accepted: nobody else can own it, and health checks use it.
     """
     name = re.sub(r":\d*$", "", host.strip().lower())
     names = {*LOCAL_NAMES, *(x.lower() for x in allowed)}
@@ -216,7 +221,7 @@ def check_host(host: str, allowed: Sequence[str], loopback: bool) -> None:
 
 
 def allowed_origin(origin: str | None, host: str, allowed: Sequence[str]) -> str | None:
-    """The origin to say in Access-Control-Allow-Origin; None for a page of our own or a program.
+    """The origin for Access-Control-Allow-Origin; None for a page of this server or a program.
 
     Raises :class:`Forbidden` for a page of another site that ``allowed`` does not list.
     """
@@ -230,5 +235,5 @@ def allowed_origin(origin: str | None, host: str, allowed: Sequence[str]) -> str
 
 
 def digest(token: str) -> str:
-    """What a tokens file keeps of a token."""
+    """The hash of a token that the tokens file keeps."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""glibc's heap, kept small in a process whose many threads come and go with sessions.
+"""Keeps glibc's heap small in a process whose many threads start and end with sessions.
 
-Each thread gets an arena of its own and what is freed there stays there: after fifty visits a server held 170 MB more
-than after ten. Two arenas and a trim at the end of every session keep it flat. Elsewhere nothing is done.
+glibc gives each thread its own arena and keeps memory that is freed there: after fifty visits a server held 170 MB
+more than after ten. Two arenas and a trim at the end of each session keep it constant. Other systems: no effect.
 """
 
 import ctypes
@@ -19,10 +19,10 @@ def _libc() -> Any:
         return None
 
 
-def few_arenas(count: int = 2, own_pages: int = 1 << 20) -> None:
-    """Let all threads share ``count`` arenas; to be called before there are threads.
+def limit_arenas(count: int = 2, own_pages: int = 1 << 20) -> None:
+    """Let all threads share ``count`` arenas; call it before threads start.
 
-    What has ``own_pages`` bytes or more goes back to the system as soon as it is freed; a frame has fewer.
+    Blocks of ``own_pages`` bytes or more return to the system as soon as they are freed; a frame is smaller.
     """
     libc = _libc()
     if libc is not None:
@@ -30,8 +30,8 @@ def few_arenas(count: int = 2, own_pages: int = 1 << 20) -> None:
         libc.mallopt(M_MMAP_THRESHOLD, own_pages)
 
 
-def trim() -> None:
-    """Give what is free back to the system; takes some milliseconds."""
+def trim_heap() -> None:
+    """Return free memory to the system; takes some milliseconds."""
     libc = _libc()
     if libc is not None:
         libc.malloc_trim(0)

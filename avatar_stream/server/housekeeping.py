@@ -1,4 +1,4 @@
-"""The server's own rounds: warm up, measure the machine, look whether everything still answers."""
+"""Periodic work of the server: warm up, measure the machine's capacity, check that engines and processes answer."""
 
 import asyncio
 import logging
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROUND: Final = 0.5  # seconds
-SETTLED: Final = 10.0  # seconds after which a server has loaded what it loads beside its work
+CHECK_PERIOD: Final = 0.5  # seconds
+SETTLING_TIME: Final = 10.0  # seconds after the start until background loading is over
 
 
-async def watch(server: "Server") -> None:
-    """Run until cancelled."""
-    # The first visitor should not wait for a process, for the default portrait and the first run of its networks.
+async def run_housekeeping(server: "Server") -> None:
+    """Warm up, then check periodically until cancelled."""
+    # Start these now: the first visitor should not wait for a process, the default portrait or the first network run.
     starting = asyncio.create_task(server.processes.start()) if server.processes is not None else None
     try:
         await asyncio.to_thread(server.library.get, server.library.default)
@@ -28,24 +28,24 @@ async def watch(server: "Server") -> None:
         if starting is not None:
             await starting
     except Exception:
-        log.exception("no process for sessions can be started: serve with --processes 0 should this last")
+        log.exception("no session process can be started: if this persists, serve with --processes 0")
     server.warm.set()
     measured, runtime = "", server.networks.runtime if server.networks else None
     while True:
-        due = time.monotonic() + ROUND
-        await asyncio.sleep(ROUND)
-        server.metrics.looped(time.monotonic() - due, len(asyncio.all_tasks()))
+        due = time.monotonic() + CHECK_PERIOD
+        await asyncio.sleep(CHECK_PERIOD)
+        server.metrics.loop_checked(time.monotonic() - due, len(asyncio.all_tasks()))
         networks, sessions = server.networks, server.sessions
         if networks is not None:
-            networks.watch(server.settings.watchdog)
+            networks.run_housekeeping(server.settings.watchdog)
         if server.processes is not None:
             server.processes.watch()
             if networks is not None and networks.runtime and networks.runtime != runtime:
                 runtime = networks.runtime
                 server.processes.switch(runtime)
         name = networks.name if networks else "warp"
-        # While more networks are being loaded (see upgrade), their work would be taken for a session's.
-        settled = networks is None or len(networks.tickers) > 1 or time.monotonic() - server.began > SETTLED
+        # Loading more networks (see upgrade) takes processor time, which would distort the measurement.
+        settled = networks is None or len(networks.tickers) > 1 or time.monotonic() - server.began > SETTLING_TIME
         if name != measured and settled and not sessions.by_id:
             measured = name
             await _measure(server)
@@ -56,9 +56,14 @@ async def _measure(server: "Server") -> None:
         portrait = await asyncio.to_thread(server.library.get, server.library.default)
         load = await asyncio.to_thread(measure, server.networks, portrait, server.settings.fps)
     except Exception:
-        log.exception("the machine could not be measured: as many sessions as it has processors")
+        log.exception("the capacity could not be measured: the limit is one session per processor")
         return
-    # In one process Python runs one thread at a time: more processors than two are of no use there.
+    # Python runs one thread of a process at a time: a single process cannot use more than two processors.
     usable = cores() if server.processes is not None else min(cores(), 2)
     held = server.sessions.measured = load.sessions(server.settings.fps, usable)
-    log.info("%.1f ms of processor a frame on %g processors: %d sessions", load.processor * 1e3, usable, held)
+    log.info(
+        "capacity: %d sessions (%.1f ms of processor time per frame, %g processors)",
+        held,
+        load.processor * 1e3,
+        usable,
+    )

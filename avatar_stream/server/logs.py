@@ -1,4 +1,4 @@
-"""Log lines: for a person, or one JSON object each. They name sessions, never addresses, tokens or faces."""
+"""Log lines as text or as JSON objects. They name sessions, never addresses, tokens or faces."""
 
 import json
 import logging
@@ -11,11 +11,11 @@ from typing import Any, Final
 from avatar_stream.identity.visible_text import escaped
 
 PACKET_LOGGERS: Final = ("aioice", "aiortc", "asyncio", "libav", "avatar_stream.media")
-"""Loggers that write about what arrives in packets."""
+"""Loggers whose lines strangers' packets can cause."""
 
-LINE_PAUSE: Final = 1.0  # seconds between two of their lines from one place in the code
+MIN_LINE_INTERVAL: Final = 1.0  # seconds between two lines of one statement of these loggers
 
-LAYOUT: Final = "\n\t"  # of a traceback
+TRACEBACK_WHITESPACE: Final = "\n\t"  # kept in tracebacks, escaped elsewhere
 
 
 class JsonLines(logging.Formatter):
@@ -43,30 +43,34 @@ class TextLines(logging.Formatter):
         """One line, or several with an exception."""
         session = getattr(record, "session", None)
         line = f"{record.levelname} {record.name}{f' [{session}]' if session else ''}: {record.getMessage()}"
-        line = escaped(line)  # what somebody wrote makes no second line, and steers no terminal
-        return f"{line}\n{escaped(self.formatException(record.exc_info), keep=LAYOUT)}" if record.exc_info else line
+        line = escaped(line)  # text of users must not add log lines or control the terminal
+        return (
+            f"{line}\n{escaped(self.formatException(record.exc_info), keep=TRACEBACK_WHITESPACE)}"
+            if record.exc_info
+            else line
+        )
 
 
 class RateLimit(logging.Filter):
-    """At most one line a second from each place in the code that a stranger's packets may reach.
+    """Writes at most one line a second for each logging statement of ``PACKET_LOGGERS``.
 
-    The next line from there says how many were left out.
+    The next line of that statement says how many were left out.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
-        self._places: dict[tuple[str, int], tuple[float, int]] = {}  # when one last wrote, how many were left out
+        self._places: dict[tuple[str, int], tuple[float, int]] = {}  # time of the last line, lines left out since
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is written. Safe to call from any thread."""
+        """Whether to write a line. Safe to call from any thread."""
         if not record.name.startswith(PACKET_LOGGERS):
             return True
         place, now = (record.pathname, record.lineno), self._clock()
         with self._lock:
             written, left_out = self._places.get(place, (-math.inf, 0))
-            if now - written < LINE_PAUSE:
+            if now - written < MIN_LINE_INTERVAL:
                 self._places[place] = written, left_out + 1
                 return False
             self._places[place] = now, 0
@@ -76,13 +80,13 @@ class RateLimit(logging.Filter):
         return True
 
 
-def set_up(kind: str) -> None:
+def set_up_logging(kind: str) -> None:
     """Log ``text`` or ``json`` to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if kind == "json" else TextLines())
     handler.addFilter(RateLimit())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # aiortc tells of every packet it cannot use; one line per session is enough. uvicorn's own lines name addresses.
+    # aiortc logs every packet it cannot use; one line per session is enough. uvicorn's own lines contain addresses.
     for name in ("aioice", "aiortc", "matplotlib", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").disabled = True

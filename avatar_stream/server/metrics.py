@@ -1,4 +1,4 @@
-"""What the server does, for Prometheus. Names and labels carry no personal data: no addresses, no session ids."""
+"""Metrics for Prometheus. Names and labels carry no personal data: no addresses, no session ids."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -12,11 +12,10 @@ from prometheus_client.registry import Collector
 
 from avatar_stream.pipeline.live_loop import Listener
 
-STAGE_SECONDS: Final = (0.001, 0.002, 0.004, 0.008, 0.012, 0.016, 0.025, 0.04, 0.08, 0.16, 0.5)
-DELAY_SECONDS: Final = (0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.25, 0.4, 0.6, 1, 2, 5)
+STAGE_BUCKETS: Final = (0.001, 0.002, 0.004, 0.008, 0.012, 0.016, 0.025, 0.04, 0.08, 0.16, 0.5)  # seconds
+DELAY_BUCKETS: Final = (0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.25, 0.4, 0.6, 1, 2, 5)  # seconds
 
-
-TOGETHER: Final = (
+SUMMED_METRICS: Final = (  # over all processes of the server
     "process_cpu_seconds",
     "process_resident_memory_bytes",
     "process_virtual_memory_bytes",
@@ -24,8 +23,8 @@ TOGETHER: Final = (
 )
 
 
-class Counting(Listener, Protocol):
-    """What a session counts."""
+class SessionMetrics(Listener, Protocol):
+    """The metrics that a session reports. See :class:`Metrics`."""
 
     def sent(self, count: int) -> None:
         """Pictures were sent."""
@@ -44,17 +43,17 @@ class Counting(Listener, Protocol):
 
 
 class AllProcesses(Collector):
-    """What the server and its processes of sessions take together, under the names that are usual for one process."""
+    """Resource use of the server and its session processes together, under the usual names of process metrics."""
 
     def __init__(self) -> None:
-        self.others: Callable[[], Iterable[int]] = lambda: ()
-        """Process numbers of those beside the server."""
+        self.other_pids: Callable[[], Iterable[int]] = lambda: ()
+        """The process ids of the session processes."""
         self._own = ProcessCollector(registry=None)
 
     def collect(self) -> Iterator[Metric]:
         """See ``prometheus_client``."""
-        more: dict[str, float] = dict.fromkeys(TOGETHER, 0.0)
-        for number in self.others():
+        more: dict[str, float] = dict.fromkeys(SUMMED_METRICS, 0.0)
+        for number in self.other_pids():
             for family in ProcessCollector(pid=partial(int, number), registry=None).collect():
                 if family.name in more:
                     more[family.name] += sum(sample.value for sample in family.samples)
@@ -86,16 +85,16 @@ class Metrics:
             "avatar_frame_failures", "Exceptions while a frame was made", ["stage"], registry=registry
         )
         self._stage = Histogram(
-            "avatar_stage_seconds", "Time of a stage", ["stage"], buckets=STAGE_SECONDS, registry=registry
+            "avatar_stage_seconds", "Time of a stage", ["stage"], buckets=STAGE_BUCKETS, registry=registry
         )
         self._delay = Histogram(
             "avatar_motion_to_photon_seconds",
             "From a decoded camera frame to the finished picture that shows its motion (the server's part)",
-            buckets=DELAY_SECONDS,
+            buckets=DELAY_BUCKETS,
             registry=registry,
         )
         self._age = Histogram(
-            "avatar_queue_age_seconds", "Age of what is taken from a queue", ["queue"], buckets=DELAY_SECONDS,
+            "avatar_queue_age_seconds", "Age of what is taken from a queue", ["queue"], buckets=DELAY_BUCKETS,
             registry=registry,
         )  # fmt: skip
         self._distance = Histogram(
@@ -118,11 +117,11 @@ class Metrics:
         self._engine = Gauge("avatar_engine", "1 for the engine in use", ["engine"], registry=registry)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """The metrics in Prometheus' text exposition format."""
         return generate_latest(self.registry)
 
     def frame_received(self, dropped: int) -> None:
-        """A camera frame was decoded, and ``dropped`` older ones gave way to it."""
+        """A camera frame was decoded, and replaced ``dropped`` older ones that nothing had used yet."""
         self._in.inc()
         if dropped:
             self._dropped.labels("newer frame").inc(dropped)
@@ -149,7 +148,7 @@ class Metrics:
         self._stage.labels(name).observe(seconds)
 
     def queue_waited(self, queue: str, seconds: float) -> None:
-        """What was taken from ``queue`` had waited there."""
+        """An item taken from ``queue`` had waited there for ``seconds``."""
         self._age.labels(queue).observe(seconds)
 
     def failed(self, stage: str) -> None:
@@ -157,36 +156,36 @@ class Metrics:
         self._failed.labels(stage).inc()
 
     def likeness_measured(self, distance: float) -> None:
-        """A picture was compared with its portrait."""
+        """A picture was compared with its portrait; ``distance`` is between the two faces."""
         self._distance.observe(distance)
 
     def ended(self, role: str, reason: str) -> None:
-        """A peer is gone."""
+        """A peer has ended."""
         self._ended.labels(role, reason).inc()
 
     def refused(self, status: int) -> None:
         """A request was refused."""
         self._refused.labels(str(status)).inc()
 
-    def watch(
+    def register_gauges(
         self,
         states: dict[str, Callable[[], float]],
         qualities: dict[str, Callable[[], float]],
         capacity: Callable[[], float],
     ) -> None:
-        """Ask these when somebody looks."""
+        """Set the functions that are called for these gauges at each scrape."""
         for state, count in states.items():
             self._sessions.labels(state).set_function(count)
         for quality, count in qualities.items():
             self._qualities.labels(quality).set_function(count)
         self._capacity.set_function(capacity)
 
-    def looped(self, late: float, tasks: int) -> None:
-        """The event loop came ``late`` seconds late and has so many tasks."""
+    def loop_checked(self, late: float, tasks: int) -> None:
+        """The event loop woke ``late`` seconds late and has ``tasks`` tasks."""
         self._lag.set(late)
         self._tasks.set(tasks)
 
-    def runs_on(self, engine: str) -> None:
-        """The engine in use."""
+    def set_engine(self, engine: str) -> None:
+        """Report the engine in use."""
         self._engine.clear()
         self._engine.labels(engine).set(1)

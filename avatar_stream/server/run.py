@@ -1,4 +1,4 @@
-"""Start the server, and stop it so that nobody is cut off without a word."""
+"""Start the server, and stop it gracefully."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,11 @@ from avatar_stream.errors import AvatarError, BadInput
 from avatar_stream.media.marking import label_for
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import SCOPES, Access, Token, digest, read_tokens
-from avatar_stream.server.heap import few_arenas
+from avatar_stream.server.heap import limit_arenas
 from avatar_stream.server.http.app import create_app
 from avatar_stream.server.http.gate import http_protocol
-from avatar_stream.server.ipc.child import SWITCH
-from avatar_stream.server.logs import set_up
+from avatar_stream.server.ipc.child import THREAD_SWITCH_INTERVAL
+from avatar_stream.server.logs import set_up_logging
 from avatar_stream.server.session.engine_upgrade import upgrade
 from avatar_stream.server.session.registry import SessionRegistry
 from avatar_stream.settings import Settings
@@ -34,14 +34,14 @@ log = logging.getLogger(__name__)
 
 TOKEN_VARIABLE: Final = "AVATAR_STREAM_TOKEN"
 TURN_VARIABLE: Final = "AVATAR_STREAM_TURN_SECRET"
-SHORTEST: Final = 20  # characters of a token from the environment
-CONNECTIONS: Final = 1000  # at the same time, in all
+MIN_TOKEN_LENGTH: Final = 20  # characters, for a token from the environment
+MAX_CONNECTIONS: Final = 1000  # open at the same time, from all addresses
 
 
 class DrainingServer(uvicorn.Server):
-    """A first signal lets sessions leave, for so many seconds; a second one ends them.
+    """After a first signal, sessions have ``seconds`` to leave; a second signal ends them at once.
 
-    ``announce`` runs beside it from the start.
+    ``announce`` runs as a task from the start.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class DrainingServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """See ``uvicorn.Server``. Who asks once more while the last threads end gets no traceback for it."""
+        """See ``uvicorn.Server``. Ignores further Ctrl+C while the last threads end: it would print a traceback."""
         with super().capture_signals():
             yield
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See ``uvicorn.Server``. Its own way to a quick end logs a traceback for each open request and channel."""
+        """See ``uvicorn.Server``. A second signal cancels requests here: uvicorn would log a traceback for each."""
         if self.should_exit and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._cancel_requests)
@@ -89,7 +89,7 @@ class DrainingServer(uvicorn.Server):
     def _drain(self, sig: int, frame: FrameType | None) -> None:
         async def leave() -> None:
             await self._sessions.drain(self._seconds)
-            # Once only: what uvicorn is told twice it raises twice, and the second time asyncio prints a traceback.
+            # Once only: uvicorn raises each signal again at the end, and asyncio prints a traceback for a second one.
             if not self.should_exit:
                 super(DrainingServer, self).handle_exit(sig, frame)
 
@@ -109,13 +109,13 @@ def serve(settings: Settings, networks: Networks | None) -> None:
         raise AvatarError(
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port"
         ) from None
-    set_up(settings.log)
-    few_arenas()
-    sys.setswitchinterval(SWITCH)
+    set_up_logging(settings.log)
+    limit_arenas()
+    sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
     if settings.unlabelled:
-        log.warning("pictures have no label: %s", settings.unlabelled)
+        log.warning("avatar pictures have no label: %s", settings.unlabelled)
     if networks:
-        # Nobody has to wait for what only makes it better.
+        # In a thread: the server can work before this is done.
         automatic = {"automatic": settings.engine == "auto"}
         threading.Thread(target=upgrade, args=(networks,), kwargs=automatic, daemon=True).start()
     scheme, port = "https" if tls else "http", listening.getsockname()[1]
@@ -123,10 +123,10 @@ def serve(settings: Settings, networks: Networks | None) -> None:
     engine = networks.name if networks else "warp"
     print(f"avatar-stream starts on {scheme}://{shown}:{port} …", flush=True)
     if not settings.loopback and not tls:
-        print("Browsers give cameras to https pages only: --certificate, or a proxy in front (docs/deploy.md).")
+        print("Browsers allow cameras on https pages only: use --certificate or a proxy (docs/deploy.md).")
 
     async def announce() -> None:
-        """Say so once sessions are taken, as ``/readyz`` does."""
+        """Print a line once the server accepts sessions (as ``/readyz``)."""
         await app.state.server.warm.wait()
         print(f"avatar-stream is ready on {scheme}://{shown}:{port} (engine: {engine}). Ctrl+C stops it.", flush=True)
 
@@ -135,7 +135,7 @@ def serve(settings: Settings, networks: Networks | None) -> None:
 
 
 def uvicorn_config(app: Any, settings: Settings, **more: Any) -> uvicorn.Config:
-    """uvicorn with our limits."""
+    """The configuration of uvicorn with the limits of ``settings``."""
     return uvicorn.Config(
         app,
         http=http_protocol(settings),
@@ -143,7 +143,7 @@ def uvicorn_config(app: Any, settings: Settings, **more: Any) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS,
         ws_max_size=4 * settings.max_message,
         ws_max_queue=8,
         proxy_headers=bool(settings.trust_proxy),
@@ -157,12 +157,14 @@ def _tokens(settings: Settings) -> list[Token]:
     tokens = read_tokens(Path(settings.tokens)) if settings.tokens else []
     given = os.environ.get(TOKEN_VARIABLE, "")
     if given:
-        if len(given) < SHORTEST:
-            raise BadInput(f"{TOKEN_VARIABLE} must have {SHORTEST} characters or more: avatar-stream token makes one")
+        if len(given) < MIN_TOKEN_LENGTH:
+            raise BadInput(
+                f"{TOKEN_VARIABLE} must have {MIN_TOKEN_LENGTH} characters or more: avatar-stream token makes one"
+            )
         tokens.append(Token("environment", frozenset(SCOPES), digest(given)))
     if not tokens and not settings.loopback:
         raise BadInput(
-            "others can reach this server, so it wants tokens: avatar-stream token NAME --file tokens.txt,"
+            "others can reach this server, so it needs tokens: avatar-stream token NAME --file tokens.txt,"
             " then serve with --tokens tokens.txt"
         )
     return tokens

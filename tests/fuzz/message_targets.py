@@ -28,7 +28,7 @@ from avatar_stream.rigs.face_packet import pack, unpack
 from avatar_stream.rigs.files import FORMAT, VERSION, MotionFile
 from avatar_stream.rigs.listener import MotionDecoder
 from avatar_stream.rigs.vmc import encode
-from avatar_stream.server.access import Access, make_token, parse_tokens, require, require_life
+from avatar_stream.server.access import Access, make_token, parse_tokens, require, require_instance
 from avatar_stream.server.http.app import create_app
 from avatar_stream.server.http.enrolment_requests import parse_changes, parse_enrolment
 from avatar_stream.server.rtc.trickle import parse_fragment
@@ -123,12 +123,12 @@ def link(data: bytes) -> None:
         token = token or parse_token(text(data), SETTINGS.max_message)
     for authorization in (f"Bearer {token}", token):
         try:
-            caller = ACCESS.who(authorization, TEST_TIME)
+            caller = ACCESS.authenticate(authorization, TEST_TIME)
         except AvatarError:
             continue
         assert authorization.split(None, 1)[1].strip() == _link()  # RFC 9110: space around it says nothing
         require(caller, "view", "studio")
-        require_life(caller, "0123456789abcdef")
+        require_instance(caller, "0123456789abcdef")
 
 
 def body(data: bytes) -> None:

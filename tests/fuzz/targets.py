@@ -21,7 +21,7 @@ from avatar_stream.server.rtc.signalling import (
     agreed_codec,
     check_offer,
     hint_bitrate,
-    ice_user,
+    ice_ufrag,
     mark_generated,
     without_refused_candidates,
 )
@@ -47,7 +47,7 @@ def offer(data: bytes) -> None:
             check_offer(sdp, role, SETTINGS)
     for private in (True, False):
         without_refused_candidates(sdp, private)
-    ice_user(sdp)
+    ice_ufrag(sdp)
     agreed_codec(sdp, "video")
     mark_generated(hint_bitrate(sdp[:4000]))
 
@@ -71,7 +71,7 @@ def headers(data: bytes) -> None:
     """Authorization, Host, Origin, and a tokens file."""
     value = text(data)
     for ask in (
-        lambda: ACCESS.who(value, 0),
+        lambda: ACCESS.authenticate(value, 0),
         lambda: check_host(value, ("avatar.example",), loopback=True),
         lambda: allowed_origin(value, "localhost:8080", ("https://a.example",)),
         lambda: parse_tokens(value),

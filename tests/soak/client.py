@@ -30,7 +30,7 @@ from aiortc.mediastreams import MediaStreamError
 from avatar_stream.media.aiortc_gaps import limit_receive_delay
 from avatar_stream.media.encode import VIDEO_CLOCK_RATE, VideoEncoder
 from avatar_stream.media.marks import NUMBER_BITS, read_mark
-from avatar_stream.server.rtc.signalling import ice_user
+from avatar_stream.server.rtc.signalling import ice_ufrag
 from tests.soak.clicks import SAMPLE_RATE, ClickingMicrophone, SenderClock, SyncMeter
 from tests.soak.lossy_link import LossyLink
 from tests.soak.numbered import numbered_frames
@@ -200,7 +200,7 @@ async def run(arguments: argparse.Namespace) -> int:
     link = LossyLink(arguments.loss, arguments.delay, arguments.jitter) if lossy else None
     began = time.monotonic()
     response = await connect(arguments, pc, link)
-    users = [ice_user(text) for text in (response.text, pc.localDescription.sdp)]
+    users = [ice_ufrag(text) for text in (response.text, pc.localDescription.sdp)]
     where = {"ports": ports(response.text), "users": users}
     print_line({"status": response.status_code, "answered": round(time.monotonic() - began, 3)} | where)
     if response.status_code != 201:

@@ -18,7 +18,7 @@ from avatar_stream.server.access import (
     make_token,
     parse_tokens,
     require,
-    require_life,
+    require_instance,
 )
 from avatar_stream.server.rtc.turn import ice_servers, link_header
 
@@ -30,9 +30,9 @@ def test_tokens_and_scopes() -> None:
     watcher, other = make_token("watcher", ["view"])
     assert studio not in line
     access = Access(parse_tokens(f"# who\n{line}\n\n{other} # a comment\n"))
-    caller = access.who(f"Bearer {studio}", NOW)
+    caller = access.authenticate(f"Bearer {studio}", NOW)
     assert (caller.name, caller.scopes) == ("studio", frozenset({"publish", "view"}))
-    assert access.who(f"bearer  {watcher} ", NOW).name == "watcher"
+    assert access.authenticate(f"bearer  {watcher} ", NOW).name == "watcher"
     require(caller, "publish")
     with pytest.raises(Forbidden, match="admin"):
         require(caller, "admin")
@@ -46,11 +46,11 @@ def test_tokens_and_scopes() -> None:
         "Bearer " + "x" * 9999,
     ):
         with pytest.raises(Unauthorized):
-            access.who(bad, NOW)
+            access.authenticate(bad, NOW)
 
 
 def test_without_tokens_everybody_may() -> None:
-    caller = Access([]).who(None, NOW)
+    caller = Access([]).authenticate(None, NOW)
     for scope in ("publish", "view", "admin"):
         require(caller, scope)
 
@@ -58,51 +58,51 @@ def test_without_tokens_everybody_may() -> None:
 def test_a_revoked_link_is_over_and_a_new_one_is_not() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
     links = [access.link(session, f"{session}-1", NOW + 60) for session in ("studio", "studio", "other")]
-    watching = access.who(f"Bearer {links[0]}", NOW)
-    assert not access.fault(watching, NOW)
+    watching = access.authenticate(f"Bearer {links[0]}", NOW)
+    assert not access.void_reason(watching, NOW)
     access.revoke("studio-1")
-    assert "revoked" in access.fault(watching, NOW)
+    assert "revoked" in access.void_reason(watching, NOW)
     for link in links[:2]:
         with pytest.raises(Unauthorized, match="revoked"):
-            access.who(f"Bearer {link}", NOW)
-    assert access.who(f"Bearer {links[2]}", NOW).session == "other"
-    assert access.who(f"Bearer {access.link('studio', 'studio-1', NOW + 60)}", NOW).session == "studio"
+            access.authenticate(f"Bearer {link}", NOW)
+    assert access.authenticate(f"Bearer {links[2]}", NOW).session == "other"
+    assert access.authenticate(f"Bearer {access.link('studio', 'studio-1', NOW + 60)}", NOW).session == "studio"
     access.revoke("nobody's")
-    assert not access.fault(access.who(f"Bearer {links[2]}", NOW), NOW)
+    assert not access.void_reason(access.authenticate(f"Bearer {links[2]}", NOW), NOW)
 
 
 def test_a_link_ends_with_its_session_and_the_next_of_that_name_has_none() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
     link = access.link("studio", "first", NOW + 60)
-    caller = access.who(f"Bearer {link}", NOW)
-    require_life(caller, "first")
+    caller = access.authenticate(f"Bearer {link}", NOW)
+    require_instance(caller, "first")
     with pytest.raises(Unauthorized, match="has ended"):
-        require_life(caller, "second")
+        require_instance(caller, "second")
     access.end("first")
-    assert "has ended" in access.fault(caller, NOW)
+    assert "has ended" in access.void_reason(caller, NOW)
     access.link("studio", "second", NOW + 60)
     access.revoke("first")  # too late to matter, and it brings nothing back
     with pytest.raises(Unauthorized, match="has ended"):
-        access.who(f"Bearer {link}", NOW)
+        access.authenticate(f"Bearer {link}", NOW)
     # Nothing of a session that has ended is kept; a token is for every session.
     access.end("second")
     assert not access._void
-    assert not access.fault(ANYBODY, NOW)
-    require_life(ANYBODY, "any")
+    assert not access.void_reason(ANYBODY, NOW)
+    require_instance(ANYBODY, "any")
 
 
 def test_links_are_for_one_session_and_end() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
     link = access.link("studio", "1a", NOW + 60)
-    caller = access.who(f"Bearer {link}", NOW)
+    caller = access.authenticate(f"Bearer {link}", NOW)
     require(caller, "view", "studio")
     with pytest.raises(Forbidden, match="another session"):
         require(caller, "view", "other")
     with pytest.raises(Forbidden, match="publish"):
         require(caller, "publish", "studio")
     with pytest.raises(Unauthorized, match="over"):
-        access.who(f"Bearer {link}", NOW + 61)
-    assert "over" in access.fault(caller, NOW + 61), "who watches by it is sent away, too"
+        access.authenticate(f"Bearer {link}", NOW + 61)
+    assert "over" in access.void_reason(caller, NOW + 61), "who watches by it is sent away, too"
     for bad in (
         link[:-1],
         link.replace("studio", "other"),
@@ -114,15 +114,15 @@ def test_links_are_for_one_session_and_end() -> None:
         "v.studio.1a.1.9.é",
     ):
         with pytest.raises(Unauthorized):
-            access.who(f"Bearer {bad}", NOW)
+            access.authenticate(f"Bearer {bad}", NOW)
     with pytest.raises(Unauthorized):
-        Access(parse_tokens(make_token("a", ["admin"])[1])).who(f"Bearer {link}", NOW)  # another server's
+        Access(parse_tokens(make_token("a", ["admin"])[1])).authenticate(f"Bearer {link}", NOW)  # another server's
 
 
 @given(st.text(max_size=600))
 def test_any_authorization_is_refused(text: str) -> None:
     with pytest.raises(Unauthorized):
-        Access(parse_tokens(make_token("a", ["admin"])[1])).who(text, NOW)
+        Access(parse_tokens(make_token("a", ["admin"])[1])).authenticate(text, NOW)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_the_token_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["token", "studio", "--file", str(file)]) == 0
     token = capsys.readouterr().out.strip()
     assert main(["token", "monitor", "--scopes", "admin", "--file", str(file)]) == 0
-    assert Access(parse_tokens(file.read_text())).who(f"Bearer {token}", time.time()).name == "studio"
+    assert Access(parse_tokens(file.read_text())).authenticate(f"Bearer {token}", time.time()).name == "studio"
     assert file.stat().st_mode & 0o077 == 0
     capsys.readouterr()
     assert main(["token", "Studio One"]) == 2

@@ -14,7 +14,7 @@ from avatar_stream.errors import Unacceptable
 from avatar_stream.media.aiortc_gaps import _SingleNalUnits
 from avatar_stream.media.broadcast import Broadcast
 from avatar_stream.media.encode import H264_SINGLE_NAL, MAX_NAL_UNIT_BYTES, VideoEncoder
-from avatar_stream.server.rtc.h264 import as_it_was_offered, choose_h264
+from avatar_stream.server.rtc.h264 import choose_h264, with_offered_parameters
 from avatar_stream.server.rtc.peer import Peer
 from avatar_stream.server.rtc.signalling import Role, agreed_codec, check_offer
 from avatar_stream.settings import Settings
@@ -168,7 +168,7 @@ def test_any_parameters_are_used_or_named(text: str) -> None:
     if chosen is None:
         assert "H264 with" in said
     else:
-        assert set(parameters(as_it_was_offered(sdp, chosen))) == {
+        assert set(parameters(with_offered_parameters(sdp, chosen))) == {
             "level-asymmetry-allowed",
             "packetization-mode",
             "profile-level-id",

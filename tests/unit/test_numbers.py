@@ -18,7 +18,7 @@ from avatar_stream.rigs.listener import MotionDecoder
 from avatar_stream.server.access import Access, make_token, parse_tokens
 from avatar_stream.server.http.enrolment_requests import parse_changes
 from avatar_stream.server.rtc.signalling import allowed_candidate
-from avatar_stream.server.session.control import KINDS, parse_command, parse_token
+from avatar_stream.server.session.control import COMMAND_FORMATS, parse_command, parse_token
 from avatar_stream.strict_json import MAX_DEPTH, read_json
 from tests.fuzz.message_targets import seeds
 
@@ -60,7 +60,7 @@ def test_a_token_with_half_of_a_character_is_refused() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
     for token in ("\ud800", "v.a.b.1.2.\ud800", "v.\ud800.b.1.2.x", "é"):
         with pytest.raises(Exception, match="token") as caught:
-            access.who(f"Bearer {token}", 0.0)
+            access.authenticate(f"Bearer {token}", 0.0)
         assert type(caught.value).__name__ == "Unauthorized"
     with pytest.raises(BadInput, match="surrogate"):
         parse_token('{"type": "token", "value": "\\ud800"}', LONGEST)
@@ -167,7 +167,7 @@ def test_a_candidates_port_of_many_digits_is_dropped() -> None:
 
 
 def test_every_kind_of_message_was_tried() -> None:
-    assert {kind for kind in KINDS if KINDS[kind].field or kind == "motion"} <= {
+    assert {kind for kind in COMMAND_FORMATS if COMMAND_FORMATS[kind].field or kind == "motion"} <= {
         json.loads(message % "0").get("type") for message in MESSAGES[:-1]
     }
 

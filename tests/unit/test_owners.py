@@ -83,7 +83,7 @@ async def test_a_link_shows_what_its_session_shows(guarded: Guarded) -> None:
     upload, other = await guarded.upload("ana"), await guarded.upload("ana")
 
     class Showing:
-        life = "first"
+        instance_id = "first"
 
         def status(self) -> dict[str, Any]:
             return {"portrait": upload}

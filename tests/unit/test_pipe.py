@@ -36,7 +36,7 @@ async def test_calls_are_answered_by_their_number_whichever_ends_first() -> None
     told: list[int] = []
     async with two_ends({"wait": wait, "double": lambda x: 2 * x, "note": told.append}) as (pipe, _):
         slow = asyncio.create_task(pipe.call("wait", "slow"))
-        pipe.tell("note", 7)
+        pipe.notify("note", 7)
         assert await pipe.call("double", 21) == 42
         assert await pipe.call("double", b"a" * 3_000_000) == b"a" * 6_000_000
         assert told == [7]
@@ -86,7 +86,7 @@ async def test_whoever_waits_is_told_that_the_other_end_is_gone() -> None:
     assert pipe.gone
     with pytest.raises(ProcessGone):
         await pipe.call("anything")
-    pipe.tell("anything")  # nobody is there: no error either
+    pipe.notify("anything")  # nobody is there: no error either
 
 
 def nested(depth: int) -> Any:
@@ -124,8 +124,8 @@ async def test_what_cannot_be_sent_or_read_is_its_callers_error_alone(thing: Any
                 await asyncio.wait_for(ask, 5)
         if not isinstance(thing, Poison):
             with pytest.raises(Unsendable):
-                pipe.tell("take", thing)
-        pipe.tell("note", 1)
+                pipe.notify("take", thing)
+        pipe.notify("note", 1)
         await asyncio.wait_for(pipe.ping(), 5)
         assert told == [1]
         assert not pipe.gone

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message, Receive, Scope, Send
 
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
-from avatar_stream.server.heap import few_arenas, trim
+from avatar_stream.server.heap import limit_arenas, trim_heap
 from avatar_stream.server.http.gate import Gate
 from avatar_stream.server.logs import JsonLines, RateLimit, TextLines
 from avatar_stream.server.metrics import Metrics
@@ -82,8 +82,10 @@ def test_metrics_are_prometheus_and_name_nobody() -> None:
     metrics.ended("publish", "left")
     metrics.refused(413)
     metrics.likeness_measured(0.9)
-    metrics.runs_on("openvino bf16")
-    metrics.watch({"live": lambda: 3}, {quality.name: lambda: 1 for quality in DRAWING_QUALITIES}, lambda: 4)
+    metrics.set_engine("openvino bf16")
+    metrics.register_gauges(
+        {"live": lambda: 3}, {quality.name: lambda: 1 for quality in DRAWING_QUALITIES}, lambda: 4
+    )
     families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
     assert families["avatar_frames_dropped"].samples[0].value == 2
     (live,) = (s for s in families["avatar_sessions"].samples if s.labels["state"] == "live")
@@ -144,8 +146,8 @@ def test_what_packets_cause_is_a_line_a_second_and_place() -> None:
 
 
 def test_the_heap_is_left_in_order() -> None:
-    few_arenas()
-    trim()
+    limit_arenas()
+    trim_heap()
 
 
 def test_https_with_a_certificate(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class Machine:
             return b"plan"
 
         patch.setenv("XDG_CACHE_HOME", str(cache))
-        patch.setattr(upgrading, "TICKS", 20)
+        patch.setattr(upgrading, "CHECK_TICKS", 20)
         patch.setattr(choose, "_load", load)
         patch.setattr(tensorrt_build, "build", build)
         patch.setattr(tensorrt_build, "gpu_name", lambda: "Imagined sm89")

@@ -15,7 +15,7 @@ from tests.waiting import TEST_TIMEOUT
 @pytest.fixture(autouse=True)
 def _a_client_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python client gives a server up after a while, which a busy machine must not reach."""
-    monkeypatch.setattr(client, "PATIENCE", TEST_TIMEOUT)
+    monkeypatch.setattr(client, "ANSWER_TIMEOUT", TEST_TIMEOUT)
     monkeypatch.setattr(client, "connect_websocket", partial(connect, open_timeout=TEST_TIMEOUT))
 
 

@@ -104,8 +104,8 @@ async def test_a_hanging_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
         await peer.pictures(3)
         session, (process,) = only(server), processes_of(server)
         os.kill(process.pid, signal.SIGSTOP)
-        monkeypatch.setattr(pool, "SILENT", 2.0)
-        monkeypatch.setattr(pool, "STARTING", 2.0)  # it has not been asked yet, so it has not answered yet
+        monkeypatch.setattr(pool, "HANG_TIMEOUT", 2.0)
+        monkeypatch.setattr(pool, "STARTUP_TIMEOUT", 2.0)  # it has not been asked yet, so it has not answered yet
         set_timer(server, watchdog=0.5)
         await within(session.closed.wait())
         await until(lambda: not process.is_alive(), "the process ended")
@@ -152,14 +152,14 @@ async def test_a_process_whose_pipe_fails_is_replaced(caplog: pytest.LogCaptureF
 
 
 async def test_a_process_that_reports_but_does_not_answer_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "SILENT", 2.0)
+    monkeypatch.setattr(pool, "HANG_TIMEOUT", 2.0)
     async with running(**IN_PROCESSES | {"processes": 1, "watchdog": 0.5}) as (url, server):
         peer = Peer(url)
         await peer.connect()
         await peer.pictures(3)
         session, (process,) = only(server), processes_of(server)
         await until(lambda: session._process._speaks, "the process has answered once")
-        heard, asked = session._process.heard, asyncio.Event()
+        heard, asked = session._process.last_report, asyncio.Event()
 
         async def unanswered() -> None:
             asked.set()
@@ -168,7 +168,7 @@ async def test_a_process_that_reports_but_does_not_answer_is_killed(monkeypatch:
         session._process.pipe.ping = unanswered
         await within(session.closed.wait())
         assert asked.is_set()
-        assert session._process.heard > heard  # it went on reporting by itself
+        assert session._process.last_report > heard  # it went on reporting by itself
         await asyncio.to_thread(process.join, 5)
         assert not process.is_alive()
         again = Peer(url)

@@ -138,7 +138,7 @@ async def test_viewers_with_a_link_are_disconnected_when_it_ends(monkeypatch: py
         assert (await studio.connect(session="studio")).status_code == 201
         session = only(server)
         expires = int(time.time()) + 3600
-        soon, revoked = (access.link("studio", session.life, expires) for _ in range(2))
+        soon, revoked = (access.link("studio", session.instance_id, expires) for _ in range(2))
         viewer = Peer(url, "view", token=soon)
         an_hour_later = SimpleNamespace(time=lambda: expires - 0.1, monotonic=time.monotonic)
         with monkeypatch.context() as patch:

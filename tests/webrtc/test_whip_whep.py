@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aiortc import RTCSessionDescription
 
-from avatar_stream.server.rtc.signalling import agreed_codec, direction, ice_user, media_sections
+from avatar_stream.server.rtc.signalling import agreed_codec, direction, ice_ufrag, media_sections
 from tests.waiting import TEST_TIMEOUT, http, until
 from tests.webrtc.peers import BOTH_HOSTS, SDP_HEADERS, Peer, no_sessions, only, running
 
@@ -193,7 +193,7 @@ async def test_trickle(where: dict[str, Any]) -> None:
         assert candidates
         bare = re.sub(r"^a=(candidate|end-of-candidates)[^\r\n]*\r\n", "", whole, flags=re.MULTILINE)
         answer = await client.post("/session", content=bare, headers=SDP_HEADERS)
-        etag, location, user = answer.headers["etag"], answer.headers["location"], ice_user(whole)
+        etag, location, user = answer.headers["etag"], answer.headers["location"], ice_ufrag(whole)
         # Withhold our candidates from the peer, so that it is the trickled ones that connect.
         deaf = re.sub(r"^a=(candidate|end-of-candidates)[^\r\n]*\r\n", "", answer.text, flags=re.MULTILINE)
 

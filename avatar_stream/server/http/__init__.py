@@ -1,4 +1,4 @@
-"""HTTP: routes, what each request does, the gate before them, and their description as OpenAPI.
+"""HTTP: routes, request handlers, the middleware in front of them, and the OpenAPI description.
 
-Owns requests and responses. Knows sessions by their host's protocol; nothing of how they are drawn.
+Owns requests and responses. Uses sessions through the protocols of ``session.host``; knows nothing of drawing.
 """

@@ -1,27 +1,27 @@
-"""The HTTP surface.
+"""The HTTP API.
 
 ============================  =================================================================================
-``GET /``                     the page; ``/view/{session}`` the avatar alone, for OBS; ``/status`` for a person
-``GET /identities``           one's own characters, and the shipped portraits
+``GET /``                     the page; ``/view/{session}`` the avatar alone, for OBS; ``/status`` for operators
+``GET /identities``           the caller's own characters, and the sample portraits
 ``POST /identities``          upload a picture (JPEG, PNG, WebP bytes) -> 201 ``{"id": ...}``; with a JSON body,
                               enrol a character (see :mod:`avatar_stream.server.http.enrolment_requests`)
 ``GET /identities/{id}``      the portrait as a JPEG, for its owner; ``PATCH`` a character, ``DELETE`` it or an upload
 ``GET /identities/{id}/card`` a character's identity card as a PNG
-``POST /backgrounds``         upload a picture to put behind portraits -> 201 ``{"id": ...}``
+``POST /backgrounds``         upload a picture as a background -> 201 ``{"id": ...}``
 ``POST /session``             camera up, avatar down; ``?portrait=ID``, ``?session=NAME``, ``?background=00ff00``
 ``POST /whip``                WHIP (RFC 9725): publish a camera; ``?portrait=ID``, ``?session=NAME``
 ``POST /whep/{session}``      WHEP (draft-ietf-wish-whep): watch
-``PATCH``, ``DELETE``         on the Location each of these three answers with: trickle, and leave
-``POST /links/{key}``         a link for viewers of one's own session; ``DELETE`` voids all that were made
+``PATCH``, ``DELETE``         on the Location of each of these three: trickle candidates, and leave
+``POST /links/{key}``         a link for viewers of the caller's session; ``DELETE`` voids all its links
 ``WS /control/{key}``         see :mod:`avatar_stream.server.session.control`
-``WS /motion/{session}``      the driver's motion in ARKit's terms (see :class:`.channel.MotionFeed`)
-``GET /healthz /readyz``      the process answers; it takes new sessions
+``WS /motion/{session}``      the driver's motion in ARKit's terms (see :class:`.control_channel.MotionFeed`)
+``GET /healthz /readyz``      the process answers; it accepts new sessions
 ``GET /metrics``              for Prometheus (see :mod:`avatar_stream.server.metrics`)
-``GET /face/...``             what finds a face in the browser, and the numbers in which it is said
-``GET /openapi.json``         this, for machines; ``/control.schema.json`` the control channel's messages
+``GET /face/...``             the face tracker for browsers, and the code that compresses a face
+``GET /openapi.json``         this API as OpenAPI; ``/control.schema.json`` the control channel's messages
 ============================  =================================================================================
 
-``{key}`` is the last part of a Location: a secret of who opened it. ``{session}`` is the public name.
+``{key}`` is the last part of a Location, a secret that only its opener knows. ``{session}`` is the public name.
 """
 
 import asyncio
@@ -42,12 +42,12 @@ from avatar_stream.identity.visible_text import escaped
 from avatar_stream.rigs.face_packet import code_file
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import Access
-from avatar_stream.server.housekeeping import watch
-from avatar_stream.server.http.gate import SOON, Gate
+from avatar_stream.server.housekeeping import run_housekeeping
+from avatar_stream.server.http.gate import RETRY_HEADERS, Gate
 from avatar_stream.server.http.openapi import openapi
 from avatar_stream.server.http.session_handlers import Server, page_folder
 from avatar_stream.server.session.control import control_schema
-from avatar_stream.server.session.control_channel import Control, MotionFeed
+from avatar_stream.server.session.control_channel import ControlChannel, MotionFeed
 from avatar_stream.settings import Settings
 
 
@@ -56,13 +56,13 @@ def create_app(
 ) -> Starlette:
     """The ASGI application; ``app.state.server`` is its :class:`Server`."""
     server = Server(settings, networks, access, turn_secret)
-    control = Control(server.sessions, server.access, settings)
+    control = ControlChannel(server.sessions, server.access, settings)
     motion = MotionFeed(server.sessions, server.access, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(watch(server))
+            task = group.create_task(run_housekeeping(server))
             try:
                 yield
             finally:
@@ -76,7 +76,7 @@ def create_app(
         return openapi(routes, settings)
 
     async def described(request: Request) -> Response:
-        """This description."""
+        """This API as an OpenAPI document."""
         return JSONResponse(description())
 
     async def schema(request: Request) -> Response:
@@ -84,19 +84,19 @@ def create_app(
         return JSONResponse(control_schema(), media_type="application/schema+json")
 
     async def code(request: Request) -> Response:
-        """The numbers in which a page says a face (see ``avatar_stream.rigs.face_packet``)."""
+        """The code with which a page compresses a face (see ``avatar_stream.rigs.face_packet``)."""
         return FileResponse(code_file(), media_type="application/octet-stream")
 
-    people = server.people
+    library = server.library_handlers
     resource = ["PATCH", "DELETE", "GET", "HEAD"]
     routes: list[Any] = [
-        Route("/identities", people.list, methods=["GET"]),
-        Route("/identities", people.add, methods=["POST"]),
-        Route("/backgrounds", people.background, methods=["POST"]),
-        Route("/identities/{key}", people.picture, methods=["GET"]),
-        Route("/identities/{key}", people.change, methods=["PATCH"]),
-        Route("/identities/{key}", people.remove, methods=["DELETE"]),
-        Route("/identities/{key}/card", people.card, methods=["GET"]),
+        Route("/identities", library.list, methods=["GET"]),
+        Route("/identities", library.add, methods=["POST"]),
+        Route("/backgrounds", library.background, methods=["POST"]),
+        Route("/identities/{key}", library.picture, methods=["GET"]),
+        Route("/identities/{key}", library.change, methods=["PATCH"]),
+        Route("/identities/{key}", library.remove, methods=["DELETE"]),
+        Route("/identities/{key}/card", library.card, methods=["GET"]),
     ]
     for path, handler in (("/session", server.publish), ("/whip", server.publish), ("/whep/{id}", server.play)):
         routes += [
@@ -133,10 +133,10 @@ def create_app(
 
 async def _error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AvatarError)
-    headers = dict(SOON) if isinstance(error, ServerFull | TooMany) else {}
+    headers = dict(RETRY_HEADERS) if isinstance(error, ServerFull | TooMany) else {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="avatar-stream"'
     if isinstance(error, WrongType):
         headers["Accept-Patch" if request.method == "PATCH" else "Accept-Post"] = error.wanted
-    # A lone surrogate, which a sentence may repeat, could not be sent.
+    # Escaped, because JSONResponse fails on a lone surrogate, which the text may quote from the request.
     return JSONResponse({"error": escaped(str(error))}, error.status, headers)

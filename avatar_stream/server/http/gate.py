@@ -1,4 +1,4 @@
-"""What every request passes before anything reads it: its host and origin, and a clock on its headers and body."""
+"""Checks before a request is handled: Host and Origin, size and time limits for headers and body."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,27 +17,26 @@ from avatar_stream.server.access import allowed_origin, check_host
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.settings import Settings
 
-LONGEST_LENGTH = 15  # digits of a Content-Length
-SOON = {"Retry-After": "5"}
-METHODS = "OPTIONS, GET, HEAD, POST, PATCH, DELETE"
-CORS = {
-    "Access-Control-Allow-Methods": METHODS,
+MAX_LENGTH_DIGITS = 15  # of a Content-Length
+RETRY_HEADERS = {"Retry-After": "5"}
+ALLOWED_METHODS = "OPTIONS, GET, HEAD, POST, PATCH, DELETE"
+CORS_HEADERS = {
+    "Access-Control-Allow-Methods": ALLOWED_METHODS,
     "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
     "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After, AI-Disclosure",
     "Access-Control-Max-Age": "600",
 }
-EVERYWHERE = {
-    "Cache-Control": "no-cache",  # kept, but asked for again: a page must fit its server
+DEFAULT_HEADERS = {
+    "Cache-Control": "no-cache",  # caches must revalidate: a page must match its server
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "SAMEORIGIN",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "style-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'self'",
 }
-# The face finder's compiled code makes functions of strings. It lives in a frame of its own, and reaches nothing but
-# this server.
-FINDER = "/face/mesh.html"
-FINDER_POLICY = (
+# The face finder's compiled code needs eval. Its page runs in a separate frame and may connect to this server only.
+FACE_FINDER_PAGE = "/face/mesh.html"
+FACE_FINDER_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval' 'wasm-unsafe-eval'; connect-src 'self'; "
     "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
@@ -70,14 +69,14 @@ class Gate:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 out = MutableHeaders(scope=message)
-                if scope.get("path") == FINDER:
-                    out["Content-Security-Policy"] = FINDER_POLICY
-                for name, value in EVERYWHERE.items():
+                if scope.get("path") == FACE_FINDER_PAGE:
+                    out["Content-Security-Policy"] = FACE_FINDER_POLICY
+                for name, value in DEFAULT_HEADERS.items():
                     out.setdefault(name, value)
                 if origin:
                     out["Access-Control-Allow-Origin"] = origin
                     out.add_vary_header("Origin")
-                    out.update(CORS)
+                    out.update(CORS_HEADERS)
                 if message["status"] >= 400:
                     self._metrics.refused(message["status"])
             await send(message)
@@ -86,24 +85,25 @@ class Gate:
         if preflight and "access-control-request-method" in headers:
             await Response(status_code=204)(scope, receive, answer)
             return
-        # What came was no HTTP: uvicorn has answered 400 itself. Or the server stops: only then does uvicorn cancel.
+        # Invalid HTTP, which uvicorn has answered with 400, or a request that uvicorn cancels as the server stops.
         with suppress(LocalProtocolError, asyncio.CancelledError):
             await self._app(scope, receive, answer)
 
 
 def address_of(request: Request) -> str:
-    """Where a request came from; the proxy's word counts where it is trusted."""
+    """The client's IP address; behind a trusted proxy, the address that the proxy names."""
     return request.client.host if request.client else ""
 
 
 async def read_body(request: Request, limit: int, what: str, seconds: float) -> bytes:
-    """The request's body; given up on as soon as it is over ``limit`` bytes, or not here after ``seconds``.
+    """Read the body of a request; ``what`` names it in errors.
 
-    Raises :class:`TooLarge`, :class:`TooSlow`, and :class:`BadInput` for none.
+    Raises :class:`TooLarge` as soon as it exceeds ``limit`` bytes, :class:`TooSlow` if it is not complete after
+    ``seconds``, and :class:`BadInput` if it is empty.
     """
     too_large = TooLarge(f"{what} is larger than {limit // 1024} KB")
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and (len(said) > LONGEST_LENGTH or int(said) > limit):
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and (len(length) > MAX_LENGTH_DIGITS or int(length) > limit):
         raise too_large
     chunks, size = [], 0
     try:
@@ -121,58 +121,58 @@ async def read_body(request: Request, limit: int, what: str, seconds: float) -> 
 
 
 def http_protocol(settings: Settings) -> type[H11Protocol]:
-    """uvicorn's HTTP protocol with a clock on request headers, which it lacks, and a share for each address."""
+    """uvicorn's HTTP protocol with two limits it lacks: time for request headers, connections of one address."""
 
-    class Clocked(H11Protocol):
-        _clock: asyncio.TimerHandle | None = None
+    class TimedProtocol(H11Protocol):
+        _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             address = self.client[0] if self.client else ""
             if (
                 address not in settings.trust_proxy
-                and _of(address, self.connections) > settings.connections_per_address
+                and _count_connections(address, self.connections) > settings.connections_per_address
             ):
-                transport.write(_plain("429 Too Many Requests", ["Retry-After: 5"]))
+                transport.write(_bare_response("429 Too Many Requests", ["Retry-After: 5"]))
                 transport.close()
                 return
-            self._start()
+            self._start_timer()
 
         def data_received(self, data: bytes) -> None:
             if self._idle():
-                self._start()
+                self._start_timer()
             super().data_received(data)
             if not self._idle():
-                self._stop()
+                self._stop_timer()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop()
+            self._stop_timer()
             super().connection_lost(exc)
 
         def _idle(self) -> bool:
             return self.cycle is None or self.cycle.response_complete
 
-        def _start(self) -> None:
-            if self._clock is None:
-                self._clock = self.loop.call_later(settings.header_timeout, self._late)
+        def _start_timer(self) -> None:
+            if self._timer is None:
+                self._timer = self.loop.call_later(settings.header_timeout, self._on_timeout)
 
-        def _stop(self) -> None:
-            if self._clock is not None:
-                self._clock.cancel()
-                self._clock = None
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
-        def _late(self) -> None:
-            # A WebSocket has taken the connection over, or a request is being answered.
+        def _on_timeout(self) -> None:
+            # Otherwise a WebSocket owns the connection, or a request is being answered.
             if self.transport.get_protocol() is self and self._idle():
-                self.transport.write(_plain("408 Request Timeout", []))
+                self.transport.write(_bare_response("408 Request Timeout", []))
                 self.transport.close()
 
-    return Clocked
+    return TimedProtocol
 
 
-def _of(address: str, connections: Any) -> int:
+def _count_connections(address: str, connections: Any) -> int:
     return sum(1 for one in connections if getattr(one, "client", None) and one.client[0] == address)
 
 
-def _plain(status: str, headers: Sequence[str]) -> bytes:
+def _bare_response(status: str, headers: Sequence[str]) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status}", *headers, "Connection: close", "Content-Length: 0", "", ""]).encode()

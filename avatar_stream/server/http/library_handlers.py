@@ -1,4 +1,4 @@
-"""What each request about portraits and characters does: list, upload, enrol, change, remove."""
+"""Handlers of requests about portraits and characters: list, upload, enrol, change, remove."""
 
 import asyncio
 import contextlib
@@ -20,18 +20,18 @@ from avatar_stream.identity.style import STYLES
 from avatar_stream.rate_limits import AddressRateLimits
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import ANYBODY, Access, Caller, require
-from avatar_stream.server.heap import trim
+from avatar_stream.server.heap import trim_heap
 from avatar_stream.server.http import enrolment_requests as enrolment
 from avatar_stream.server.http.gate import address_of, read_body
-from avatar_stream.server.priority import work_behind
+from avatar_stream.server.priority import lower_thread_priority
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-class People:
-    """The handlers under ``/identities``."""
+class LibraryHandlers:
+    """The handlers under ``/identities`` and ``/backgrounds``."""
 
     def __init__(
         self,
@@ -39,24 +39,24 @@ class People:
         networks: Networks | None,
         library: Library,
         access: Access,
-        shows: Callable[[str, str], bool],
+        is_shown: Callable[[str, str], bool],
     ) -> None:
-        """``shows`` says whether the session of this life shows the portrait of an id."""
-        self._shows = shows
+        """``is_shown(instance_id, key)`` says whether that session shows the portrait with that key."""
+        self._is_shown = is_shown
         self._settings, self._networks, self._library, self._access = settings, networks, library, access
         self._uploading = asyncio.Semaphore(settings.uploads_at_once)
-        # A picture takes a second of a processor: sessions come first.
-        self._preparers = ThreadPoolExecutor(settings.uploads_at_once, "upload", initializer=work_behind)
+        # A picture takes a second of processor time, so uploads run at a lower priority than sessions.
+        self._executor = ThreadPoolExecutor(settings.uploads_at_once, "upload", initializer=lower_thread_priority)
         minute = settings.uploads_per_minute
         self._uploads = AddressRateLimits(minute / 60, minute / 2)
 
     async def list(self, request: Request) -> Response:
         """List the portraits a visitor can choose: their own characters, and the samples."""
         caller: Caller | None = None
-        with contextlib.suppress(Unauthorized):  # the samples are for everybody to look at
+        with contextlib.suppress(Unauthorized):  # anyone may list the samples
             caller = self._caller(request)
         if caller is not None and "publish" in caller.scopes:
-            found = await asyncio.to_thread(self._library.entries, caller.sees)
+            found = await asyncio.to_thread(self._library.entries, caller.visible_owner)
         else:
             found = self._library.samples()
         return JSONResponse(
@@ -69,83 +69,91 @@ class People:
         )
 
     async def add(self, request: Request) -> Response:
-        """Take in a picture as a portrait; with a JSON body, enrol a character made of pictures taken in before."""
+        """Upload a picture as a portrait; with a JSON body, enrol a character from uploaded pictures."""
         caller = self._caller(request)
         require(caller, "publish")
         settings, enrolling = self._settings, _is_json(request)
-        async with self._turn(request):
-            limit, what = (enrolment.LONGEST, "the request") if enrolling else (settings.max_upload, "the picture")
+        async with self._upload_permit(request):
+            limit, what = (
+                (enrolment.MAX_BODY_BYTES, "the request") if enrolling else (settings.max_upload, "the picture")
+            )
             body = await read_body(request, limit, what, settings.body_timeout)
             if not enrolling:
-                key = await self._prepared(self._library.add, body, owner=_owner(caller))
+                key = await self._run_in_executor(self._library.add, body, owner=_owner(caller))
                 return JSONResponse({"id": key}, 201, {"Location": f"/identities/{key}"})
-            said = enrolment.parse_enrolment(body)
-            done = await self._prepared(
-                self._library.enrol, owner=_owner(caller), networks=self._networks, sees=caller.sees, **said
+            fields = enrolment.parse_enrolment(body)
+            done = await self._run_in_executor(
+                self._library.enrol,
+                owner=_owner(caller),
+                networks=self._networks,
+                sees=caller.visible_owner,
+                **fields,
             )
         log.info("%s enrolled %s", caller.name, done.character.id)
         return JSONResponse(done.report(), 201, {"Location": f"/identities/{done.character.id}"})
 
     async def background(self, request: Request) -> Response:
-        """Take in a picture to put behind portraits: the control channel takes its id as a background."""
+        """Upload a picture as a background: its id is a background for the control channel."""
         caller = self._caller(request)
         require(caller, "publish")
-        async with self._turn(request):
+        async with self._upload_permit(request):
             body = await read_body(request, self._settings.max_upload, "the picture", self._settings.body_timeout)
-            key = await self._prepared(self._library.add_background, body, _owner(caller))
+            key = await self._run_in_executor(self._library.add_background, body, _owner(caller))
         return JSONResponse({"id": key}, 201)
 
-    async def _prepared(self, work: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+    async def _run_in_executor(self, work: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
         def run() -> Result:
             try:
                 return work(*arguments, **named)
             finally:
-                trim()  # what looks for a face in a picture takes 100 MB
+                trim_heap()  # the face detector takes 100 MB
 
-        return await asyncio.get_running_loop().run_in_executor(self._preparers, run)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, run)
 
     async def change(self, request: Request) -> Response:
-        """Rename a character, or keep the settings that go with it."""
+        """Rename a character, or change its settings."""
         caller = self._caller(request)
         require(caller, "publish")
-        body = await read_body(request, enrolment.LONGEST, "the request", self._settings.body_timeout)
+        body = await read_body(request, enrolment.MAX_BODY_BYTES, "the request", self._settings.body_timeout)
         name, settings = enrolment.parse_changes(body)
         found = await asyncio.to_thread(
-            self._library.change, request.path_params["key"], caller.sees, caller.name, name, settings
+            self._library.change, request.path_params["key"], caller.visible_owner, caller.name, name, settings
         )
         return JSONResponse(found.public())
 
     async def remove(self, request: Request) -> Response:
-        """Remove a character for good, or forget an uploaded picture."""
+        """Delete a character or an uploaded picture."""
         caller = self._caller(request)
         require(caller, "publish")
-        await asyncio.to_thread(self._library.remove, request.path_params["key"], caller.sees, caller.name)
+        await asyncio.to_thread(self._library.remove, request.path_params["key"], caller.visible_owner, caller.name)
         return Response(status_code=204)
 
     async def card(self, request: Request) -> Response:
         """The identity card of a character, as a PNG."""
         caller = self._caller(request)
         require(caller, "publish")
-        data = await asyncio.to_thread(self._card, request.path_params["key"], caller.sees)
+        data = await asyncio.to_thread(self._card, request.path_params["key"], caller.visible_owner)
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
     async def picture(self, request: Request) -> Response:
-        """A portrait as a JPEG: a sample for everybody, others for their owner, and for who watches by a link to a
-        session that shows it.
+        """A portrait as a JPEG.
+
+        Anyone may get a sample. Other portraits are for their owner, and for viewers whose link is to a session that
+        shows the portrait.
         """
         key = request.path_params["key"]
         headers = {"Cache-Control": "private, max-age=3600"}
-        sees: str | None = None
+        visible_owner: str | None = None
         if not self._library.is_sample(key):
             caller = self._caller(request)
-            shown = caller.session is not None and self._shows(caller.life, key)
-            sees, headers["Vary"] = None if shown else caller.sees, "Authorization"
-        data = await asyncio.to_thread(self._library.picture, key, sees)
+            shown = caller.session is not None and self._is_shown(caller.instance_id, key)
+            visible_owner, headers["Vary"] = None if shown else caller.visible_owner, "Authorization"
+        data = await asyncio.to_thread(self._library.picture, key, visible_owner)
         return Response(data, media_type="image/jpeg", headers=headers)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, request: Request) -> AsyncIterator[None]:
-        """The right to send a picture now; raises :class:`TooMany`. A picture costs a tenth of a second of work."""
+    async def _upload_permit(self, request: Request) -> AsyncIterator[None]:
+        """Permission to send a picture now; raises :class:`TooMany`. A picture costs a tenth of a second of work."""
         if not self._uploads.take(address_of(request), time.monotonic()):
             raise TooMany(f"{self._settings.uploads_per_minute} pictures a minute are enough: try again in a moment")
         if self._uploading.locked():
@@ -158,11 +166,11 @@ class People:
         return as_png(identity_card(character, self._library.get(key, owner).picture))
 
     def _caller(self, request: Request) -> Caller:
-        return self._access.who(request.headers.get("authorization"), time.time())
+        return self._access.authenticate(request.headers.get("authorization"), time.time())
 
 
 def _owner(caller: Caller) -> str:
-    """Whose a character is: the token's; on a server of one's own, the account's, as for the command."""
+    """The owner of a caller's characters: the token's name; without tokens the user account, as for the command."""
     return account_name() if caller is ANYBODY else caller.name
 
 

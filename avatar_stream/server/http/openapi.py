@@ -1,4 +1,4 @@
-"""The HTTP surface as OpenAPI 3.1, at ``/openapi.json``: made from routes, their docstrings, limits and errors."""
+"""The HTTP API as OpenAPI 3.1, at ``/openapi.json``: made from routes, their docstrings, limits and errors."""
 
 import inspect
 from importlib.metadata import version
@@ -7,32 +7,32 @@ from typing import Any, Final
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from avatar_stream import errors
-from avatar_stream.server.http.enrolment_requests import CHANGES, SCHEMA
+from avatar_stream.server.http.enrolment_requests import CHANGE_SCHEMA, ENROLMENT_SCHEMA
 from avatar_stream.settings import Settings
 
-SDP: Final = {"application/sdp": {"schema": {"type": "string"}}}
+SDP_BODY: Final = {"application/sdp": {"schema": {"type": "string"}}}
 PICTURE: Final = {"type": "string", "contentEncoding": "binary"}
-# What a handler's signature does not say: its body, its query, what it answers.
-BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
+# Bodies, query parameters and responses, which a handler's signature does not tell.
+REQUEST_BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("/identities", "post"): {
         **{kind: {"schema": PICTURE} for kind in ("image/jpeg", "image/png", "image/webp", "image/avif")},
-        "application/json": {"schema": SCHEMA},
+        "application/json": {"schema": ENROLMENT_SCHEMA},
     },
     ("/backgrounds", "post"): {kind: {"schema": PICTURE} for kind in ("image/jpeg", "image/png", "image/webp")},
-    ("/identities/{key}", "patch"): {"application/json": {"schema": CHANGES}},
-    ("/session", "post"): SDP,
-    ("/whip", "post"): SDP,
-    ("/whep/{id}", "post"): SDP,
+    ("/identities/{key}", "patch"): {"application/json": {"schema": CHANGE_SCHEMA}},
+    ("/session", "post"): SDP_BODY,
+    ("/whip", "post"): SDP_BODY,
+    ("/whep/{id}", "post"): SDP_BODY,
     ("/session/{key}", "patch"): {"application/trickle-ice-sdpfrag": {"schema": {"type": "string"}}},
     ("/whip/{key}", "patch"): {"application/trickle-ice-sdpfrag": {"schema": {"type": "string"}}},
     ("/whep/{id}/{key}", "patch"): {"application/trickle-ice-sdpfrag": {"schema": {"type": "string"}}},
 }
-QUERIES: Final = {
+QUERY_PARAMETERS: Final = {
     "portrait": "id of the portrait to show",
-    "background": "behind it: own, blur, or a colour such as 00ff00",
+    "background": "background: own, blur, or a colour such as 00ff00",
     "session": "public name of the session, for viewers",
 }
-ANSWERS: Final[dict[tuple[str, str], tuple[int, str, dict[str, Any]]]] = {
+RESPONSES: Final[dict[tuple[str, str], tuple[int, str, dict[str, Any]]]] = {
     ("/identities", "get"): (200, "The portraits", {"application/json": {"schema": {"type": "object"}}}),
     ("/backgrounds", "post"): (201, "Its id", {"application/json": {"schema": {"type": "object"}}}),
     ("/identities", "post"): (201, "Its id", {"application/json": {"schema": {"type": "object"}}}),
@@ -40,16 +40,16 @@ ANSWERS: Final[dict[tuple[str, str], tuple[int, str, dict[str, Any]]]] = {
     ("/identities/{key}", "delete"): (204, "Gone", {}),
     ("/identities/{key}/card", "get"): (200, "The card", {"image/png": {"schema": PICTURE}}),
     ("/identities/{key}", "get"): (200, "The picture", {"image/jpeg": {"schema": PICTURE}}),
-    ("/session", "post"): (201, "The answer; Location is the session's own", SDP),
-    ("/whip", "post"): (201, "The answer; Location is the session's own", SDP),
-    ("/whep/{id}", "post"): (201, "The answer; Location is the viewer's own", SDP),
+    ("/session", "post"): (201, "The SDP answer; Location is the session's URL", SDP_BODY),
+    ("/whip", "post"): (201, "The SDP answer; Location is the session's URL", SDP_BODY),
+    ("/whep/{id}", "post"): (201, "The SDP answer; Location is the viewer's URL", SDP_BODY),
     ("/links/{key}", "post"): (201, "A link for viewers", {"application/json": {"schema": {"type": "object"}}}),
 }
-OPEN: Final = ("/healthz", "/readyz", "/openapi.json", "/control.schema.json", "/view/{id}")
+PUBLIC_PATHS: Final = ("/healthz", "/readyz", "/openapi.json", "/control.schema.json", "/view/{id}")
 
 
 def openapi(routes: list[BaseRoute], settings: Settings) -> dict[str, Any]:
-    """The description of ``routes`` as a server with these ``settings`` answers them."""
+    """The OpenAPI document of ``routes`` on a server with these ``settings``."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         if not isinstance(route, Route) or isinstance(route, Mount | WebSocketRoute):
@@ -70,7 +70,7 @@ def openapi(routes: list[BaseRoute], settings: Settings) -> dict[str, Any]:
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             "responses": {
                 "error": {
-                    "description": "What is wrong and what to do, in a sentence",
+                    "description": "What is wrong and what to do",
                     "content": {
                         "application/json": {
                             "schema": {"type": "object", "properties": {"error": {"type": "string"}}}
@@ -83,7 +83,7 @@ def openapi(routes: list[BaseRoute], settings: Settings) -> dict[str, Any]:
 
 
 def _operation(route: Route, method: str, settings: Settings) -> dict[str, Any]:
-    said = inspect.getdoc(route.endpoint) or ""
+    docstring = inspect.getdoc(route.endpoint) or ""
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in route.param_convertors
@@ -91,26 +91,26 @@ def _operation(route: Route, method: str, settings: Settings) -> dict[str, Any]:
     if method == "post" and route.path in ("/session", "/whip"):
         parameters += [
             {"name": name, "in": "query", "description": about, "schema": {"type": "string"}}
-            for name, about in QUERIES.items()
+            for name, about in QUERY_PARAMETERS.items()
         ]
-    status, about, content = ANSWERS.get((route.path, method), (200, "Done", {}))
+    status, about, content = RESPONSES.get((route.path, method), (200, "Done", {}))
     answers: dict[str, Any] = {str(status): {"description": about} | ({"content": content} if content else {})}
     operation: dict[str, Any] = {
-        "summary": said.split("\n")[0].replace("``", ""),
+        "summary": docstring.split("\n")[0].replace("``", ""),
         "parameters": parameters,
         "responses": answers | {code: {"$ref": "#/components/responses/error"} for code in _errors(route.path)},
     }
-    if (body := BODIES.get((route.path, method))) is not None:
+    if (body := REQUEST_BODIES.get((route.path, method))) is not None:
         limit = settings.max_upload if route.path == "/identities" else settings.max_offer
         operation["requestBody"] = {"required": True, "content": body, "description": f"at most {limit} bytes"}
-    if route.path not in OPEN:
+    if route.path not in PUBLIC_PATHS:
         operation["security"] = [{"bearer": []}, {}]
     return operation
 
 
 def _errors(path: str) -> list[str]:
-    """The statuses of :mod:`avatar_stream.errors` that a client may meet."""
-    if path in OPEN:
+    """The statuses of :mod:`avatar_stream.errors` that a request to ``path`` may get."""
+    if path in PUBLIC_PATHS:
         return []
     kinds = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, errors.AvatarError)]
     return sorted({str(one.status) for one in kinds})

@@ -1,4 +1,4 @@
-"""What each request does: signalling, and looking in from outside. The routes are in :mod:`.app`."""
+"""Handlers of requests for signalling and monitoring. The routes are in :mod:`.app`."""
 
 import asyncio
 import contextlib
@@ -17,22 +17,22 @@ from avatar_stream.portrait.background import OWN_BACKGROUND, checked_background
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from avatar_stream.runtime.networks import Networks
 from avatar_stream.server.access import Access, Caller, link_name, require, require_owner
-from avatar_stream.server.http.gate import METHODS, SOON, address_of, read_body
-from avatar_stream.server.http.library_handlers import People
+from avatar_stream.server.http.gate import ALLOWED_METHODS, RETRY_HEADERS, address_of, read_body
+from avatar_stream.server.http.library_handlers import LibraryHandlers
 from avatar_stream.server.ipc.pool import ProcessPool
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.rtc.signalling import Role, check_offer
-from avatar_stream.server.rtc.trickle import FRAGMENT, check_precondition, parse_fragment
+from avatar_stream.server.rtc.trickle import FRAGMENT_TYPE, check_precondition, parse_fragment
 from avatar_stream.server.rtc.turn import ice_servers, link_header
 from avatar_stream.server.session.host import LocalHost, PeerHandle
 from avatar_stream.server.session.registry import SessionRegistry
 from avatar_stream.settings import Settings
 
-SDP = "application/sdp"
+SDP_TYPE = "application/sdp"
 
 
 class Server:
-    """The sessions of one server, and the handlers that make and end them."""
+    """One server: its sessions, its library, and the handlers that open, end and report sessions."""
 
     def __init__(
         self, settings: Settings, networks: Networks | None, access: Access | None = None, turn_secret: str = ""
@@ -45,16 +45,16 @@ class Server:
         self.library = Library(
             size=settings.size, uploads=settings.uploads, store=store, quota=settings.characters_per_owner
         )
-        self.people = People(settings, networks, self.library, self.access, self._shows)
+        self.library_handlers = LibraryHandlers(settings, networks, self.library, self.access, self._is_shown)
         self.processes = ProcessPool(settings, self.library, self.metrics) if settings.processes else None
         if self.processes is not None:
-            self.metrics.processes.others = self.processes.numbers
+            self.metrics.processes.other_pids = self.processes.pids
         host = self.processes or LocalHost(settings, networks, self.library, self.metrics)
         self.sessions = SessionRegistry(settings, host, self.library, self.access)
         self.warm = asyncio.Event()
         self.began = time.monotonic()
         self._turn_secret = turn_secret
-        self.metrics.watch(
+        self.metrics.register_gauges(
             {
                 "live": self._live,
                 "connecting": lambda: len(self.sessions.by_id) - self._live(),
@@ -81,7 +81,7 @@ class Server:
             name=request.query_params.get("session", ""),
             background=checked_background(request.query_params.get("background", OWN_BACKGROUND)),
         )
-        return self._answered(peer, answer, f"{request.url.path.rstrip('/')}/{peer.key}")
+        return self._answer_response(peer, answer, f"{request.url.path.rstrip('/')}/{peer.key}")
 
     async def play(self, request: Request) -> Response:
         """``POST /whep/{session}``."""
@@ -90,17 +90,17 @@ class Server:
         require(caller, "view", id)
         offer = await self._offer(request, Role.VIEW)
         peer, answer = await self.sessions.view(id, offer, address=address_of(request), caller=caller)
-        return self._answered(peer, answer, f"/whep/{id}/{peer.key}")
+        return self._answer_response(peer, answer, f"/whep/{id}/{peer.key}")
 
     async def ice(self, request: Request) -> Response:
-        """``OPTIONS`` that is no preflight: what can be posted, and ICE servers for who may (RFC 9725, 4.4)."""
-        response = Response(status_code=204, headers={"Accept-Post": SDP, "Allow": METHODS})
+        """``OPTIONS`` other than preflights: accepted types; ICE servers for authorized callers (RFC 9725, 4.4)."""
+        response = Response(status_code=204, headers={"Accept-Post": SDP_TYPE, "Allow": ALLOWED_METHODS})
         with contextlib.suppress(Unauthorized):
             self._add_ice(response, self._caller(request))
         return response
 
     async def resource(self, request: Request) -> Response:
-        """``PATCH``, ``DELETE`` and ``GET`` on what a POST has opened."""
+        """``PATCH``, ``DELETE`` and ``GET`` on the Location of a session or viewer."""
         caller = self._caller(request)
         session, peer = self.sessions.peer(request.path_params["key"], *_roles(request))
         require_owner(caller, peer.owner)
@@ -112,45 +112,45 @@ class Server:
             return Response(status_code=200)
         if request.method in ("GET", "HEAD"):
             return Response(status_code=204, headers={"ETag": peer.etag})
-        _check_type(request, FRAGMENT)
+        _check_type(request, FRAGMENT_TYPE)
         check_precondition(request.headers.get("if-match"), peer.etag)
         limits = self.settings
         body = await read_body(request, limits.max_fragment, "the fragment", limits.body_timeout)
-        await peer.trickle(parse_fragment(_text(body), peer.user, limits.private_allowed, limits))
+        await peer.trickle(parse_fragment(_text(body), peer.ice_ufrag, limits.private_allowed, limits))
         return Response(status_code=204)
 
     async def reserved(self, request: Request) -> Response:
-        """GET and HEAD on an endpoint: reserved by the standard, answered without content."""
-        return Response(status_code=204, headers={"Accept-Post": SDP})
+        """GET and HEAD on an endpoint: reserved by the standard (RFC 9725), answered without content."""
+        return Response(status_code=204, headers={"Accept-Post": SDP_TYPE})
 
     async def link(self, request: Request) -> Response:
-        """A link for viewers of the caller's own session, which ends with it; takes the right to watch it oneself."""
+        """A link for viewers of the caller's session, which ends with it; requires the scope ``view``."""
         caller = self._caller(request)
         require(caller, "view")
         session, peer = self.sessions.peer(request.path_params["key"], Role.BOTH, Role.PUBLISH)
         require_owner(caller, peer.owner)
         expires = time.time() + 60 * self.settings.link_minutes
-        # Behind the #, so that the token reaches no server and no log.
-        token = "" if self.access.open else "#" + self.access.link(session.id, session.life, expires)
+        # After the #, because browsers send no fragment: the token reaches no server log.
+        token = "" if self.access.open else "#" + self.access.link(session.id, session.instance_id, expires)
         found = {"path": f"/view/{session.id}{token}", "expires": int(expires), "revocable": not self.access.open}
         return JSONResponse(found, 201)
 
     async def revoke(self, request: Request) -> Response:
-        """Void every link to the caller's session, and end who watches by one."""
+        """Void all links to the caller's session, and disconnect viewers who use one."""
         caller = self._caller(request)
         require(caller, "publish")
         session, peer = self.sessions.peer(request.path_params["key"], Role.BOTH, Role.PUBLISH)
         require_owner(caller, peer.owner)
         if self.access.open:
             raise NotSupported("this server has no tokens, so links cannot be revoked: end the session instead")
-        self.access.revoke(session.life)
-        by_link = link_name(session.id, session.life)
+        self.access.revoke(session.instance_id)
+        by_link = link_name(session.id, session.instance_id)
         watching = [viewer for viewer in session.viewers.values() if viewer.owner == by_link]
         for viewer in watching:
             viewer.end("its link was revoked")
         return JSONResponse({"ended": len(watching)})
 
-    # Looking in
+    # Monitoring
 
     async def health(self, request: Request) -> Response:
         """The process answers."""
@@ -158,18 +158,20 @@ class Server:
         return JSONResponse({"status": "ok", "sessions": live, "limit": self.sessions.capacity})
 
     async def ready(self, request: Request) -> Response:
-        """New sessions are taken: the first portrait is warm and nobody has said stop."""
+        """Whether the server accepts new sessions: it is warmed up and not stopping."""
         state = "stopping" if self.sessions.draining else "ready" if self.warm.is_set() else "warming up"
-        return JSONResponse({"status": state}, 200 if state == "ready" else 503, {} if state == "ready" else SOON)
+        return JSONResponse(
+            {"status": state}, 200 if state == "ready" else 503, {} if state == "ready" else RETRY_HEADERS
+        )
 
     async def measurements(self, request: Request) -> Response:
-        """For Prometheus."""
+        """Metrics for Prometheus."""
         require(self._caller(request), "admin")
-        self.metrics.runs_on(self.networks.name if self.networks else "warp")
+        self.metrics.set_engine(self.networks.name if self.networks else "warp")
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def status(self, request: Request) -> Response:
-        """``/status``: a page for a person, JSON for the page."""
+        """``/status``: a page for operators; with ``Accept: application/json`` its data."""
         if "application/json" not in request.headers.get("accept", ""):
             return FileResponse(page_folder() / "status.html", headers={"Vary": "Accept"})
         require(self._caller(request), "admin")
@@ -192,24 +194,29 @@ class Server:
         )
 
     async def viewer(self, request: Request) -> Response:
-        """``/view/{session}``: the avatar and nothing else."""
+        """``/view/{session}``: a page with the avatar alone."""
         return FileResponse(page_folder() / "view.html")
 
     # Helpers
 
     def _caller(self, request: Request) -> Caller:
-        return self.access.who(request.headers.get("authorization"), time.time())
+        return self.access.authenticate(request.headers.get("authorization"), time.time())
 
     async def _offer(self, request: Request, role: Role) -> str:
-        _check_type(request, SDP)
+        _check_type(request, SDP_TYPE)
         body = await read_body(request, self.settings.max_offer, "the offer", self.settings.body_timeout)
         offer = _text(body)
         check_offer(offer, role, self.settings)
         return offer
 
-    def _answered(self, peer: PeerHandle, answer: str, location: str) -> Response:
-        headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": FRAGMENT, "AI-Disclosure": AI_DISCLOSURE}
-        response = Response(answer, 201, headers, SDP)
+    def _answer_response(self, peer: PeerHandle, answer: str, location: str) -> Response:
+        headers = {
+            "Location": location,
+            "ETag": peer.etag,
+            "Accept-Patch": FRAGMENT_TYPE,
+            "AI-Disclosure": AI_DISCLOSURE,
+        }
+        response = Response(answer, 201, headers, SDP_TYPE)
         self._add_ice(response, Caller(peer.owner, frozenset()))
         return response
 
@@ -219,9 +226,9 @@ class Server:
         for server in servers:
             response.headers.append("Link", link_header(server))
 
-    def _shows(self, life: str, portrait: str) -> bool:
+    def _is_shown(self, instance_id: str, portrait: str) -> bool:
         sessions = self.sessions.by_id.values()
-        return any(one.life == life and one.status().get("portrait") == portrait for one in sessions)
+        return any(one.instance_id == instance_id and one.status().get("portrait") == portrait for one in sessions)
 
     def _live(self) -> int:
         return sum(s.live for s in self.sessions.by_id.values())
@@ -231,14 +238,14 @@ class Server:
 
 
 def page_folder() -> Path:
-    """The page's files: inside an installed package, or beside it in a checkout."""
+    """The folder of the page's files: in the package when it is installed, beside it in a checkout."""
     package = Path(__file__).parent.parent.parent
     installed = package / "client_demo"
     return installed if installed.is_dir() else package.parent / "client_demo"
 
 
 def _check_type(request: Request, wanted: str) -> None:
-    """Raise :class:`WrongType` for a body of another type."""
+    """Raise :class:`WrongType` unless the request's Content-Type is ``wanted``."""
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != wanted:
         raise WrongType(wanted)
 

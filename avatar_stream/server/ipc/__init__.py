@@ -1,4 +1,4 @@
-"""Sessions in processes of their own: the pool, a process's own side, the pipe between both and what goes over it.
+"""Session processes: the pool in the server, the code of each process, the pipe between them and its messages.
 
-Owns processes and pipes. Knows sessions; nothing of HTTP.
+Owns processes and pipes. Uses sessions; knows nothing of HTTP.
 """

@@ -1,8 +1,8 @@
-"""A process of sessions: what it does when the server asks (see :mod:`.pool`), and what it tells the server.
+"""The code that runs in a session process: it carries out the server's calls (see :mod:`.pool`) and sends reports.
 
-Sessions live here whole, with their connections, networks and threads, as they do in a server without such processes.
-Python runs one thread of a process at a time: four sessions in one process came to 19 plain pictures a second on
-sixteen cores, of which they used three.
+Sessions run here with their connections, networks and threads, as in a server without session processes.
+Python runs one thread of a process at a time: four sessions in one process drew 19 pictures a second at the lowest
+quality on sixteen cores, of which they used three.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from avatar_stream.errors import NotFound
 from avatar_stream.runtime.networks import networks_for
-from avatar_stream.server.heap import few_arenas, trim
+from avatar_stream.server.heap import limit_arenas, trim_heap
 from avatar_stream.server.ipc.messages import PeerSpec, SessionState
 from avatar_stream.server.ipc.pipe import Pipe
 from avatar_stream.server.ipc.proxies import LibraryProxy, MetricsBuffer
-from avatar_stream.server.logs import set_up
+from avatar_stream.server.logs import set_up_logging
 from avatar_stream.server.rtc.peer import Peer
 from avatar_stream.server.rtc.trickle import Candidates
 from avatar_stream.server.session.control import Command
@@ -31,39 +31,39 @@ from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-TELL: Final = 0.25  # seconds between reports on sessions
-LEAVING: Final = 10.0  # seconds for what is left once the server has gone
-SWITCH: Final = 0.0005
-"""Seconds a thread may go on with Python while another waits: with Python's own 5 ms two sessions waited for one
-another, and a quarter of the machine was idle."""
+REPORT_PERIOD: Final = 0.25  # seconds between reports on sessions
+SHUTDOWN_TIMEOUT: Final = 10.0  # seconds for sessions to end once the server has gone
+THREAD_SWITCH_INTERVAL: Final = 0.0005
+"""Seconds for ``sys.setswitchinterval``: with Python's default of 5 ms, two sessions waited for each other, and a
+quarter of the machine was idle."""
 
 
 def main(connection: Connection, settings: Settings, keeps: bool) -> None:
-    """Host sessions until the other end of ``connection`` is gone; ``keeps`` says that the library has characters."""
-    # The server is told to stop; it tells us, or ends, and then the pipe does.
+    """Host sessions until the other end of ``connection`` closes; ``keeps``: the library stores characters."""
+    # Ignore signals to stop: the server gets them too, and closes the pipe.
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
-    few_arenas()
-    set_up(settings.log)
-    sys.setswitchinterval(SWITCH)
+    limit_arenas()
+    set_up_logging(settings.log)
+    sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
     asyncio.run(ChildServer(connection, settings, keeps).run())
-    os._exit(0)  # without waiting for threads that are left
+    os._exit(0)  # without waiting for remaining threads
 
 
 class ChildServer:
-    """Hosts sessions; used on the event loop only."""
+    """Hosts sessions for the server; use it on the event loop only."""
 
     def __init__(self, connection: Connection, settings: Settings, keeps: bool) -> None:
         self._connection, self._settings, self._keeps = connection, settings, keeps
         self._sessions: dict[str, Session] = {}
         self._peers: dict[str, Peer] = {}
-        self._listened: dict[str, asyncio.Task[None]] = {}
+        self._motion_tasks: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gone = asyncio.Event()
+        self._server_gone = asyncio.Event()
         self._metrics_buffer = MetricsBuffer()
 
     async def run(self) -> None:
-        """Until the server is gone."""
+        """Serve calls until the server has gone."""
         handlers: dict[str, Callable[..., Any]] = {
             "ready": self.ready,
             "open": self.open,
@@ -76,28 +76,28 @@ class ChildServer:
             "listen": self.listen,
             "switch": self.switch,
         }
-        self._pipe = Pipe(self._connection, handlers, self._gone.set)
+        self._pipe = Pipe(self._connection, handlers, self._server_gone.set)
         self._library = LibraryProxy(self._pipe, self._keeps)
         settings = self._settings
-        # The answer to a first offer must not wait for them any longer than it has to.
+        # Load the networks now, to shorten the wait of the first session.
         self._networks = asyncio.create_task(asyncio.to_thread(networks_for, settings.engine, settings.threads))
-        self._networks.add_done_callback(lambda _: gc.freeze())  # for _clear
-        telling = asyncio.create_task(self._tell())
-        await self._gone.wait()
-        telling.cancel()
-        end = threading.Timer(LEAVING, os._exit, (1,))  # should a thread hang, nobody else would end this process
+        self._networks.add_done_callback(lambda _: gc.freeze())  # makes _collect_garbage fast
+        reporting = asyncio.create_task(self._send_reports())
+        await self._server_gone.wait()
+        reporting.cancel()
+        end = threading.Timer(SHUTDOWN_TIMEOUT, os._exit, (1,))  # a hanging thread would keep the process alive
         end.daemon = True
         end.start()
         await asyncio.gather(*(session.end("server stopped") for session in self._sessions.values()))
 
-    # What the server asks
+    # Calls from the server
 
     async def ready(self) -> None:
-        """Answer when the networks are loaded; raises ``EngineUnavailable``."""
+        """Return when the networks are loaded; raises ``EngineUnavailable``."""
         await self._networks
 
     async def open(self, spec: SessionSpec, peer: PeerSpec, offer: str) -> tuple[str, str, SessionState]:
-        """Open a session; the answer's SDP, the publisher's ICE user, its state. Raises ``BadOffer``."""
+        """Open a session. Returns the SDP answer, the publisher's ICE ufrag and the state; raises ``BadOffer``."""
         networks = await self._networks
         publisher = self._peer(peer)
         session = Session(spec, publisher, self._settings, networks, self._library, self._metrics_buffer)
@@ -106,19 +106,19 @@ class ChildServer:
             answer = await session.open(offer)
         finally:
             self._spawn(self._run(session))
-        return answer, publisher.user, SessionState.of(session)
+        return answer, publisher.ice_ufrag, SessionState.of(session)
 
     async def view(self, id: str, peer: PeerSpec, offer: str) -> tuple[str, str]:
-        """Let a viewer watch; as :meth:`open`."""
+        """Add a viewer. Returns the SDP answer and the viewer's ICE ufrag; raises ``NotFound``, ``BadOffer``."""
         if (session := self._sessions.get(id)) is None:
             raise NotFound("no such session: it may have ended")
         viewer = self._peer(peer)
-        return await session.view(viewer, offer), viewer.user
+        return await session.view(viewer, offer), viewer.ice_ufrag
 
-    async def trickle(self, key: str, said: Candidates) -> None:
+    async def trickle(self, key: str, candidates: Candidates) -> None:
         """See ``Peer.trickle``."""
         if (peer := self._peers.get(key)) is not None:
-            await peer.trickle(said)
+            await peer.trickle(candidates)
 
     def end(self, key: str, reason: str) -> None:
         """See ``Peer.end``."""
@@ -126,44 +126,44 @@ class ChildServer:
             peer.end(reason)
 
     async def handle(self, id: str, command: Command) -> SessionState | None:
-        """See ``Session.handle``; the state it leads to."""
+        """See ``Session.handle``. Returns the new state."""
         if (session := self._sessions.get(id)) is None:
             return None
         await session.handle(command)
         return SessionState.of(session)
 
     async def move(self, id: str, command: Command) -> None:
-        """The same for a frame of motion, of which there are dozens a second."""
+        """Like :meth:`handle`, for a frame of motion: no answer, because there are dozens a second."""
         if (session := self._sessions.get(id)) is not None:
             await session.handle(command)
 
     def control(self, id: str, opened: bool) -> None:
-        """A control channel came or went."""
+        """A control channel was opened or closed."""
         if (session := self._sessions.get(id)) is not None:
             session.control_opened() if opened else session.control_closed()
 
     def listen(self, id: str, wanted: bool) -> None:
-        """Send a session's motion, or stop."""
-        if (task := self._listened.pop(id, None)) is not None:
+        """Start or stop to send a session's motion."""
+        if (task := self._motion_tasks.pop(id, None)) is not None:
             task.cancel()
         if wanted:
-            self._listened[id] = self._spawn(self._send_motion(id))
+            self._motion_tasks[id] = self._spawn(self._send_motion(id))
 
     async def switch(self, runtime: str) -> None:
-        """Run on another runtime from now on; what cannot be done is logged, and what runs goes on."""
+        """Switch to another runtime. A failure is logged, and the current runtime stays in use."""
         networks = await self._networks
         if networks is not None:
             await asyncio.to_thread(networks.switch, runtime)
 
-    # What it tells
+    # Reports to the server
 
-    async def _tell(self) -> None:
+    async def _send_reports(self) -> None:
         while True:
-            await asyncio.sleep(TELL)
+            await asyncio.sleep(REPORT_PERIOD)
             if self._networks.done() and not self._networks.exception() and (networks := self._networks.result()):
                 networks.watch(self._settings.watchdog)
             states = {id: SessionState.of(session) for id, session in self._sessions.items()}
-            self._pipe.tell("report", states, self._metrics_buffer.take())
+            self._pipe.notify("report", states, self._metrics_buffer.take())
 
     async def _send_motion(self, id: str) -> None:
         sent = None
@@ -172,25 +172,25 @@ class ChildServer:
             motion = session.motion()
             if motion is not None and motion != sent:
                 sent = motion
-                self._pipe.tell("moved", id, motion)
+                self._pipe.notify("moved", id, motion)
 
     def _peer(self, spec: PeerSpec) -> Peer:
         peer = Peer(spec.role, spec.address, spec.owner, self._settings, key=spec.key)
         self._peers[spec.key] = peer
-        self._spawn(self._follow(peer))
+        self._spawn(self._report_peer(peer))
         return peer
 
-    async def _follow(self, peer: Peer) -> None:
-        """Tell how a peer gets on."""
+    async def _report_peer(self, peer: Peer) -> None:
+        """Report when a peer connects and when it ends."""
         connected = asyncio.create_task(peer.connected.wait())
         ended = asyncio.create_task(peer.ended.wait())
         await asyncio.wait((connected, ended), return_when=asyncio.FIRST_COMPLETED)
         if connected.done():
-            self._pipe.tell("connected", peer.key)
+            self._pipe.notify("connected", peer.key)
         connected.cancel()
         await ended
         self._peers.pop(peer.key, None)
-        self._pipe.tell("ended", peer.key, peer.reason)
+        self._pipe.notify("ended", peer.key, peer.reason)
 
     async def _run(self, session: Session) -> None:
         try:
@@ -198,9 +198,9 @@ class ChildServer:
         finally:
             self._sessions.pop(session.id, None)
             self.listen(session.id, False)
-            self._pipe.tell("report", {}, self._metrics_buffer.take())
-            self._pipe.tell("closed", session.id)
-            await asyncio.to_thread(_clear)
+            self._pipe.notify("report", {}, self._metrics_buffer.take())
+            self._pipe.notify("closed", session.id)
+            await asyncio.to_thread(_collect_garbage)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
@@ -209,9 +209,9 @@ class ChildServer:
         return task
 
 
-def _clear() -> None:
-    """Free what a session leaves behind in cycles, a portrait of its own among it: 4 MB a visit. Takes milliseconds,
-    for what was there before the first session is frozen.
+def _collect_garbage() -> None:
+    """Collect reference cycles of a session, which hold portraits: 4 MB a visit. Takes milliseconds, because objects
+    that are older than the first session are frozen.
     """
     gc.collect()
-    trim()
+    trim_heap()

@@ -1,4 +1,4 @@
-"""What crosses the pipe between the server and a process of sessions, beside commands and specifications."""
+"""Messages between the server and a session process, besides commands and ``SessionSpec``."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from avatar_stream.server.session.session import Session
 
 @dataclass(frozen=True, slots=True)
 class PeerSpec:
-    """A peer, as the server names it."""
+    """What defines a new peer: its key and role, the client's address and its token's name."""
 
     key: str
     role: Role
@@ -19,12 +19,12 @@ class PeerSpec:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What the server shows of a session."""
+    """The state of a session that the server shows."""
 
     status: dict[str, Any]
     level: int
 
     @staticmethod
     def of(session: Session) -> "SessionState":
-        """As it is now."""
+        """The current state of ``session``."""
         return SessionState(session.status(), session.level)

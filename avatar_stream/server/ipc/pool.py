@@ -1,7 +1,7 @@
-"""The processes that sessions live in, as the server sees them: each stands on its own, so that sessions neither wait
-for one another's Python nor fall with one another.
+"""The server's pool of session processes. Sessions in separate processes do not wait for each other's Python code,
+and a crash ends only the sessions of one process.
 
-What stays in the server is what all share: HTTP and WebSockets, tokens, portraits and characters, limits, metrics.
+The server keeps what all sessions share: HTTP and WebSockets, tokens, portraits and characters, limits, metrics.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from avatar_stream.errors import ServerFull
 from avatar_stream.identity.library import Library
-from avatar_stream.server.heap import trim
+from avatar_stream.server.heap import trim_heap
 from avatar_stream.server.ipc import child
 from avatar_stream.server.ipc.messages import SessionState
 from avatar_stream.server.ipc.pipe import Pipe, ProcessGone
@@ -29,14 +29,16 @@ from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SILENT: Final = 10.0  # seconds without a report or an answer after which a process hangs; watchdog's twice at least
-STARTING: Final = 60.0  # the same for one that has not answered yet: it imports what it needs
-ENDING: Final = 15.0  # seconds that a process gets to end after its pipe
-STOPPED: Final = 3.0  # seconds between two looks after which the server itself was stopped: Ctrl+Z, a debugger
+HANG_TIMEOUT: Final = 10.0  # seconds without a report or an answer; at least twice the setting ``watchdog``
+STARTUP_TIMEOUT: Final = 60.0  # the same before the first answer, while the process imports modules
+EXIT_TIMEOUT: Final = 15.0  # seconds for a process to exit after its pipe has ended
+MAX_WATCH_GAP: Final = (
+    3.0  # seconds; a longer gap between checks means that the server itself was stopped (Ctrl+Z, debugger)
+)
 
 
 class SessionProcess:
-    """One process, started when its first session is opened."""
+    """One session process, started when its first session is opened."""
 
     def __init__(self, settings: Settings, library: Library, metrics: Metrics) -> None:
         self._settings, self._library, self._metrics = settings, library, metrics
@@ -44,35 +46,35 @@ class SessionProcess:
         self._starting: asyncio.Task[None] | None = None
         self._process: Any = None
         self._pipe: Pipe | None = None
-        self._asking: asyncio.Task[None] | None = None
-        self.heard = self.answered = time.monotonic()
-        """When it last reported, and when it last answered through the pipe that requests use."""
-        self._speaks = False  # it has answered once
+        self._pinging: asyncio.Task[None] | None = None
+        self.last_report = self.last_answer = time.monotonic()
+        """Times of its last report and of its last answer to a ping."""
+        self._has_answered = False
 
     @property
-    def number(self) -> int | None:
-        """Its process number, once it has been started."""
+    def pid(self) -> int | None:
+        """Its process id; None before it is started."""
         return self._process.pid if self._process is not None else None
 
     @property
     def gone(self) -> bool:
-        """It has ended: another one must take its place."""
+        """Whether it has ended and must be replaced."""
         return self._pipe is not None and self._pipe.gone
 
     @property
     def pipe(self) -> Pipe:
-        """To it; raises :class:`ProcessGone` where it was not started."""
+        """The pipe to the process; raises :class:`ProcessGone` if it was not started."""
         if self._pipe is None:
             raise ProcessGone("the process of this session has not started: try again")
         return self._pipe
 
-    async def started(self) -> Pipe:
-        """Start it, unless it runs; raises :class:`ServerFull` where it cannot."""
+    async def ensure_started(self) -> Pipe:
+        """Start the process unless it runs; raises :class:`ServerFull` if that fails."""
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
         try:
             await asyncio.shield(self._starting)
-        except (OSError, EOFError) as error:  # the latter from a fork server that has just died
+        except (OSError, EOFError) as error:  # EOFError: the fork server has just died
             self._starting = None
             raise ServerFull("the process of a session could not be started: try again in a moment") from error
         return self.pipe
@@ -83,9 +85,9 @@ class SessionProcess:
         self._process = _CONTEXT.Process(target=child.main, args=arguments, name="avatar-session", daemon=True)
         await asyncio.to_thread(self._process.start)
         theirs.close()
-        self.heard = self.answered = time.monotonic()
+        self.last_report = self.last_answer = time.monotonic()
         handlers: dict[str, Callable[..., Any]] = {
-            "library": self._ask_library,
+            "library": self._call_library,
             "report": self._report,
             "moved": self._moved,
             "connected": self._connected,
@@ -95,61 +97,62 @@ class SessionProcess:
         self._pipe = Pipe(ours, handlers, self._gone)
 
     def watch(self) -> None:
-        """Ask it for a sign of life, and end it if it has not answered or not reported for long: whoever is in it is
-        told. What it reports by itself shows half of the pipe; requests need both.
+        """Ping the process, and kill it if its last answer or report is too old. Its sessions then end.
+
+        Reports alone do not suffice: they use one direction of the pipe, and requests need both.
         """
         if self._pipe is None or self.gone:
             return
-        silent = time.monotonic() - min(self.heard, self.answered)
-        if silent > max(SILENT if self._speaks else STARTING, 2 * self._settings.watchdog):
-            log.error("a process of sessions has not answered for %.0f seconds: it is ended", silent)
+        silent = time.monotonic() - min(self.last_report, self.last_answer)
+        if silent > max(HANG_TIMEOUT if self._has_answered else STARTUP_TIMEOUT, 2 * self._settings.watchdog):
+            log.error("a session process has not answered for %.0f seconds: it is killed", silent)
             self.kill()
-        elif self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask(self._pipe))
+        elif self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.create_task(self._ping(self._pipe))
 
-    async def _ask(self, pipe: Pipe) -> None:
+    async def _ping(self, pipe: Pipe) -> None:
         with contextlib.suppress(ProcessGone):
             await pipe.ping()
-            self._speaks, self.answered = True, time.monotonic()
+            self._has_answered, self.last_answer = True, time.monotonic()
 
     def switch(self, runtime: str) -> None:
-        """Run on another runtime, if it runs; one that is started later finds the best by itself."""
+        """Switch a running process to another runtime; a process started later chooses the best itself."""
         if self._pipe is not None:
-            self._pipe.tell("switch", runtime)
+            self._pipe.notify("switch", runtime)
 
     def forget(self, id: str) -> None:
-        """A session has ended."""
+        """Remove a session that has ended."""
         self.sessions.pop(id, None)
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill the process."""
         if self._process is not None and self._process.is_alive():
             self._process.kill()
 
     async def close(self) -> None:
-        """Let it end; blocks until it has."""
+        """Close the pipe and wait until the process has exited; kill it after 5 seconds."""
         if self._starting is None:
             return
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
         with contextlib.suppress(OSError, EOFError):
             await self._starting
             self.pipe.close()
             await asyncio.to_thread(self._process.join, 5)
             self.kill()
 
-    async def _ask_library(self, name: str, *arguments: Any) -> Any:
+    async def _call_library(self, name: str, *arguments: Any) -> Any:
         found = await asyncio.to_thread(getattr(self._library, name), *arguments)
         if name == "get":
-            await asyncio.to_thread(trim)  # what prepares a portrait takes 100 MB
+            await asyncio.to_thread(trim_heap)  # preparing a portrait takes 100 MB
         return found
 
-    def _report(self, states: dict[str, SessionState], counted: list[tuple[str, tuple[Any, ...]]]) -> None:
-        self.heard = time.monotonic()
+    def _report(self, states: dict[str, SessionState], metric_calls: list[tuple[str, tuple[Any, ...]]]) -> None:
+        self.last_report = time.monotonic()
         for id, state in states.items():
             if id in self.sessions:
                 self.sessions[id].state = state
-        for name, arguments in counted:
+        for name, arguments in metric_calls:
             getattr(self._metrics, name)(*arguments)
 
     def _peer(self, key: str) -> RemotePeer | None:
@@ -172,41 +175,41 @@ class SessionProcess:
 
     def _moved(self, id: str, motion: tuple[float, dict[str, Any]]) -> None:
         if (session := self.sessions.get(id)) is not None:
-            session.moved(motion)
+            session.update_motion(motion)
 
     def _closed(self, id: str) -> None:
         if (session := self.sessions.get(id)) is not None:
-            session.over()
+            session.mark_freed()
 
     def _gone(self) -> None:
-        # It ends by itself, and lets its sessions go; where that is what hangs it is helped.
-        asyncio.get_running_loop().call_later(ENDING, self.kill)
+        # The process ends its sessions and exits by itself; kill it if that hangs.
+        asyncio.get_running_loop().call_later(EXIT_TIMEOUT, self.kill)
         if self.sessions:
-            log.error("a process of sessions ended, with %d of them", len(self.sessions))
+            log.error("a session process ended, with %d sessions", len(self.sessions))
         for session in list(self.sessions.values()):
-            session.over()
+            session.mark_freed()
 
 
 class ProcessPool:
-    """All processes of a server, ``settings.processes`` at most; a session goes to the one with the fewest."""
+    """A session host with ``settings.processes`` processes at most; a new session runs in the least used one."""
 
     def __init__(self, settings: Settings, library: Library, metrics: Metrics) -> None:
         self._settings, self._library, self._metrics = settings, library, metrics
-        self._processes = [self._made() for _ in range(settings.processes)]
+        self._processes = [self._new_process() for _ in range(settings.processes)]
         self._watched = time.monotonic()
-        # Should the server end without closing them, it must not wait for them: they heed no signal but this one.
+        # If the server exits without close(), it must not wait for them: they ignore all signals except SIGKILL.
         atexit.register(self.kill)
 
-    def _made(self) -> SessionProcess:
+    def _new_process(self) -> SessionProcess:
         return SessionProcess(self._settings, self._library, self._metrics)
 
-    def numbers(self) -> list[int]:
-        """Process numbers of those that run."""
-        return [one.number for one in self._processes if one.number is not None and not one.gone]
+    def pids(self) -> list[int]:
+        """The ids of the running processes."""
+        return [one.pid for one in self._processes if one.pid is not None and not one.gone]
 
     async def start(self) -> None:
-        """Start the first and wait until it can draw: the first visitor should not."""
-        pipe = await self._processes[0].started()
+        """Start the first process and wait until it is ready, so that the first visitor does not have to."""
+        pipe = await self._processes[0].ensure_started()
         await pipe.call("ready")
 
     def peer(self, role: Role, address: str, owner: str) -> RemotePeer:
@@ -215,46 +218,46 @@ class ProcessPool:
 
     def session(self, spec: SessionSpec, publisher: RemotePeer) -> RemoteSession:
         """A new session, not yet opened."""
-        self._processes = [self._made() if process.gone else process for process in self._processes]
+        self._processes = [self._new_process() if process.gone else process for process in self._processes]
         process = min(self._processes, key=lambda one: len(one.sessions))
         session = RemoteSession(spec, publisher, process)
         process.sessions[spec.id] = session
         return session
 
     def watch(self) -> None:
-        """Look whether all of them answer."""
+        """Check that all processes answer."""
         now = time.monotonic()
-        stopped, self._watched = now - self._watched > STOPPED, now
+        stopped, self._watched = now - self._watched > MAX_WATCH_GAP, now
         for process in self._processes:
-            if stopped:  # what they said meanwhile is still to be read
-                process.heard = process.answered = now
+            if stopped:  # answers from that time are still unread
+                process.last_report = process.last_answer = now
             process.watch()
 
     def switch(self, runtime: str) -> None:
-        """Tell all of them to run on another runtime."""
+        """Switch all processes to another runtime."""
         for process in self._processes:
             process.switch(runtime)
 
     async def close(self) -> None:
-        """End all of them."""
+        """End all processes."""
         await asyncio.gather(*(process.close() for process in self._processes))
         atexit.unregister(self.kill)
 
     def kill(self) -> None:
-        """End all of them at once."""
+        """Kill all processes."""
         for process in self._processes:
             process.kill()
 
 
-def prepare() -> None:
-    """Begin, beside other work, to import what processes of sessions need."""
+def start_fork_server() -> None:
+    """Start the fork server, which imports the modules of session processes in the background."""
     if _CONTEXT.get_start_method() == "forkserver":
-        with contextlib.suppress(OSError):  # said when the first is started
+        with contextlib.suppress(OSError):  # reported when the first process is started
             forkserver.ensure_running()
 
 
 def _context() -> Any:
-    """Processes that start from one which has imported everything; where a fork is not safe, from nothing."""
+    """Start method: a fork server that has imported all modules; spawn on systems where a fork is not safe."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -1,4 +1,4 @@
-"""A session and a peer that live in another process, as the server sees them (see :mod:`.pool`)."""
+"""Handles in the server for sessions and peers in a session process (see :mod:`.pool`)."""
 
 import asyncio
 import contextlib
@@ -13,32 +13,32 @@ from avatar_stream.server.ipc.pipe import Pipe
 from avatar_stream.server.rtc.signalling import Role
 from avatar_stream.server.rtc.trickle import Candidates
 from avatar_stream.server.session.control import Command, Move
-from avatar_stream.server.session.session import SessionSpec, new_life
+from avatar_stream.server.session.session import SessionSpec, new_instance_id
 
 log = logging.getLogger(__name__)
 
-LEAVING: Final = 12.0  # seconds a session that was ended gets to free what it has
+SESSION_END_TIMEOUT: Final = 12.0  # seconds for an ended session to free its resources
 
 
 class ProcessHandle(Protocol):
-    """The process that a session lives in (see :class:`.pool.SessionProcess`)."""
+    """The process that runs a session (see :class:`.pool.SessionProcess`)."""
 
     @property
     def pipe(self) -> Pipe:
-        """To it; raises ``ProcessGone``."""
+        """The pipe to it; raises ``ProcessGone``."""
 
-    async def started(self) -> Pipe:
-        """Start it, unless it runs; raises ``ServerFull``."""
+    async def ensure_started(self) -> Pipe:
+        """Start it unless it runs; raises ``ServerFull``."""
 
     def forget(self, id: str) -> None:
-        """A session has ended."""
+        """Remove a session that has ended."""
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill it."""
 
 
 class RemotePeer:
-    """A peer whose connection another process has. See :class:`.peer.Peer`."""
+    """A peer whose connection is in a session process. See :class:`.peer.Peer`."""
 
     def __init__(self, role: Role, address: str, owner: str) -> None:
         self.key = secrets.token_urlsafe(18)
@@ -46,18 +46,18 @@ class RemotePeer:
         self.role, self.address, self.owner = role, address, owner
         self.connected, self.ended = asyncio.Event(), asyncio.Event()
         self.reason = ""
-        self.user = ""
+        self.ice_ufrag = ""
         self.process: ProcessHandle | None = None
 
     @property
     def spec(self) -> PeerSpec:
-        """What the process has to know."""
+        """The peer as sent to the process."""
         return PeerSpec(self.key, self.role, self.address, self.owner)
 
-    async def trickle(self, said: Candidates) -> None:
+    async def trickle(self, candidates: Candidates) -> None:
         """See ``Peer.trickle``."""
         if self.process is not None:
-            await self.process.pipe.call("trickle", self.key, said)
+            await self.process.pipe.call("trickle", self.key, candidates)
 
     def end(self, reason: str) -> None:
         """See ``Peer.end``."""
@@ -65,14 +65,14 @@ class RemotePeer:
             self.reason = reason
             self.ended.set()
             if self.process is not None:
-                self.process.pipe.tell("end", self.key, reason)
+                self.process.pipe.notify("end", self.key, reason)
 
 
 class RemoteSession:
-    """A session that lives in another process. See :class:`.session.Session`."""
+    """A session in a session process. See :class:`.session.Session`."""
 
     def __init__(self, spec: SessionSpec, publisher: RemotePeer, process: ProcessHandle) -> None:
-        self.id, self.life, self.publisher = spec.id, new_life(), publisher
+        self.id, self.instance_id, self.publisher = spec.id, new_instance_id(), publisher
         self.viewers: dict[str, RemotePeer] = {}
         self.began = time.monotonic()
         self.closed = asyncio.Event()
@@ -80,7 +80,7 @@ class RemoteSession:
         self._spec, self._process = spec, process
         self._listeners = 0
         self._motion: tuple[float, dict[str, Any]] | None = None
-        self._over = asyncio.Event()  # the process has freed it, or has ended
+        self._freed = asyncio.Event()  # the process has freed the session, or has ended
 
     @property
     def live(self) -> bool:
@@ -89,75 +89,75 @@ class RemoteSession:
 
     @property
     def level(self) -> int:
-        """Steps below the best quality at which it is drawn."""
+        """The quality level of its pictures; 0 is the best."""
         return self.state.level if self.state else 0
 
     @property
     def listeners(self) -> int:
-        """Who is sent its motion."""
+        """Number of listeners to its motion."""
         return self._listeners
 
     @listeners.setter
     def listeners(self, count: int) -> None:
         if bool(count) != bool(self._listeners):
-            self._process.pipe.tell("listen", self.id, bool(count))
+            self._process.pipe.notify("listen", self.id, bool(count))
         self._listeners = count
 
     def control_opened(self) -> None:
         """See ``Session``."""
-        self._process.pipe.tell("control", self.id, True)
+        self._process.pipe.notify("control", self.id, True)
 
     def control_closed(self) -> None:
         """See ``Session``."""
-        self._process.pipe.tell("control", self.id, False)
+        self._process.pipe.notify("control", self.id, False)
 
     def motion(self) -> tuple[float, dict[str, Any]] | None:
         """See ``Session``."""
         return self._motion
 
-    def moved(self, motion: tuple[float, dict[str, Any]]) -> None:
-        """The process says how the driver moved."""
+    def update_motion(self, motion: tuple[float, dict[str, Any]]) -> None:
+        """Store the driver's latest motion, which the process has reported."""
         self._motion = motion
 
     async def open(self, offer: str) -> str:
         """See ``Session.open``."""
         try:
-            pipe = await self._process.started()
+            pipe = await self._process.ensure_started()
             self.publisher.process = self._process
-            said = await pipe.call("open", self._spec, self.publisher.spec, offer)
+            opened = await pipe.call("open", self._spec, self.publisher.spec, offer)
         except BaseException:
             self.publisher.end("refused")
             raise
-        answer, self.publisher.user, self.state = said
-        if self.publisher.ended.is_set():  # meanwhile, when nobody there could be told
-            pipe.tell("end", self.publisher.key, self.publisher.reason)
+        answer, self.publisher.ice_ufrag, self.state = opened
+        if self.publisher.ended.is_set():  # in the meantime, before the process knew the peer
+            pipe.notify("end", self.publisher.key, self.publisher.reason)
         return str(answer)
 
     async def run(self) -> None:
-        """Live until the process says that all of it is gone."""
+        """Run until the process reports that it has freed the session."""
         await self.publisher.ended.wait()
         with contextlib.suppress(TimeoutError):
-            if self.publisher.process is not None:  # else it was never opened
-                await asyncio.wait_for(self._over.wait(), LEAVING)
-        if self.publisher.process is not None and not self._over.is_set():
-            log.error("a process of sessions does not let go of one: it is ended")
+            if self.publisher.process is not None:  # None: it was never opened
+                await asyncio.wait_for(self._freed.wait(), SESSION_END_TIMEOUT)
+        if self.publisher.process is not None and not self._freed.is_set():
+            log.error("a session process does not free an ended session: it is killed")
             self._process.kill()
         for viewer in list(self.viewers.values()):
             viewer.end("the session ended")
         self._process.forget(self.id)
         self.closed.set()
 
-    def over(self) -> None:
-        """The process has freed it, or has ended."""
-        self._over.set()
-        self.publisher.end("failed")  # if nobody said why
+    def mark_freed(self) -> None:
+        """Note that the process has freed the session, or has ended."""
+        self._freed.set()
+        self.publisher.end("failed")  # unless it has another reason
 
     async def view(self, viewer: RemotePeer, offer: str) -> str:
         """See ``Session.view``."""
         viewer.process = self._process
         self.viewers[viewer.key] = viewer
         try:
-            answer, viewer.user = await self._process.pipe.call("view", self.id, viewer.spec, offer)
+            answer, viewer.ice_ufrag = await self._process.pipe.call("view", self.id, viewer.spec, offer)
         except BaseException:
             self.viewers.pop(viewer.key, None)
             viewer.end("refused")
@@ -174,11 +174,11 @@ class RemoteSession:
 
     async def handle(self, command: Command) -> None:
         """See ``Session.handle``."""
-        if isinstance(command, Move):  # dozens a second, and nobody waits for an answer
-            self._process.pipe.tell("move", self.id, command)
+        if isinstance(command, Move):  # without an answer, because there are dozens a second
+            self._process.pipe.notify("move", self.id, command)
         else:
             self.state = await self._process.pipe.call("handle", self.id, command) or self.state
 
     def status(self) -> dict[str, Any]:
-        """See ``Session.status``; a quarter of a second old at most, and empty until it is open."""
+        """See ``Session.status``; at most a quarter of a second old, and empty until the session is open."""
         return self.state.status if self.state else {}

@@ -1,4 +1,4 @@
-"""WebRTC: offers and answers as text, and the peers that keep a connection.
+"""WebRTC: SDP offers and answers, and the peer connections.
 
-Owns signalling and connections. Knows media; nothing of sessions or HTTP.
+Owns signalling and connections. Uses media; knows nothing of sessions or HTTP.
 """

@@ -1,9 +1,9 @@
 """H.264 offers of any profile (RFC 6184 section 8). Pure functions, no I/O.
 
-aiortc answers constrained baseline and baseline in packetization mode 1. What is sent to us is decoded by FFmpeg,
-which knows every profile and both modes, and what we send is constrained baseline, which every decoder knows: so any
-offer can be answered. aiortc is shown the offer in its own terms, and the peer gets the answer in those that it
-offered, because both must name the same profile and mode (section 8.2.2).
+aiortc answers only constrained baseline and baseline in packetization mode 1. But FFmpeg, which decodes the camera,
+supports every profile and both modes, and our encoder makes constrained baseline, which every decoder supports. So
+any offer can be answered. The offer is rewritten to parameters that aiortc accepts. The answer is rewritten to the
+parameters that the peer offered, because both must name the same profile and mode (section 8.2.2).
 """
 
 import re
@@ -14,28 +14,28 @@ from aiortc.sdp import H264Profile, parse_h264_profile_level_id
 
 from avatar_stream.errors import Unacceptable
 
-BASELINE: Final = "42e01f"
-"""Constrained baseline, level 3.1: what our encoder makes, and what an offer without a profile means."""
+CONSTRAINED_BASELINE: Final = "42e01f"
+"""Constrained baseline, level 3.1: the output of our encoder, and the default of an offer without a profile."""
 
-NATIVE: Final = f"level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={BASELINE}"
-SINGLE_UNITS, NON_INTERLEAVED = 0, 1  # packetization modes (section 6.2); 2 is interleaved, which WebRTC has not
-SIMPLEST_FIRST: Final = list(H264Profile)
+AIORTC_PARAMETERS: Final = f"level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={CONSTRAINED_BASELINE}"
+SINGLE_NAL_UNIT_MODE, NON_INTERLEAVED_MODE = 0, 1  # packetization modes (section 6.2); WebRTC has no interleaved mode
+PROFILES: Final = list(H264Profile)  # simplest first  # simplest first
 
 
 class H264(NamedTuple):
-    """An H.264 payload of an offer that has no VP8."""
+    """An H.264 payload type of an offer without VP8."""
 
     payload: str
     parameters: str
-    """Its ``a=fmtp`` as the peer wrote it; empty where there is none."""
+    """Its ``a=fmtp`` parameters as the peer wrote them; empty if there are none."""
     mode: int
     """Its packetization mode, 0 or 1."""
 
 
 def choose_h264(video: str) -> H264 | None:
-    """The payload of a video section to be used: packetization mode 1 and the simplest profile first.
+    """Choose the H.264 payload of a video section: packetization mode 1 first, then the simplest profile.
 
-    None where VP8 is offered, which is used then. Raises :class:`Unacceptable` where no payload can be used.
+    None if VP8 is offered, which is preferred. Raises :class:`Unacceptable` if no payload can be used.
     """
     first = video.split("\n", 1)[0].split()
     payloads, names = first[3:], dict(re.findall(r"^a=rtpmap:(\d+) ([\w.-]+)/90000", video, re.MULTILINE))
@@ -57,24 +57,27 @@ def choose_h264(video: str) -> H264 | None:
     return min(found, key=lambda one: (-one.mode, _rank(one.parameters)))
 
 
-def as_aiortc_knows_it(offer: str, chosen: H264) -> str:
-    """``offer`` with the chosen payload in aiortc's own terms."""
-    return _with_parameters(offer, chosen.payload, NATIVE)
+def with_aiortc_parameters(offer: str, chosen: H264) -> str:
+    """``offer`` with parameters for the chosen payload that aiortc accepts."""
+    return _with_parameters(offer, chosen.payload, AIORTC_PARAMETERS)
 
 
-def as_it_was_offered(answer: str, chosen: H264) -> str:
-    """``answer`` with the chosen payload in the peer's terms; without any it is constrained baseline, level 3.1."""
-    profile = _parameters(chosen.parameters).get("profile-level-id", BASELINE)
+def with_offered_parameters(answer: str, chosen: H264) -> str:
+    """``answer`` with the chosen payload's offered profile and mode (default: constrained baseline, level 3.1)."""
+    profile = _parameters(chosen.parameters).get("profile-level-id", CONSTRAINED_BASELINE)
     parameters = f"level-asymmetry-allowed=1;packetization-mode={chosen.mode};profile-level-id={profile}"
     return _with_parameters(answer, chosen.payload, parameters)
 
 
 def _read(video: str, payload: str) -> H264:
-    """Raises ``ValueError`` with the parameter that cannot be used."""
+    """Parse a payload's parameters; raises ``ValueError`` that names an unusable one."""
     found = re.search(rf"^a=fmtp:{payload}[ \t]+([^\r\n]*)", video, re.MULTILINE)
     text = found[1] if found else ""
     parameters = _parameters(text)
-    mode, profile = parameters.get("packetization-mode", "0"), parameters.get("profile-level-id", BASELINE)
+    mode, profile = (
+        parameters.get("packetization-mode", "0"),
+        parameters.get("profile-level-id", CONSTRAINED_BASELINE),
+    )
     if mode not in ("0", "1"):
         raise ValueError(f"H264 with packetization-mode={mode[:20]}, and 0 and 1 can be used")
     if not re.fullmatch(r"[0-9a-fA-F]{6}", profile):
@@ -84,14 +87,16 @@ def _read(video: str, payload: str) -> H264:
 
 def _rank(parameters: str) -> int:
     try:
-        profile, _ = parse_h264_profile_level_id(_parameters(parameters).get("profile-level-id", BASELINE))
+        profile, _ = parse_h264_profile_level_id(
+            _parameters(parameters).get("profile-level-id", CONSTRAINED_BASELINE)
+        )
     except ValueError:
-        return len(SIMPLEST_FIRST)  # one that WebRTC has no name for, such as 10 bits: FFmpeg decodes it
-    return SIMPLEST_FIRST.index(profile)
+        return len(PROFILES)  # a profile that aiortc does not know, such as 10 bits: FFmpeg decodes it
+    return PROFILES.index(profile)
 
 
 def _parameters(text: str) -> dict[str, str]:
-    """Names are in lower case; white space around them is of no account."""
+    """Parameters by name in lower case, without surrounding white space."""
 
     def pairs() -> Iterator[tuple[str, str]]:
         for part in text.split(";"):
@@ -102,7 +107,7 @@ def _parameters(text: str) -> dict[str, str]:
 
 
 def _with_parameters(sdp: str, payload: str, parameters: str) -> str:
-    """``sdp`` with ``parameters`` in place of the H.264 payload's own, if it has any."""
+    """``sdp`` with the H.264 payload's parameters set to ``parameters``."""
     sdp = re.sub(rf"^a=fmtp:{payload}[ \t][^\r\n]*\r?\n", "", sdp, flags=re.MULTILINE)
     line = re.compile(rf"^(a=rtpmap:{payload} H264/90000[^\r\n]*)(\r?\n|$)", re.MULTILINE | re.IGNORECASE)
     return line.sub(rf"\1\r\na=fmtp:{payload} {parameters}\r\n", sdp, count=1)

@@ -1,4 +1,4 @@
-"""One WebRTC connection of a session: a publisher's, a viewer's, or both in one."""
+"""One WebRTC connection of a session: it publishes the camera, views the avatar, or both."""
 
 import asyncio
 import logging
@@ -27,12 +27,17 @@ from avatar_stream.media.decoding import MAX_MACROBLOCKS, MAX_PIXELS, StreamDeco
 from avatar_stream.media.dtls import accept_certificates
 from avatar_stream.media.encode import H264_CODEC, H264_SINGLE_NAL
 from avatar_stream.media.packet_filter import PacketFilter, filter_packets
-from avatar_stream.server.rtc.h264 import SINGLE_UNITS, as_aiortc_knows_it, as_it_was_offered, choose_h264
+from avatar_stream.server.rtc.h264 import (
+    SINGLE_NAL_UNIT_MODE,
+    choose_h264,
+    with_aiortc_parameters,
+    with_offered_parameters,
+)
 from avatar_stream.server.rtc.signalling import (
     Role,
     agreed_codec,
     hint_bitrate,
-    ice_user,
+    ice_ufrag,
     limit_pictures,
     mark_generated,
     video_section,
@@ -44,54 +49,56 @@ from avatar_stream.settings import Settings
 log = logging.getLogger(__name__)
 
 OnFrame = Callable[[str, Any], None]
-"""Told of every decoded frame of the peer: ``"video"`` or ``"audio"``, and the frame."""
+"""Called with the kind (``"video"`` or ``"audio"``) and each decoded frame of the peer."""
 
-LOOK: Final = 0.25  # seconds between looks at the connection
-DISCONNECTED: Final = 6.0  # seconds a connection may be interrupted
-# Seconds without a datagram after which a viewer is gone. Viewers report on the picture (RTCP) and consent to it
-# (RFC 7675) every few seconds; ICE itself would miss them after 30.
-VANISHED: Final = 9.0
-CLOSING: Final = 5.0  # seconds aiortc gets to close a connection
+CHECK_PERIOD: Final = 0.25  # seconds between checks of the connection
+MAX_INTERRUPTION: Final = 6.0  # seconds in the state "disconnected"
+# Seconds without a datagram after which a viewer has left. Viewers send RTCP reports and consent checks (RFC 7675)
+# every few seconds. ICE would notice only after 30 seconds.
+VIEWER_SILENCE_TIMEOUT: Final = 9.0
+CLOSE_TIMEOUT: Final = 5.0  # seconds for aiortc to close a connection
 
 
 class Peer:
-    """Answers one offer, then lives until :meth:`end` or until the connection is over.
+    """Answers one offer, then runs until :meth:`end` is called or the connection is lost.
 
-    ``key`` names it in its URL and is known only to who opened it. Used on the event loop only.
+    ``key`` is the secret in its URL, which only the client that opened it knows. Use it on the event loop only.
     """
 
     def __init__(self, role: Role, address: str, owner: str, settings: Settings, key: str = "") -> None:
-        """``address`` is where the request came from, ``owner`` the name of its token; a ``key`` is made for none."""
+        """``address`` is the client's IP address, ``owner`` its token's name; an empty ``key`` makes a new one."""
         self.key = key or secrets.token_urlsafe(18)
         self.etag = f'"{secrets.token_hex(8)}"'
         self.role, self.address, self.owner = role, address, owner
         self.connected = asyncio.Event()
         self.ended = asyncio.Event()
         self.reason = ""
-        """Why it ended, in a word or two; for logs, metrics and the page."""
+        """Why it ended, in a few words; for logs, metrics and the page."""
         self.feeds: list[Feed] = []
-        self.user = ""  # the peer's ICE user fragment
+        self.ice_ufrag = ""  # of the remote side
         self._settings = settings
         self._candidates = 0
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         log_connect_errors(self._pc)
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._forwarders: set[asyncio.Task[None]] = set()
         self._filters: list[PacketFilter] = []
         self._decoders: list[StreamDecoder] = []
-        self._changed = self._heard = time.monotonic()
+        self._state_changed = self._last_datagram = time.monotonic()
 
     async def answer(self, offer: str, broadcast: Broadcast, on_frame: OnFrame) -> str:
-        """The SDP answer to an offer that :func:`check_offer` let through; raises :class:`BadOffer`."""
+        """The SDP answer to an offer that :func:`check_offer` accepted; raises :class:`BadOffer`."""
         pc = self._pc
         pc.on("connectionstatechange", self._on_state)
         if self.role is not Role.VIEW:
-            pc.on("track", lambda track: self._spawn(_pump(track, lambda frame: on_frame(track.kind, frame))))
+            pc.on(
+                "track", lambda track: self._spawn(_forward_frames(track, lambda frame: on_frame(track.kind, frame)))
+            )
         offer = without_refused_candidates(offer, self._settings.private_allowed)
-        self.user = ice_user(offer)
+        self.ice_ufrag = ice_ufrag(offer)
         self._candidates = offer.count("a=candidate:")
         chosen = choose_h264(video_section(offer))
         if chosen is not None:
-            offer = as_aiortc_knows_it(offer, chosen)
+            offer = with_aiortc_parameters(offer, chosen)
         try:
             await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             self._add_feeds(broadcast)
@@ -100,10 +107,10 @@ class Peer:
             answer = pc.localDescription.sdp
             for feed in self.feeds:
                 feed.codec = agreed_codec(answer, feed.kind) or feed.codec
-                if feed.codec == H264_CODEC and chosen is not None and chosen.mode == SINGLE_UNITS:
+                if feed.codec == H264_CODEC and chosen is not None and chosen.mode == SINGLE_NAL_UNIT_MODE:
                     feed.codec = H264_SINGLE_NAL
         except Exception as error:
-            # Whatever aiortc makes of a broken offer, it is the offer's fault.
+            # aiortc raises any kind of exception for a broken offer.
             log.info("offer refused: %s", error)
             raise BadOffer("the offer cannot be answered: is it a complete WebRTC offer?") from error
         for sender in pc.getSenders():
@@ -117,13 +124,13 @@ class Peer:
         self._filters = filter_packets(pc, self._on_datagram)
         ignore_malformed_packets(pc, self._filters)
         if chosen is not None:
-            answer = as_it_was_offered(answer, chosen)
+            answer = with_offered_parameters(answer, chosen)
         if self.role is not Role.VIEW:
             answer = limit_pictures(hint_bitrate(answer), MAX_MACROBLOCKS)
         return mark_generated(answer)
 
     def take_dropped(self) -> Counter[str]:
-        """Datagrams that were dropped since the last time, by reason."""
+        """Number of datagrams dropped since the last call, by reason."""
         dropped = sum((one.dropped for one in self._filters), Counter[str]())
         for one in self._filters:
             one.dropped.clear()
@@ -131,7 +138,7 @@ class Peer:
 
     @property
     def notice(self) -> str:
-        """A sentence for whoever sends, where what they send cannot be used; empty where it can."""
+        """A sentence for the sender if their video cannot be used, else empty."""
         for decoder in self._decoders:
             if (size := decoder.too_large) is not None:
                 side = round(MAX_PIXELS**0.5)
@@ -141,40 +148,40 @@ class Peer:
                 )
         return ""
 
-    async def trickle(self, said: Candidates) -> None:
-        """Take in trickled candidates; raises :class:`BadInput` when they are too many."""
-        self._candidates += len(said)
+    async def trickle(self, candidates: Candidates) -> None:
+        """Add trickled candidates; raises :class:`BadInput` if there are too many."""
+        self._candidates += len(candidates)
         if self._candidates > self._settings.max_candidates:
             raise BadInput(f"more than {self._settings.max_candidates} candidates")
         transceivers = self._pc.getTransceivers()
-        for text, mid in said:
+        for text, mid in candidates:
             try:
                 candidate = candidate_from_sdp(text)
             except (ValueError, AssertionError, IndexError):
-                continue  # RFC 9725: what cannot be used is dropped
-            # All media share one transport (BUNDLE); a mid that names none of them means the first.
+                continue  # RFC 9725: drop candidates that cannot be used
+            # All media share one transport (BUNDLE), so an unknown mid is replaced by the first.
             known = [transceiver.mid for transceiver in transceivers]
             candidate.sdpMid = mid if mid in known else known[0]
             await self._pc.addIceCandidate(candidate)
 
     async def run(self) -> None:
-        """Live until the connection is over, then free everything."""
+        """Run until the connection is over, then free everything."""
         try:
             await self._watch()
         finally:
-            self.end("failed")  # if nobody said why
+            self.end("failed")  # unless it has another reason
             for feed in self.feeds:
                 feed.stop()
-            for pump in self._pumps:
+            for pump in self._forwarders:
                 pump.cancel()
-            await asyncio.gather(*self._pumps, return_exceptions=True)
+            await asyncio.gather(*self._forwarders, return_exceptions=True)
             try:
-                await asyncio.wait_for(close_connection(self._pc), CLOSING)
+                await asyncio.wait_for(close_connection(self._pc), CLOSE_TIMEOUT)
             except TimeoutError:
-                log.warning("a connection would not close: left to itself")
+                log.warning("a connection did not close in time: abandoned")
 
     def end(self, reason: str) -> None:
-        """Make :meth:`run` return; the first reason counts."""
+        """Make :meth:`run` return. Later calls change nothing, so the first reason stays."""
         if not self.ended.is_set():
             self.reason = reason
             self.ended.set()
@@ -182,34 +189,34 @@ class Peer:
     async def _watch(self) -> None:
         while not self.ended.is_set():
             try:
-                await asyncio.wait_for(self.ended.wait(), LOOK)
+                await asyncio.wait_for(self.ended.wait(), CHECK_PERIOD)
             except TimeoutError:
-                state, since = self._pc.connectionState, time.monotonic() - self._changed
+                state, since = self._pc.connectionState, time.monotonic() - self._state_changed
                 if state == "closed":
                     self.end("left")
                 elif state == "failed":
                     self.end("connection lost" if self.connected.is_set() else "never connected")
-                elif self._vanished or (state == "disconnected" and since > DISCONNECTED):
+                elif self._viewer_silent or (state == "disconnected" and since > MAX_INTERRUPTION):
                     self.end("connection lost")
                 elif not self.connected.is_set() and since > self._settings.connect_timeout:
                     self.end("never connected")
 
     @property
-    def _vanished(self) -> bool:
-        """A viewer from whom nothing comes any more."""
-        silent = time.monotonic() - self._heard > VANISHED
+    def _viewer_silent(self) -> bool:
+        """The peer is a viewer that sends nothing any more."""
+        silent = time.monotonic() - self._last_datagram > VIEWER_SILENCE_TIMEOUT
         return silent and self.role is Role.VIEW and self.connected.is_set()
 
     def _on_datagram(self) -> None:
-        self._heard = time.monotonic()
+        self._last_datagram = time.monotonic()
 
     def _on_state(self) -> None:
-        self._changed = time.monotonic()
+        self._state_changed = time.monotonic()
         if self._pc.connectionState == "connected":
             self.connected.set()
 
     def _add_feeds(self, broadcast: Broadcast) -> None:
-        """The avatar, and the driver's sound for viewers; nothing to who only publishes (RFC 9725 section 4.2)."""
+        """Send the avatar, and to viewers the driver's sound; nothing to a WHIP publisher (RFC 9725 section 4.2)."""
         if self.role is Role.PUBLISH:
             return
         for transceiver in list(self._pc.getTransceivers()):
@@ -222,12 +229,12 @@ class Peer:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._pumps.add(task)
-        task.add_done_callback(self._pumps.discard)
+        self._forwarders.add(task)
+        task.add_done_callback(self._forwarders.discard)
 
 
-async def _pump(track: MediaStreamTrack, deliver: Callable[[Any], None]) -> None:
-    """Hand on every frame of ``track`` until it ends; aiortc's own queue must never fill up."""
+async def _forward_frames(track: MediaStreamTrack, deliver: Callable[[Any], None]) -> None:
+    """Deliver every frame of ``track`` until it ends, so that aiortc's queue never fills up."""
     try:
         while True:
             deliver(await track.recv())

@@ -1,7 +1,7 @@
-"""SDP as text: what an offer may ask, and what our answer says. Pure functions, no I/O.
+"""Checks SDP offers and edits SDP answers. Pure functions, no I/O.
 
-Three kinds of peer: one that sends its camera and gets the avatar (``both``, our own ``/session``), one that only
-publishes (``publish``, WHIP, RFC 9725) and one that only watches (``view``, WHEP, draft-ietf-wish-whep).
+There are three kinds of peer: ``both`` sends its camera and receives the avatar (our ``/session``), ``publish`` only
+sends (WHIP, RFC 9725), and ``view`` only receives (WHEP, draft-ietf-wish-whep).
 """
 
 import ipaddress
@@ -15,31 +15,33 @@ from avatar_stream.settings import Settings
 
 
 class Role(StrEnum):
-    """What a peer is to its session."""
+    """The role of a peer in its session."""
 
     BOTH = "both"
     PUBLISH = "publish"
     VIEW = "view"
 
 
-DIRECTIONS: Final = {
+ALLOWED_DIRECTIONS: Final = {
     Role.BOTH: ("sendrecv",),
     Role.PUBLISH: ("sendonly", "sendrecv"),
     Role.VIEW: ("recvonly",),
 }
-WHY: Final = {
+ROLE_DESCRIPTIONS: Final = {
     Role.BOTH: "camera up, avatar down",
     Role.PUBLISH: "WHIP publishes",
     Role.VIEW: "WHEP watches",
 }
-NEEDED: Final = ("a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:")
+REQUIRED_ATTRIBUTES: Final = ("a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:")
 
 
 def check_offer(sdp: str, role: Role, limits: Settings) -> None:
-    """Raise :class:`BadOffer` for a text that is no offer or too much of one, :class:`Unacceptable` for an offer that
-    asks for what we do not do.
+    """Check an offer for a peer of this role.
 
-    aiortc parses in quadratic time on the event loop (47 s for 5,000 sections), so everything is counted here first.
+    Raises :class:`BadOffer` if ``sdp`` is no offer or exceeds ``limits``, :class:`Unacceptable` if it asks for
+    something that is not supported.
+
+    aiortc parses in quadratic time on the event loop (47 s for 5,000 sections), so the sizes are checked here first.
     """
     if not sdp.startswith("v=0"):
         raise BadOffer("the body is not an SDP offer: it must start with v=0")
@@ -51,7 +53,7 @@ def check_offer(sdp: str, role: Role, limits: Settings) -> None:
         raise BadOffer(f"the offer has {count} media sections, at most {limits.max_sections} are answered")
     if sum(line.startswith("a=candidate:") for line in lines) > limits.max_candidates:
         raise BadOffer(f"the offer has more than {limits.max_candidates} candidates")
-    for needed in NEEDED:
+    for needed in REQUIRED_ATTRIBUTES:
         if not any(line.startswith(needed) for line in lines):
             raise BadOffer(f"the offer has no {needed[2:-1]} line")
     sections = media_sections(sdp)
@@ -76,13 +78,15 @@ def check_offer(sdp: str, role: Role, limits: Settings) -> None:
 
 
 def _check_video(section: str, role: Role) -> None:
-    if direction(section, section) not in DIRECTIONS[role]:
-        raise Unacceptable(f"the video section must be {' or '.join(DIRECTIONS[role])}: {WHY[role]}")
+    if direction(section, section) not in ALLOWED_DIRECTIONS[role]:
+        raise Unacceptable(
+            f"the video section must be {' or '.join(ALLOWED_DIRECTIONS[role])}: {ROLE_DESCRIPTIONS[role]}"
+        )
     choose_h264(section)
 
 
 def direction(section: str, sdp: str) -> str:
-    """The direction of a media section; where it names none, the session's (RFC 8866 section 6.7)."""
+    """The direction of a media section; if it has none, the session's (RFC 8866 section 6.7)."""
     for text in (section, sdp.split("\nm=", 1)[0]):
         found = re.search(r"^a=(sendrecv|sendonly|recvonly|inactive)\s*$", text, re.MULTILINE)
         if found:
@@ -91,17 +95,17 @@ def direction(section: str, sdp: str) -> str:
 
 
 def media_sections(sdp: str) -> list[str]:
-    """The media sections of an SDP, each from its ``m=`` line on."""
+    """The media sections of an SDP, each starting with its ``m=`` line."""
     return re.split(r"^(?=m=)", sdp, flags=re.MULTILINE)[1:]
 
 
 def video_section(sdp: str) -> str:
-    """The video section of an offer that :func:`check_offer` let through."""
+    """The video section of an offer that :func:`check_offer` accepted."""
     return next((section for section in media_sections(sdp) if section.startswith("m=video")), "")
 
 
 def agreed_codec(answer: str, kind: str) -> str:
-    """The codec an answer's ``kind`` section sends: ``VP8``, ``H264``, ``opus``; empty if the section is refused."""
+    """The codec of an answer's ``kind`` section: ``VP8``, ``H264`` or ``opus``; empty if the section is refused."""
     for section in media_sections(answer):
         first = re.match(rf"m={kind} (\d+) \S+ (\d+)", section)
         if first and first[1] != "0":
@@ -110,18 +114,18 @@ def agreed_codec(answer: str, kind: str) -> str:
     return ""
 
 
-def ice_user(text: str) -> str:
-    """The ICE user fragment of an SDP or of a part of one."""
+def ice_ufrag(text: str) -> str:
+    """The ICE user name fragment in an SDP or a part of one; empty if there is none."""
     found = re.search(r"^a=ice-ufrag:(\S+)", text, re.MULTILINE)
     return found[1] if found else ""
 
 
 def allowed_candidate(line: str, private: bool) -> bool:
-    """Whether media may be sent to the address that an ``a=candidate:`` line names (RFC 8839 section 5.1).
+    """Whether media may be sent to the address in an ``a=candidate:`` line (RFC 8839 section 5.1).
 
-    Without ``private`` a peer cannot make this server knock at addresses inside its own network: only global unicast
-    addresses pass, and no names, because looking up even an mDNS name is traffic. Such a peer still connects: its own
-    checks tell its address.
+    Without ``private`` a peer cannot make this server send packets into the server's own network: only global unicast
+    addresses are allowed, and no names, because even an mDNS lookup is traffic. A peer with a private address can
+    still connect: its own connectivity checks reveal its address.
     """
     words = line.strip().removeprefix("a=").removeprefix("candidate:").split()
     if len(words) < 8 or words[2].lower() != "udp" or not re.fullmatch(r"[0-9]{1,5}", words[5]):
@@ -141,9 +145,9 @@ def allowed_candidate(line: str, private: bool) -> bool:
 
 
 def without_refused_candidates(sdp: str, private: bool) -> str:
-    """``sdp`` with only those of its candidates that :func:`allowed_candidate` lets through.
+    """``sdp`` without the candidates that :func:`allowed_candidate` refuses.
 
-    It no longer says that these are all: a peer none of whose candidates is left still shows itself by its checks.
+    Also removes ``a=end-of-candidates``: a peer without candidates is still found by its connectivity checks.
     """
 
     def kept(line: str) -> bool:
@@ -155,21 +159,21 @@ def without_refused_candidates(sdp: str, private: bool) -> str:
 
 
 def hint_bitrate(sdp: str, *, start: int = 700, minimum: int = 400) -> str:
-    """Tell Chromium to start its camera at ``start`` kbit/s.
+    """Make Chromium start sending video at ``start`` kbit/s, and use ``minimum`` kbit/s at least.
 
     Without transport-wide feedback, which aiortc lacks, it starts at 250 and shrinks the picture to 480x360. Other
-    browsers ignore the parameters.
+    browsers ignore these parameters.
     """
     return _with_parameters(sdp, f"x-google-start-bitrate={start};x-google-min-bitrate={minimum}")
 
 
 def limit_pictures(sdp: str, macroblocks: int) -> str:
-    """Say how large a picture may be that is sent to us: in macroblocks of 16 x 16 pixels (RFC 7741 section 6.1)."""
+    """Limit the size of received pictures, in macroblocks of 16 x 16 pixels (RFC 7741 section 6.1)."""
     return _with_parameters(sdp, f"max-fs={macroblocks};max-fr=60", codecs="VP8")
 
 
 def _with_parameters(sdp: str, parameters: str, codecs: str = "VP8|H264") -> str:
-    """``sdp`` with more parameters of these video codecs (RFC 8866 section 6.15)."""
+    """``sdp`` with ``parameters`` added to these video codecs (RFC 8866 section 6.15)."""
     payloads = re.findall(rf"^a=rtpmap:(\d+) (?:{codecs})/90000", sdp, re.MULTILINE)
     for payload in payloads:
         line = re.compile(rf"^(a=fmtp:{payload} [^\r\n]*)", re.MULTILINE)
@@ -182,5 +186,5 @@ def _with_parameters(sdp: str, parameters: str, codecs: str = "VP8|H264") -> str
 
 
 def mark_generated(sdp: str) -> str:
-    """Say in the session name (RFC 8866 section 5.3) that what is sent is made by a machine."""
+    """Set the session name (RFC 8866 section 5.3) to say that the media is AI-generated."""
     return re.sub(r"^s=[^\r\n]*", "s=AI-generated", sdp, count=1, flags=re.MULTILINE)

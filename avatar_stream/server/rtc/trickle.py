@@ -3,20 +3,19 @@
 from typing import Final
 
 from avatar_stream.errors import BadInput, NotSupported, PreconditionFailed, PreconditionRequired
-from avatar_stream.server.rtc.signalling import allowed_candidate, ice_user
+from avatar_stream.server.rtc.signalling import allowed_candidate, ice_ufrag
 from avatar_stream.settings import Settings
 
-FRAGMENT: Final = "application/trickle-ice-sdpfrag"
-
+FRAGMENT_TYPE: Final = "application/trickle-ice-sdpfrag"
 
 Candidates = tuple[tuple[str, str], ...]
-"""Candidates without their ``candidate:``, each with the ``mid`` of its section."""
+"""Pairs of a candidate, without its prefix ``candidate:``, and the ``mid`` of its section."""
 
 
 def check_precondition(if_match: str | None, etag: str) -> None:
-    """RFC 9725 section 4.3.1: a PATCH names the session's state it is meant for.
+    """RFC 9725 section 4.3.1: a PATCH must carry the ETag of the session in If-Match.
 
-    Raises :class:`PreconditionRequired` (428) without one, :class:`PreconditionFailed` (412) for another state's.
+    Raises :class:`PreconditionRequired` (428) without If-Match, :class:`PreconditionFailed` (412) if no ETag matches.
     """
     if if_match is None:
         raise PreconditionRequired("say If-Match with the ETag of the answer")
@@ -25,23 +24,23 @@ def check_precondition(if_match: str | None, etag: str) -> None:
         raise PreconditionFailed("If-Match names another state of this session")
 
 
-def parse_fragment(text: str, username: str, private: bool, limits: Settings) -> Candidates:
-    """The candidates of a fragment that may be used.
+def parse_fragment(text: str, ufrag: str, private: bool, limits: Settings) -> Candidates:
+    """The allowed candidates of a fragment (see :func:`allowed_candidate`).
 
-    ``username`` is the peer's ICE user fragment: another one asks for an ICE restart, which raises
-    :class:`NotSupported` (422) and leaves the session as it is. A candidate that names what cannot be reached is
-    dropped without a word, as the standard wants it, and so is the end of candidates: what is dropped may not be all
-    there is, and the connection has a clock of its own. Raises :class:`BadInput` for what is no fragment.
+    ``ufrag`` is the peer's ICE user name fragment. Another one asks for an ICE restart, which raises
+    :class:`NotSupported` (422) and does not change the session. Candidates that are not allowed are dropped silently,
+    as the standard requires. The end of candidates is ignored: the peer may still be found by its checks, and the
+    connection has its own timeout. Raises :class:`BadInput` if ``text`` is no fragment.
     """
     lines = text.splitlines()
     if len(lines) > limits.max_lines:
         raise BadInput(f"the fragment has more than {limits.max_lines} lines")
     if any(line and not line.startswith(("a=", "m=")) for line in lines):
         raise BadInput("the fragment may have a= and m= lines only (RFC 8840)")
-    said = ice_user(text)
-    if not said:
+    found_ufrag = ice_ufrag(text)
+    if not found_ufrag:
         raise BadInput("the fragment has no ice-ufrag")
-    if said != username:
+    if found_ufrag != ufrag:
         raise NotSupported("ICE restart is not supported: open a new session")
     found: list[tuple[str, str]] = []
     mid = ""

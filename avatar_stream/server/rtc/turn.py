@@ -1,8 +1,8 @@
 """ICE servers for clients: TURN credentials that expire, and the Link header that carries them. Pure functions.
 
-The credentials are those of "A REST API For Access To TURN Services" (draft-uberti-behave-turn-rest-00), coturn's
-``use-auth-secret``: the user name is an expiry time, the password its HMAC-SHA1 under a secret shared with the TURN
-server. The header is RFC 9725 section 4.4 (WHIP) and the same in WHEP.
+The credentials follow "A REST API For Access To TURN Services" (draft-uberti-behave-turn-rest-00), coturn's
+``use-auth-secret``: the user name starts with an expiry time, the password is its HMAC-SHA1 with a secret shared with
+the TURN server. The header follows RFC 9725 section 4.4 (WHIP); WHEP uses the same.
 """
 
 import base64
@@ -22,7 +22,7 @@ class IceServer:
 
 
 def ice_servers(urls: Sequence[str], secret: str, minutes: int, now: float, who: str = "avatar") -> list[IceServer]:
-    """``urls`` with credentials that work for ``minutes`` from ``now`` (seconds since 1970)."""
+    """``urls`` with credentials that are valid for ``minutes`` from ``now`` (seconds since 1970)."""
     username = f"{int(now) + 60 * minutes}:{who}"
     digest = hmac.new(secret.encode(), username.encode(), hashlib.sha1).digest()
     credential = base64.b64encode(digest).decode()
@@ -30,7 +30,7 @@ def ice_servers(urls: Sequence[str], secret: str, minutes: int, now: float, who:
 
 
 def link_header(server: IceServer) -> str:
-    """``server`` as a Link header."""
+    """The value of a Link header for ``server``."""
     link = f'<{server.url}>; rel="ice-server"'
     if server.username:
         link += f'; username="{server.username}"; credential="{server.credential}"; credential-type="password"'

@@ -1,4 +1,4 @@
-"""Sessions: what one is, all of them, what may be said to them, and where they are hosted.
+"""Sessions: one session, the registry of all, their control commands, and the session host.
 
-Owns a session's life. Knows peers and the pipeline; nothing of processes or HTTP routes.
+Owns the lifetime of sessions. Uses peers and the pipeline; knows nothing of processes or HTTP routes.
 """

@@ -1,14 +1,14 @@
-"""The control channel's messages, as data. Pure functions, no I/O.
+"""The messages of the control channel as data. Pure functions, no I/O.
 
 A client sends JSON objects: ``{"type": "portrait", "id": ID}``, ``{"type": "neutral"}``,
 ``{"type": "gain", "value": 0..2}``, ``{"type": "keep", "value": 0..1}`` (of the portrait's own expression),
 ``{"type": "mirror", "value": true}``, ``{"type": "background", "value": "own" | "blur" | "#00ff00"}``,
 ``{"type": "expression", "value": {"hold": ["smile"], "limits": {"jawOpen": [0, 0.3]}, "gains": {"head": 0.5}}}`` (see
-``avatar_stream.face.expression``), and in place of camera frames
+``avatar_stream.face.expression``), and, in place of camera frames,
 ``{"type": "motion", "blendShapes": ..., "head": ...}`` (see ``ArkitFrame``) or the bytes of a face that the client
-found itself (see ``avatar_stream.rigs.face_packet``). The server answers ``{"type": "done"}`` (not to motion) or
+tracked itself (see ``avatar_stream.rigs.face_packet``). The server answers ``{"type": "done"}`` (not to motion) or
 ``{"type": "error", "message": ...}`` and sends ``{"type": "status", ...}`` twice a second, and
-``{"type": "reconnect"}`` once it is about to stop.
+``{"type": "reconnect"}`` once when it is about to stop.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,47 +34,47 @@ class ChoosePortrait:
 
 @dataclass(frozen=True, slots=True)
 class SetNeutral:
-    """Take the driver's face as it is now for neutral."""
+    """Use the driver's current expression as neutral."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetGain:
-    """Scale expression."""
+    """Scale the driver's expression."""
 
     value: float
 
 
 @dataclass(frozen=True, slots=True)
 class SetKeep:
-    """Keep so much of the portrait's own expression."""
+    """Set the share of the portrait's own expression that stays."""
 
     value: float
 
 
 @dataclass(frozen=True, slots=True)
 class SetMirror:
-    """Move like a mirror image."""
+    """Mirror the driver's motion."""
 
     value: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SetExpression:
-    """Bound what the face may do."""
+    """Set held parts, limits and gains of the expression."""
 
     value: Expression
 
 
 @dataclass(frozen=True, slots=True)
 class SetBackground:
-    """Put the portrait on another background."""
+    """Change the background."""
 
     value: str
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Do as this frame of motion says."""
+    """Apply one frame of motion."""
 
     frame: ArkitFrame | TrackedFace
 
@@ -83,8 +83,8 @@ Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | SetExpre
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A command's JSON: what ``field`` holds besides the type, and how it becomes a command."""
+class CommandFormat:
+    """The JSON of a command: the name and schema of its value ``field``, and ``make``, which creates the command."""
 
     make: Callable[[Any], Command]
     about: str
@@ -92,7 +92,7 @@ class Kind:
     schema: Mapping[str, Any] | None = None
 
 
-EXPRESSION: Final[dict[str, Any]] = {
+EXPRESSION_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
         "hold": {"type": "array", "items": {"enum": list(HOLDABLE_PARTS)}},
@@ -113,47 +113,52 @@ EXPRESSION: Final[dict[str, Any]] = {
     "additionalProperties": False,
 }  # fmt: skip
 
-KINDS: Final = {
-    "portrait": Kind(ChoosePortrait, "Show another portrait", "id", {"type": "string"}),
-    "neutral": Kind(lambda _: SetNeutral(), "Take the driver's face as it is now for neutral"),
-    "gain": Kind(SetGain, "Scale the expression", "value", {"type": "number", "minimum": 0, "maximum": 2}),
-    "keep": Kind(
-        SetKeep, "Keep so much of the portrait's own mood", "value", {"type": "number", "minimum": 0, "maximum": 1}
-    ),
-    "mirror": Kind(SetMirror, "Move like a mirror image", "value", {"type": "boolean"}),
-    "expression": Kind(
-        lambda value: SetExpression(Expression.from_json(value)),
-        "Bound what the face may do: parts that are held, limits by ARKit's names, gains by region; all of it anew",
+COMMAND_FORMATS: Final = {
+    "portrait": CommandFormat(ChoosePortrait, "Show another portrait", "id", {"type": "string"}),
+    "neutral": CommandFormat(lambda _: SetNeutral(), "Use the driver's current expression as neutral"),
+    "gain": CommandFormat(SetGain, "Scale the expression", "value", {"type": "number", "minimum": 0, "maximum": 2}),
+    "keep": CommandFormat(
+        SetKeep,
+        "Share of the portrait's own expression that stays",
         "value",
-        EXPRESSION,
+        {"type": "number", "minimum": 0, "maximum": 1},
     ),
-    "background": Kind(
+    "mirror": CommandFormat(SetMirror, "Mirror the driver's motion", "value", {"type": "boolean"}),
+    "expression": CommandFormat(
+        lambda value: SetExpression(Expression.from_json(value)),
+        "Set held parts, limits by ARKit name, and gains by region; replaces all earlier values",
+        "value",
+        EXPRESSION_SCHEMA,
+    ),
+    "background": CommandFormat(
         lambda value: SetBackground(checked_background(value)),
-        "Put the portrait on its own background, on that one blurred, on a colour, or on an uploaded picture",
+        "Background: the portrait's own, that one blurred, a colour, or an uploaded picture",
         "value",
         {"type": "string", "pattern": BACKGROUND_PATTERN},
     ),
-    "motion": Kind(lambda message: Move(ArkitFrame.from_json(message)), "Move as this frame says, without a camera"),
+    "motion": CommandFormat(
+        lambda message: Move(ArkitFrame.from_json(message)), "Apply this frame of motion, in place of a camera frame"
+    ),
 }
 
 
-def parse_command(text: str, longest: int) -> Command:
-    """Parse one message; raises :class:`BadInput` with a sentence for the sender."""
-    message = _object(text, longest)
+def parse_command(text: str, max_length: int) -> Command:
+    """Parse a message of ``max_length`` characters at most; raises :class:`BadInput` with a text for the sender."""
+    message = _parse_object(text, max_length)
     name = message.get("type")
-    kind = KINDS.get(name) if isinstance(name, str) else None
+    kind = COMMAND_FORMATS.get(name) if isinstance(name, str) else None
     if kind is None:
-        *first, last = KINDS
+        *first, last = COMMAND_FORMATS
         raise BadInput(f"unknown control message: use {', '.join(first)} or {last}")
     return kind.make(_field(message, str(name), kind) if kind.field else message)
 
 
 def control_schema() -> dict[str, Any]:
-    """The JSON Schema of what a client may send, made from ``KINDS``."""
+    """The JSON Schema of a client's messages, made from ``COMMAND_FORMATS``."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A message to /control/{key}",
-        "oneOf": [_kind_schema(name, kind) for name, kind in KINDS.items()],
+        "oneOf": [_kind_schema(name, kind) for name, kind in COMMAND_FORMATS.items()],
         "$defs": {"frame": frame_schema()},
     }
 
@@ -184,7 +189,7 @@ def frame_schema() -> dict[str, Any]:
     }
 
 
-def _kind_schema(name: str, kind: Kind) -> dict[str, Any]:
+def _kind_schema(name: str, kind: CommandFormat) -> dict[str, Any]:
     schema: dict[str, Any] = {
         "description": kind.about,
         "type": "object",
@@ -199,7 +204,7 @@ def _kind_schema(name: str, kind: Kind) -> dict[str, Any]:
     return schema
 
 
-def _field(message: dict[str, Any], name: str, kind: Kind) -> Any:
+def _field(message: dict[str, Any], name: str, kind: CommandFormat) -> Any:
     value, schema = message.get(kind.field), kind.schema or {}
     match schema["type"]:
         case "string" if isinstance(value, str):
@@ -218,17 +223,17 @@ def _field(message: dict[str, Any], name: str, kind: Kind) -> Any:
     raise BadInput(f'{name} needs {article} "{kind.field}"{wanted}')
 
 
-def parse_token(text: str, longest: int) -> str:
-    """The token of a first message; raises :class:`BadInput`."""
-    message = _object(text, longest)
+def parse_token(text: str, max_length: int) -> str:
+    """The token in a first message; raises :class:`BadInput`."""
+    message = _parse_object(text, max_length)
     if message.get("type") != "token" or not isinstance(message.get("value"), str):
         raise BadInput("the first message must be your token")
     return str(message["value"])
 
 
-def _object(text: str, longest: int) -> dict[str, Any]:
-    if len(text) > longest:
-        raise BadInput(f"a control message may have {longest} characters")
+def _parse_object(text: str, max_length: int) -> dict[str, Any]:
+    if len(text) > max_length:
+        raise BadInput(f"a control message may have {max_length} characters")
     message = read_json(text, "a control message")
     if not isinstance(message, dict):
         raise BadInput("a control message must be a JSON object")

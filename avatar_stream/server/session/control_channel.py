@@ -1,4 +1,4 @@
-"""The WebSockets: ``/control/{key}`` of who opened a session, ``/motion/{session}`` of other rigs."""
+"""The WebSockets: ``/control/{key}`` for the publisher of a session, ``/motion/{session}`` for other rigs."""
 
 import asyncio
 import contextlib
@@ -12,29 +12,29 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from avatar_stream.errors import AvatarError, NotFound
 from avatar_stream.rate_limits import RateLimit
 from avatar_stream.rigs.face_packet import unpack
-from avatar_stream.server.access import ANYBODY, Access, Caller, require, require_life, require_owner
+from avatar_stream.server.access import ANYBODY, Access, Caller, require, require_instance, require_owner
 from avatar_stream.server.rtc.signalling import Role
 from avatar_stream.server.session.control import Command, Move, parse_command, parse_token
 from avatar_stream.server.session.host import PeerHandle, SessionHandle
 from avatar_stream.server.session.registry import SessionRegistry
 from avatar_stream.settings import Settings
 
-FIRST_MESSAGE: Final = 5.0  # seconds for the token
+FIRST_MESSAGE_TIMEOUT: Final = 5.0  # seconds, for the token
 STATUS_PERIOD: Final = 0.5  # seconds
 
 
-class Control:
-    """The WebSocket at ``/control/{key}``: commands in, status out, until either side leaves.
+class ControlChannel:
+    """The WebSocket at ``/control/{key}``: receives commands and sends status until either side closes it.
 
     On a server with tokens the first message is ``{"type": "token", "value": TOKEN}``: a browser's WebSocket cannot
-    send headers, and a URL is no place for a token.
+    send headers, and a token in a URL would end up in logs.
     """
 
     def __init__(self, sessions: SessionRegistry, access: Access, settings: Settings) -> None:
         self._sessions, self._access, self._settings = sessions, access, settings
 
     async def serve(self, socket: WebSocket) -> None:
-        """One channel."""
+        """Serve one channel."""
         await socket.accept()
         try:
             session, peer = self._sessions.peer(socket.path_params["key"], Role.BOTH, Role.PUBLISH)
@@ -50,7 +50,7 @@ class Control:
         try:
             await self._handle(socket, session)
         except (WebSocketDisconnect, RuntimeError, KeyError):
-            pass  # gone, or closed by us
+            pass  # closed by the client or by us
         finally:
             status.cancel()
             session.control_closed()
@@ -67,11 +67,11 @@ class Control:
             command: Command | None = None
             reason = ""
             try:
-                command = _parsed(await socket.receive(), self._settings.max_message)
+                command = _parse_message(await socket.receive(), self._settings.max_message)
             except AvatarError as error:
                 reason = str(error)
-            moved = isinstance(command, Move)
-            if not (frames if moved else messages).take(time.monotonic()):
+            is_motion = isinstance(command, Move)
+            if not (frames if is_motion else messages).take(time.monotonic()):
                 await _close(socket, 1008, "too many messages")
                 return
             if command is not None:
@@ -81,15 +81,15 @@ class Control:
                     reason = str(error)
             if reason:
                 await socket.send_text(json.dumps({"type": "error", "message": reason}))
-            elif not moved:
+            elif not is_motion:
                 await socket.send_text(json.dumps({"type": "done"}))
 
     async def _send_status(self, socket: WebSocket, session: SessionHandle) -> None:
-        told = False
+        reconnect_sent = False
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             while not session.publisher.ended.is_set():
-                if self._sessions.draining and not told:
-                    told = True
+                if self._sessions.draining and not reconnect_sent:
+                    reconnect_sent = True
                     await socket.send_text(json.dumps({"type": "reconnect"}))
                 await socket.send_text(json.dumps(session.status()))
                 with contextlib.suppress(TimeoutError):
@@ -98,23 +98,23 @@ class Control:
 
 
 class MotionFeed:
-    """The WebSocket at ``/motion/{session}``: what the driver does, frame by frame, for other rigs.
+    """The WebSocket at ``/motion/{session}``: sends the driver's motion frame by frame, for other rigs.
 
     Each message is ``{"time": seconds, "blendShapes": {...}, "head": {...}}`` (see ``ArkitFrame``). On a server with
-    tokens the first message is the token, as on the control channel; it takes the scope ``view``.
+    tokens the first message is the token, as on the control channel; it needs the scope ``view``.
     """
 
     def __init__(self, sessions: SessionRegistry, access: Access, settings: Settings) -> None:
         self._sessions, self._access, self._settings = sessions, access, settings
 
     async def serve(self, socket: WebSocket) -> None:
-        """One listener."""
+        """Serve one listener."""
         await socket.accept()
         id = socket.path_params["id"]
         try:
             caller = await self._authorize(socket, id)
             session = self._sessions.find(id)
-            require_life(caller, session.life)
+            require_instance(caller, session.instance_id)
         except NotFound:
             await _close(socket, 4404, "no such session")
             return
@@ -133,7 +133,7 @@ class MotionFeed:
         finally:
             session.listeners -= 1
             leaving.cancel()
-        void = "" if session.publisher.ended.is_set() else self._access.fault(caller, time.time())
+        void = "" if session.publisher.ended.is_set() else self._access.void_reason(caller, time.time())
         await _close(socket, 4401 if void else 4410, void or session.publisher.reason or "the session has ended")
 
     async def _authorize(self, socket: WebSocket, id: str) -> Caller:
@@ -147,7 +147,9 @@ class MotionFeed:
         self, socket: WebSocket, session: SessionHandle, caller: Caller, leaving: "asyncio.Task[None]"
     ) -> None:
         sent = -1.0
-        while not (session.publisher.ended.is_set() or leaving.done() or self._access.fault(caller, time.time())):
+        while not (
+            session.publisher.ended.is_set() or leaving.done() or self._access.void_reason(caller, time.time())
+        ):
             await asyncio.sleep(1 / self._settings.fps)
             motion = session.motion()
             if motion is not None and motion[0] != sent:
@@ -155,20 +157,20 @@ class MotionFeed:
                 await socket.send_text(json.dumps(motion[1]))
 
 
-def _parsed(message: Message, longest: int) -> Command:
-    """A message's command: JSON, or the bytes of a face; raises ``BadInput``, and ``WebSocketDisconnect``."""
+def _parse_message(message: Message, max_length: int) -> Command:
+    """Parse a message: JSON, or the bytes of a face. Raises ``BadInput`` and ``WebSocketDisconnect``."""
     if message["type"] != "websocket.receive":
         raise WebSocketDisconnect(message.get("code", 1000))
     packet = message.get("bytes")
     if packet is not None:
         return Move(unpack(packet))
-    return parse_command(message["text"], longest)
+    return parse_command(message["text"], max_length)
 
 
 async def _caller(socket: WebSocket, access: Access, settings: Settings) -> Caller:
-    """Who the token of the first message belongs to."""
-    text = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE)
-    return access.who(f"Bearer {parse_token(text, settings.max_message)}", time.time())
+    """The caller whose token is in the first message."""
+    text = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE_TIMEOUT)
+    return access.authenticate(f"Bearer {parse_token(text, settings.max_message)}", time.time())
 
 
 async def _until_gone(socket: WebSocket) -> None:

@@ -1,4 +1,4 @@
-"""While the server already serves: shorter windows for the ladder, and a TensorRT engine where there is a GPU."""
+"""Switches a running server to TensorRT if there is a GPU."""
 
 import logging
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from avatar_stream.runtime.rollout import identity_inputs, roll_out
 from avatar_stream.tools import parity
 
 log = logging.getLogger(__name__)
-TICKS = 100  # of the check a new engine must pass before it is used
+CHECK_TICKS = 100  # in the check that TensorRT must pass before it is used
 
 
 def upgrade(networks: Networks, *, automatic: bool = True) -> None:
-    """Bring ``networks`` to the best this machine can do; blocks, so it wants a thread of its own.
+    """Switch ``networks`` to the fastest runtime of this machine. Blocks: run it in its own thread.
 
-    ``automatic``: the user left the choice of engine to us. What fails is said in one line, and what runs goes on.
+    ``automatic``: the user chose no engine. A failure is logged in one line, and the current engine stays in use.
     """
     if (
         automatic
@@ -34,24 +34,24 @@ def _attempt(networks: Networks, work: Callable[[], None]) -> None:
     try:
         work()
     except AvatarError as error:
-        log.warning("%s goes on: %s", networks.name, error)
+        log.warning("%s stays in use: %s", networks.name, error)
     except Exception:
-        log.exception("%s goes on", networks.name)
+        log.exception("the switch to TensorRT failed: %s stays in use", networks.name)
 
 
 def _to_tensorrt(networks: Networks) -> None:
     network, cache = tick_path(WEIGHTS), PlanCache()
     key = tensorrt_build.plan_key(network)
     if cache.find(key) is None:
-        log.info("building a TensorRT engine for %s", key.gpu)
+        log.info("building a TensorRT plan for %s", key.gpu)
         cache.store(key, tensorrt_build.build(network))
-    face, frames = parity.recorded_ticks(TICKS)
+    face, frames = parity.recorded_ticks(CHECK_TICKS)
     rolled = []
     for runtime in ("onnxruntime", "tensorrt"):
         reference, ticker = load(WEIGHTS, runtime=runtime)
         rolled.append(roll_out(ticker, identity_inputs(reference, face), frames))
     found = parity.compare("tensorrt", rolled[1], rolled[0])
     if not found.passed:
-        raise AvatarError(f"the TensorRT engine failed its check ({found.psnr} dB): it is not used")
+        raise AvatarError(f"the TensorRT plan failed its check ({found.psnr} dB): it is not used")
     networks.switch("tensorrt")
     log.info("switched to %s (%.1f dB from onnxruntime)", networks.name, found.psnr)

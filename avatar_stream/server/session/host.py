@@ -1,6 +1,6 @@
-"""Where sessions live: in the server's own process (:class:`LocalHost`), or in others (``server.ipc.pool``).
+"""Session hosts: sessions run in the server's process (:class:`LocalHost`) or in others (``server.ipc.pool``).
 
-HTTP and the registry of sessions know them by the protocols here.
+HTTP handlers and the session registry use sessions through these protocols.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from avatar_stream.settings import Settings
 
 
 class PeerHandle(Protocol):
-    """A peer, wherever its connection is. See :class:`avatar_stream.server.rtc.peer.Peer`."""
+    """A peer in this or another process. See :class:`avatar_stream.server.rtc.peer.Peer`."""
 
     key: str
     etag: str
@@ -29,9 +29,9 @@ class PeerHandle(Protocol):
     connected: asyncio.Event
     ended: asyncio.Event
     reason: str
-    user: str
+    ice_ufrag: str
 
-    async def trickle(self, said: Candidates) -> None:
+    async def trickle(self, candidates: Candidates) -> None:
         """See ``Peer.trickle``."""
 
     def end(self, reason: str) -> None:
@@ -39,10 +39,10 @@ class PeerHandle(Protocol):
 
 
 class SessionHandle(Protocol):
-    """A session, wherever it lives. See :class:`.session.Session`."""
+    """A session in this or another process. See :class:`.session.Session`."""
 
     id: str
-    life: str
+    instance_id: str
     began: float
     closed: asyncio.Event
     listeners: int
@@ -53,7 +53,7 @@ class SessionHandle(Protocol):
 
     @property
     def viewers(self) -> Mapping[str, PeerHandle]:
-        """Those that watch it, by key."""
+        """The peers that watch it, by key."""
 
     @property
     def live(self) -> bool:
@@ -61,7 +61,7 @@ class SessionHandle(Protocol):
 
     @property
     def level(self) -> int:
-        """Steps below the best quality at which it is drawn."""
+        """The quality level of its pictures; 0 is the best."""
 
     def control_opened(self) -> None:
         """See ``Session``."""
@@ -79,7 +79,7 @@ class SessionHandle(Protocol):
         """See ``Session.run``."""
 
     async def view(self, viewer: Any, offer: str) -> str:
-        """See ``Session.view``; ``viewer`` was made by the same host."""
+        """See ``Session.view``; ``viewer`` is a peer of the same host."""
 
     async def end(self, reason: str) -> None:
         """See ``Session.end``."""
@@ -92,17 +92,17 @@ class SessionHandle(Protocol):
 
 
 class SessionHost(Protocol):
-    """Makes sessions and their peers."""
+    """Creates sessions and their peers."""
 
     def peer(self, role: Role, address: str, owner: str) -> PeerHandle:
         """A peer that has not been answered yet."""
 
     def session(self, spec: SessionSpec, publisher: Any) -> SessionHandle:
-        """A session that has not been opened yet, for a publisher made here."""
+        """A session that has not been opened yet; ``publisher`` is a peer of this host."""
 
 
 class LocalHost:
-    """Sessions live beside the server: for machines with one processor, and for tests that look inside."""
+    """Runs sessions in the server's process: for machines with one processor, and for tests of internals."""
 
     def __init__(self, settings: Settings, networks: Networks | None, library: Library, metrics: Metrics) -> None:
         self._settings, self._networks, self._library, self._metrics = settings, networks, library, metrics

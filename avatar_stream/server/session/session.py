@@ -1,4 +1,4 @@
-"""One avatar: the peer that drives it, the peers that watch it, and everything that ends with it."""
+"""One session: its avatar, the publisher, the viewers, and their tasks and threads."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ from avatar_stream.pipeline.quality_ladder import QualityLadder
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
-from avatar_stream.server.heap import trim
-from avatar_stream.server.metrics import Counting
+from avatar_stream.server.heap import trim_heap
+from avatar_stream.server.metrics import SessionMetrics
 from avatar_stream.server.rtc.peer import Peer
 from avatar_stream.server.session.control import (
     ChoosePortrait,
@@ -39,25 +39,25 @@ from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 0.25  # seconds between looks at whether all is well
-CHANGE_PAUSE_FACTOR: Final = 2.0  # times what a change of the portrait took, until the next one begins
+CHECK_PERIOD: Final = 0.25  # seconds between checks of timeouts
+CHANGE_PAUSE_FACTOR: Final = 2.0  # minimum pause between portrait changes, relative to the duration of the last
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """A session to be made. ``sees`` is whose characters it may show (None: everybody's)."""
+    """What defines a new session. ``visible_owner`` owns the characters it may show (None: all owners)."""
 
     id: str
     portrait: str
     background: str
-    sees: str | None
+    visible_owner: str | None
 
 
 class Session:
-    """Lives in :meth:`run`, which ends with the publisher and frees every task, thread and track.
+    """Runs in :meth:`run`, which ends with the publisher and frees every task, thread and track.
 
-    ``id`` is its public name: viewers and logs use it, and the next session may have the same. ``life`` is its alone.
-    What may change the session goes by ``publisher.key``.
+    ``id`` is its public name for viewers and logs; a later session may have the same. ``instance_id`` is unique.
+    Clients need ``publisher.key`` to change the session.
     """
 
     def __init__(
@@ -67,20 +67,20 @@ class Session:
         settings: Settings,
         networks: Networks | None,
         library: PortraitSource,
-        metrics: Counting,
+        metrics: SessionMetrics,
     ) -> None:
-        self.id, self.life = spec.id, new_life()
+        self.id, self.instance_id = spec.id, new_instance_id()
         self.publisher = publisher
         self.viewers: dict[str, Peer] = {}
-        self.listeners = 0  # who is sent its motion
+        self.listeners = 0  # of its motion
         self.settings = settings
         self.shown = ShownPortrait(
             library, spec.portrait, settings.keep_expression, publisher.owner, f"session {spec.id}",
-            background=spec.background, owner=spec.sees,
+            background=spec.background, owner=spec.visible_owner,
         )  # fmt: skip
         self.began = time.monotonic()
         self.closed = asyncio.Event()
-        self._last_control = 0.0  # when the last control channel closed; 0: there was none, or one is open
+        self._last_control = 0.0  # time when the last control channel closed; 0: none was open yet, or one is open
         self.log = logging.LoggerAdapter(log, {"session": spec.id})
         self._ladder = QualityLadder(1 / settings.fps) if networks else None
         self.live_loop = LiveLoop(
@@ -99,8 +99,8 @@ class Session:
         self._metrics = metrics
         self._group: asyncio.TaskGroup | None = None
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="prepare")
-        self._next_change = 0.0  # of the portrait or its background, by the loop's clock
-        self._counted = 0, 0  # pictures sent and packets dropped that the metrics know of
+        self._next_change_at = 0.0  # earliest time for another portrait or background, by the event loop's clock
+        self._reported = 0, 0  # pictures sent and dropped, as last reported to the metrics
 
     @property
     def live(self) -> bool:
@@ -109,24 +109,24 @@ class Session:
 
     @property
     def level(self) -> int:
-        """Steps below the best quality at which it is drawn."""
+        """The quality level of its pictures; 0 is the best."""
         return self._ladder.qualities.index(self._ladder.quality) if self._ladder else 0
 
     def control_opened(self) -> None:
-        """A control channel is there."""
+        """A control channel was opened."""
         self._last_control = 0.0
 
     def control_closed(self) -> None:
-        """It is gone: without another one soon, the page has gone."""
+        """The control channel was closed. Without a new one before ``control_timeout``, the session ends."""
         self._last_control = time.monotonic()
 
     def motion(self) -> "tuple[float, dict[str, Any]] | None":
-        """When the driver last moved, and how, as the motion feed says it."""
+        """The time of the driver's last motion, and the motion as JSON for the motion feed; None before the first."""
         avatar, at = self.live_loop.avatar, self.live_loop.last_input_at
         return None if avatar is None else (at, avatar.motion.to_json(at - self.began))
 
     async def open(self, offer: str) -> str:
-        """Answer the publisher's offer; raises ``BadOffer``. Costs little: the work begins when the peer comes."""
+        """Answer the publisher's offer; raises ``BadOffer``. Cheap: the avatar is made when the peer connects."""
         try:
             return await self.publisher.answer(offer, self.broadcast, self._on_frame)
         except BaseException:
@@ -134,12 +134,17 @@ class Session:
             raise
 
     async def run(self) -> None:
-        """Live until the publisher has left or something here failed; then free everything."""
+        """Run until the publisher has left or a task failed; then free everything."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 group.create_task(self.publisher.run())
-                work = (self._begin(), self._watch(), self.broadcast.send_pictures(), self.broadcast.send_sound())
+                work = (
+                    self._start_avatar(),
+                    self._watch(),
+                    self.broadcast.send_pictures(),
+                    self.broadcast.send_sound(),
+                )
                 services = [group.create_task(one) for one in work]
                 await self.publisher.ended.wait()
                 for service in services:
@@ -150,7 +155,7 @@ class Session:
             self.publisher.end("failed")
             self.log.exception("the session failed")
         finally:
-            await self._free()
+            await self._release()
 
     async def view(self, viewer: Peer, offer: str) -> str:
         """Answer a viewer's offer; raises ``BadOffer``."""
@@ -158,18 +163,18 @@ class Session:
             answer = await viewer.answer(offer, self.broadcast, lambda kind, frame: None)
         except BaseException:
             viewer.end("refused")
-            await self._show(viewer)
+            await self._run_viewer(viewer)
             raise
         self.viewers[viewer.key] = viewer
         if self._group is None or self.publisher.ended.is_set():
             viewer.end("the session ended")
-            await self._show(viewer)
+            await self._run_viewer(viewer)
             raise NotFound("no such session: it may have ended")
-        self._group.create_task(self._show(viewer))
+        self._group.create_task(self._run_viewer(viewer))
         return answer
 
     async def end(self, reason: str) -> None:
-        """End the session and wait until all of it is gone. Safe to call twice."""
+        """End the session and wait until everything is freed. Safe to call twice."""
         self.publisher.end(reason)
         await self.closed.wait()
 
@@ -197,23 +202,23 @@ class Session:
                 self.live_loop.commands.put(lambda avatar: avatar.set_mirror(mirror))
 
     async def _change(self, choose: Callable[[str], Portrait], key: str) -> None:
-        """Show another portrait. Who asks for many gives other sessions time between one and the next.
+        """Show another portrait. Pauses between changes, which leaves processor time for other sessions.
 
-        Raises :class:`NotFound` if the session ends meanwhile.
+        Raises :class:`NotFound` if the session ends in the meantime.
         """
         clock = asyncio.get_running_loop().time
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.publisher.ended.wait(), max(0.0, self._next_change - clock()))
+            await asyncio.wait_for(self.publisher.ended.wait(), max(0.0, self._next_change_at - clock()))
         if self.publisher.ended.is_set():
             raise NotFound("the session has ended")
         began = clock()
-        renderer = await self._in_background(PortraitRenderer, await self._in_background(choose, key), self._networks)
-        self._next_change = clock() + CHANGE_PAUSE_FACTOR * (clock() - began)
+        renderer = await self._in_thread(PortraitRenderer, await self._in_thread(choose, key), self._networks)
+        self._next_change_at = clock() + CHANGE_PAUSE_FACTOR * (clock() - began)
         renderer.times.on_stage = self._metrics.stage
         self.live_loop.commands.put(lambda avatar: avatar.change_portrait(renderer))
 
     def status(self) -> dict[str, Any]:
-        """What the page shows: pictures a second, milliseconds from camera frame to picture, the face."""
+        """The status message for the page: pictures a second, milliseconds from camera frame to picture, and more."""
         delay, avatar = self.live_loop.delay(), self.live_loop.avatar
         return {
             "type": "status",
@@ -236,7 +241,7 @@ class Session:
         }
 
     def _identity(self) -> dict[str, Any] | None:
-        """What the guard sees: how far the last face is from its portrait's, and what is done about it."""
+        """The identity guard's state: the distance of the last face from the portrait's, and its reaction."""
         guard = self.live_loop.guard
         if guard is None or guard.distance is None:
             return None
@@ -256,91 +261,91 @@ class Session:
         else:
             self.live_loop.add_frame(frame)
 
-    async def _show(self, viewer: Peer) -> None:
+    async def _run_viewer(self, viewer: Peer) -> None:
         try:
             await viewer.run()
         except Exception:
-            self.log.exception("a viewer's connection failed")  # its own affair, not the session's
+            self.log.exception("a viewer's connection failed")  # does not end the session
         self.viewers.pop(viewer.key, None)
-        self._left(viewer)
+        self._peer_ended(viewer)
 
-    def _left(self, peer: Peer) -> None:
+    def _peer_ended(self, peer: Peer) -> None:
         for feed in peer.feeds:
             self.broadcast.remove(feed)
-        self._count_packets(peer)
+        self._report_packets(peer)
         self._metrics.ended(peer.role, peer.reason)
         self.log.info("%s ended: %s", "session" if peer is self.publisher else "viewer", peer.reason)
 
-    async def _begin(self) -> None:
-        """Make the avatar once the publisher is there: who never comes costs nothing."""
+    async def _start_avatar(self) -> None:
+        """Make the avatar when the publisher has connected: a peer that never connects costs nothing."""
         await self.publisher.connected.wait()
         self.log.info("connected")
-        portrait = await self._in_background(self.shown.open)
+        portrait = await self._in_thread(self.shown.open)
         self.live_loop.newest = self.live_loop.marker(portrait.picture)
-        avatar = await self._in_background(Avatar, portrait, self._networks)
+        avatar = await self._in_thread(Avatar, portrait, self._networks)
         self.shown.apply_settings(avatar)
         for times in (avatar.times, avatar.renderer.times):
             times.on_stage = self._metrics.stage
         self.live_loop.start(avatar)
 
     async def _watch(self) -> None:
-        """End the session when its page has gone, when no video comes, or when it hangs."""
+        """End the session if its page is gone, if no video arrives, or if it hangs."""
         settings = self.settings
         while True:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(CHECK_PERIOD)
             now = time.monotonic()
             if (delay := self.live_loop.delay()) is not None:
-                # A picture waits half a period for its turn to be sent.
+                # A picture waits half a frame period on average before it is sent.
                 self.broadcast.delay = delay + 0.5 / settings.fps
-            self._count()
+            self._report_counts()
             if self._last_control and now - self._last_control > settings.control_timeout:
                 self.publisher.end("page gone")
             elif self.live_loop.threads and now - self.live_loop.last_input_at > settings.silence_timeout:
                 self.publisher.end("picture too large" if self.publisher.notice else "no video")
             elif self.live_loop.threads and now - self.live_loop.last_drawn_at > 2 * settings.watchdog:
-                # A hanging engine has been replaced after half of this time (see Networks.watch).
+                # A hanging engine is replaced after half of this time (see Networks.watch).
                 self.publisher.end("stalled")
 
-    def _count_packets(self, peer: Peer) -> None:
+    def _report_packets(self, peer: Peer) -> None:
         for reason, count in peer.take_dropped().items():
             self._metrics.packets_dropped(reason, count)
 
-    def _count(self) -> None:
+    def _report_counts(self) -> None:
         peers = (self.publisher, *self.viewers.values())
         feeds = [feed for peer in peers for feed in peer.feeds]
         for peer in peers:
-            self._count_packets(peer)
+            self._report_packets(peer)
         now = self.broadcast.sent, sum(feed.dropped for feed in feeds)
-        self._metrics.sent(now[0] - self._counted[0])
-        if now[1] > self._counted[1]:
-            self._metrics.dropped("slow viewer", now[1] - self._counted[1])
-        self._counted = now
+        self._metrics.sent(now[0] - self._reported[0])
+        if now[1] > self._reported[1]:
+            self._metrics.dropped("slow viewer", now[1] - self._reported[1])
+        self._reported = now
 
-    async def _free(self) -> None:
-        self._count()
+    async def _release(self) -> None:
+        self._report_counts()
         self.broadcast.close()
         self._preparer.shutdown(wait=False, cancel_futures=True)
         if not await asyncio.to_thread(self.live_loop.stop):
-            self.log.error("a thread hangs and is left behind")
-        await asyncio.to_thread(trim)
-        self._left(self.publisher)
+            self.log.error("a thread of the session hangs: abandoned")
+        await asyncio.to_thread(trim_heap)
+        self._peer_ended(self.publisher)
         self.closed.set()
 
-    async def _in_background(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._preparer, work, *arguments)
         except (RuntimeError, asyncio.CancelledError):
             task = asyncio.current_task()
             if self.publisher.ended.is_set() and not (task and task.cancelling()):
-                raise NotFound("the session has ended") from None  # and the thread with it
+                raise NotFound("the session has ended") from None  # the executor was shut down
             raise
 
 
 def new_id() -> str:
-    """A public name for a session nobody named."""
+    """A public name for a session without one."""
     return secrets.token_hex(6)
 
 
-def new_life() -> str:
-    """What tells a session from all others, those of the same name too."""
+def new_instance_id() -> str:
+    """A unique id of one session; session names can recur."""
     return secrets.token_hex(8)

@@ -1,4 +1,4 @@
-"""What a session shows: a portrait of the library, its background, and what else a character is kept with."""
+"""What a session shows: a portrait of the library, its background, and the character's settings."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from avatar_stream.portrait.portrait import Portrait
 
 
 class PortraitSource(Protocol):
-    """What a session asks of the library (see :class:`avatar_stream.identity.library.Library`)."""
+    """The part of the library that a session uses (see :class:`avatar_stream.identity.library.Library`)."""
 
     @property
     def keeps(self) -> bool: ...
@@ -30,8 +30,8 @@ class PortraitSource(Protocol):
 
 
 class ShownPortrait:
-    """One session's. ``owner`` is whose characters it may show (None: everybody's), ``who`` and ``how`` go into the
-    audit, ``keep`` is how much of a mood stays unless a character says otherwise.
+    """The portrait of one session. ``owner`` owns the characters it may show (None: all owners). ``who`` and ``how``
+    go into the audit log. ``keep`` is the share of a portrait's expression that stays, unless a character sets it.
     """
 
     def __init__(
@@ -50,35 +50,35 @@ class ShownPortrait:
         self._character_settings: Mapping[str, Any] = {}
 
     def choose(self, key: str) -> Portrait:
-        """Show another portrait and write a character's use down; raises ``UnknownPortrait``. Takes a moment."""
-        before, brought = self._character_settings, self._settings(key)
-        # What a character came with goes with it.
-        own = OWN_BACKGROUND if "background" in before else self.background
-        background = brought.get("background", own)
-        portrait = self._before(key, background)
-        self.portrait, self.background, self._character_settings = key, background, brought
+        """Show another portrait, and log the use of a character; raises ``UnknownPortrait``. Blocks for a moment."""
+        old, new = self._character_settings, self._settings(key)
+        # A background that the previous character set does not stay.
+        current = OWN_BACKGROUND if "background" in old else self.background
+        background = new.get("background", current)
+        portrait = self._on_background(key, background)
+        self.portrait, self.background, self._character_settings = key, background, new
         return portrait
 
     def set_background(self, background: str) -> Portrait:
-        """Show the portrait before another background; raises ``UnknownPortrait``. Takes a moment."""
-        portrait = self._before(self.portrait, background)
+        """Show the portrait on another background; raises ``UnknownPortrait``. Blocks for a moment."""
+        portrait = self._on_background(self.portrait, background)
         self.background = background
         return portrait
 
     def open(self) -> Portrait:
-        """The portrait that a session begins with; a background that was asked for counts for more than its own."""
-        asked = self.background
+        """The first portrait of a session; a requested background overrides the character's own."""
+        requested = self.background
         portrait = self.choose(self.portrait)
-        return portrait if asked in (OWN_BACKGROUND, self.background) else self.set_background(asked)
+        return portrait if requested in (OWN_BACKGROUND, self.background) else self.set_background(requested)
 
     def apply_settings(self, avatar: Avatar) -> None:
-        """Give an avatar the settings of the character, and what is usual for the rest."""
+        """Apply the character's settings to an avatar, and defaults for the rest."""
         avatar.set_keep(self._character_settings.get("keep", self._keep))
         avatar.set_expression(Expression.from_json(self._character_settings.get("expression", {})))
 
     @property
     def has_settings(self) -> bool:
-        """The character has settings of its own."""
+        """Whether the character has its own settings."""
         return bool(self._character_settings)
 
     def _settings(self, key: str) -> Mapping[str, Any]:
@@ -88,7 +88,7 @@ class ShownPortrait:
         self._library.used(key, self._who, self._how)
         return found.settings
 
-    def _before(self, key: str, background: str) -> Portrait:
+    def _on_background(self, key: str, background: str) -> Portrait:
         portrait = self._library.get(key, self.owner)
         uploaded = background.startswith(UPLOADED_BACKGROUND_PREFIX)
         return on_background(portrait, self._library.background(background, self.owner) if uploaded else background)
