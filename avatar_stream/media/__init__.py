@@ -1,4 +1,4 @@
-"""Frames in and out: mailboxes, encoders, files, cameras, the label and the watermark, what aiortc leaves open.
+"""Frames in and out: mailboxes, encoders, files, cameras, the label, the watermark, and extensions of aiortc.
 
-Owns codecs and containers. A picture is an array here: whose face it shows is unknown.
+Owns codecs and containers. A picture is just an array here; this package knows nothing of faces.
 """

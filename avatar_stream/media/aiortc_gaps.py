@@ -1,7 +1,7 @@
-"""Where aiortc 1.16 leaves gaps that a live picture falls into, closed from outside.
+"""Patches for aiortc 1.16, where it lacks what live video needs.
 
-Everything in the project that touches what aiortc does not promise to keep is in this module; its tests fail when
-aiortc renames any of it.
+The code that uses private parts of aiortc is in this module and in :mod:`.dtls` and :mod:`.packet_filter`. Their
+tests fail if aiortc renames one of those parts.
 """
 
 import contextlib
@@ -31,37 +31,37 @@ from avatar_stream.rate_limits import RateLimit
 
 log = logging.getLogger(__name__)
 
-NACK_REPEAT_SECONDS: Final = 0.08  # seconds between requests for the same lost packets
-MAX_LOSS_WAIT_SECONDS: Final = 0.6  # seconds after which a lost packet is not waited for any more
-MIN_NACK_INTERVAL_SECONDS: Final = 0.01  # seconds between two requests for lost packets
-MIN_PLI_INTERVAL_SECONDS: Final = 0.2  # seconds between two requests for a key frame
-MAX_RTCP_PACKETS: Final = 16  # RTCP packets heard of one datagram; browsers put four or five into one
-MAX_REPORT_BLOCKS: Final = 31  # of sources in one receiver report: its count has five bits
-MAX_DROPOUT: Final = 512  # sequence numbers ahead from which on a packet is a jump: aiortc's buffer holds as many
-MAX_MISORDER: Final = 100  # sequence numbers behind
-RESEND_RATE_LIMIT: Final = 400, 300  # packets that one peer is sent again, a second and at once
-MAX_NACKED_PACKETS: Final = 300  # packets that one message asks for
+NACK_REPEAT_SECONDS: Final = 0.08  # between requests for the same lost packets
+MAX_LOSS_WAIT_SECONDS: Final = 0.6  # after that, a lost packet is given up
+MIN_NACK_INTERVAL_SECONDS: Final = 0.01  # between any two requests for lost packets
+MIN_PLI_INTERVAL_SECONDS: Final = 0.2  # between two requests for a key frame
+MAX_RTCP_PACKETS: Final = 16  # handled per datagram; browsers send four or five in one
+MAX_REPORT_BLOCKS: Final = 31  # in one receiver report: the count field has five bits
+MAX_DROPOUT: Final = 512  # sequence numbers ahead; more is a jump. aiortc's buffer holds as many packets
+MAX_MISORDER: Final = 100  # sequence numbers behind; more is a jump
+RESEND_RATE_LIMIT: Final = 400, 300  # packets retransmitted to one peer: per second, and in one burst
+MAX_NACKED_PACKETS: Final = 300  # accepted in one message
 
 
 class FeedbackListener(Protocol):
-    """Who wants to know what a peer says of the video it gets."""
+    """Receives a peer's feedback about the video that it gets."""
 
     wants_key_frame: bool
     bitrate: int | None
 
 
 def listen_to_feedback(sender: RTCRtpSender, listener: FeedbackListener) -> None:
-    """Pass on a peer's RTCP: lost pictures (PLI, FIR, RFC 4585 and 5104) and the bit rate of its line (REMB).
+    """Pass a peer's RTCP feedback to ``listener``: PLI and FIR (RFC 4585, RFC 5104), and the bit rate of REMB.
 
-    aiortc gives them to the encoder that it would have made itself, and to nobody else. How much is sent again is
-    bounded.
+    aiortc passes this feedback only to its own encoder, which is not used here. The number of retransmitted packets
+    is limited to ``RESEND_RATE_LIMIT``.
     """
     handle = sender._handle_rtcp_packet
     resent = RateLimit(*RESEND_RATE_LIMIT)
 
     async def listen(packet: Any) -> None:
         if isinstance(packet, RtcpRtpfbPacket):
-            # One datagram can ask for six thousand packets, and for the same one as often.
+            # One datagram can request six thousand packets, or the same packet six thousand times.
             now = time.monotonic()
             packet.lost = [number for number in dict.fromkeys(packet.lost[:MAX_NACKED_PACKETS]) if resent.take(now)]
         if isinstance(packet, RtcpPsfbPacket):
@@ -80,7 +80,7 @@ def listen_to_feedback(sender: RTCRtpSender, listener: FeedbackListener) -> None
 
 
 class _SingleNalUnits(H264Encoder):
-    """Packs H.264 in packetization mode 0: a unit is a packet (RFC 6184 section 6.2)."""
+    """Packs H.264 in packetization mode 0: one NAL unit is one packet (RFC 6184 section 6.2)."""
 
     @classmethod
     def _packetize(cls, packages: Iterable[bytes]) -> list[bytes]:
@@ -88,26 +88,26 @@ class _SingleNalUnits(H264Encoder):
 
 
 def use_single_nal_units(sender: RTCRtpSender) -> None:
-    """Send H.264 in packetization mode 0, which aiortc does not have; the encoder keeps its units short."""
+    """Send H.264 in packetization mode 0, which aiortc lacks. The encoder must keep NAL units small."""
     sender._RTCRtpSender__encoder = _SingleNalUnits()  # type: ignore[attr-defined]
 
 
 def limit_receive_delay(receiver: RTCRtpReceiver) -> None:
-    """Let a receiver catch up after a loss, and let no packet cost more than another.
+    """Let a receiver catch up after a loss, and limit what jumps in the sequence numbers cost.
 
-    aiortc hands out at most one frame for every packet that comes in. What has piled up behind a lost packet is never
-    worked off where frames are one packet: after every loss the picture is later, for good (measured: 1.2 s behind at
-    5 % loss and 100 ms, 0.3 s with this). It also asks for a lost packet only when the next one is lost, and waits
-    for one that never comes until 512 others have arrived, which are seconds. Here everything whole is handed out at
-    once, lost packets are asked for again, and given up in time.
+    aiortc returns at most one frame per arriving packet. If every frame is one packet, the frames that queued up
+    behind a lost packet stay queued: each loss adds delay for good (measured: 1.2 s behind at 5 % loss and 100 ms;
+    0.3 s with this function). aiortc also requests a lost packet again only when another one is lost, and waits
+    for a packet that never comes until 512 others have arrived, which takes seconds. This function returns all
+    complete frames at once, repeats requests for lost packets, and gives them up after ``MAX_LOSS_WAIT_SECONDS``.
 
-    aiortc takes a frame for whole when the next one begins: each is 40 ms late at 25 a second. Here the marker bit
-    ends it (RFC 7741 section 4.1, RFC 6184 section 5.1), unless a sender sets it before a frame's end; a packet of
-    sound is a frame.
+    aiortc considers a frame complete when the next one begins, which adds 40 ms at 25 frames a second. Here the
+    marker bit ends a frame (RFC 7741 section 4.1, RFC 6184 section 5.1), unless the sender sets it before a frame's
+    end. Each audio packet is a frame.
 
-    A jump in the sequence numbers makes aiortc list up to 32,767 lost packets and empty its buffer, for each packet
-    that jumps. Here two packets in a row must agree on a jump (RFC 3550 appendix A.1), and nothing is asked for that
-    senders no longer keep.
+    For each packet whose sequence number jumps, aiortc lists up to 32,767 lost packets and empties its buffer. Here
+    two consecutive packets must confirm a jump (RFC 3550 appendix A.1), and packets that senders no longer keep are
+    not requested.
     """
     buffer = receiver._RTCRtpReceiver__jitter_buffer  # type: ignore[attr-defined]
     mapper = receiver._RTCRtpReceiver__timestamp_mapper  # type: ignore[attr-defined]
@@ -129,7 +129,7 @@ def limit_receive_delay(receiver: RTCRtpReceiver) -> None:
         if retransmitted:
             codec = codecs.get(codec.parameters["apt"])
             if nacks is None or int.from_bytes(packet.payload[:2], "big") not in nacks.missing:
-                return  # not asked for: browsers fill up a line with such packets to measure it
+                return  # not requested: browsers probe the bandwidth with such packets
         elif not guards.setdefault(packet.ssrc, SequenceGuard()).admits(packet.sequence_number):
             return
         elif nacks is not None and nacks.max_seq is not None:
@@ -141,7 +141,7 @@ def limit_receive_delay(receiver: RTCRtpReceiver) -> None:
             collector.observe(packet)
         await handle(packet, arrival_time_ms)
         if codec is None or buffer._origin is None:
-            return  # nothing usable: browsers begin with padding
+            return  # no media yet: browsers begin with padding
         now = time.monotonic()
         if (
             nacks is not None
@@ -164,7 +164,7 @@ def limit_receive_delay(receiver: RTCRtpReceiver) -> None:
     async def request_lost(ssrc: int, lost: list[int]) -> None:
         nonlocal asked
         now = time.monotonic()
-        if now - asked > MIN_NACK_INTERVAL_SECONDS:  # what waits is asked for with the next
+        if now - asked > MIN_NACK_INTERVAL_SECONDS:  # otherwise the next request includes these packets
             asked = now
             await send_nack(ssrc, lost)
 
@@ -182,25 +182,25 @@ def limit_receive_delay(receiver: RTCRtpReceiver) -> None:
 
 
 class _FrameCollector:
-    """Finds frames in a jitter buffer of aiortc that their last packet ends."""
+    """Takes complete frames out of aiortc's jitter buffer as soon as their last packet is there."""
 
     def __init__(self, buffer: Any) -> None:
         self._buffer = buffer
         self._trusts_markers = True
-        self._last: int | None = None  # the stamp of the last frame that was found
+        self._last: int | None = None  # timestamp of the last frame taken by its marker
 
     def observe(self, packet: Any) -> None:
-        """See a packet, no retransmission, before it goes into the buffer.
+        """Look at a packet before it enters the buffer; not for retransmissions.
 
-        One that goes on with a frame which had ended shows that its sender sets markers in another way. Padding has
-        no payload and shows nothing.
+        If a packet continues a frame that a marker had ended, its sender uses markers differently, and they are not
+        trusted any more. Padding has no payload and is ignored.
         """
         if self._last == packet.timestamp and packet.payload:
             ahead = (packet.sequence_number - self._buffer._origin) & 0xFFFF
             self._trusts_markers = self._trusts_markers and ahead >= 0x8000
 
     def take_frame(self) -> JitterFrame | None:
-        """The first frame in the buffer, taken out, if all of it is there; None if not."""
+        """Remove the first frame from the buffer and return it; None if it is not complete."""
         buffer, found = self._buffer, list[Any]()
         if buffer._is_video and not self._trusts_markers:
             return None
@@ -217,14 +217,14 @@ class _FrameCollector:
 
 
 class SequenceGuard:
-    """Tells a lost packet from a jump in one source's sequence numbers (RFC 3550 appendix A.1)."""
+    """Distinguishes lost packets from jumps in the sequence numbers of one source (RFC 3550 appendix A.1)."""
 
     def __init__(self) -> None:
         self._newest: int | None = None
-        self._expected: int | None = None  # what must come next for a jump to be believed
+        self._expected: int | None = None  # the number that would confirm a jump
 
     def admits(self, number: int) -> bool:
-        """Whether a packet may be used: it is near the newest, or the second in a row behind a jump."""
+        """Whether to use a packet: its number is near the newest one, or confirms a jump."""
         ahead = 0 if self._newest is None else (number - self._newest) & 0xFFFF
         if ahead > 0x10000 - MAX_MISORDER:
             return True  # late
@@ -236,7 +236,7 @@ class SequenceGuard:
 
 
 def use_stream_decoder(receiver: RTCRtpReceiver) -> StreamDecoder:
-    """Give a receiver that has not begun a :class:`StreamDecoder` in place of its own queue and thread."""
+    """Replace a receiver's decoder queue by a :class:`StreamDecoder`; call before the receiver starts."""
     decoder = StreamDecoder(receiver._RTCRtpReceiver__kind)  # type: ignore[attr-defined]
     receiver._RTCRtpReceiver__decoder_queue = decoder  # type: ignore[attr-defined]
 
@@ -249,15 +249,15 @@ def use_stream_decoder(receiver: RTCRtpReceiver) -> StreamDecoder:
 
 
 def _run_decoder(loop: Any, frames: Any, output: Any, failed: Any) -> None:
-    """In place of aiortc's ``decoder_worker``, which every receiver's thread runs."""
+    """Replaces aiortc's ``decoder_worker``, which every receiver runs in a thread."""
     if isinstance(frames, StreamDecoder):
         frames.run(loop, output, failed)
     else:
         _aiortc_decoder_worker(loop, frames, output, failed)
 
 
-# Chromium numbers from 35 on what does not fit into 96 to 127, its last H.264 profiles among it: aiortc would answer
-# with numbers of its own.
+# Chromium uses payload types from 35 on when 96 to 127 are full, for example for its last H.264 profiles. aiortc does
+# not know them as dynamic and would answer with other numbers.
 rtp.DYNAMIC_PAYLOAD_TYPES = (*range(35, 64), *range(96, 128))  # type: ignore[assignment]
 
 _aiortc_decoder_worker = rtcrtpreceiver.decoder_worker
@@ -265,10 +265,10 @@ rtcrtpreceiver.decoder_worker = _run_decoder  # type: ignore[assignment]
 
 
 def ignore_malformed_packets(pc: RTCPeerConnection, filters: Iterable[PacketFilter]) -> None:
-    """Drop and count what aiortc cannot use of the packets that pass their authentication.
+    """Drop and count authenticated packets that aiortc cannot parse.
 
-    Whatever one of them raises would end the connection with a traceback in the log. A datagram may hold hundreds of
-    RTCP packets; the first few are heard.
+    In aiortc, an exception from such a packet ends the connection with a traceback in the log. A datagram may hold
+    hundreds of RTCP packets; only the first ``MAX_RTCP_PACKETS`` are handled.
     """
     by_connection = {id(one.connection): one for one in filters}
     for dtls in dtls_transports(pc):
@@ -278,14 +278,14 @@ def ignore_malformed_packets(pc: RTCPeerConnection, filters: Iterable[PacketFilt
 
 
 def log_connect_errors(pc: RTCPeerConnection) -> None:
-    """Let no task of a connection fail whose offer was refused half-way: asyncio would log it with a traceback."""
+    """Log one line, not asyncio's traceback, if a connection cannot start, as after a refused offer."""
     connect = pc._RTCPeerConnection__connect  # type: ignore[attr-defined]
 
     async def quietly() -> None:
         try:
             await connect()
         except Exception as error:
-            log.info("a connection was not begun: %s", error)
+            log.info("a connection could not start: %s", error)
 
     pc._RTCPeerConnection__connect = quietly  # type: ignore[attr-defined]
 
@@ -293,7 +293,8 @@ def log_connect_errors(pc: RTCPeerConnection) -> None:
 async def close_connection(pc: RTCPeerConnection) -> None:
     """Close a connection and all of its ports.
 
-    aiortc stops half-way at a medium without a transport, which an offer has that was refused half-way.
+    aiortc's own ``close`` fails at a medium without a transport, and leaves ports open. Such media exist after an
+    offer was refused while it was being applied.
     """
     try:
         await pc.close()
@@ -328,14 +329,14 @@ def _ignore_malformed(dtls: Any, filter: PacketFilter) -> None:
             filter.dropped["malformed"] += 1
 
     dtls._handle_rtp_data, dtls._handle_rtcp_data = rtp, rtcp
-    # Nothing here uses data channels, and a parameter of no length in an SCTP chunk keeps aiortc busy for ever.
+    # No data channel is used here, and an SCTP chunk with a parameter of length zero makes aiortc loop for ever.
     dtls._register_data_receiver = lambda receiver: None
 
 
 def _bound_report_fields(receiver: RTCRtpReceiver) -> None:
-    """Keep receiver reports to what their fields hold (RFC 3550 section 6.4.1).
+    """Clip receiver reports to the range of their fields (RFC 3550 section 6.4.1).
 
-    One that does not fit ends aiortc's reports for good, and then ``stop`` waits for them for ever.
+    A value out of range ends aiortc's report task, and then ``stop`` waits for that task for ever.
     """
     send = receiver._send_rtcp
 
@@ -350,12 +351,12 @@ def _bound_report_fields(receiver: RTCRtpReceiver) -> None:
 
 
 def _ssrc(receiver: RTCRtpReceiver, ssrc: int) -> int:
-    """The media's source of a packet that may be a retransmission (RFC 4588)."""
+    """The SSRC of the media stream that a packet belongs to, which may be a retransmission (RFC 4588)."""
     return int(receiver._RTCRtpReceiver__rtx_ssrc.get(ssrc, ssrc))  # type: ignore[attr-defined]
 
 
 def _skip_gap(buffer: Any) -> bool:
-    """Go on with the first frame behind the gap whose beginning is there; False if there is none yet."""
+    """Skip to the first frame behind the gap whose first packet is there; False if there is none yet."""
     origin, size = buffer._origin, buffer.capacity
     ahead = [buffer._packets[(origin + k) % size] for k in range(size)]
     gap = ahead.index(None) if None in ahead else size

@@ -1,4 +1,4 @@
-"""One picture and one sound for any number of peers: each codec encodes once, whoever watches."""
+"""One picture and one sound for any number of peers: each picture is encoded once per codec."""
 
 import asyncio
 import logging
@@ -25,16 +25,16 @@ from avatar_stream.media.encode import (
 
 log = logging.getLogger(__name__)
 
-MAX_QUEUED_PACKETS: Final = 50  # packets a feed holds for a peer that does not take them
+MAX_QUEUED_PACKETS: Final = 50  # per feed, for a peer that does not read them
 KEY_FRAME_INTERVAL_SECONDS: Final = 0.5  # at least: one peer's losses must not lower everybody's quality
-MAX_DELAYED_SOUND_FRAMES: Final = 150  # frames of sound held back, 3 s
+MAX_DELAYED_SOUND_FRAMES: Final = 150  # 3 s
 OPUS_DELAY_SECONDS: Final = 0.013
-"""Seconds that sound loses in two Opus encoders, the driver's and this one: each looks 6.5 ms ahead, 312 samples."""
+"""Delay of two Opus encoders, the driver's and this one: each looks 6.5 ms (312 samples) ahead."""
 BITRATE_RAISE_INTERVAL_SECONDS: Final = 10.0  # at least: each new bit rate costs a key frame
 
 
 class Feed(MediaStreamTrack):
-    """What one peer is sent: packets, encoded elsewhere. aiortc only packs them."""
+    """A track of encoded packets for one peer. aiortc only packetizes them."""
 
     def __init__(self, kind: str, codec: str) -> None:
         """``codec`` is ``VP8``, ``H264``, ``H264/0`` or ``opus``."""
@@ -43,9 +43,9 @@ class Feed(MediaStreamTrack):
         self.codec = codec
         self.wants_key_frame = False
         self.bitrate: int | None = None
-        """What the peer's line carries, bit/s, as the peer says; None until it does."""
+        """Bandwidth that the peer reports, bit/s; None before its first report."""
         self.active = False
-        """The peer is there: until then nothing is encoded or kept for it."""
+        """The peer reads packets. Before that nothing is encoded or queued for it."""
         self.sent = 0
         self.dropped = 0
         self._packets: deque[Packet] = deque()
@@ -65,7 +65,7 @@ class Feed(MediaStreamTrack):
         return self._packets.popleft()
 
     def put(self, packet: Packet) -> None:
-        """Hand on a packet. A peer that takes none for two seconds goes on with the next key frame."""
+        """Queue a packet. A peer that reads none for two seconds resumes at the next key frame."""
         if not self.active:
             return
         if self.kind == "video":
@@ -86,7 +86,7 @@ class Feed(MediaStreamTrack):
         self._packet_arrived.set()
 
     def stop(self) -> None:
-        """End; who waits for a packet is told."""
+        """End the track and wake a waiting :meth:`recv`."""
         super().stop()
         self._packet_arrived.set()
 
@@ -96,11 +96,11 @@ class Broadcast:
 
     def __init__(self, newest: Callable[[], av.VideoFrame | None], fps: int) -> None:
         self.delay = 0.0
-        """Seconds the picture is behind the camera: sound waits as long."""
+        """Seconds from the camera to the picture; sound is delayed by as much."""
         self.sent = 0
-        """Pictures sent, however many watched."""
+        """Pictures sent to at least one peer."""
         self.encoded = 0
-        """Pictures encoded, all codecs."""
+        """Pictures encoded, summed over the codecs."""
         self._newest = newest
         self._fps = fps
         self._feeds: set[Feed] = set()
@@ -111,33 +111,34 @@ class Broadcast:
         self._sound_arrived = asyncio.Event()
         self._opus: OpusEncoder | None = None
         self._picture_executor = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._sound_executor = ThreadPoolExecutor(1, thread_name_prefix="encode-sound")  # not behind a picture
+        # Sound has its own thread, so that it does not wait for pictures.
+        self._sound_executor = ThreadPoolExecutor(1, thread_name_prefix="encode-sound")
         self._began = time.monotonic()
 
     def open(self, kind: str, codec: str) -> Feed:
-        """A feed for a peer; it starts with a key frame."""
+        """Add a feed for a peer; it starts with a key frame."""
         feed = Feed(kind, codec)
         self._feeds.add(feed)
         return feed
 
     def remove(self, feed: Feed) -> None:
-        """End a feed."""
+        """End a feed and remove it."""
         feed.stop()
         self._feeds.discard(feed)
 
     def add_audio(self, frame: av.AudioFrame) -> None:
-        """Take in a frame of the driver's sound; it goes out when the picture of its moment does."""
+        """Queue a frame of the driver's sound; it is sent with the picture of the same moment."""
         self._delayed_sound.append((time.monotonic(), frame))
         self._sound_arrived.set()
 
     async def send_pictures(self) -> None:
-        """Encode and send until cancelled, at a steady rate whatever the pace of the engine."""
+        """Encode and send until cancelled, at a steady rate that does not depend on the live loop."""
         due = time.monotonic()
         while True:
             due += 1 / self._fps
             now = time.monotonic()
             if due < now - 1 / self._fps:
-                due = now  # late: go on from here, never catch up in a burst
+                due = now  # late: restart the schedule here, without a burst
             await asyncio.sleep(max(0.0, due - now))
             frame = self._newest()
             if frame is None:
@@ -159,7 +160,7 @@ class Broadcast:
             arrived, frame = self._delayed_sound[0]
             wait = arrived + self.delay - OPUS_DELAY_SECONDS - time.monotonic()
             if wait > 0:
-                # The delay may change meanwhile: look again soon.
+                # The delay may change meanwhile: check again soon.
                 await asyncio.sleep(min(wait, 0.02))
                 continue
             self._delayed_sound.popleft()
@@ -173,8 +174,8 @@ class Broadcast:
                     self._sound_executor, self._opus.encode, frame, self._timestamp(AUDIO_SAMPLE_RATE)
                 )
             except (av.FFmpegError, ValueError):
-                # A frame that cannot be encoded costs its 20 ms, not the session.
-                log.exception("the sound could not be encoded: a new encoder goes on")
+                # A frame that cannot be encoded must not end the session.
+                log.exception("the sound could not be encoded: starting a new encoder")
                 self._opus = None
                 continue
             for feed in feeds:
@@ -203,7 +204,7 @@ class Broadcast:
             work = asyncio.get_running_loop().run_in_executor(self._picture_executor, encoder.encode, frame, pts, key)
             packets = await work
         except av.FFmpegError:
-            log.exception("the %s encoder failed: a new one goes on", codec)
+            log.exception("the %s encoder failed: starting a new one", codec)
             self._encoders.pop(codec)
             return
         self.encoded += 1
@@ -212,7 +213,7 @@ class Broadcast:
                 feed.put(packet)
 
     def _bitrate(self, codec: str, wanted: list[int], current: int, now: float) -> int:
-        """What half of the peers can take: one bad line must not make everybody's picture bad."""
+        """A bit rate that at least half of the peers can receive, so that one slow peer does not slow all."""
         if not wanted:
             return current
         target = max(MIN_BITRATE, min(MAX_BITRATE, round(statistics.median_low(wanted))))

@@ -1,4 +1,4 @@
-"""Webcams through PyAV: V4L2 on Linux, AVFoundation on macOS, DirectShow on Windows. A video file does as well."""
+"""Webcams through PyAV: V4L2 on Linux, AVFoundation on macOS, DirectShow on Windows. Video files work too."""
 
 import contextlib
 import sys
@@ -16,14 +16,14 @@ from avatar_stream.media.opening import decoded_frames, open_media, video_stream
 from avatar_stream.media.upright import attach_pixel_aspect
 
 BACKENDS: Final = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
-REOPEN_INTERVAL_SECONDS: Final = 1.0  # seconds between attempts at a camera that was pulled out
-# What webcams do well everywhere; the avatar needs no more of its driver.
+REOPEN_INTERVAL_SECONDS: Final = 1.0  # between attempts to reopen an unplugged camera
+# All webcams support this well, and the avatar needs no more.
 CAPTURE_OPTIONS: Final = {"video_size": "640x480", "framerate": "30"}
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A camera: ``id`` is what opens it, ``name`` what its maker calls it."""
+    """A camera: ``id`` opens it, ``name`` is the manufacturer's name."""
 
     id: str
     name: str
@@ -42,9 +42,9 @@ def cameras() -> list[Device]:
 
 
 def find_camera(wanted: str) -> str:
-    """The id of the camera meant by a number of the list, an id, or a part of its name; or a file's path.
+    """The id of the camera given as its number in the list, its id, or a part of its name; or the path of a file.
 
-    Raises ``BadInput``, with the cameras there are, where there is none.
+    Raises ``BadInput``, which lists the cameras, if there is no such camera.
     """
     known = cameras()
     if wanted.isdecimal() and int(wanted) < len(known):
@@ -57,7 +57,7 @@ def find_camera(wanted: str) -> str:
     if not known:
         raise BadInput(f"no camera found here: {SETUP_HINTS.get(sys.platform, 'connect one')}")
     names = ", ".join(f"{number}: {device.name}" for number, device in enumerate(known))
-    raise BadInput(f"there is no camera {wanted}; there are {names}")
+    raise BadInput(f"there is no camera {wanted}; choose one of {names}")
 
 
 SETUP_HINTS: Final = {
@@ -68,7 +68,7 @@ SETUP_HINTS: Final = {
 
 
 class Camera:
-    """Reads a camera on its own thread and hands every frame to ``on_frame``, until :meth:`close`.
+    """Reads a camera in a thread and calls ``on_frame`` with every frame, until :meth:`close`.
 
     ``source`` is what :func:`find_camera` returns; a video file plays in a loop at its own frame rate. An unplugged
     camera is opened again as soon as it is back. Raises ``BadInput`` if the source cannot be opened now.
@@ -76,7 +76,7 @@ class Camera:
 
     def __init__(self, source: str, on_frame: Callable[[av.VideoFrame], None]) -> None:
         self.live = True
-        """Frames come."""
+        """Whether the camera delivers frames."""
         self._source, self._on_frame = source, on_frame
         self._is_file = Path(source).exists() and not Path(source).is_char_device()
         self._stopped = threading.Event()
@@ -106,7 +106,7 @@ class Camera:
 
     def _run(self, container: Any) -> None:
         while not self._stopped.is_set():
-            with contextlib.suppress(av.FFmpegError, OSError):  # pulled out
+            with contextlib.suppress(av.FFmpegError, OSError):  # unplugged
                 self._read(container)
             container.close()
             self.live = self._is_file
@@ -139,4 +139,4 @@ def _open_device(source: str) -> Any:
     try:
         return av.open(source, format=backend, options=dict(CAPTURE_OPTIONS))
     except (av.FFmpegError, OSError, ValueError):
-        return av.open(source, format=backend)  # one that has its own size and pace only
+        return av.open(source, format=backend)  # this camera has neither this size nor this rate

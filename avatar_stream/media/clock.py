@@ -1,20 +1,20 @@
-"""Presentation times of a file's streams, as a player would show them."""
+"""Presentation times of a file's streams, as a player would use them."""
 
 import math
 from typing import Any, Final
 
 RESTART_BACK_SECONDS: Final = 0.5
-"""Seconds back from which on a stamp begins another clock, as in streams that were joined."""
-JUMP_AHEAD_SECONDS: Final = 10.0  # seconds ahead that are another clock too, where a format allows its clock to jump
-AVFMT_TS_DISCONT: Final = 0x0200  # AVFMT_TS_DISCONT of FFmpeg: transport streams
+"""A timestamp that is further back starts a new clock, as in concatenated streams."""
+JUMP_AHEAD_SECONDS: Final = 10.0  # further ahead starts a new clock too, if the format allows clocks to jump
+AVFMT_TS_DISCONT: Final = 0x0200  # flag in FFmpeg, for example of MPEG transport streams
 
 
 class PresentationClock:
-    """Mends the stamps of one stream: each time it gives is later than the one before.
+    """Repairs the timestamps of one stream: every time is later than the one before.
 
-    A stamp that is equal to the one before, or a little earlier, comes right after it. One that jumps far back goes
-    on where the stream was: two recordings one after the other. ``start`` is the file's first time, ``period`` how
-    long a frame or packet lasts where nothing says so, both in seconds.
+    A timestamp that is equal to the previous one, or slightly earlier, is moved right behind it. After a jump far
+    back, times continue from the previous one, as for two concatenated recordings. ``start`` is the file's first
+    time, ``period`` the duration of a frame or packet without a timestamp, both in seconds.
     """
 
     def __init__(self, start: float, period: float, *, jumps: bool = False) -> None:
@@ -22,7 +22,7 @@ class PresentationClock:
         self._last: float | None = None
 
     def __call__(self, stamp: float | None) -> float:
-        """The time of the next frame, in seconds from the file's start; None: it has no stamp."""
+        """The time of the next frame, in seconds from the file's start; ``stamp`` is None if the frame has none."""
         last = self._last
         time = None if stamp is None or not math.isfinite(stamp) else stamp + self._offset
         if last is None:
@@ -39,11 +39,11 @@ class PresentationClock:
 
 
 def first_time(container: Any, streams: list[Any]) -> float:
-    """When the earliest of ``streams`` begins, in seconds of the file's own clock."""
+    """The start of the earliest of ``streams``, in seconds on the file's own clock."""
     starts = [float(stream.start_time * stream.time_base) for stream in streams if stream.start_time is not None]
     return min(starts, default=float(container.start_time or 0) / 1e6)
 
 
 def may_jump(container: Any) -> bool:
-    """The file's format allows its clock to jump."""
+    """Whether the file's format allows its clock to jump."""
     return bool(container.format.flags & AVFMT_TS_DISCONT)

@@ -1,11 +1,10 @@
-"""DTLS with every peer that authenticates itself as WebRTC asks (RFC 8827 section 6.5), whatever its certificate.
+"""DTLS with all peers that authenticate as WebRTC requires (RFC 8827 section 6.5), whatever their certificate.
 
 aiortc 1.16 offers cipher suites for ECDSA certificates only, and OpenSSL refuses a certificate on a curve that it did
-not offer. GStreamer's certificates are RSA; FFmpeg's, made by GnuTLS, are ECDSA on P-224. Both ended in a fatal alert
-where we are the DTLS client, as for every offer that says ``passive`` or ``actpass``.
+not offer. GStreamer's certificates are RSA; FFmpeg's, made by GnuTLS, are ECDSA on P-224. Both led to a fatal alert
+if we are the DTLS client, which we are for every offer with ``passive`` or ``actpass``.
 
-A certificate is checked against the fingerprint in the offer, nothing else; the keys of the media are agreed on
-afresh (ECDHE) in every suite.
+A certificate is checked only against the fingerprint in the offer. All cipher suites have forward secrecy (ECDHE).
 """
 
 from typing import Any, Final
@@ -19,17 +18,17 @@ from avatar_stream.media.packet_filter import dtls_transports
 
 CIPHERS: Final = ("AES128-GCM-SHA256", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")
 CIPHER_LIST: Final = ":".join(f"ECDHE-{kind}-{cipher}" for kind in ("ECDSA", "RSA") for cipher in CIPHERS)
-"""OpenSSL's names: aiortc's, for both kinds of certificate."""
+"""aiortc's ciphers for both kinds of certificate, in OpenSSL's syntax."""
 
 OFFERED_CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 MIN_CURVE_BITS: Final = 224
-"""Of a certificate's curve: 112 bits of security, as RSA with 2048 has."""
+"""Minimum size of a certificate's curve: 112 bits of security, as RSA with 2048 bits."""
 
 CLIENT_HELLO, HELLO_VERIFY_REQUEST = 1, 3
 
 
 def accept_certificates(pc: RTCPeerConnection) -> None:
-    """Let peers with RSA certificates and with certificates on any usual curve in; call before ICE has connected."""
+    """Accept RSA certificates, and ECDSA certificates on any common curve; call before ICE has connected."""
     for dtls in dtls_transports(pc):
         certificate = dtls._RTCDtlsTransport__local_certificate
         certificate._create_ssl_context = _with_rsa(certificate._create_ssl_context)
@@ -57,9 +56,10 @@ def _with_any_curve(dtls: Any, certificate: Any) -> Any:
 
 
 class AnyCurveConnection:
-    """A DTLS client's pyOpenSSL ``Connection``, until the server shows a certificate on a curve that OpenSSL refuses.
+    """A DTLS client: OpenSSL's, or :class:`DtlsClient` if OpenSSL would refuse the curve of the server's certificate.
 
-    From there on it is a :class:`DtlsClient`: OpenSSL does not see that certificate.
+    It delegates to a pyOpenSSL ``Connection`` until the server's certificate arrives. If OpenSSL would refuse it, a
+    :class:`DtlsClient` continues the handshake, and OpenSSL never receives the certificate.
     """
 
     def __init__(self, connection: Any, key: Any, certificate: Any) -> None:
@@ -74,14 +74,14 @@ class AnyCurveConnection:
         return getattr(self._connection, name)
 
     def bio_read(self, size: int) -> bytes:
-        """What is to be sent; remembers the ClientHello."""
+        """Return at most ``size`` bytes to be sent, and remember the ClientHello."""
         data = bytes(self._connection.bio_read(size))
         if not self._decided:
             self._remember_hello(data)
         return data
 
     def bio_write(self, data: bytes) -> int:
-        """Take in a datagram; looks for the server's certificate."""
+        """Process a received datagram; look for the server's certificate in it."""
         if not self._decided:
             self._inspect(data)
         self._connection.bio_write(data)
@@ -114,10 +114,10 @@ class AnyCurveConnection:
 
 
 def _is_refused_by_openssl(body: bytes) -> bool:
-    """Whether OpenSSL refuses a Certificate message that is good enough."""
+    """Whether OpenSSL would refuse the curve of a Certificate message that we accept."""
     try:
         public = certificate_in(body).public_key()
-    except Exception:  # OpenSSL says what is wrong with it
+    except Exception:  # OpenSSL reports what is wrong with it
         return False
     if not isinstance(public, ec.EllipticCurvePublicKey):
         return False

@@ -1,11 +1,11 @@
 """The second half of a DTLS 1.2 client's handshake (RFC 6347, RFC 5246), for certificates that OpenSSL 4 refuses.
 
-OpenSSL 4 has no name any more for the curves that RFC 8422 deprecates, and ends a handshake whose certificate is on
-one: FFmpeg's, made by GnuTLS, are on P-224. Such a handshake is carried on here from the server's first flight: the
-ClientHello is OpenSSL's, and all cryptography is the ``cryptography`` package's.
+OpenSSL 4 no longer knows the curves that RFC 8422 deprecates, and aborts a handshake whose certificate is on one of
+them: FFmpeg's certificates, made by GnuTLS, are on P-224. This module continues such a handshake from the server's
+first flight. OpenSSL sends the ClientHello; the ``cryptography`` package does all cryptography.
 
-Only what WebRTC needs: ECDHE with an ECDSA certificate, AES-128-GCM or ChaCha20-Poly1305, both certificates, the SRTP
-profile and the exported keys (RFC 5764). No renegotiation, no resumption, no application data.
+It implements only what WebRTC needs: ECDHE with an ECDSA certificate, AES-128-GCM or ChaCha20-Poly1305, both
+certificates, the SRTP profile and the exported keys (RFC 5764). No renegotiation, no resumption, no application data.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ from OpenSSL import SSL
 
 from avatar_stream.media.dtls_records import Assembler, Message, Record, encode_record, split_records
 
-DTLS_1_2: Final = b"\xfe\xfd"  # DTLS 1.2
+DTLS_1_2: Final = b"\xfe\xfd"
 SERVER_HELLO, CERTIFICATE, SERVER_KEY_EXCHANGE, CERTIFICATE_REQUEST, SERVER_HELLO_DONE = 2, 11, 12, 13, 14
 CERTIFICATE_VERIFY, CLIENT_KEY_EXCHANGE, FINISHED = 15, 16, 20
-ALERT, CHANGE_CIPHER_SPEC, HANDSHAKE = 21, 20, 22  # content types
+ALERT, CHANGE_CIPHER_SPEC, HANDSHAKE = 21, 20, 22  # record content types
 CLOSE_NOTIFY: Final = b"\x01\x00"
 AES_GCM, CHACHA = b"\xc0\x2b", b"\xcc\xa9"  # ECDHE-ECDSA suites: RFC 5289, RFC 7905
 EXTENDED_MASTER_SECRET, USE_SRTP = 23, 14  # extensions: RFC 7627, RFC 5764
@@ -45,21 +45,21 @@ INITIAL_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS = 1.0, 8.0  # retransmission (RFC 6
 
 
 class HandshakeError(ValueError):
-    """The server's handshake breaks the protocol, or is not its own."""
+    """The server's handshake violates the protocol."""
 
 
 class DtlsClient:
-    """Stands in the place of a pyOpenSSL ``Connection`` from the server's first flight on."""
+    """Replaces a pyOpenSSL ``Connection`` from the server's first flight on."""
 
     def __init__(self, hello: Message, messages: Assembler, key: Any, certificate: x509.Certificate) -> None:
-        """``hello`` is the ClientHello that was sent last, ``messages`` puts the server's together, ``key`` and
+        """``hello`` is the last ClientHello sent, ``messages`` assembles the server's messages; ``key`` and
         ``certificate`` are our own.
         """
         self._key, self._certificate = key, certificate
         self._client_random = hello.body[2:34]
         self._transcript = hello.to_bytes()
-        self._sequence = hello.number + 1  # of our next handshake message
-        self._records = 1 << 16  # of our next record in epoch 0: beyond OpenSSL's
+        self._sequence = hello.number + 1  # number of our next handshake message
+        self._records = 1 << 16  # number of our last record in epoch 0: larger than OpenSSL's numbers
         self._messages = messages
         self._flight: list[tuple[int, int, bytes]] = []  # epoch, content type, content
         self._outgoing = b""
@@ -73,20 +73,20 @@ class DtlsClient:
         self._failed = ""
         self._profile = 0
         self._peer: x509.Certificate | None = None
-        self._server_share = b""  # the server's
+        self._server_share = b""
         self._group = 0
         self._timeout, self._due = INITIAL_TIMEOUT_SECONDS, 0.0
 
-    # What aiortc calls, as pyOpenSSL names it.
+    # The interface that aiortc uses, with pyOpenSSL's names.
 
     def begin(self, earlier: list[Message]) -> None:
-        """Take in the server's messages that OpenSSL has seen."""
+        """Process the server's messages that OpenSSL has already received."""
         with self._recording_failure():
             for message in earlier:
                 self._handle_message(message)
 
     def bio_write(self, data: bytes) -> None:
-        """Take in a datagram. What does not authenticate is passed over; what breaks the handshake ends it."""
+        """Process a datagram. Records that fail authentication are ignored; protocol violations end the handshake."""
         for one in split_records(data):
             with self._recording_failure():
                 self._handle_record(one)
@@ -104,14 +104,14 @@ class DtlsClient:
         return data
 
     def do_handshake(self) -> None:
-        """Return once it is done; raises ``SSL.WantReadError`` until then, ``SSL.Error`` when it has failed."""
+        """Return if the handshake is done; raises ``SSL.WantReadError`` before, ``SSL.Error`` if it has failed."""
         if self._failed:
             raise SSL.Error(self._failed)
         if not self._done:
             raise SSL.WantReadError
 
     def recv(self, size: int) -> bytes:
-        """Raises ``SSL.ZeroReturnError`` when the peer has closed, ``SSL.WantReadError`` otherwise."""
+        """Raises ``SSL.ZeroReturnError`` if the peer has closed, else ``SSL.WantReadError``."""
         raise SSL.ZeroReturnError if self._closed else SSL.WantReadError
 
     def DTLSv1_get_timeout(self) -> float | None:  # noqa: N802
@@ -119,23 +119,23 @@ class DtlsClient:
         return max(0.0, self._due - time.monotonic()) if self._flight and not self._done else None
 
     def DTLSv1_handle_timeout(self) -> bool:  # noqa: N802
-        """Send the flight again."""
+        """Retransmit the flight."""
         self._timeout = min(2 * self._timeout, MAX_TIMEOUT_SECONDS)
         self._send()
         return True
 
     def shutdown(self) -> bool:
-        """Say that we close."""
+        """Send ``close_notify``."""
         if self._done:
             self._outgoing += self._pack(1, ALERT, CLOSE_NOTIFY)
         return False
 
     def get_peer_certificate(self, *, as_cryptography: bool = True) -> x509.Certificate | None:
-        """The server's certificate, of which its own signature has been checked and nothing else."""
+        """The server's certificate. The server has proved that it owns the key; nothing else was checked."""
         return self._peer
 
     def get_selected_srtp_profile(self) -> bytes:
-        """OpenSSL's name of the profile that the server chose."""
+        """OpenSSL's name for the SRTP profile that the server chose."""
         return SRTP_PROFILES.get(self._profile, b"")
 
     def export_keying_material(self, label: bytes, size: int) -> bytes:
@@ -165,7 +165,7 @@ class DtlsClient:
         elif one.kind == ALERT and one.epoch == 1 and content == CLOSE_NOTIFY:
             self._closed = True
         elif one.kind == ALERT and not self._done and content[:1] == b"\x02":
-            raise HandshakeError(f"the peer's alert {content[1]}")
+            raise HandshakeError(f"the peer sent alert {content[1]}")
 
     def _handle_message(self, message: Message) -> None:
         expected: dict[int, Callable[[bytes], None]] = {
@@ -177,8 +177,8 @@ class DtlsClient:
             FINISHED: self._finished,
         }
         if message.kind not in expected or not self._in_order(message.kind):
-            raise HandshakeError(f"a handshake message of type {message.kind} is out of place")
-        if message.kind != FINISHED:  # it is about those before it
+            raise HandshakeError(f"a handshake message of type {message.kind} is out of order")
+        if message.kind != FINISHED:  # it covers only the messages before it
             self._transcript += message.to_bytes()
         expected[message.kind](message.body)
 
@@ -201,7 +201,7 @@ class DtlsClient:
         at = 35 + body[34]
         self._server_random, self._suite = body[2:34], body[at : at + 2]
         if body[:2] != DTLS_1_2 or self._suite not in (AES_GCM, CHACHA) or body[at + 2] != 0:
-            raise HandshakeError("the server chose a version or a cipher suite that this client has not")
+            raise HandshakeError("the server chose a version or a cipher suite that was not offered")
         at += 5
         while at + 4 <= len(body):
             kind, size = int.from_bytes(body[at : at + 2], "big"), int.from_bytes(body[at + 2 : at + 4], "big")
@@ -219,7 +219,7 @@ class DtlsClient:
 
     def _key_exchange(self, body: bytes) -> None:
         if body[0] != 3:
-            raise HandshakeError("the server's curve has no name")
+            raise HandshakeError("the server did not choose a named curve")
         self._group, size = int.from_bytes(body[1:3], "big"), body[3]
         end = 4 + size
         self._server_share, signed = body[4:end], self._client_random + self._server_random + body[:end]
@@ -257,18 +257,18 @@ class DtlsClient:
     def _finished(self, body: bytes) -> None:
         digest = hashlib.sha256(self._transcript).digest()
         if not hmac.compare_digest(body, self._prf(self._master, b"server finished", digest, 12)):
-            raise HandshakeError("the server has seen another handshake")
+            raise HandshakeError("the server's Finished does not match this handshake")
         self._done = True
 
     def _agree(self) -> tuple[bytes, bytes]:
-        """Our share of the key and the secret (RFC 8422 section 5.10)."""
+        """Our public key and the shared secret (RFC 8422 section 5.10)."""
         if self._group == X25519:
             mine = x25519.X25519PrivateKey.generate()
             return mine.public_key().public_bytes_raw(), mine.exchange(
                 x25519.X25519PublicKey.from_public_bytes(self._server_share)
             )
         if self._group not in NAMED_CURVES:
-            raise HandshakeError("the server chose a curve that this client has not")
+            raise HandshakeError("the server chose a curve that was not offered")
         curve = NAMED_CURVES[self._group]
         own = ec.generate_private_key(curve)
         theirs = ec.EllipticCurvePublicKey.from_encoded_point(curve, self._server_share)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-RECORD_HEADER_BYTES: Final = 13  # bytes
-MESSAGE_HEADER_BYTES: Final = 12  # bytes
-MAX_MESSAGE_BYTES: Final = 16_384  # bytes of a handshake message that is put together
-MAX_EARLY_MESSAGES: Final = 8  # messages kept that came before their first_number
+RECORD_HEADER_BYTES: Final = 13
+MESSAGE_HEADER_BYTES: Final = 12
+MAX_MESSAGE_BYTES: Final = 16_384  # of an assembled handshake message
+MAX_EARLY_MESSAGES: Final = 8  # kept until the messages before them arrive
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,20 @@ class Record:
 
 @dataclass(frozen=True)
 class Message:
-    """A handshake message, put together."""
+    """A complete handshake message."""
 
     kind: int
     number: int
     body: bytes
 
     def to_bytes(self) -> bytes:
-        """With its header, as one fragment: as it counts for what both ends hash."""
+        """The message with its header, as one fragment: the form that both peers hash."""
         size, number = len(self.body).to_bytes(3, "big"), self.number.to_bytes(2, "big")
         return bytes([self.kind]) + size + number + bytes(3) + size + self.body
 
 
 def split_records(data: bytes) -> list[Record]:
-    """The records of a datagram; what is cut short is left out."""
+    """The records of a datagram, without a truncated last one."""
     found, at = [], 0
     while at + RECORD_HEADER_BYTES <= len(data):
         size = int.from_bytes(data[at + 11 : at + 13], "big")
@@ -48,13 +48,13 @@ def split_records(data: bytes) -> list[Record]:
 
 
 def encode_record(kind: int, epoch: int, number: int, content: bytes) -> bytes:
-    """A record of DTLS 1.2."""
+    """A DTLS 1.2 record as bytes."""
     head = bytes([kind]) + b"\xfe\xfd" + epoch.to_bytes(2, "big") + number.to_bytes(6, "big")
     return head + len(content).to_bytes(2, "big") + content
 
 
 class Assembler:
-    """Puts handshake messages together from their fragments, in whatever order these come."""
+    """Assembles handshake messages from their fragments, which may arrive in any order."""
 
     def __init__(self, first_number: int = 0) -> None:
         """``first_number`` is the number of the first message."""
@@ -62,7 +62,7 @@ class Assembler:
         self._parts: dict[int, tuple[int, int, dict[int, bytes]]] = {}  # number: type, size, fragments by offset
 
     def add(self, content: bytes) -> None:
-        """Take in the content of a handshake record; what is no fragment is passed over."""
+        """Add the content of a handshake record; content that is not a valid fragment is ignored."""
         at = 0
         while at + MESSAGE_HEADER_BYTES <= len(content):
             size, number, offset, length = (
@@ -78,7 +78,7 @@ class Assembler:
             at += MESSAGE_HEADER_BYTES + length
 
     def next(self) -> Message | None:
-        """The next message, once it is whole."""
+        """The next message; None until it is complete."""
         if self._next_number not in self._parts:
             return None
         kind, size, parts = self._parts[self._next_number]

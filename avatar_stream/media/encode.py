@@ -1,6 +1,6 @@
-"""Encoders whose packets go to any number of peers. aiortc would encode once for each of them.
+"""Encoders whose packets go to any number of peers. aiortc would encode once per peer.
 
-``libvpx`` and ``libx264`` are set for conversation: no look-ahead, constant bit rate, a key frame only when asked.
+``libvpx`` and ``libx264`` are configured for low delay: no look-ahead, constant bit rate, key frames on request only.
 """
 
 from fractions import Fraction
@@ -14,16 +14,16 @@ AUDIO_SAMPLE_RATE: Final = 48_000  # Hz, RFC 7587
 OPUS_FRAME_SAMPLES: Final = 960  # samples: 20 ms
 
 Packet = Any
-"""``av.Packet``, which PyAV makes generic over a stream that these packets do not have."""
+"""``av.Packet``. PyAV makes it generic over a stream, and these packets have none."""
 
-MIN_BITRATE, MAX_BITRATE = 250_000, 1_500_000  # bit/s of the picture
+MIN_BITRATE, MAX_BITRATE = 250_000, 1_500_000  # bit/s of video
 
 
 H264_CODEC, H264_SINGLE_NAL = "H264", "H264/0"
-"""H.264 in packetization mode 1, and in mode 0: each of its units fits into a packet (RFC 6184 section 6.2)."""
+"""H.264 in packetization mode 1, and in mode 0, where each NAL unit fits into a packet (RFC 6184 section 6.2)."""
 
 MAX_NAL_UNIT_BYTES: Final = 1100
-"""Bytes of a unit in mode 0: with RTP, SRTP and UDP it stays below any path's 1,280."""
+"""In mode 0: with the headers of RTP, SRTP and UDP it stays below 1,280 bytes, which every path carries."""
 
 
 class VideoEncoder:
@@ -35,7 +35,7 @@ class VideoEncoder:
         self.bitrate = MAX_BITRATE
 
     def encode(self, frame: av.VideoFrame, pts: int, key: bool = False) -> list[Packet]:
-        """Packets of ``frame`` (yuv420p), stamped ``pts`` on the 90 kHz clock; ``key`` asks for a key frame."""
+        """Packets of ``frame`` (yuv420p) with timestamp ``pts`` on the 90 kHz clock; ``key`` forces a key frame."""
         made = self._context
         if (
             made is None
@@ -43,7 +43,7 @@ class VideoEncoder:
             or self._needs_new_encoder(made.bit_rate)
         ):
             self._context = made = self._open(frame.width, frame.height)
-        # The same picture may be encoded again, and for two codecs at a time: each needs its own time and type.
+        # The same picture may be encoded again, and for two codecs: each needs its own timestamp and type.
         own = av.VideoFrame(frame.width, frame.height, "yuv420p")
         for target, plane in zip(own.planes, frame.planes, strict=True):
             target.update(cast(Any, plane))  # any buffer will do
@@ -51,12 +51,12 @@ class VideoEncoder:
         own.pict_type = PictureType.I if key else PictureType.NONE
         packets = list(made.encode(own))
         for packet in packets:
-            # The 90 kHz time is the frame's: what a codec makes of it is rounded to its own clock.
+            # The frame's own timestamp: codecs round it to their clock.
             packet.pts, packet.time_base = pts, Fraction(1, VIDEO_CLOCK_RATE)
         return packets
 
     def _needs_new_encoder(self, bitrate: int) -> bool:
-        """A new encoder costs a key frame: only for a change that is worth it."""
+        """Whether the bit rate has changed enough: a new encoder costs a key frame."""
         return self.bitrate < 0.85 * bitrate or self.bitrate > 1.4 * bitrate
 
     def _open(self, width: int, height: int) -> Any:
@@ -82,7 +82,7 @@ class VideoEncoder:
                 "static-thresh": "1",
             }
         else:
-            # aiortc leaves x264 its default preset, three times the cost of VP8; with this one they cost the same.
+            # x264's default preset, which aiortc uses, costs three times as much as VP8; this one costs the same.
             made.options = {
                 "preset": "veryfast",
                 "tune": "zerolatency",
@@ -98,7 +98,7 @@ class VideoEncoder:
 
 
 class OpusEncoder:
-    """Decoded sound to 20 ms Opus packets, 48 kHz stereo. Not thread-safe."""
+    """Encodes sound as 20 ms Opus packets, 48 kHz stereo. Not thread-safe."""
 
     def __init__(self) -> None:
         self._context: Any = av.CodecContext.create("libopus", "w")
@@ -113,7 +113,7 @@ class OpusEncoder:
         self._samples = 0
 
     def encode(self, frame: av.AudioFrame, pts: int) -> list[Packet]:
-        """Packets of ``frame``; the first is stamped ``pts`` on the 48 kHz clock."""
+        """Packets of ``frame``; the first has timestamp ``pts`` on the 48 kHz clock."""
         packets: list[Packet] = []
         frame.pts = None
         for part in self._resampler.resample(frame):

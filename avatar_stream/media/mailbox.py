@@ -1,7 +1,7 @@
-"""A mailbox between two stages: it holds one item, and the newest wins.
+"""A mailbox between two stages: it holds only the newest item.
 
-Queues between a camera and a slower computation grow without end (measured: 9.7 s behind after 25 s); a mailbox keeps
-the delay at the work itself.
+A queue between a camera and a slower computation grows without limit (measured: 9.7 s of delay after 25 s). With a
+mailbox, the delay is that of the computation alone.
 """
 
 import threading
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class MailboxClosed(Exception):
-    """The mailbox was closed; nothing more will come."""
+    """The mailbox was closed."""
 
 
 class Mailbox(Generic[T]):
-    """Thread-safe; ``dropped`` counts items replaced before anybody took them."""
+    """Thread-safe; ``dropped`` counts items that were replaced before they were taken."""
 
     def __init__(self) -> None:
         self.dropped = 0
@@ -25,7 +25,7 @@ class Mailbox(Generic[T]):
         self._changed = threading.Condition()
 
     def put(self, item: T) -> None:
-        """Leave ``item``, in place of one not yet taken. After :meth:`close` it is thrown away."""
+        """Put ``item``, and drop one that was not taken yet. After :meth:`close` it is dropped."""
         with self._changed:
             if self._closed:
                 return
@@ -48,7 +48,7 @@ class Mailbox(Generic[T]):
             return item  # type: ignore[return-value]
 
     def close(self) -> None:
-        """Wake everybody who waits; safe to call twice."""
+        """Wake all waiting threads; may be called twice."""
         with self._changed:
             self._closed = True
             self._item, self._full = None, False

@@ -1,6 +1,6 @@
-"""What marks a picture as generated: a label that people read, and a watermark that programs do.
+"""Marks pictures as generated: with a label for people, and with a watermark for programs.
 
-Every way out goes through here: the server's streams, the virtual camera, rendered files.
+All outputs are marked here: the server's streams, the virtual camera, rendered files.
 """
 
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ Image = npt.NDArray[np.uint8]
 LABEL_POSITIONS: Final = ("top-left", "top-right", "bottom-left", "bottom-right")
 DEFAULT_LABEL_TEXT: Final = "AI"
 MAX_LABEL_CHARACTERS: Final = 24
-LABEL_HEIGHT: Final = 0.045  # of the picture's
-MIN_LABEL_PIXELS: Final = 11  # pixels
+LABEL_HEIGHT: Final = 0.045  # of the picture's height
+MIN_LABEL_PIXELS: Final = 11
 AI_DISCLOSURE: Final = 'mode="machine-generated"'
-"""Value of the ``AI-Disclosure`` header (draft-abaris-aicdh): whatever we answer about a stream says so."""
+"""Value of the ``AI-Disclosure`` header (draft-abaris-aicdh) in all responses about a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,47 +35,48 @@ class Label:
     position: str = LABEL_POSITIONS[0]
 
     def checked(self) -> "Label":
-        """Itself; raises :class:`BadInput` for what cannot be drawn."""
+        """Return the label; raises :class:`BadInput` if it cannot be drawn."""
         if self.position not in LABEL_POSITIONS:
-            raise BadInput(f"the label's place is {', '.join(LABEL_POSITIONS)}")
+            raise BadInput(f"unknown label position {self.position}: use one of {', '.join(LABEL_POSITIONS)}")
         if len(self.text) > MAX_LABEL_CHARACTERS or not self.text.isprintable():
-            raise BadInput(f"the label has at most {MAX_LABEL_CHARACTERS} printable characters")
-        # The font that is always there knows these.
+            raise BadInput(f"the label may have at most {MAX_LABEL_CHARACTERS} characters, all of them printable")
+        # The built-in font has only these.
         if any(ord(letter) > 0x24F for letter in self.text):
-            raise BadInput("the label is drawn with Latin letters")
+            raise BadInput("the label may have Latin letters only")
         return self
 
 
 def label_for(text: str, position: str, unlabelled: str) -> Label:
-    """The label that settings ask for; none only where they give a reason. Raises :class:`BadInput`."""
+    """The label of the settings; empty only if ``unlabelled`` gives a reason. Raises :class:`BadInput`."""
     if unlabelled:
         if len(unlabelled.strip()) < 10:
-            raise BadInput("say in a sentence why the picture is to have no label: the reason is logged")
+            raise BadInput("--unlabelled needs a reason of at least 10 characters: it is logged")
         return Label("")
     if not text.strip():
-        raise BadInput("a label has a text; --unlabelled REASON leaves it out")
+        raise BadInput("the label is empty: give it a text, or use --unlabelled REASON")
     return Label(text.strip(), position).checked()
 
 
 class Marker:
-    """Turns finished pictures into frames to send, marked. One per stream; not thread-safe."""
+    """Turns avatar pictures into marked frames to send. One per stream; not thread-safe."""
 
     def __init__(self, label: Label | None = None, *, watermark: bool = True) -> None:
         self._label = Label() if label is None else label
         self._watermark = Watermark() if watermark else None
-        self._patch: tuple[tuple[int, ...], tuple[int, int], Any, Any] | None = None  # size, where, colours, alpha
+        self._patch: tuple[tuple[int, ...], tuple[int, int], Any, Any] | None = None
+        """Picture size, and the label's position, colours and opacity."""
         self._fitted_to: object = None
 
     def __call__(self, picture: Image, of: object = None) -> av.VideoFrame:
-        """RGB ``(h, w, 3)`` with both sides even as a marked frame, as encoders want it (yuv420p).
+        """Turn an RGB picture ``(h, w, 3)`` with even sides into a marked frame for encoders (yuv420p).
 
-        ``of`` is whatever stays the same as long as the portrait does: the watermark fits itself to each.
+        ``of`` identifies the portrait: the watermark is fitted again when it changes.
         """
         return self.framed(self.labelled(picture), of)
 
     def framed(self, picture: Image, of: object = None) -> av.VideoFrame:
-        """The same of a picture that is labelled already."""
-        # PyAV's conversion sets a scaler up for every frame, which takes longer than the rest of the marking.
+        """The same for a picture that already has its label."""
+        # PyAV would create a scaler for every frame, which takes longer than all of the marking.
         planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
         if self._watermark is not None:
             luma = planes[: picture.shape[0]]
@@ -86,7 +87,7 @@ class Marker:
         return av.VideoFrame.from_ndarray(planes, format="yuv420p")
 
     def labelled(self, picture: Image) -> Image:
-        """The picture with its label, in a copy."""
+        """A copy of the picture with its label."""
         if not self._label.text:
             return picture
         patch = self._patch
@@ -100,7 +101,7 @@ class Marker:
 
 
 def _label_patch(label: Label, size: tuple[int, ...]) -> tuple[tuple[int, int], Any, Any]:
-    """Where a label goes in a picture of ``size``, its colours and how opaque it is."""
+    """Position, colours and opacity of a label in a picture of ``size``."""
     height, width = size[:2]
     font = ImageFont.load_default(max(MIN_LABEL_PIXELS, round(LABEL_HEIGHT * height)))
     left, top, right, bottom = font.getbbox(label.text)
@@ -111,7 +112,7 @@ def _label_patch(label: Label, size: tuple[int, ...]) -> tuple[tuple[int, int], 
     shape = Pictures.new("L", (across, down), 0)
     ImageDraw.Draw(shape).rounded_rectangle((0, 0, across - 1, down - 1), pad, 170)
     colours = np.asarray(patch, np.float32)
-    # The letters are whole, what is behind them lets the picture through.
+    # The letters are opaque, their background is translucent.
     alpha = np.maximum(np.asarray(shape, np.float32), np.asarray(patch.convert("L"), np.float32) - 40) / 255
     gap = max(4, round(0.025 * height))
     vertical, horizontal = label.position.split("-")

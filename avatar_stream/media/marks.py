@@ -1,7 +1,7 @@
 """A frame number drawn into the picture as black and white blocks, to measure motion-to-photon latency.
 
-Eleven bits and an even-parity bit, in a strip along the top edge. The driver's picture carries it in; with
-``--frame-marks`` the server reads it there and draws it on the avatar's frame that shows that motion.
+Eleven bits and an even-parity bit, in a strip along the top edge. The test client draws a number into the camera
+frame. With ``--frame-marks`` the server reads it and draws it on the avatar picture that shows the same motion.
 """
 
 from typing import Final
@@ -26,7 +26,7 @@ def draw_mark(image: Image, number: int) -> None:
 
 
 def read_mark(image: Image) -> int | None:
-    """The number in an RGB picture, or None where it cannot be read."""
+    """The number in an RGB picture, or None if it cannot be read."""
     height, width = image.shape[:2]
     count = NUMBER_BITS + 1
     if width < 4 * count:

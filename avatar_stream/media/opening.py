@@ -1,4 +1,4 @@
-"""Opening a file that somebody brings, and reading what can be read of it."""
+"""Opens media files, and reads damaged ones as far as possible."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from avatar_stream.errors import BadClip
 
 
 def open_media(path: Path, what: str) -> Any:
-    """The file's container; raises :class:`BadClip` where it is no ``what`` (a video, a sound)."""
+    """Open a file as a PyAV container; raises :class:`BadClip` if it is no ``what`` (a video, a sound)."""
     try:
-        # FFmpeg takes what stands before a colon for a protocol, unless it is told that this is a file.
+        # Without "file:" FFmpeg takes the part of a path before a colon for a protocol.
         return av.open(f"file:{path}")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise BadClip(f"cannot open {path}: {_reason(path, what)}") from error
@@ -30,11 +30,11 @@ def _reason(path: Path, what: str) -> str:
                 return "the file is empty"
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
-    return f"not {what} this machine can read"
+    return f"it is not {what} that this machine can read"
 
 
 def video_stream(container: Any) -> Any:
-    """The first stream of moving pictures, a cover left out; None where there is none that can be decoded."""
+    """The first video stream that can be decoded, cover pictures excluded; None if there is none."""
     for stream in container.streams.video:
         if stream.codec_context is not None and not stream.disposition & av.stream.Disposition.attached_pic:
             return stream
@@ -42,7 +42,7 @@ def video_stream(container: Any) -> Any:
 
 
 def audio_stream(container: Any) -> Any:
-    """The first sound that can be decoded; None where there is none."""
+    """The first audio stream that can be decoded; None if there is none."""
     for stream in container.streams.audio:
         context = stream.codec_context
         if context is not None and context.codec is not None and context.sample_rate:
@@ -51,7 +51,7 @@ def audio_stream(container: Any) -> Any:
 
 
 def packets(container: Any, stream: Any) -> Iterator[Any]:
-    """The packets of a stream, an empty one last; a file that is cut or damaged gives what it has."""
+    """The packets of a stream, then an empty one; a truncated or damaged file ends early, without the empty one."""
     found = container.demux(stream)
     while True:
         try:
@@ -61,7 +61,7 @@ def packets(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def decoded_frames(container: Any, stream: Any) -> Iterator[Any]:
-    """The frames of a stream; a damaged packet costs its frame, not the rest."""
+    """The frames of a stream, without those of damaged packets."""
     ended = False
     for packet in packets(container, stream):
         frames: list[Any] = []
@@ -69,7 +69,7 @@ def decoded_frames(container: Any, stream: Any) -> Iterator[Any]:
             frames = list(packet.decode())
         ended = packet.size == 0
         yield from frames
-    if not ended:  # the file is damaged: what the decoder still holds
+    if not ended:  # the file is damaged: get the frames that the decoder still holds
         with contextlib.suppress(av.FFmpegError, ValueError, EOFError):
             for frame in stream.codec_context.decode(None):
                 frame.time_base = stream.time_base

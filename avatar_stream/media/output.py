@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Writes output files completely or not at all."""
 
 import contextlib
 import secrets
@@ -10,22 +10,22 @@ from avatar_stream.errors import BadInput
 
 @contextlib.contextmanager
 def atomic_file(output: Path, *inputs: Path) -> Iterator[Path]:
-    """A file beside ``output`` to write to. When the block ends well it becomes ``output``; else nothing is left.
+    """A temporary file to write to, in the folder of ``output``.
 
-    Raises :class:`BadInput` where ``output`` cannot be written, or is one of the ``inputs``; before the block where
-    that can be known.
+    It becomes ``output`` if the block succeeds, else it is deleted. Raises :class:`BadInput` if ``output`` cannot be
+    written or is one of the ``inputs``, before the block if possible.
     """
     try:
         folder, within = output.is_dir(), output.resolve().parent.is_dir()
     except OSError as error:
         raise BadInput(f"cannot write {output}: {error.strerror or error}") from error
     if folder:
-        raise BadInput(f"cannot write {output}: it is a folder. Name a file in it")
+        raise BadInput(f"cannot write {output}: it is a folder; name a file in it")
     if not within:
-        raise BadInput(f"there is no folder {output.resolve().parent}: make it first")
+        raise BadInput(f"there is no folder {output.resolve().parent}: create it first")
     for one in inputs:
         if _is_same_file(output, one):
-            raise BadInput(f"{output} is what is read: name another file to write")
+            raise BadInput(f"{output} is also an input: name another output file")
     unfinished = output.with_name(f".{secrets.token_hex(6)}.part{output.suffix}")
     try:
         try:

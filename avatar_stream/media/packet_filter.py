@@ -1,10 +1,10 @@
-"""What may reach aioice and aiortc of the datagrams that arrive on a connection's UDP ports.
+"""Filters the datagrams that arrive on a connection's UDP ports, before aioice and aiortc receive them.
 
-Every datagram passes here first, whoever sent it. What no peer sends is dropped and counted, and nothing is logged: a
-stranger must not fill a log. The rest goes on: ICE's messages to aioice, DTLS, SRTP and SRTCP to aiortc.
+Datagrams that no valid peer sends are dropped and counted. They are not logged, because strangers must not be able to
+fill the log. Of the others, aioice gets the ICE messages, and aiortc gets DTLS, SRTP and SRTCP.
 
-aioice and aiortc trust what arrives: an empty datagram, a STUN attribute of the wrong length, or a REMB message cut
-short raises where nobody catches it, and ends the session.
+aioice and aiortc do not validate their input: an empty datagram, a STUN attribute of the wrong length or a truncated
+REMB message raises an exception that they do not catch, and ends the session.
 """
 
 import time
@@ -19,40 +19,40 @@ from aiortc import RTCPeerConnection
 
 from avatar_stream.rate_limits import RateLimit
 
-MAX_DATAGRAM_BYTES: Final = 2048  # bytes; WebRTC keeps to the path's MTU, 1,500 at most
-STUN_HEADER_BYTES: Final = 20  # bytes (RFC 8489 section 5)
-DTLS_HEADER_BYTES: Final = 13  # bytes (RFC 6347 section 4.1)
-RTP_HEADER_BYTES: Final = 12  # bytes (RFC 3550 section 5.1)
-MIN_SRTCP_BYTES: Final = 8 + 4 + 10  # bytes: a header with its source, the SRTCP index, the shortest tag (RFC 3711)
-RTCP_PACKET_TYPES: Final = range(192, 209)  # second byte of RTCP beside RTP (RFC 5761 section 4)
+MAX_DATAGRAM_BYTES: Final = 2048  # WebRTC keeps to the path's MTU, 1,500 at most
+STUN_HEADER_BYTES: Final = 20  # RFC 8489 section 5
+DTLS_HEADER_BYTES: Final = 13  # RFC 6347 section 4.1
+RTP_HEADER_BYTES: Final = 12  # RFC 3550 section 5.1
+MIN_SRTCP_BYTES: Final = 8 + 4 + 10  # header with SSRC, SRTCP index, shortest tag (RFC 3711)
+RTCP_PACKET_TYPES: Final = range(192, 209)  # second byte of RTCP; other values are RTP (RFC 5761 section 4)
 
-# Packets a second, and at once. A camera of 5 Mbit/s with its sound is 550 packets a second, each of which costs 150
-# us of a processor; a key frame may be 200 at once. Browsers send RTCP ten to fifty times a second when packets are
-# lost, STUN once in a few seconds, DTLS in the handshake only.
+# Packets per second, and in one burst. A camera of 5 Mbit/s with sound sends 550 packets a second, and each costs
+# 150 us of CPU time; a key frame may be a burst of 200. Browsers send RTCP ten to fifty times a second when packets
+# are lost, STUN once every few seconds, and DTLS only in the handshake.
 RTP_RATE_LIMIT: Final = 800, 600
 RTCP_RATE_LIMIT: Final = 120, 200
 RTCP_BYTE_RATE_LIMIT: Final = 16_000, 24_000
-"""Bytes of RTCP a second, and at once: what is said of each lost packet costs more than the packet."""
+"""Bytes of RTCP per second, and in one burst: handling the reported losses costs more than the packet itself."""
 DTLS_RATE_LIMIT: Final = 40, 120
 STUN_RATE_LIMIT: Final = 40, 120
 
 MAX_SSRCS: Final = 24
-"""Synchronisation sources (SSRC) of one connection. libsrtp, aiortc's statistics and its reports grow with each."""
+"""Per connection. Each one takes memory in libsrtp and in aiortc's statistics and reports."""
 
 DEFAULT_PRIORITY: Final = 110 << 24 | 65535 << 8 | 255
-"""Of a peer that names none in its checks, as FFmpeg 8.0 does: peer-reflexive (RFC 8445 section 5.1.2.1)."""
+"""For peers such as FFmpeg 8.0 whose checks have no priority: peer-reflexive (RFC 8445 section 5.1.2.1)."""
 
 MAX_CANDIDATE_PAIRS: Final = 100
-"""Candidate pairs of one connection: each new address that checks with the right password makes one."""
+"""Per connection: each check with the right password from a new address adds a pair."""
 
-DATAGRAMS_PER_TURN: Final = 32  # datagrams read in one turn of the event loop
+DATAGRAMS_PER_TURN: Final = 32  # read in one turn of the event loop
 READ_PAUSE_SECONDS: Final = 0.03
-"""Seconds for which nothing is read from a port after its peer sent too much: the system drops what its buffer does
-not hold, some hundreds of datagrams, and that costs nothing here."""
+"""Pause in reading a port whose peer sent too much. The socket's buffer holds some hundreds of datagrams; the system
+drops the rest without cost for this process."""
 
 
 class DatagramKind(Enum):
-    """What a datagram is, by its first bytes (RFC 7983)."""
+    """Protocol of a datagram, by its first bytes (RFC 7983)."""
 
     STUN = "STUN"
     DTLS = "DTLS"
@@ -61,7 +61,7 @@ class DatagramKind(Enum):
 
 
 def datagram_kind(data: bytes) -> DatagramKind | None:
-    """The kind of a datagram whose header is whole; None for everything else."""
+    """The kind of a datagram with a complete header; None for all others."""
     size = len(data)
     if not RTP_HEADER_BYTES <= size <= MAX_DATAGRAM_BYTES:
         return None
@@ -80,13 +80,13 @@ def datagram_kind(data: bytes) -> DatagramKind | None:
 
 
 def read_stun(data: bytes) -> stun.Message | None:
-    """A binding request, response or error (RFC 8445) with all that aioice will read of it; None for any other.
+    """Parse a binding request, response or error (RFC 8445) with all attributes that aioice reads; None for others.
 
-    Its integrity is not checked here.
+    It does not check the message's integrity.
     """
     try:
         message = stun.parse_message(data)
-    except Exception:  # aioice raises whatever its attributes' parsers do: ValueError, struct.error, IndexError
+    except Exception:  # aioice's parsers raise ValueError, struct.error, IndexError and others
         return None
     if message.message_method is not stun.Method.BINDING:
         return None
@@ -99,19 +99,19 @@ def read_stun(data: bytes) -> stun.Message | None:
 
 
 class PacketFilter:
-    """Stands before one connection's ports. Used on the event loop only.
+    """Filters the datagrams of one connection's ports. Use it on the event loop only.
 
-    ``on_known_sender`` is called for every datagram from an address that ICE knows.
+    It calls ``on_known_sender`` for every datagram from an address that ICE knows.
     """
 
     def __init__(self, connection: Any, on_known_sender: Callable[[], None]) -> None:
         """``connection`` is an ``aioice.Connection`` whose candidates have been gathered."""
         self.dropped: Counter[str] = Counter()
-        """Datagrams dropped, by reason."""
+        """Number of dropped datagrams, by reason."""
         self.connection = connection
         self._on_known_sender = on_known_sender
-        self._ssrcs: set[bytes] = set()  # of packets whose authentication held
-        self._last_known: tuple[str, int] | None = None  # the address that was last found to be known
+        self._ssrcs: set[bytes] = set()  # 4 bytes each, of authenticated packets
+        self._last_known: tuple[str, int] | None = None  # the known address that was looked up last
         self._buckets = {
             DatagramKind.RTP: RateLimit(*RTP_RATE_LIMIT),
             DatagramKind.RTCP: RateLimit(*RTCP_RATE_LIMIT),
@@ -119,16 +119,16 @@ class PacketFilter:
             DatagramKind.STUN: RateLimit(*STUN_RATE_LIMIT),
         }
         self._rtcp_bytes = RateLimit(*RTCP_BYTE_RATE_LIMIT)
-        self._unknown_senders = RateLimit(*STUN_RATE_LIMIT)  # checks from addresses that are not known yet
+        self._unknown_senders = RateLimit(*STUN_RATE_LIMIT)  # for checks from unknown addresses
         self._username = f"{connection.local_username}:".encode()
         self._password = connection.local_password.encode()
-        self._flooded = False  # since the last batch began
+        self._flooded = False  # a rate was exceeded in this batch
         for protocol in connection._protocols:
             self._filter_datagrams(protocol)
             self._read_in_batches(protocol)
 
     def authenticated(self, source: bytes) -> None:
-        """SRTP of the synchronisation source ``source`` (4 bytes) has passed its authentication."""
+        """Note that a packet of the SSRC ``source`` (4 bytes) was authenticated."""
         if len(self._ssrcs) < MAX_SSRCS:
             self._ssrcs.add(source)
 
@@ -147,8 +147,8 @@ class PacketFilter:
                 if (check := self._admitted_check(data, protocol, known)) is not None:
                     handle(check, addr)
             elif not known:
-                # aioice hands every datagram that is no STUN to DTLS, whoever sent it and before anybody is let in:
-                # a stranger's ClientHello would take the peer's place (the race of OWASP ASVS 17.2.6).
+                # aioice passes all datagrams except STUN to DTLS, whoever sent them, even before ICE has connected.
+                # A stranger's ClientHello could then replace the peer's (the race of OWASP ASVS 17.2.6).
                 self.dropped["foreign"] += 1
             elif not self._within_rates(kind, len(data)):
                 self.dropped["too many"] += 1
@@ -156,7 +156,7 @@ class PacketFilter:
             elif kind is DatagramKind.RTP and len(self._ssrcs) >= MAX_SSRCS and data[8:12] not in self._ssrcs:
                 self.dropped["too many sources"] += 1
             else:
-                # Past aioice's own look for STUN, which raises and catches an exception for each of these.
+                # Bypass aioice's own test for STUN, which raises and catches an exception for each datagram.
                 self.connection.data_received(data, protocol.local_candidate.component)
 
         protocol.datagram_received = listen
@@ -166,10 +166,10 @@ class PacketFilter:
         return self._buckets[kind].take(now) and (kind is not DatagramKind.RTCP or self._rtcp_bytes.take(now, size))
 
     def _read_in_batches(self, protocol: Any) -> None:
-        """Read a port's datagrams many at a time, and for a while none where its peer sends too many.
+        """Read a port's datagrams in batches, and pause after a batch that exceeded a rate limit.
 
-        asyncio reads one in a turn of its loop, which costs 50 us: a flood of 5,000 a second is a quarter of a
-        processor before anybody has looked at it. Other event loops than its own go on as they do.
+        asyncio reads one datagram in each turn of its loop, which costs 50 us. A flood of 5,000 a second would take a
+        quarter of a processor before the filter runs. Event loops other than asyncio's own are left unchanged.
         """
         transport = getattr(protocol, "transport", None)
         if not isinstance(transport, _SelectorDatagramTransport):
@@ -199,10 +199,11 @@ class PacketFilter:
         loop._add_reader(number, read)
 
     def _admitted_check(self, data: bytes, protocol: Any, known: bool) -> bytes | None:
-        """The STUN message that aioice may see: only what this peer can have sent, and not too many.
+        """Return a STUN message for aioice if the peer can have sent it and its rate is within the limits, else None.
 
-        A request without this connection's name is not answered (RFC 8489 section 9.1.3 wants a 401): whoever asks
-        does not know the session, and an answer to a forged address hits somebody else. The cheap looks come first.
+        A request without this connection's username gets no answer, although RFC 8489 section 9.1.3 requires a 401:
+        the sender does not know the session, and an answer to a forged address would hit somebody else. The cheap
+        checks come first.
         """
         if data[0] & 0x01:  # a response or an error
             if data[8:20] not in protocol.transactions:
@@ -226,7 +227,7 @@ class PacketFilter:
             if not known and len(self.connection._check_list) >= MAX_CANDIDATE_PAIRS:
                 self.dropped["too many addresses"] += 1
                 return None
-            if "PRIORITY" not in message.attributes:  # aioice reads it
+            if "PRIORITY" not in message.attributes:  # aioice requires it
                 message.attributes["PRIORITY"] = DEFAULT_PRIORITY
                 message.add_message_integrity(self._password)
                 return bytes(message)
@@ -241,11 +242,11 @@ class PacketFilter:
 
 
 def dtls_transports(pc: RTCPeerConnection) -> set[Any]:
-    """The DTLS transports of ``pc``: one, where all of its media are bundled."""
+    """The DTLS transports of ``pc``: just one if all of its media are bundled."""
     found: set[Any] = {receiver.transport for receiver in pc.getReceivers()}
     return found | {pc.sctp.transport} if pc.sctp is not None else found
 
 
 def filter_packets(pc: RTCPeerConnection, on_known_sender: Callable[[], None]) -> list[PacketFilter]:
-    """Stand before all ports of ``pc``, whose candidates have been gathered."""
+    """Filter the datagrams of all ports of ``pc``; call after its candidates have been gathered."""
     return [PacketFilter(dtls.transport._connection, on_known_sender) for dtls in dtls_transports(pc)]

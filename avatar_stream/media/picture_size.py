@@ -1,4 +1,4 @@
-"""How large a coded picture says it is, read from its header without decoding it."""
+"""Reads the size of an encoded picture from its header, without decoding it."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,22 +8,22 @@ Size = tuple[int, int]
 
 NAL_IDR: Final = 5  # a slice of a key frame (H.264 table 7-1)
 NAL_SPS: Final = 7  # a sequence parameter set
-# Profiles whose parameter sets say how colours are kept (H.264 section 7.3.2.1.1).
+# Profiles whose parameter sets have a chroma format (H.264 section 7.3.2.1.1).
 CHROMA_PROFILES: Final = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244})
-MAX_SPS: Final = 512  # bytes looked at
+MAX_SPS: Final = 512  # bytes that are parsed
 
 
 def vp8_size(frame: bytes) -> Size | None:
-    """The size that a VP8 key frame names (RFC 6386 section 9.1); None for any other frame."""
+    """The size in a VP8 key frame's header (RFC 6386 section 9.1); None for other frames."""
     if len(frame) < 10 or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
         return None
     return int.from_bytes(frame[6:8], "little") & 0x3FFF, int.from_bytes(frame[8:10], "little") & 0x3FFF
 
 
 def h264_size(stream: bytes) -> Size | None:
-    """The largest size that the sequence parameter sets in an H.264 byte stream name; None where there is none.
+    """The largest size in the sequence parameter sets of an H.264 byte stream; None if it has no complete set.
 
-    ``stream`` has start codes (H.264 annex B). A set that is cut short names no size.
+    ``stream`` has start codes (H.264 annex B).
     """
     sizes = [
         _sps_size(unit[1:].replace(b"\x00\x00\x03", b"\x00\x00"))
@@ -34,12 +34,12 @@ def h264_size(stream: bytes) -> Size | None:
 
 
 def has_h264_key_frame(stream: bytes) -> bool:
-    """Whether an H.264 byte stream has a key frame, which needs no frame before it."""
+    """Whether an H.264 byte stream has a key frame (IDR)."""
     return any(unit[0] & 0x1F == NAL_IDR for unit in _units(stream))
 
 
 def _units(stream: bytes) -> Iterator[bytes]:
-    """The beginnings of the NAL units behind the start codes, ``MAX_SPS`` bytes of each at most."""
+    """The NAL units behind the start codes, at most the first ``MAX_SPS`` bytes of each."""
     at = stream.find(b"\x00\x00\x01")
     while 0 <= at < len(stream) - 3:
         yield stream[at + 3 : at + 3 + MAX_SPS]
@@ -72,12 +72,12 @@ class _Bits:
 
 
 def _sps_size(sps: bytes) -> Size | None:
-    """The size of a sequence parameter set (H.264 section 7.3.2.1.1) without its first byte, before cropping."""
+    """The size, before cropping, in a sequence parameter set (H.264 section 7.3.2.1.1) without its first byte."""
     bits = _Bits(sps)
     try:
         profile = bits.take(8)
         bits.take(16)  # constraints, level
-        bits.golomb()  # number of the set
+        bits.golomb()  # id of the set
         if profile in CHROMA_PROFILES:
             _skip_chroma(bits)
         bits.golomb()  # log2 of frame numbers
@@ -102,7 +102,7 @@ def _skip_chroma(bits: _Bits) -> None:
     chroma = bits.golomb()
     if chroma == 3:
         bits.take(1)
-    bits.golomb()  # bits of brightness and of colour
+    bits.golomb()  # bit depths of luma and chroma
     bits.golomb()
     bits.take(1)
     if not bits.take(1):

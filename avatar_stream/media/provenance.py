@@ -1,8 +1,8 @@
-"""Content credentials on rendered files: a C2PA manifest that says they were made by a generative model.
+"""Content credentials in rendered files: a C2PA manifest that says that a generative model made them.
 
-With the extra ``provenance`` installed. The certificate is this machine's own, so readers show "unknown
-signer": what it proves is that the file was not changed since, not who made it. With ``AVATAR_STREAM_C2PA_CERT`` and
-``AVATAR_STREAM_C2PA_KEY`` (PEM files of a chain and its ES256 key) a certificate that others trust signs instead.
+It needs the extra ``provenance``. By default this machine's own certificate signs, so readers show "unknown signer":
+the signature proves that the file was not changed, but not who made it. ``AVATAR_STREAM_C2PA_CERT`` and
+``AVATAR_STREAM_C2PA_KEY`` (PEM files of a chain and its ES256 key) select a certificate that others trust.
 """
 
 import datetime
@@ -28,7 +28,7 @@ CERTIFICATE_YEARS: Final = 10
 
 
 def installed() -> bool:
-    """The library that writes manifests is here."""
+    """Whether the library that writes manifests is installed."""
     try:
         import c2pa  # noqa: F401
     except (ImportError, OSError):
@@ -37,7 +37,10 @@ def installed() -> bool:
 
 
 def sign(source: Path, signed: Path, title: str, chain: bytes, key: bytes) -> None:
-    """Write ``source`` (MP4) to ``signed`` with a manifest, signed by a ``certificate``; raises :class:`BadInput`."""
+    """Copy ``source`` (MP4) to ``signed`` with a manifest, signed with ``chain`` and ``key`` (PEM).
+
+    Raises :class:`BadInput` if the manifest cannot be written.
+    """
     import c2pa
 
     info = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=key, ta_url=None)
@@ -60,9 +63,9 @@ def sign(source: Path, signed: Path, title: str, chain: bytes, key: bytes) -> No
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """What a file's manifest says: who made it, whether it says generated, whether the file is as it was signed.
+    """Read a file's manifest: what made the file, whether it is declared as generated, whether it was changed since.
 
-    None where it has none, or where the library is not installed.
+    None if the file has no manifest or the library is not installed.
     """
     if not installed():
         return None
@@ -74,7 +77,7 @@ def read(path: Path) -> dict[str, Any] | None:
     except (c2pa.C2paError, OSError, ValueError):
         return None
     active = found.get("manifests", {}).get(found.get("active_manifest", ""), {})
-    # Who signed is not known to anybody's list of trusted ones; that alone is no damage.
+    # An untrusted signer alone does not mean that the file was changed.
     wrong = [one.get("code", "") for one in found.get("validation_status") or []]
     wrong = [code for code in wrong if code not in ("signingCredential.untrusted",)]
     generator = (active.get("claim_generator_info") or [{}])[0]
@@ -88,7 +91,10 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def certificate() -> tuple[bytes, bytes]:
-    """A chain and its key, PEM: those that were given, or this machine's own. Raises :class:`BadInput`."""
+    """A certificate chain and its key, PEM: those of the environment variables, or else this machine's own.
+
+    Raises :class:`BadInput` if they can neither be read nor created.
+    """
     given, key = os.environ.get(CERTIFICATE_VARIABLE), os.environ.get(KEY_VARIABLE)
     path = user_data_path("avatar-stream", appauthor=False) / "provenance" / "signer.pem"
     try:
@@ -102,12 +108,12 @@ def certificate() -> tuple[bytes, bytes]:
             os.replace(unfinished, path)
         chain, mark, own = path.read_bytes().partition(b"-----BEGIN PRIVATE KEY-----")
     except OSError as error:
-        raise BadInput(f"the certificate for content credentials cannot be read or made: {error}") from None
+        raise BadInput(f"the certificate for content credentials cannot be read or created: {error}") from None
     return chain, mark + own
 
 
 def _new_certificate() -> tuple[bytes, bytes]:
-    """A new root, a certificate under it, and that one's key, as C2PA's profile wants them."""
+    """A chain of a new certificate and its new root, and the certificate's key, PEM, by C2PA's profile."""
     now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 

@@ -1,4 +1,4 @@
-"""Avatar clips out."""
+"""Writes avatar clips."""
 
 import contextlib
 import os
@@ -15,16 +15,16 @@ from avatar_stream.errors import BadClip
 from avatar_stream.media.marking import Label, Marker
 from avatar_stream.media.sound import Sound, open_sound
 
-VIDEO_CLOCK_RATE: Final = 90_000  # ticks a second
-AAC_SAMPLE_RATES: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # of AAC in MP4
-SOUND_LEAD_SECONDS: Final = 0.5  # seconds that sound is written ahead of the pictures
+VIDEO_CLOCK_RATE: Final = 90_000  # Hz
+AAC_SAMPLE_RATES: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # Hz, in MP4
+SOUND_LEAD_SECONDS: Final = 0.5  # sound is written this far ahead of the pictures
 
 
 class DrivingClip(Protocol):
-    """What a recording is made from: its sound, and the times of its frames."""
+    """The driving clip of a recording: the source of its sound and frame times."""
 
     def next_time(self) -> float | None:
-        """When the next picture is shown, in seconds; None where nobody says."""
+        """When the next picture is shown, in seconds; None if that is not known."""
 
     @property
     def source(self) -> Path:
@@ -32,14 +32,14 @@ class DrivingClip(Protocol):
 
     @property
     def start(self) -> float:
-        """The first time in it, in seconds."""
+        """The first time in the file, in seconds."""
 
 
 class Recorder:
     """Writes H.264 MP4 frames of one size, with the driving clip's times and its sound. Used by one thread.
 
-    Pictures are shown when the clip's were: a variable rate, a late start, a picture that stays stay as they are, so
-    that no picture is drawn twice or left out. Sound is copied where MP4 can hold it, else encoded as AAC.
+    Pictures keep the times of the clip's, including variable rates, late starts and long pictures, so that none is
+    repeated or dropped. Sound is copied if MP4 can hold it, else encoded as AAC.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class Recorder:
         *,
         marker: Marker | None = None,
     ) -> None:
-        """``rate`` frames a second of ``size`` (width, height), where ``clip`` has no times of its own; ``marker``
-        marks them as generated. Raises :class:`BadClip` where the file cannot be written.
+        """``size`` is (width, height). ``rate``, in frames a second, applies if ``clip`` has no frame times;
+        ``marker`` marks the frames as generated. Raises :class:`BadClip` if the file cannot be written.
         """
         self._marker = marker or Marker(Label(""), watermark=False)
         self._path, self._rate, self._clip = Path(path), Fraction(rate), clip
         self._count, self._last = 0, -1
-        self._pending_sound: tuple[float, list[Any]] | None = None  # sound that was read and is not due yet
+        self._pending_sound: tuple[float, list[Any]] | None = None  # sound that was read but is not due yet
         self._sound = open_sound(clip.source, clip.start) if clip is not None else None
         self.silenced = self._sound is not None and self._sound.silenced
-        """The clip's sound cannot be decoded here: the film is silent."""
+        """Whether the clip's sound cannot be decoded here, so that the recording is silent."""
         try:
             with self._as_bad_clip():
                 self._container = av.open(f"file:{self._path}", "w", format="mp4", options={"movflags": "faststart"})
@@ -71,9 +71,9 @@ class Recorder:
             raise
 
     def write(self, picture: npt.NDArray[np.uint8], at: float | None = None) -> None:
-        """Append one RGB frame, shown at ``at`` seconds, and the sound up to there.
+        """Append one RGB frame, shown at ``at`` seconds, and the sound up to that time.
 
-        None: when the clip's next frame is. Raises :class:`BadClip` where the disk does not take it.
+        If ``at`` is None, the clip's next frame time applies. Raises :class:`BadClip` if the file cannot be written.
         """
         if at is None and self._clip is not None:
             at = self._clip.next_time()
@@ -88,7 +88,7 @@ class Recorder:
             self._write_sound(at + SOUND_LEAD_SECONDS)
 
     def close(self) -> None:
-        """Finish the file; raises :class:`BadClip` where the disk does not take it."""
+        """Finish the file; raises :class:`BadClip` if it cannot be written."""
         try:
             with self._as_bad_clip():
                 self._mux(self._video.encode(None))
@@ -100,7 +100,7 @@ class Recorder:
         self._close_sound()
 
     def abandon(self) -> None:
-        """Let go of a file that will not be finished; whoever named it deletes it."""
+        """Close an unfinished file; the caller deletes it."""
         with contextlib.suppress(av.FFmpegError, OSError, ValueError):
             self._container.close()
         self._close_sound()
@@ -126,7 +126,7 @@ class Recorder:
     def _copied(sound: Sound, stream: Any) -> Iterator[tuple[float, list[Any]]]:
         last = None
         for time, packet in sound.packets():
-            # Rounding to another clock must not make two stamps one.
+            # After rounding to another clock, timestamps must still differ.
             if last is not None and packet.dts <= last:
                 packet.pts = packet.dts = last + 1
             last = packet.dts
@@ -145,7 +145,7 @@ class Recorder:
     def _encoded_by(stream: Any, sound: Sound, rate: int, layout: str) -> Iterator[tuple[float, list[Any]]]:
         count = 0
         for piece in sound.samples(rate, layout):
-            for begin in range(0, piece.shape[1], rate):  # a second of a long silence at a time
+            for begin in range(0, piece.shape[1], rate):  # at most one second at a time
                 part = np.ascontiguousarray(piece[:, begin : begin + rate])
                 frame = av.AudioFrame.from_ndarray(part, "fltp", layout)
                 frame.sample_rate, frame.pts, frame.time_base = rate, count, Fraction(1, rate)

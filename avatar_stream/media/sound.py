@@ -1,6 +1,6 @@
-"""The sound of a file, on the clock of its pictures.
+"""Reads the sound of a file, on the clock of its pictures.
 
-Whoever uses it opens the file for itself: no packet and no decoder is shared between threads.
+Each user opens the file separately, so that threads share no packets and no decoder.
 """
 
 from collections.abc import Iterator
@@ -16,47 +16,47 @@ from avatar_stream.media.clock import PresentationClock, first_time, may_jump
 from avatar_stream.media.opening import audio_stream, decoded_frames, open_media, packets, video_stream
 
 MP4_CODECS: Final = frozenset({"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"})
-"""What MP4 holds as it is, and players play."""
+"""Codecs that MP4 can hold and players can play."""
 
 MAX_DRIFT_SECONDS: Final = 0.08
-"""Seconds by which decoded sound may be off its stamps: within it samples follow one another, beyond it silence is
-put in, or sound is left out. Stamps of WebM are rounded to milliseconds, and encoders' paddings are 50 ms."""
+"""Tolerated difference between timestamps and the number of samples. Beyond it, silence is inserted or sound is
+dropped. WebM rounds timestamps to milliseconds, and encoders pad up to 50 ms."""
 
-MAX_SILENCE_SECONDS: Final = 600.0  # seconds of silence that stand for one gap, at most
+MAX_SILENCE_SECONDS: Final = 600.0  # inserted for one gap
 
 Samples = npt.NDArray[np.float32]
 
 
 class Sound:
-    """The first sound of a file that can be decoded or copied. Used by one thread; read it once, in one of two ways.
+    """The first audio stream of a file that can be decoded. Use it in one thread; read packets or samples, once.
 
     ``start`` is the first time of the file in seconds (see :attr:`.files.Clip.start`); None: that of its streams.
-    Raises :class:`BadClip` where the file cannot be opened.
+    Raises :class:`BadClip` if the file cannot be opened.
     """
 
     def __init__(self, path: Path, start: float | None = None) -> None:
         self._container = open_media(path, "a sound")
         self.stream: Any = audio_stream(self._container)
-        """PyAV's stream; None where the file has no sound that can be decoded."""
+        """PyAV's stream; None if the file has no sound that can be decoded."""
         self.silenced = self.stream is None and bool(self._container.streams.audio)
-        """The file has sound, and nobody here can decode it."""
+        """Whether the file has sound, but none that can be decoded here."""
         streams = [one for one in (video_stream(self._container), self.stream) if one is not None]
         self.start = first_time(self._container, streams) if start is None else start
         self.duration = float(self._container.duration or 0) / av.time_base
-        """Seconds, as the file says; 0 where it does not."""
+        """Seconds, from the file's header; 0 if it has none."""
 
     @property
     def codec(self) -> str:
-        """The codec's name in FFmpeg, whichever decoder is used; empty without sound."""
+        """FFmpeg's name of the codec, whichever decoder is used; empty without sound."""
         return str(self.stream.codec_context.codec.canonical_name) if self.stream is not None else ""
 
     @property
     def fits_mp4(self) -> bool:
-        """An MP4 file can hold it unchanged."""
+        """Whether an MP4 file can hold it unchanged."""
         return self.codec in MP4_CODECS
 
     def packets(self) -> Iterator[tuple[float, Any]]:
-        """(seconds, packet) of all sound, undecoded; each packet's stamps are mended, in its own time base."""
+        """(seconds, packet) of all sound, undecoded, with repaired timestamps in each packet's time base."""
         period = self._packet_seconds()
         clock = PresentationClock(self.start, period, jumps=may_jump(self._container))
         for packet in packets(self._container, self.stream):
@@ -67,9 +67,9 @@ class Sound:
             yield time, packet
 
     def samples(self, rate: int, layout: str = "mono") -> Iterator[Samples]:
-        """The whole sound ``(channels, n)`` from the file's start on, ``rate`` samples a second, -1 to 1, in pieces.
+        """The whole sound in pieces ``(channels, n)`` from the file's start on, ``rate`` samples a second, -1 to 1.
 
-        Gaps in the stamps, late starts and damaged packets are silence.
+        Gaps in the timestamps, late starts and damaged packets become silence.
         """
         clock = PresentationClock(self.start, self._packet_seconds(), jumps=may_jump(self._container))
         channels = len(av.AudioLayout(layout).channels)
@@ -78,7 +78,7 @@ class Sound:
             if not frame.samples:
                 continue
             time = clock(frame.time)
-            if shape not in (None, _sample_format(frame)):  # the format changes on the way
+            if shape not in (None, _sample_format(frame)):  # the format changed within the file
                 resampler = _resampler(rate, layout)
             shape = _sample_format(frame)
             gap = round(time * rate) - count
@@ -107,7 +107,7 @@ class Sound:
 
 
 def open_sound(path: Path, start: float | None = None) -> Sound | None:
-    """The sound of a file; None where it has none. Raises :class:`BadClip`."""
+    """The sound of a file; None if it has none. Raises :class:`BadClip` if the file cannot be opened."""
     sound = Sound(path, start)
     if sound.stream is None and not sound.silenced:
         sound.close()
@@ -116,7 +116,7 @@ def open_sound(path: Path, start: float | None = None) -> Sound | None:
 
 
 def has_only_sound(path: Path) -> bool:
-    """The file has sound, and no pictures but perhaps a cover; raises :class:`BadClip`."""
+    """Whether the file has sound and no video, except perhaps a cover; raises :class:`BadClip` if it has neither."""
     with open_media(path, "a video or sound") as container:
         if video_stream(container) is not None:
             return False

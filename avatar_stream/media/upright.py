@@ -1,4 +1,4 @@
-"""Decoded video frames as they are meant to be seen: square pixels, turned and mirrored as the file says."""
+"""Decoded video frames as they are meant to be seen: with square pixels, rotated and mirrored as the file says."""
 
 import threading
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from av.video.reformatter import VideoReformatter
 
 Image = npt.NDArray[np.uint8]
 
-MAX_PIXEL_ASPECT: Final = 4  # width over height of a pixel, or height over width, beyond which it is a damaged header
-DISPLAY_MATRIX_BYTES: Final = 36  # of a display matrix: nine numbers of 32 bits
+MAX_PIXEL_ASPECT: Final = 4  # of a pixel, or its inverse; beyond it the header is damaged
+DISPLAY_MATRIX_BYTES: Final = 36  # nine numbers of 32 bits
 
 
 class _Scaler(threading.local):
-    """A thread's own: one that a frame makes for itself takes longer to set up than to run."""
+    """One scaler per thread: PyAV would create one per frame, which takes longer than the scaling."""
 
     def __init__(self) -> None:
         self.reformatter = VideoReformatter()
@@ -27,9 +27,9 @@ _SCALER = _Scaler()
 
 
 def attach_pixel_aspect(frame: Any, stream: Any) -> Any:
-    """The ``frame`` knowing the shape of its pixels, which only its ``stream`` or codec context says.
+    """Attach to ``frame`` the aspect ratio of its pixels, which only its ``stream`` or codec context knows.
 
-    It is kept in ``frame.opaque``, so that it goes where the frame goes.
+    It is stored in ``frame.opaque``, so that it stays with the frame. Returns the frame.
     """
     shape = getattr(stream, "sample_aspect_ratio", None)
     if shape:
@@ -38,10 +38,10 @@ def attach_pixel_aspect(frame: Any, stream: Any) -> Any:
 
 
 def upright(frame: Any, longest: int | None = None) -> Image:
-    """RGB ``(h, w, 3)`` of a decoded frame, its sides at most ``longest`` pixels.
+    """RGB ``(h, w, 3)`` of a decoded frame, with sides of at most ``longest`` pixels.
 
-    Its pixels are made square (see :func:`attach_pixel_aspect`) by enlarging their shorter side; it is turned and
-    mirrored as its display matrix says, to the nearest of the eight ways a picture can lie.
+    Pixels become square (see :func:`attach_pixel_aspect`) by enlarging their shorter side. The picture is rotated and
+    mirrored by its display matrix, rounded to the nearest of the eight possible orientations.
     """
     width, height = _square_pixel_size(frame)
     if longest is not None and max(width, height) > longest:
@@ -57,14 +57,14 @@ def upright(frame: Any, longest: int | None = None) -> Image:
 
 
 def orientation(matrix: bytes) -> Callable[[Image], Image]:
-    """What turns a picture as a display matrix says, or as nearly as quarter turns and mirrors can.
+    """A function that rotates and mirrors a picture by a display matrix, rounded to quarter turns.
 
     The matrix takes a pixel ``(p, q)`` to ``(a p + c q + x, b p + d q + y)`` (ISO/IEC 14496-12 section 6.2.2 and
-    FFmpeg's ``libavutil/display.h``): it begins ``a b u c d v``, 32 bits each. The shift
-    (``x``, ``y``) does not matter for one picture.
+    FFmpeg's ``libavutil/display.h``). It begins with ``a b u c d v``, 32 bits each. The
+    translation (``x``, ``y``) is ignored.
     """
     a, b, _, c, d, *_ = (int(number) for number in np.frombuffer(matrix, "=i4", 9))
-    # The orientation that is nearest has the largest inner product with the matrix.
+    # The nearest orientation has the largest inner product with the matrix.
     swapped = abs(b) + abs(c) > abs(a) + abs(d)
     across, down = (c, b) if swapped else (a, d)
 
@@ -84,7 +84,7 @@ def _display_matrix(frame: Any) -> bytes | None:
 
 
 def _square_pixel_size(frame: Any) -> tuple[float, float]:
-    """Width and height of a frame with its pixels square."""
+    """Width and height of a frame after its pixels become square."""
     shape = getattr(frame, "opaque", None)
     if not isinstance(shape, Fraction) or not 1 / MAX_PIXEL_ASPECT <= shape <= MAX_PIXEL_ASPECT:
         return frame.width, frame.height

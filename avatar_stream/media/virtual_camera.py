@@ -1,4 +1,4 @@
-"""The camera that other programs see: pyvirtualcam over v4l2loopback, OBS's virtual camera, or Unity Capture."""
+"""A camera for other programs: pyvirtualcam with v4l2loopback, OBS's virtual camera, or Unity Capture."""
 
 import sys
 from typing import Any, Final
@@ -23,9 +23,9 @@ class NoDriver(AvatarError):
 
 
 class VirtualCamera:
-    """A camera of ``size`` (width, height) at ``fps`` frames a second; ``name`` is what a call lists it as.
+    """A camera of ``size`` (width, height) at ``fps`` frames a second; programs list it as ``name``.
 
-    Raises :class:`NoDriver`, and what to install, where there is no driver for it.
+    Raises :class:`NoDriver`, which says what to install, if there is no driver.
     """
 
     def __init__(self, size: tuple[int, int], fps: float, device: str | None = None) -> None:
@@ -46,19 +46,19 @@ class VirtualCamera:
         self.name = str(self._camera.device)
 
     def show(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Show an RGB picture ``(h, w, 3)``, fitted into the camera's size."""
+        """Show an RGB picture ``(h, w, 3)``, fitted to the camera's size."""
         height, width = picture.shape[:2]
         if (width, height) != self._size:
             picture = fitted(picture, self._size)
         self._camera.send(np.ascontiguousarray(picture))
 
     def close(self) -> None:
-        """Take the camera away."""
+        """Remove the camera."""
         self._camera.close()
 
 
 def fitted(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """The picture whole in the middle of ``size`` (width, height), its own blurred edges around it."""
+    """The complete picture, centred in ``size`` (width, height), with a blurred copy of itself around it."""
     width, height = size
     scale = min(width / picture.shape[1], height / picture.shape[0])
     inner = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))

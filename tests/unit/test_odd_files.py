@@ -240,8 +240,8 @@ def test_places_that_cannot_be_written(odd: dict[str, Path], tmp_path: Path, cap
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "link.mp4").symlink_to(film)
     for output, word in (
-        ("folder.mp4", "it is a folder"), ("no/o.mp4", "make it first"), ("film.mp4", "is what is read"),
-        ("link.mp4", "is what is read"), ("x" * 300 + ".mp4", "cannot write"),
+        ("folder.mp4", "it is a folder"), ("no/o.mp4", "create it first"), ("film.mp4", "is also an input"),
+        ("link.mp4", "is also an input"), ("x" * 300 + ".mp4", "cannot write"),
     ):  # fmt: skip
         code = main(["render", str(PORTRAIT), str(film), "-o", str(tmp_path / output), "--engine", "warp"])
         assert code == 2

@@ -113,7 +113,7 @@ def test_an_existing_output_survives_a_failed_render(tmp_path: Path, capsys: pyt
         (PORTRAIT, "text.mp4", "o.mp4", "not a video"),
         (PORTRAIT, "subtitles.srt", "o.mp4", "neither pictures nor sound"),
         (PORTRAIT, DRIVER, "o.avi", "name it o.mp4"),
-        (PORTRAIT, DRIVER, "nowhere/o.mp4", "make it first"),
+        (PORTRAIT, DRIVER, "nowhere/o.mp4", "create it first"),
         ("missing.jpg", DRIVER, "o.mp4", "no such file. A sample's name ("),
         ("text.mp4", DRIVER, "o.mp4", "not a JPEG"),
     ],
