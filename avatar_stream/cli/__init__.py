@@ -1,4 +1,4 @@
-"""The ``avatar-stream`` command: what it takes, and one module for each group of its commands.
+"""The ``avatar-stream`` command: its arguments, and one module for each group of commands.
 
-Owns words on the command line and what is printed. Knows all the rest; nothing else knows it.
+Owns the command line and printed output. It may use every other package; no other package uses it.
 """

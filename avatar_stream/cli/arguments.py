@@ -1,4 +1,4 @@
-"""What flags take: a flag for every setting, and numbers that are in range."""
+"""Flags for all settings, and parsers for flag values."""
 
 import argparse
 from collections.abc import Callable
@@ -31,6 +31,8 @@ def add_settings(serve: argparse.ArgumentParser) -> None:
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers from ``low`` to ``high``."""
+
     def parse(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(f"a whole number from {low} to {high}")
@@ -40,6 +42,8 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
+    """A parser of numbers from ``low`` to ``high``."""
+
     def parse(text: str) -> float:
         try:
             value = float(text)
@@ -53,6 +57,7 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
 
 def picture_side(text: str) -> int:
+    """Parse the side of a picture in pixels."""
     side = int(text) if text.isdecimal() else 0
     if not 128 <= side <= 2048 or side % 2:
         raise argparse.ArgumentTypeError("an even number from 128 to 2048")

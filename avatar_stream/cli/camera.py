@@ -1,4 +1,4 @@
-"""``avatar-stream camera``: what the command line says, put together."""
+"""``avatar-stream camera``: the avatar as a virtual camera."""
 
 import argparse
 import contextlib
@@ -25,7 +25,7 @@ TOKEN_VARIABLE = "AVATAR_STREAM_TOKEN"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     add = parser.add_argument
     add(
         "portrait",
@@ -33,15 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[DEFAULT_PORTRAIT],
         help=f"pictures, samples or enrolled characters ({DEFAULT_PORTRAIT})",
     )
-    add("--list", action="store_true", help="list the cameras, and leave")
+    add("--list", action="store_true", help="list the cameras and exit")
     add(
         "--camera",
         default="0",
-        help="number or part of the name of the camera, or a video in its place (%(default)s)",
+        help="number or part of the name of the camera, or a video file (%(default)s)",
     )
-    add("--device", help="virtual camera to send to, where there are several")
-    add("--no-device", action="store_true", help="open no virtual camera: for --preview, --vmc or a trial")
-    add("--preview", action="store_true", help="show the avatar in a window, too")
+    add("--device", help="virtual camera to use, if there are several")
+    add("--no-device", action="store_true", help="open no virtual camera, for example with --preview or --vmc")
+    add("--preview", action="store_true", help="also show the avatar in a window")
     add("--fps", type=number(5, 60), default=25, help="pictures a second (%(default)s)")
     add("--gain", type=number(0, 2), default=1.0, help="scale of the expression (%(default)s)")
     add(
@@ -49,26 +49,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number(0, 1),
         default=DEFAULT_KEEP,
         metavar="SHARE",
-        help="of the portrait's own that stays",
+        help="share of the portrait's own expression to keep, 0 to 1 (%(default)s)",
     )
     add("--background", default=OWN_BACKGROUND, help=BACKGROUND_HELP)
-    add("--mirror", action="store_true", help="move as a mirror would")
-    add("--server", metavar="URL", help=f"draw on this server; its token, if it wants one, in {TOKEN_VARIABLE}")
-    add("--private", action="store_true", help="find the face here, and send the server numbers, no picture")
-    add("--vmc", metavar="HOST:PORT", help="send the motion to a rig, too, by the VMC protocol")
+    add("--mirror", action="store_true", help="mirror the motion")
+    add("--server", metavar="URL", help=f"let this server draw; set its token, if any, in {TOKEN_VARIABLE}")
+    add(
+        "--private",
+        action="store_true",
+        help="track the face on this machine, and send landmarks to the server, not pictures",
+    )
+    add("--vmc", metavar="HOST:PORT", help="also send the motion to a rig, by the VMC protocol")
     add(
         "--motion-port",
         metavar="[HOST:]PORT",
-        help="be driven by motion that comes to this UDP port, not a camera",
+        help="use motion from this UDP port instead of a camera",
     )
-    add("--phone", default="", metavar="ADDRESS", help="ask iFacialMocap on this phone to send it")
-    add("--seconds", type=number(0.1, 1e9), help="end by itself after so long")
+    add("--phone", default="", metavar="ADDRESS", help="request motion from iFacialMocap on this phone")
+    add("--seconds", type=number(0.1, 1e9), help="stop after this time")
     add("--json", action="store_true", help="print a JSON report at the end (with --list: the list)")
 
 
 def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) -> None:
     """Run the command; raises ``AvatarError``."""
-    # Here, so that other commands do not wait for WebRTC to load.
+    # Imported here, so that other commands do not wait for WebRTC to load.
     from avatar_stream.cli.keys import hotkeys
     from avatar_stream.pipeline.camera import HOTKEYS_HELP, Outputs
 
@@ -94,19 +98,17 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise :class:`BadInput` for flags that contradict each other."""
     if arguments.server and arguments.vmc:
-        raise BadInput("--vmc sends from this machine's own loop: leave --server out")
+        raise BadInput("--vmc works only without a server: leave --server out")
     if arguments.server and os.path.isfile(arguments.background):
-        raise BadInput(
-            "with --server a background is own, blur or a colour: a picture is for this machine's own loop"
-        )
+        raise BadInput("a background picture works only without a server: with --server use own, blur or a colour")
     if arguments.private and not arguments.server:
-        raise BadInput("--private is for --server: without one nothing leaves this machine")
+        raise BadInput("--private needs --server: without a server nothing leaves this machine")
 
 
 def _make_camera(
     arguments: argparse.Namespace, networks: Callable[[], Networks | None]
 ) -> "LocalCamera | RemoteCamera":
-    """The camera that the flags ask for."""
+    """The camera that the flags describe."""
     from avatar_stream.media.camera import find_camera
     from avatar_stream.pipeline.camera import LocalCamera, Options, RemoteCamera
     from avatar_stream.rigs.vmc import VmcSender
@@ -125,7 +127,7 @@ def _make_camera(
     )
     if arguments.server:
         return RemoteCamera(options, arguments.server, os.environ.get(TOKEN_VARIABLE, ""), private=arguments.private)
-    # What cannot work is said before networks take their second to load.
+    # Check these before the networks are loaded, which takes a second.
     rig = VmcSender(*_address(arguments.vmc, "127.0.0.1")) if arguments.vmc else None
     if arguments.motion_port is None:
         find_camera(arguments.camera)
@@ -159,7 +161,7 @@ def _outputs(arguments: argparse.Namespace, camera: "LocalCamera | RemoteCamera"
 
 @contextlib.contextmanager
 def _driving_input(arguments: argparse.Namespace, camera: "LocalCamera | RemoteCamera") -> Iterator[None]:
-    """Frames of the camera, or motion from elsewhere, for as long as the block runs."""
+    """Feed camera frames or received motion to ``camera`` while the block runs."""
     from avatar_stream.media.camera import Camera, find_camera
     from avatar_stream.rigs.listener import RigListener
 
@@ -170,7 +172,7 @@ def _driving_input(arguments: argparse.Namespace, camera: "LocalCamera | RemoteC
         finally:
             webcam.close()
         return
-    # Other machines are heard where a phone is asked, or where this is told to.
+    # With a phone, listen to other machines; otherwise only if the flag names a host.
     host, port = _address(arguments.motion_port, "0.0.0.0" if arguments.phone else "127.0.0.1")
     listener = RigListener(port, host, phone=arguments.phone)
     stopped = threading.Event()
@@ -194,10 +196,10 @@ def _driving_input(arguments: argparse.Namespace, camera: "LocalCamera | RemoteC
 
 
 def _address(text: str, host: str) -> tuple[str, int]:
-    """``HOST:PORT``, or ``PORT`` on ``host``; raises ``BadInput``."""
+    """Host and port of ``HOST:PORT``, or of ``PORT`` on ``host``; raises ``BadInput``."""
     before, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise BadInput(f"{text} is no address: write it as HOST:PORT, as 127.0.0.1:39539")
+        raise BadInput(f"{text} is not an address: write it as HOST:PORT, such as 127.0.0.1:39539")
     return before or host, int(port)
 
 

@@ -1,4 +1,4 @@
-"""``avatar-stream engine``: build, list, check and remove what runs the networks."""
+"""``avatar-stream engine``: build, list, check and remove the engines that run the networks."""
 
 import argparse
 import json
@@ -25,20 +25,20 @@ def add_commands(engine: argparse.ArgumentParser) -> None:
     """Add the subcommands to ``engine``."""
     commands = engine.add_subparsers(required=True, metavar="COMMAND")
 
-    build = commands.add_parser("build", help="compile the network with TensorRT for this GPU, and keep it")
+    build = commands.add_parser("build", help="compile the network with TensorRT for this GPU, and store the plan")
     build.add_argument("--target", help="compute capability of another GPU to build for, such as sm89 (tensorrt_rtx)")
-    build.add_argument("--again", action="store_true", help="build even if a sound one is kept")
+    build.add_argument("--again", action="store_true", help="build even if a valid plan is stored")
     build.set_defaults(run=_build)
 
-    listing = commands.add_parser("list", help="what can run the networks here, and what was built")
+    listing = commands.add_parser("list", help="list the engines of this machine and the stored plans")
     listing.set_defaults(run=_list)
 
-    check = commands.add_parser("check", help="compare every engine with onnxruntime over a rolled-out window")
+    check = commands.add_parser("check", help="compare every engine with onnxruntime over many ticks")
     check.add_argument("--ticks", type=whole_number(10, 100_000), help="default 500")
     check.set_defaults(run=_check)
 
-    remove = commands.add_parser("remove", help="delete built engines")
-    remove.add_argument("names", nargs="*", help="as engine list shows them")
+    remove = commands.add_parser("remove", help="delete stored plans")
+    remove.add_argument("names", nargs="*", help="names that engine list shows")
     remove.add_argument("--all", action="store_true")
     remove.set_defaults(run=_remove)
     for command in (build, listing, check, remove):
@@ -70,7 +70,7 @@ def _list(arguments: argparse.Namespace) -> None:
         what = f"{noted['tensorrt']} for {noted['gpu']}" if noted["sound"] else "damaged: engine remove it"
         print(f"  {name}  {what}")
     if not built:
-        print("  nothing was built with TensorRT")
+        print("  no plans built with TensorRT")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -91,34 +91,34 @@ def _check(arguments: argparse.Namespace) -> None:
         for reason in failed.values():
             print(f"  {reason}")
     if not all(row.passed or not row.used for row in rows):
-        raise AvatarError("an engine failed the check: it will draw a wrong picture; please report it")
+        raise AvatarError("an engine failed the check, so its pictures would be wrong: please report this")
 
 
 def _verdict(row: "Parity") -> str:
     if row.passed:
         return "passed"
-    return "FAILED" if row.used else "passed over: it is wrong on this processor, and not used"
+    return "FAILED" if row.used else "not used: it computes wrong results on this processor"
 
 
 def _remove(arguments: argparse.Namespace) -> None:
     cache = PlanCache()
     names = [name for name, _ in cache.entries()] if arguments.all else arguments.names
     if not names and not arguments.all:
-        raise BadInput("name the engines to remove (avatar-stream engine list shows them), or say --all")
+        raise BadInput("name the plans to remove (avatar-stream engine list shows them), or use --all")
     unknown = [name for name in names if not cache.remove(name)]
     removed = [name for name in names if name not in unknown]
-    print(json.dumps({"removed": removed}) if arguments.json else f"removed {len(removed)} engines")
+    print(json.dumps({"removed": removed}) if arguments.json else f"removed {len(removed)} plans")
     if unknown:
-        raise BadInput(f"there is no engine {unknown[0]}: avatar-stream engine list shows what there is")
+        raise BadInput(f"there is no plan {unknown[0]}: avatar-stream engine list shows all")
 
 
 def _progress(arguments: argparse.Namespace) -> Progress | None:
-    """One line on a terminal that is written over and over; nothing where nobody watches."""
+    """Progress in one line of the terminal, or None if the output is JSON or not a terminal."""
     if arguments.json or not sys.stderr.isatty():
         return None
 
-    def tell(what: str, done: int, total: int) -> None:
+    def show(what: str, done: int, total: int) -> None:
         end = "\n" if done == total else ""
         print(f"\r{what[:60]:<60} {done}/{total}   ", end=end, file=sys.stderr, flush=True)
 
-    return tell
+    return show

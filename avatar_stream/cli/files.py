@@ -1,4 +1,4 @@
-"""``render``, ``record-motion`` and ``inspect``: commands that read files and write them."""
+"""``render``, ``record-motion`` and ``inspect``: the commands that read and write files."""
 
 import argparse
 import json
@@ -19,16 +19,16 @@ from avatar_stream.runtime.networks import networks_for
 
 
 def add_commands(commands: Any) -> None:
-    """Add them."""
-    render = commands.add_parser("render", help="move a portrait with a video, into a file")
+    """Add the commands."""
+    render = commands.add_parser("render", help="animate a portrait with a video and write the result to a file")
     render.add_argument(
         "portrait", help="picture of one face, a sample such as noor, or an enrolled character's name"
     )
     render.add_argument("driving", type=Path, help="video of one face, speech, or recorded motion")
     render.add_argument("-o", "--output", type=Path, required=True, help="MP4 to write")
-    render.add_argument("--engine", choices=ENGINES, default="auto", help="warp shows the warp prior alone")
+    render.add_argument("--engine", choices=ENGINES, default="auto", help="warp draws without the networks")
     render.add_argument(
-        "--size", type=picture_side, default=1024, help="longest side in pixels, at most (%(default)s)"
+        "--size", type=picture_side, default=1024, help="maximum of the longest side in pixels (%(default)s)"
     )
     render.add_argument("--gain", type=float, default=1.0, help="scale of the expression, 0 to 2")
     render.add_argument(
@@ -36,7 +36,7 @@ def add_commands(commands: Any) -> None:
         type=number(0, 1),
         default=DEFAULT_KEEP,
         metavar="SHARE",
-        help="how much of the portrait's own smile or frown stays, 0 to 1 (%(default)s)",
+        help="share of the portrait's own expression to keep, 0 to 1 (%(default)s)",
     )
     render.add_argument("--background", default=OWN_BACKGROUND, help=BACKGROUND_HELP)
     add_marking(render)
@@ -44,40 +44,42 @@ def add_commands(commands: Any) -> None:
     render.add_argument("--json", action="store_true", help="print a JSON report")
     render.set_defaults(run=_render)
 
-    record = commands.add_parser("record-motion", help="write a video's motion to a file that render plays")
+    record = commands.add_parser("record-motion", help="write a video's motion to a file, for render")
     record.add_argument("driving", type=Path, help="video of one face")
     record.add_argument("-o", "--output", type=Path, required=True, help=f"{MOTION_FILE_SUFFIX} file to write")
     record.add_argument("--json", action="store_true", help="print a JSON report")
     record.set_defaults(run=_record_motion)
 
-    inspecting = commands.add_parser("inspect", help="say whether a file carries the marks of a generated picture")
+    inspecting = commands.add_parser(
+        "inspect", help="look for the watermark and content credentials of a generated picture"
+    )
     inspecting.add_argument("file", type=Path, help="video or picture")
     inspecting.add_argument("--json", action="store_true")
     inspecting.set_defaults(run=_inspect)
 
 
 def add_marking(parser: argparse.ArgumentParser) -> None:
-    """How pictures say that they are generated."""
+    """Add the flags for marking pictures as generated."""
     marking = parser.add_argument_group("marking")
     marking.add_argument("--label", default=DEFAULT_LABEL_TEXT, help="text on every picture (%(default)s)")
     marking.add_argument("--label-position", choices=LABEL_POSITIONS, default=LABEL_POSITIONS[0])
     marking.add_argument("--unlabelled", default="", metavar="REASON", help="no label; the reason is logged")
-    marking.add_argument("--no-watermark", action="store_true", help="leave the invisible mark out")
+    marking.add_argument("--no-watermark", action="store_true", help="omit the invisible watermark")
 
 
 def add_library(parser: argparse.ArgumentParser) -> None:
-    """Where enrolled characters are."""
+    """Add the flag for the library's folder."""
     parser.add_argument(
         "--library",
         type=Path,
         default=default_library(),
         metavar="FOLDER",
-        help="of enrolled characters (%(default)s)",
+        help="folder of enrolled characters (%(default)s)",
     )
 
 
 def marker_for(arguments: argparse.Namespace) -> Marker:
-    """What marks pictures as the flags say; raises :class:`BadInput`."""
+    """The marker that the flags describe; raises :class:`BadInput`."""
     label = label_for(arguments.label, arguments.label_position, arguments.unlabelled)
     if arguments.unlabelled:
         print(f"the picture has no label: {arguments.unlabelled}", file=sys.stderr)
@@ -91,9 +93,9 @@ def _render(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.gain <= 2:
         raise BadInput("--gain must be from 0 to 2")
     if arguments.output.suffix.lower() != ".mp4":
-        raise BadInput(f"the output is an MP4 file: name it {arguments.output.with_suffix('.mp4').name}")
+        raise BadInput(f"the output must be an MP4 file: name it {arguments.output.with_suffix('.mp4').name}")
     portrait = find_portrait(arguments.portrait, arguments.size, library=arguments.library, use="render")
-    done = render(
+    result = render(
         portrait,
         arguments.driving,
         arguments.output,
@@ -102,13 +104,13 @@ def _render(arguments: argparse.Namespace) -> None:
         keep=arguments.keep_expression,
         background=open_background(arguments.background),
         marker=marker_for(arguments),
-        progress=None if arguments.json or not sys.stderr.isatty() else _bar(),
+        progress=None if arguments.json or not sys.stderr.isatty() else _progress_bar(),
     )
     if arguments.json:
-        print(json.dumps(asdict(done)))
+        print(json.dumps(asdict(result)))
     else:
-        print(f"{done.output}: {done.frames} frames at {done.fps} frames a second on {done.engine}")
-    for note in done.notes:
+        print(f"{result.output}: {result.frames} frames at {result.fps} frames a second on {result.engine}")
+    for note in result.notes:
         print(note, file=sys.stderr)
 
 
@@ -117,13 +119,13 @@ def _record_motion(arguments: argparse.Namespace) -> None:
 
     if arguments.output.suffix != MOTION_FILE_SUFFIX:
         name = arguments.output.with_suffix(MOTION_FILE_SUFFIX).name
-        raise BadInput(f"recorded motion is a {MOTION_FILE_SUFFIX} file: name it {name}")
-    progress = None if arguments.json or not sys.stderr.isatty() else _bar()
-    done = record_motion(arguments.driving, arguments.output, progress)
+        raise BadInput(f"recorded motion must be a {MOTION_FILE_SUFFIX} file: name it {name}")
+    progress = None if arguments.json or not sys.stderr.isatty() else _progress_bar()
+    result = record_motion(arguments.driving, arguments.output, progress)
     if arguments.json:
-        print(json.dumps(asdict(done)))
+        print(json.dumps(asdict(result)))
     else:
-        print(f"{done.output}: {done.frames} frames, a face in {done.face_found:.0%} of them")
+        print(f"{result.output}: {result.frames} frames, a face in {result.face_found:.0%} of them")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
@@ -133,7 +135,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     print(json.dumps(found.report()) if arguments.json else "\n".join(found.sentences()))
 
 
-def _bar() -> Callable[[int, int], None]:
+def _progress_bar() -> Callable[[int, int], None]:
     def show(done: int, expected: int) -> None:
         total = max(expected, done)
         filled = 30 * done // total

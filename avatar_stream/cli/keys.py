@@ -1,4 +1,4 @@
-"""Hotkeys in a terminal, and a window that shows the avatar."""
+"""Hotkeys in a terminal, and a preview window."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from avatar_stream.errors import BadInput
 
 @contextlib.contextmanager
 def hotkeys(press: Callable[[str], None]) -> Iterator[bool]:
-    """Hand each key that is pressed in this terminal to ``press``; yields False where there is no terminal."""
+    """Call ``press`` with each key typed in this terminal; yields False if there is no terminal."""
     if not sys.stdin.isatty():
         yield False
         return
@@ -47,7 +47,7 @@ def _read(press: Callable[[str], None], stopped: threading.Event) -> None:
 
 @contextlib.contextmanager
 def _single_keys() -> Iterator[None]:
-    """A key counts without Enter, and is not echoed."""
+    """Read keys without Enter and without echo."""
     if sys.platform == "win32":
         yield
         return
@@ -63,13 +63,13 @@ def _single_keys() -> Iterator[None]:
 
 
 class Preview:
-    """A window; its keys go to ``press``. Raises ``BadInput`` where no window can be opened."""
+    """A window that shows the avatar and calls ``press`` with each key. Raises ``BadInput`` if it cannot open."""
 
     name = "a window"
 
     def __init__(self, press: Callable[[str], None]) -> None:
         self._press = press
-        # Without a display Qt, under OpenCV, ends the whole process.
+        # Without a display, OpenCV's Qt aborts the process.
         headless = sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
         try:
             if not headless:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from engines.data.made import MadeWindows, Motions
 from engines.data.packs import load_packs
 from engines.data.pairs import ClipWindows, StillWindows, Window
-from engines.data.portrayal_groups import portrayal_groups
+from engines.data.portrayals import portrayal_groups
 
 
 @dataclass(frozen=True)
