@@ -1,13 +1,16 @@
-// <avatar-view server="https://avatar.example/" session="studio" token="...">: an avatar on any page. Speaks WHEP.
+// <avatar-view server="https://avatar.example/" session="studio" token="...">: an avatar on any page, by WHEP.
 //
-// `server` is this module's own where it is left out. The element's `state` is "connecting", "live" or "refused" (a
-// "statechange" event says when it changes, `sentence` why), `video` is its video element, `muted` its sound.
-// With `transparent` a green background is taken out: the page shows through.
+// `server` defaults to this module's server. `state` is "connecting", "live" or "refused"; a "statechange" event reports
+// changes, and `sentence` is the reason. `video` is the video element, `muted` switches its sound.
+// The attribute `transparent` removes a green background, so that the page shows through.
 // The server must allow the page's site: avatar-stream serve --allow-origin https://your.site
-import { keyed } from './key.js';
-import { ServerError, iceServers, leave, negotiate, newestFirst, onLost, token } from './api.js';
+import { removeGreen } from './key.js';
+import { ServerError, iceServers, leave, minimizeJitterBuffer, negotiate, onLost, token } from './api.js';
 
-const LONGEST_WAIT = 5000;
+const MIN_RETRY_MS = 500;
+const MAX_RETRY_MS = 5000;
+const STALL_CHECK_MS = 1000;
+const STALLED_CHECKS = 3; // checks without new bytes after which the session has ended
 const STYLE = new CSSStyleSheet();
 STYLE.replaceSync(`
   :host { display: block; position: relative; overflow: hidden; color: #eceef4;
@@ -18,7 +21,7 @@ STYLE.replaceSync(`
   :host([transparent]) video { opacity: 0 !important; }
   .label { position: absolute; left: 2%; top: 2%; margin: 0; font-size: clamp(.6rem, 2vmin, .9rem); letter-spacing: .06em;
     text-transform: uppercase; background: #000a; padding: .2em .8em; border-radius: 1em; }
-  :host([state="live"]) .label { opacity: 0; } /* the picture carries its own */
+  :host([state="live"]) .label { opacity: 0; } /* the video shows its own label */
   .sentence { position: absolute; inset: auto 0 8%; margin: 0; padding: 0 1rem; text-align: center;
     text-shadow: 0 0 .5em #000, 0 0 .2em #000; }
   button { position: absolute; right: 2%; top: 2%; font: inherit; font-size: .85rem; color: #fff; background: #000a;
@@ -28,8 +31,10 @@ STYLE.replaceSync(`
 
 export class AvatarView extends HTMLElement {
   static observedAttributes = ['server', 'session', 'token'];
-  #pc = null; #place = null; #wait = 500; #retry = 0; #looking = 0; #before = 0; #still = 0;
-  #sentence; #sound; #stopKeying = null;
+  #pc = null; #resource = null; #retryMs = MIN_RETRY_MS; #retryTimer = 0;
+  #stallTimer = 0; #bytesBefore = 0; #stalledChecks = 0;
+  #sentence; #soundButton; #stopRemovingGreen = null;
+  #onPageHide = () => this.#leave();
 
   constructor() {
     super();
@@ -39,9 +44,9 @@ export class AvatarView extends HTMLElement {
       <p class="sentence" role="status"></p><button hidden>Switch sound on</button>`;
     this.video = root.querySelector('video');
     this.#sentence = root.querySelector('.sentence');
-    this.#sound = root.querySelector('button');
-    this.video.onplaying = () => { this.#wait = 500; this.#show('live'); };
-    this.#sound.onclick = () => { this.muted = false; };
+    this.#soundButton = root.querySelector('button');
+    this.video.onplaying = () => { this.#retryMs = MIN_RETRY_MS; this.#show('live'); };
+    this.#soundButton.onclick = () => { this.muted = false; };
   }
 
   get state() { return this.getAttribute('state') ?? 'connecting'; }
@@ -49,22 +54,21 @@ export class AvatarView extends HTMLElement {
   get muted() { return this.video.muted; }
   set muted(value) {
     this.video.muted = value;
-    if (!value) this.#sound.hidden = true;
+    if (!value) this.#soundButton.hidden = true;
   }
 
   connectedCallback() {
-    if (this.hasAttribute('transparent')) this.#seeThrough();
+    if (this.hasAttribute('transparent')) this.#makeTransparent();
     this.#watch();
-    this.#looking = setInterval(() => this.#look(), 1000);
-    this.leaving = () => this.#leave();
-    addEventListener('pagehide', this.leaving);
+    this.#stallTimer = setInterval(() => this.#checkForStall(), STALL_CHECK_MS);
+    addEventListener('pagehide', this.#onPageHide);
   }
 
   disconnectedCallback() {
-    clearTimeout(this.#retry);
-    clearInterval(this.#looking);
-    removeEventListener('pagehide', this.leaving);
-    this.#stopKeying?.();
+    clearTimeout(this.#retryTimer);
+    clearInterval(this.#stallTimer);
+    removeEventListener('pagehide', this.#onPageHide);
+    this.#stopRemovingGreen?.();
     this.shadowRoot.querySelector('canvas')?.remove();
     this.#leave();
   }
@@ -72,7 +76,7 @@ export class AvatarView extends HTMLElement {
   attributeChangedCallback(name, before, now) {
     if (!this.isConnected || before === null || before === now) return;
     this.#leave();
-    clearTimeout(this.#retry);
+    clearTimeout(this.#retryTimer);
     this.#watch();
   }
 
@@ -90,12 +94,12 @@ export class AvatarView extends HTMLElement {
       const stream = new MediaStream();
       for (const kind of ['video', 'audio']) pc.addTransceiver(kind, { direction: 'recvonly' });
       pc.ontrack = ({ track, receiver }) => {
-        if (track.kind === 'video') newestFirst(receiver);
+        if (track.kind === 'video') minimizeJitterBuffer(receiver);
         stream.addTrack(track);
       };
-      onLost(pc, () => { if (this.#pc === pc) this.#again('The connection was lost. Trying again…'); });
-      const { location: place, answer } = await negotiate(pc, endpoint, this.#bearer);
-      this.#place = place;
+      onLost(pc, () => { if (this.#pc === pc) this.#retry('The connection was lost. Trying again…'); });
+      const { location: resource, answer } = await negotiate(pc, endpoint, this.#bearer);
+      this.#resource = resource;
       if (this.#pc !== pc) return this.#leave();
       await pc.setRemoteDescription({ type: 'answer', sdp: answer });
       this.video.srcObject = stream;
@@ -105,16 +109,16 @@ export class AvatarView extends HTMLElement {
         return this.#show('refused', `${error.message}.`);
       }
       if (this.isConnected) {
-        this.#again(error instanceof ServerError && error.status === 404 ? 'Nobody is here yet.' : 'Connecting…');
+        this.#retry(error instanceof ServerError && error.status === 404 ? 'Nobody is here yet.' : 'Connecting…');
       }
     }
   }
 
-  #seeThrough() {
+  #makeTransparent() {
     const canvas = document.createElement('canvas');
-    this.#stopKeying = keyed(this.video, canvas);
-    if (this.#stopKeying) this.video.after(canvas);
-    else this.removeAttribute('transparent'); // a green background is better than none
+    this.#stopRemovingGreen = removeGreen(this.video, canvas);
+    if (this.#stopRemovingGreen) this.video.after(canvas);
+    else this.removeAttribute('transparent'); // without WebGL the green background stays
   }
 
   // Browsers refuse sound before a click; OBS does not.
@@ -123,34 +127,34 @@ export class AvatarView extends HTMLElement {
     try { await this.video.play(); } catch (error) {
       if (error.name !== 'NotAllowedError') return;
       this.video.muted = true;
-      this.#sound.hidden = false;
+      this.#soundButton.hidden = false;
       await this.video.play();
     }
   }
 
-  // The picture stands still when its session ends: look whether packets still come.
-  async #look() {
+  // When a session ends, the last picture stays on screen: so check whether bytes still arrive.
+  async #checkForStall() {
     if (this.state !== 'live' || !this.#pc) return;
     let bytes = 0;
     for (const report of (await this.#pc.getStats()).values()) {
       if (report.type === 'inbound-rtp') bytes += report.bytesReceived;
     }
-    this.#still = bytes === this.#before ? this.#still + 1 : 0;
-    this.#before = bytes;
-    if (this.#still >= 3) { this.#still = 0; this.#again('The session has ended.'); }
+    this.#stalledChecks = bytes === this.#bytesBefore ? this.#stalledChecks + 1 : 0;
+    this.#bytesBefore = bytes;
+    if (this.#stalledChecks >= STALLED_CHECKS) { this.#stalledChecks = 0; this.#retry('The session has ended.'); }
   }
 
-  #again(sentence) {
+  #retry(sentence) {
     this.#leave();
     this.#show('connecting', sentence);
-    this.#retry = setTimeout(() => this.#watch(), this.#wait);
-    this.#wait = Math.min(this.#wait * 2, LONGEST_WAIT);
+    this.#retryTimer = setTimeout(() => this.#watch(), this.#retryMs);
+    this.#retryMs = Math.min(this.#retryMs * 2, MAX_RETRY_MS);
   }
 
   #leave() {
     this.#pc?.close();
-    leave(this.#place, this.#bearer);
-    this.#pc = this.#place = null;
+    leave(this.#resource, this.#bearer);
+    this.#pc = this.#resource = null;
   }
 
   #show(state, sentence = '') {

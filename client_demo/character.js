@@ -1,18 +1,18 @@
-// Keeping a person as a character, with their consent, and looking after the characters there are.
+// The dialogs to enrol a person as a character, with their consent, and to rename or remove a character.
 import { request } from './api.js';
 import { t } from './words.js';
 
 const $ = (id) => document.getElementById(id);
 
 export class Characters {
-  #portraits; #panel; #say; #shown = null;
+  #portraits; #panel; #say; #shownCharacter = null;
 
-  // `say` tells a person what went wrong.
+  // `say` shows an error message.
   constructor(portraits, panel, say) {
     this.#portraits = portraits;
     this.#panel = panel;
     this.#say = say;
-    $('keep-person').onclick = () => this.#ask();
+    $('keep-person').onclick = () => this.#openEnrolDialog();
     $('enrol-form').onsubmit = (event) => { event.preventDefault(); this.#enrol(); };
     $('enrol-close').onclick = () => $('enrol').close();
     $('card-open').onclick = () => this.#showCard();
@@ -22,13 +22,13 @@ export class Characters {
     $('card-remove').onclick = () => this.#remove();
   }
 
-  // Buttons for what is chosen now: an uploaded picture can be kept, a character has a card.
+  // Shows the buttons for the chosen portrait: an uploaded picture can be enrolled, a character has a card.
   show() {
     $('keep-person').hidden = !(this.#portraits.enrolment && this.#portraits.uploaded);
     $('card-open').hidden = !this.#portraits.character;
   }
 
-  #ask() {
+  #openEnrolDialog() {
     const style = $('enrol-style');
     style.replaceChildren(...['', ...this.#portraits.styles].map((name) => {
       const option = Object.assign(document.createElement('option'), { value: name, textContent: t(`style-${name || 'none'}`) });
@@ -40,8 +40,8 @@ export class Characters {
   }
 
   async #enrol() {
-    const said = $('enrol-said');
-    said.textContent = t('enrolling');
+    const message = $('enrol-said');
+    message.textContent = t('enrolling');
     $('enrol-send').disabled = true;
     try {
       const pictures = [this.#portraits.chosen];
@@ -60,14 +60,14 @@ export class Characters {
       const advice = done.pictures[done.shown].advice;
       if (advice.length) this.#say(`${t('enrolled')} ${advice.join('; ')}.`);
     } catch (error) {
-      said.textContent = error.message;
+      message.textContent = error.message;
     } finally {
       $('enrol-send').disabled = false;
     }
   }
 
   async #showCard() {
-    const { id, name } = this.#shown = this.#portraits.character;
+    const { id, name } = this.#shownCharacter = this.#portraits.character;
     try {
       const card = await (await request(`identities/${id}/card`)).blob();
       const image = $('card-picture');
@@ -79,20 +79,20 @@ export class Characters {
     } catch (error) { this.#say(error.message); }
   }
 
-  async #change(what) {
+  async #change(changes) {
     try {
-      await request(`identities/${this.#shown.id}`, {
-        method: 'PATCH', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(what),
+      await request(`identities/${this.#shownCharacter.id}`, {
+        method: 'PATCH', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(changes),
       });
       $('card-said').textContent = t('saved');
-      await this.#portraits.reload(this.#shown.id);
+      await this.#portraits.reload(this.#shownCharacter.id);
     } catch (error) { $('card-said').textContent = error.message; }
   }
 
   async #remove() {
     if (!confirm(t('removeSure'))) return;
     try {
-      await request(`identities/${this.#shown.id}`, { method: 'DELETE' });
+      await request(`identities/${this.#shownCharacter.id}`, { method: 'DELETE' });
       await this.#portraits.reload();
       $('card').close();
     } catch (error) { $('card-said').textContent = error.message; }

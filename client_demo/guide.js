@@ -1,26 +1,27 @@
-// The first time: one thing after the other, and what comes next only once it is done.
+// Hints on a first visit. The next step appears once the one before is done.
 import { t } from './words.js';
 
-const KEPT = 'avatar-stream-guided';
+const GUIDED_KEY = 'avatar-stream-guided';
+const LAST_STEP_MS = 8000; // for which the last hint is shown
 const STEPS = ['guideChoose', 'guideStart', 'guideAhead', 'guideMove'];
 
 export class Guide {
-  #step = localStorage.getItem(KEPT) ? STEPS.length : 0;
+  #step = localStorage.getItem(GUIDED_KEY) ? STEPS.length : 0;
 
   constructor(element) {
     this.element = element;
     this.show();
   }
 
-  // Something was done: `chose` a portrait, `live` is the avatar, `calibrated` it is.
+  // `what` was done: 'chose' (a portrait), 'live' (the avatar) or 'calibrated'.
   did(what) {
     const reached = { chose: 1, live: 2, calibrated: 3 }[what];
     if (reached <= this.#step) return;
     this.#step = reached;
     this.show();
     if (reached === 3) {
-      localStorage.setItem(KEPT, 'yes');
-      setTimeout(() => { this.#step = STEPS.length; this.show(); }, 8000);
+      localStorage.setItem(GUIDED_KEY, 'yes');
+      setTimeout(() => { this.#step = STEPS.length; this.show(); }, LAST_STEP_MS);
     }
   }
 

@@ -1,9 +1,9 @@
-// Takes the green (#00ff00) out of a video: what is left lies over anything. For OBS, where a video has no transparency.
+// Chroma key: makes the green (#00ff00) of a video transparent. For OBS, since video over WebRTC has no transparency.
 
 const VERTEX = `attribute vec2 at; varying vec2 place;
 void main() { place = vec2(at.x, 1.0 - at.y); gl_Position = vec4(at * 2.0 - 1.0, 0.0, 1.0); }`;
-// Distance of the colour from green in chroma alone, so that shadows on it go, too; what green spills over the edge of
-// a person is taken off. Codecs blur chroma over two pixels: the edge is as soft.
+// Compares only chroma with green, so that shadows on it disappear too. Limits green to the larger of red and blue, which
+// removes its reflection at a person's edge. Codecs blur chroma over two pixels, so the edge is as soft.
 const FRAGMENT = `precision mediump float; varying vec2 place; uniform sampler2D picture;
 void main() {
   vec3 c = texture2D(picture, place).rgb;
@@ -13,8 +13,8 @@ void main() {
   gl_FragColor = vec4(c * alpha, alpha);
 }`;
 
-// Draws `video` into `canvas`, frame by frame, until the function that it returns is called; null without WebGL.
-export function keyed(video, canvas) {
+// Draws `video` into `canvas`, frame by frame. Returns a function that stops this, or null without WebGL.
+export function removeGreen(video, canvas) {
   const gl = canvas.getContext('webgl', { premultipliedAlpha: true, alpha: true, preserveDrawingBuffer: true });
   if (!gl) return null;
   const program = gl.createProgram();
@@ -34,9 +34,9 @@ export function keyed(video, canvas) {
   gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
   for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
   gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
-  let going = true;
+  let running = true;
   const draw = () => {
-    if (!going) return;
+    if (!running) return;
     if (video.videoWidth) {
       if (canvas.width !== video.videoWidth || canvas.height !== video.videoHeight) {
         Object.assign(canvas, { width: video.videoWidth, height: video.videoHeight });
@@ -48,5 +48,5 @@ export function keyed(video, canvas) {
     video.requestVideoFrameCallback(draw);
   };
   draw();
-  return () => { going = false; };
+  return () => { running = false; };
 }

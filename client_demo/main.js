@@ -1,4 +1,4 @@
-// The page: choose a portrait, start the camera, be somebody else.
+// The page: choose a portrait, start the camera, watch the avatar.
 import { openCamera } from './camera.js';
 import { Portraits } from './portraits.js';
 import { PrivateFace } from './private.js';
@@ -10,18 +10,21 @@ import { Microphone, revokeLinks, shareLink } from './sound.js';
 import { Characters } from './character.js';
 import { check } from './check.js';
 import { Panel } from './panel.js';
-import { otherLanguage, speak, t } from './words.js';
+import { showTexts, switchLanguage, t } from './words.js';
 
 const $ = (id) => document.getElementById(id);
 const body = document.body;
-const RETRIES = 8;
-const SIMPLER = { smaller: 'smaller', 'half rate': 'half', warp: 'warp' }; // what each quality means
+const MAX_RETRIES = 8;
+const MIN_RETRY_MS = 500; // doubles with every attempt
+const MAX_RETRY_MS = 8000;
+const PACER_MS = 20; // that a finished picture waits on average: half a period
+const REDUCED_QUALITY = { smaller: 'smaller', 'half rate': 'half', warp: 'warp' }; // quality: key of its text
 
 let session = null;
 let camera = null;
 let started = false;
 let attempt = 0;
-let retry = 0;
+let retryTimer = 0;
 
 const microphone = new Microphone();
 
@@ -55,7 +58,7 @@ function hint(sentence) {
   $('hint').textContent = sentence ?? '';
 }
 
-// With the camera, or with the microphone alone: then the mouth follows the voice.
+// Starts with the camera, or with the microphone alone, whose sound then moves the mouth.
 async function start(withCamera) {
   say();
   setState('connecting');
@@ -83,14 +86,14 @@ async function connect() {
     onTrack: (stream) => { $('avatar').srcObject = stream; },
     onStatus: showStatus,
     onError: say,
-    onLost: () => { if (session === mine) lost(); },
+    onLost: () => { if (session === mine) reconnect(); },
   });
   mine.onOpen = () => {
     attempt = 0;
     setState('live');
     guide.did('live');
-    panel.tell();
-    if (microphone.track) mine.speak(microphone.track);
+    panel.sendAll();
+    if (microphone.track) mine.sendMicrophone(microphone.track);
   };
   try {
     await mine.open(face.wanted ? null : camera, portraits.chosen);
@@ -103,9 +106,9 @@ async function connect() {
       askForToken(error);
     } else if (error instanceof ServerError && attempt === 0) {
       stop();
-      say(sentence(error.message));
+      say(asSentence(error.message));
     } else {
-      lost();
+      reconnect();
     }
   }
 }
@@ -115,11 +118,11 @@ async function togglePrivacy() {
   if (!camera) return;
   try {
     if (face.wanted) {
-      await session?.show(null);
+      await session?.sendCamera(null);
       await face.find(camera);
     } else {
-      face.forget();
-      await session?.show(camera);
+      face.stop();
+      await session?.sendCamera(camera);
     }
   } catch (error) {
     stop();
@@ -127,34 +130,34 @@ async function togglePrivacy() {
   }
 }
 
-// The connection or the server is gone: try again, a little later each time, with the same camera and portrait.
-function lost() {
+// Opens a new session with the same camera and portrait, later with every attempt.
+function reconnect() {
   session = null;
   delete body.dataset.playing;
   hint();
   if (!started) return;
-  if (attempt >= RETRIES) {
+  if (attempt >= MAX_RETRIES) {
     stop();
     return say(t('gone'));
   }
   attempt += 1;
   setState('reconnecting');
   say(t('lost'));
-  retry = setTimeout(async () => {
-    try { await portraits.renew(); } catch { /* the next attempt tells */ }
+  retryTimer = setTimeout(async () => {
+    try { await portraits.renew(); } catch { /* the next attempt reports it */ }
     if (started) await connect();
-  }, Math.min(500 * 2 ** (attempt - 1), 8000));
+  }, Math.min(MIN_RETRY_MS * 2 ** (attempt - 1), MAX_RETRY_MS));
 }
 
 function stop() {
-  clearTimeout(retry);
+  clearTimeout(retryTimer);
   session?.close();
   session = null;
   camera?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
   camera = null;
   started = false;
-  face.forget();
-  silence();
+  face.stop();
+  closeMicrophone();
   recordButton.stop();
   $('self').srcObject = $('avatar').srcObject = null;
   delete body.dataset.playing;
@@ -170,11 +173,11 @@ async function showStatus(status) {
   face.showRate();
   $('viewers').textContent = status.viewers;
   $('watched').hidden = !status.viewers;
-  const simpler = status.engine === 'warp' ? undefined : SIMPLER[status.quality];
-  $('simpler').hidden = !simpler;
-  $('simpler').textContent = simpler ? t(simpler) : '';
+  const reduced = status.engine === 'warp' ? undefined : REDUCED_QUALITY[status.quality];
+  $('simpler').hidden = !reduced;
+  $('simpler').textContent = reduced ? t(reduced) : '';
   if (status.notice) {
-    hint(sentence(status.notice));
+    hint(asSentence(status.notice));
   } else if (status.face === 'lost' || status.face === 'searching') {
     hint(t(camera ? 'noFace' : 'noVoice'));
   } else {
@@ -184,12 +187,11 @@ async function showStatus(status) {
   }
   if (session && status.server_ms !== null) {
     const line = await session?.lineDelay().catch(() => 0) ?? 0;
-    // The pacer holds a finished picture for half a period on average.
-    $('latency').textContent = `${Math.round(status.server_ms + line + 20)} ms`;
+    $('latency').textContent = `${Math.round(status.server_ms + line + PACER_MS)} ms`;
   }
 }
 
-// How much the last picture looks like its portrait, as the server's guard sees it.
+// Shows how much the last picture looks like its portrait, as the server's guard measures it.
 function showLikeness(identity) {
   $('alike').hidden = !identity;
   if (!identity) return;
@@ -203,36 +205,37 @@ async function upload(file) {
   $('drop').classList.add('busy');
   try { await portraits.upload(file); } catch (error) {
     if (error.status === 401) askForToken(error);
-    else say(error instanceof ServerError ? sentence(error.message) : t('silent'));
+    else say(error instanceof ServerError ? asSentence(error.message) : t('silent'));
   } finally {
     $('drop').classList.remove('busy');
     $('file').value = '';
   }
 }
 
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
+const asSentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
 
-// Viewers hear the microphone, in step with the picture; it does not come back to this page.
+// Viewers hear the microphone, in sync with the picture; it does not come back to this page.
 async function toggleMicrophone() {
-  if (microphone.track) return silence();
+  if (microphone.track) return closeMicrophone();
   try { await openMicrophone(); } catch (error) { say(error.message); }
 }
 
 async function openMicrophone() {
   await microphone.open();
   $('speak').setAttribute('aria-pressed', true);
-  await session?.speak(microphone.track);
+  await session?.sendMicrophone(microphone.track);
 }
 
-function silence() {
+function closeMicrophone() {
   microphone.close();
   $('speak').setAttribute('aria-pressed', false);
-  session?.speak(null).catch(() => {});
+  session?.sendMicrophone(null).catch(() => {});
 }
 
-async function asked(work) {
+// Runs `work` and shows its error, if any.
+async function showingErrors(work) {
   try { await work(); } catch (error) {
-    say(error instanceof ServerError ? sentence(error.message) : t('silent'));
+    say(error instanceof ServerError ? asSentence(error.message) : t('silent'));
   }
 }
 
@@ -243,7 +246,7 @@ async function checkAll() {
 }
 
 function askForToken(error) {
-  say(token.value ? sentence(error.message) : t('wantsToken'));
+  say(token.value ? asSentence(error.message) : t('wantsToken'));
   $('token-form').hidden = false;
   $('token').focus();
 }
@@ -262,10 +265,10 @@ $('neutral').onclick = () => session?.send({ type: 'neutral' });
 $('mirror').onclick = () => panel.toggleMirror();
 $('full').onclick = toggleFull;
 $('speak').onclick = toggleMicrophone;
-$('share').onclick = () => asked(() => shareLink(session, $('share'), $('link'), $('revoke')));
-$('revoke').onclick = () => asked(() => revokeLinks(session, $('link'), $('revoke')));
+$('share').onclick = () => showingErrors(() => shareLink(session, $('share'), $('link'), $('revoke')));
+$('revoke').onclick = () => showingErrors(() => revokeLinks(session, $('link'), $('revoke')));
 $('language').onclick = () => {
-  otherLanguage();
+  switchLanguage();
   guide.show();
   $('state').textContent = t(body.dataset.state);
 };
@@ -291,11 +294,11 @@ addEventListener('keydown', (event) => {
   const action = { r: $('neutral'), m: $('mirror'), f: $('full'), s: $('stop') }[event.key.toLowerCase()];
   if (action && body.dataset.state === 'live') action.click();
 });
-// A reload or a closed tab leaves no session behind.
+// Ends the session when the page is reloaded or closed.
 addEventListener('pagehide', () => session?.close());
 
 token.fromAddress();
-speak();
+showTexts();
 face.show();
 setState('idle');
 portraits.load().catch(() => say(`${t('silent')} ${t('reload')}`));

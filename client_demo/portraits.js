@@ -1,11 +1,11 @@
-// The portraits to choose from: one's own characters, samples of the server, and one's own picture.
+// The portraits to choose from: the user's characters, the server's samples, and the user's own picture.
 import { request } from './api.js';
 import { keptPicture, keptPortrait } from './kept.js';
 import { t } from './words.js';
 
 export class Portraits {
-  #grid; #own = null; #chosen = null; #pictures = {}; #characters = {};
-  enrolment = false; // the server keeps characters
+  #grid; #ownFile = null; #chosen = null; #pictures = {}; #characters = {};
+  enrolment = false; // whether the server keeps characters
   styles = [];
 
   constructor(grid, onChoose, onUpload) {
@@ -15,7 +15,7 @@ export class Portraits {
 
   get chosen() { return this.#chosen; }
 
-  // The address of the chosen portrait's picture, once it is here; empty where it cannot be shown.
+  // A promise of the chosen portrait's picture as a URL; '' if it cannot be loaded.
   get picture() { return this.#pictures[this.#chosen] ?? Promise.resolve(''); }
 
   // The chosen character, or null; and whether an uploaded picture is chosen.
@@ -23,12 +23,12 @@ export class Portraits {
   get uploaded() { return this.#chosen?.startsWith('u-') ?? false; }
 
   async load() {
-    const kept = this.#fill(await this.#list());
-    this.#select(kept);
+    const first = this.#fill(await this.#list());
+    this.#select(first);
     await this.#offerKept();
   }
 
-  // After something was enrolled, renamed or removed: the list anew, with `id` chosen, or who was chosen before.
+  // Loads the list again after a character was enrolled, renamed or removed. Selects `id`, or the same portrait as before.
   async reload(id = null) {
     const own = this.#grid.querySelector('[data-own]');
     const first = this.#fill(await this.#list());
@@ -37,38 +37,38 @@ export class Portraits {
     this.#select(known ? known.value : first, true);
   }
 
-  // Uploads a picture and chooses it; throws with the server's sentence where it cannot be used.
+  // Uploads a picture and selects it. Throws a ServerError with the server's message if it is refused.
   async upload(file) {
     const id = await this.send(file);
     this.#grid.querySelector('[data-own]')?.remove();
-    this.#own = file;
+    this.#ownFile = file;
     this.#add(id, t('chosen'), this.#fetch(id)).dataset.own = '';
     this.#select(id, true);
     await keptPicture.put(file);
   }
 
-  // Uploads a picture; its id.
+  // Uploads a picture; resolves to its id.
   async send(file) {
     return (await (await request('identities', { method: 'POST', body: file })).json()).id;
   }
 
-  // The picture of the last visit is shown from this device, and sent once it is chosen again.
+  // Shows the picture of the last visit from this device. It is sent only when the user selects it.
   async #offerKept() {
     const file = await keptPicture.get();
-    if (!file || this.#own) return;
+    if (!file || this.#ownFile) return;
     const label = this.#add('', t('before'), URL.createObjectURL(file));
     label.dataset.own = '';
     label.querySelector('input').onclick = () => this.onUpload(file);
   }
 
-  // The server may have been restarted since: give it one's own picture again.
+  // Uploads the user's own picture again, since the server may have been restarted.
   async renew() {
-    if (this.#own && this.#grid.querySelector('[data-own] input')?.checked) await this.upload(this.#own);
+    if (this.#ownFile && this.#grid.querySelector('[data-own] input')?.checked) await this.upload(this.#ownFile);
   }
 
   async #list() { return (await request('identities')).json(); }
 
-  // Shows who there is; the id that is chosen where nothing else is.
+  // Shows the list; returns the id to select by default.
   #fill({ identities, default: first, enrolment, styles }) {
     Object.assign(this, { enrolment, styles });
     this.#grid.replaceChildren();
@@ -81,14 +81,14 @@ export class Portraits {
     return identities.some(({ id }) => id === keptPortrait.id) ? keptPortrait.id : first;
   }
 
-  // A picture that its owner alone may see: an <img> by itself sends no token.
+  // Loads a picture with the token, which an <img> would not send. '' if that fails.
   async #fetch(id) {
     try {
       return URL.createObjectURL(await (await request(`identities/${id}`)).blob());
     } catch { return ''; }
   }
 
-  // `source` is the picture's address, or the promise of one.
+  // `source` is the picture's URL, or a promise of it.
   #add(id, name, source) {
     this.#pictures[id] = Promise.resolve(source);
     const label = document.createElement('label');

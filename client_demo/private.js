@@ -1,4 +1,4 @@
-// Privacy mode: the picture stays here, and only numbers of the face leave. It is never sent because something failed.
+// Privacy mode: the picture stays on this device and only numbers are sent. A failure never makes the page send the picture.
 import { FaceFinder } from './camera.js';
 import { privacy } from './kept.js';
 import { t } from './words.js';
@@ -6,13 +6,13 @@ import { t } from './words.js';
 const $ = (id) => document.getElementById(id);
 
 export class PrivateFace {
-  #finder = null; #send; #hint; #failed;
+  #finder = null; #send; #hint; #onFailure;
 
-  // `send` takes the bytes of a face, `hint` says what is being waited for, `failed` hears a sentence.
-  constructor(send, hint, failed) {
+  // `send` sends the bytes of a face, `hint` shows what the page waits for, `onFailure` gets an error message.
+  constructor(send, hint, onFailure) {
     this.#send = send;
     this.#hint = hint;
-    this.#failed = failed;
+    this.#onFailure = onFailure;
   }
 
   get wanted() { return privacy.value; }
@@ -22,20 +22,20 @@ export class PrivateFace {
     this.show();
   }
 
-  // Finds the face in a camera's pictures from now on; throws a sentence.
+  // Starts to find the face in a camera's pictures; throws an Error with a message for the user.
   async find(camera) {
     this.#hint(t('loading'));
     const mine = this.#finder = new FaceFinder();
     try {
-      await mine.start(camera, this.#send, (error) => this.#failed(unfound(error)));
+      await mine.start(camera, this.#send, (error) => this.#onFailure(notFoundMessage(error)));
     } catch (error) {
-      throw new Error(unfound(error));
+      throw new Error(notFoundMessage(error));
     } finally {
       this.#hint();
     }
   }
 
-  forget() {
+  stop() {
     this.#finder?.stop();
     this.#finder = null;
     $('sent').textContent = '';
@@ -52,4 +52,4 @@ export class PrivateFace {
   }
 }
 
-const unfound = (error) => `${t('notFound')} ${error?.message ?? error}`;
+const notFoundMessage = (error) => `${t('notFound')} ${error?.message ?? error}`;

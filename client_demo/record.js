@@ -1,22 +1,22 @@
-// Records the avatar on this device, with the marks that its pictures carry.
+// Records the avatar on this device. The recording has the marks of its pictures.
 import { t } from './words.js';
 
-const KINDS = ['video/mp4;codecs=avc1.42E01E,mp4a.40.2', 'video/webm;codecs=vp9,opus', 'video/webm'];
+const MIME_TYPES = ['video/mp4;codecs=avc1.42E01E,mp4a.40.2', 'video/webm;codecs=vp9,opus', 'video/webm'];
 
 export class Recording {
-  #recorder; #canvas = document.createElement('canvas'); #parts = []; #running = true;
+  #recorder; #canvas = document.createElement('canvas'); #chunks = []; #running = true;
 
-  // Throws where the browser cannot record. `sound` is an audio track or null.
+  // `sound` is an audio track or null. Throws if the browser cannot record.
   constructor(video, sound) {
-    const kind = KINDS.find((one) => globalThis.MediaRecorder?.isTypeSupported(one));
-    if (!kind) throw new Error(t('noRecord'));
+    const mimeType = MIME_TYPES.find((type) => globalThis.MediaRecorder?.isTypeSupported(type));
+    if (!mimeType) throw new Error(t('noRecord'));
     this.#canvas.width = video.videoWidth;
     this.#canvas.height = video.videoHeight;
     const stream = this.#canvas.captureStream();
     if (sound) stream.addTrack(sound);
-    this.#recorder = new MediaRecorder(stream, { mimeType: kind, videoBitsPerSecond: 4_000_000 });
-    this.#recorder.ondataavailable = ({ data }) => this.#parts.push(data);
-    this.#recorder.onstop = () => this.#save(kind.split(';')[0]);
+    this.#recorder = new MediaRecorder(stream, { mimeType, videoBitsPerSecond: 4_000_000 });
+    this.#recorder.ondataavailable = ({ data }) => this.#chunks.push(data);
+    this.#recorder.onstop = () => this.#save(mimeType.split(';')[0]);
     this.#draw(video);
     this.#recorder.start(1000);
   }
@@ -35,16 +35,16 @@ export class Recording {
     else setTimeout(() => this.#draw(video), 40);
   }
 
-  #save(kind) {
+  #save(mimeType) {
     const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob(this.#parts, { type: kind }));
-    link.download = `avatar-${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}.${kind.split('/')[1]}`;
+    link.href = URL.createObjectURL(new Blob(this.#chunks, { type: mimeType }));
+    link.download = `avatar-${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}.${mimeType.split('/')[1]}`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }
 }
 
-// The button that starts and ends one; `sound` gives the track that is recorded with it, or null.
+// The button that starts and stops a recording. `sound` returns the audio track to record, or null.
 export class RecordButton {
   #recording = null;
 

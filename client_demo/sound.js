@@ -1,6 +1,8 @@
 // The microphone, and links to share.
 import { t } from './words.js';
 
+const COPIED_MS = 2000; // for which the button says so
+
 export class Microphone {
   #stream = null;
 
@@ -21,16 +23,16 @@ export class Microphone {
   }
 }
 
-// Shows the session's link for viewers and puts it on the clipboard; `revoke` is shown where links can be ended.
+// Shows the session's link for viewers and copies it. Shows the button `revoke` if links can be revoked.
 export async function shareLink(session, button, field, revoke) {
   const { url, revocable } = await session.link();
   field.value = url;
   field.hidden = false;
   revoke.hidden = !revocable;
   field.select();
-  try { await navigator.clipboard.writeText(field.value); } catch { return; } // it is there to be copied by hand
+  try { await navigator.clipboard.writeText(field.value); } catch { return; } // the user can copy it from the field
   button.textContent = t('copied');
-  setTimeout(() => { button.textContent = t('share'); }, 2000);
+  setTimeout(() => { button.textContent = t('share'); }, COPIED_MS);
 }
 
 export async function revokeLinks(session, field, revoke) {

@@ -1,4 +1,4 @@
-// What the page says, in English and in Chinese. What the server says of a mistake comes in English.
+// The page's texts in English and Chinese. Error messages of the server are in English only.
 
 const WORDS = {
   en: {
@@ -6,8 +6,8 @@ const WORDS = {
     start: 'Start with my camera', startVoice: 'or with my voice alone',
     noVoice: 'Your microphone is off: switch it on, and the mouth follows your voice.', privacy: 'The picture of your camera goes to this server only and is not stored.',
     kept: 'The picture of your camera stays on this device.', private: 'Keep my picture here',
-    privateHelp: 'Your face is found on this device. Only numbers leave it: where 478 points of it are, and how bright thirty spots in your mouth.',
-    loading: 'Fetching what finds your face…', notFound: 'Your face cannot be found on this device, so nothing was sent. Switch “Keep my picture here” off, or try another browser.',
+    privateHelp: 'Your face is found on this device. It sends only numbers: where 478 points of your face are, and how bright thirty spots in your mouth are.',
+    loading: 'Loading the face finder…', notFound: 'Your face cannot be found on this device, so nothing was sent. Switch “Keep my picture here” off, or try another browser.',
     label: 'AI-generated', who: 'Who will you be?', own: 'Your own picture',
     drop: 'drop it here or choose a file: one face, looking at the camera', chosen: 'You chose', before: 'Yours, last time',
     fps: 'pictures/s', delay: 'delay', watching: 'watching',
@@ -18,16 +18,16 @@ const WORDS = {
     holdTeeth: 'no teeth', holdAwake: 'eyes open', regions: 'How much moves', brows: 'Brows', eyes: 'Lids', gaze: 'Gaze',
     mouth: 'Mouth', head: 'Head', likeness: 'alike', likenessHelp: 'How much the picture still looks like its portrait',
     keepPerson: 'Keep this person…', keepIt: 'Keep', card: 'Identity card', name: 'Name', rename: 'Rename',
-    enrolHelp: 'The picture is stored on this server, with what you say here, until you remove it.',
-    consent: 'With what right do you use this face? For example: this is me.', look: 'Look', more: 'More pictures of them (up to four): laughing, with eyes shut, looking left and right',
-    protect: 'nobody else may use this face here', enrolling: 'Looking at the pictures…', enrolled: 'Kept. A better picture would help:',
+    enrolHelp: 'This server stores the picture and what you enter here, until you remove it.',
+    consent: 'What gives you the right to use this face? For example: this is me.', look: 'Look', more: 'More pictures of them (up to four): laughing, with eyes shut, looking left and right',
+    protect: 'nobody else may use this face here', enrolling: 'Checking the pictures…', enrolled: 'Kept. A better picture would help:',
     saved: 'Saved.', saveSettings: 'Save my settings with them', removePerson: 'Remove', removeSure: 'Remove this person for good?',
     'style-none': 'as the picture', 'style-oil': 'oil painting', 'style-ink': 'ink wash', 'style-comic': 'comic', 'style-neon': 'neon night', 'style-film': 'old film',
     background: 'Background', 'own-ground': 'its own', blurred: 'out of focus', light: 'light', dark: 'dark', green: 'green, for OBS', groundFile: 'a picture of mine…',
-    backgroundHelp: 'Green is for OBS: a link for viewers with ?transparent at its end takes it out',
+    backgroundHelp: 'Green is for OBS: with ?transparent in the link for viewers, before any #, it becomes transparent',
     expression: 'Expression', mood: 'Keep its mood', token: 'Token', useToken: 'Use it in this tab',
     settings: 'While you are live',
-    footer: 'The photographs among the sample portraits are averages of two dozen people each: nobody looks like this. '
+    footer: 'Each sample photograph is an average of two dozen people and shows nobody who exists. '
       + "The paintings are in the public domain. Use a real person's picture only with their consent.",
     refused: 'The camera was refused. Allow it for this page in the address bar, then press Start.',
     none: 'No camera was found. Plug one in, then press Start.',
@@ -46,23 +46,23 @@ const WORDS = {
     noFull: 'This browser does not allow full screen here.', noRecord: 'This browser cannot record.',
     guideChoose: 'First, choose who you will be.', guideStart: 'Now start, and allow the camera.',
     guideAhead: 'Look straight ahead for a moment.', guideMove: 'Speak, smile, turn your head: it does what you do.',
-    check: 'Check my set-up', close: 'Close', checking: 'Looking…', checkWell: 'Everything is as it should be.',
-    checkBad: 'Something has to be put right first.', checkFailed: 'This could not be looked at:',
-    checkServer: 'The server answers in {} ms.', checkServerBad: 'The server answers, but not well: ask whoever runs it.',
+    check: 'Check my set-up', close: 'Close', checking: 'Checking…', checkWell: 'Everything is as it should be.',
+    checkBad: 'Something has to be put right first.', checkFailed: 'This could not be checked:',
+    checkServer: 'The server answers in {} ms.', checkServerBad: 'The server answers with an error: ask whoever runs it.',
     checkCamera: 'The camera works: {} pixels.', checkRate: 'It gives {} pictures a second.',
     checkRateSlow: 'It gives only {} pictures a second: more light helps, or another camera.',
-    checkCodecs: 'This browser can show the avatar ({}).', checkNoCodecs: 'This browser knows no video format that the server sends: try another.',
-    checkNetwork: 'The network lets the picture through, as far as can be seen from here.',
-    checkRelay: 'The network lets the picture through, by a relay where needed.',
-    checkNoRelay: "The server's relay (TURN) cannot be reached: behind a strict firewall the picture will not come. Ask whoever runs it.",
-    checkNoWay: 'This network gives the browser no address to be reached at: a VPN or an extension may block WebRTC.',
+    checkCodecs: 'This browser can show the avatar ({}).', checkNoCodecs: 'This browser cannot play any video format that the server sends: try another.',
+    checkNetwork: 'The network lets the picture through, as far as this page can tell.',
+    checkRelay: 'The network lets the picture through, by a relay if needed.',
+    checkNoRelay: "The server's relay (TURN) cannot be reached: the picture will not get through a strict firewall. Ask whoever runs the server.",
+    checkNoWay: 'The browser has no usable network address: a VPN or an extension may block WebRTC.',
     checkPrivacy: 'Your face can be found on this device (“Keep my picture here”).',
     checkNoPrivacy: 'Your face cannot be found on this device: “Keep my picture here” will not work.',
-    recalibrateHelp: "Look straight ahead, then press: the head's place at rest is taken anew",
-    speakHelp: 'Viewers hear you, in step with the picture', shareHelp: 'For friends, and for OBS as a browser source',
-    revokeHelp: 'Links shared until now stop working, and who watches by one is sent away',
+    recalibrateHelp: "Look straight ahead, then press: this sets your head's rest position",
+    speakHelp: 'Viewers hear you, in sync with the picture', shareHelp: 'For friends, and for OBS as a browser source',
+    revokeHelp: 'Links shared so far stop working, and their viewers are disconnected',
     moodHelp: "How much of the portrait's own smile or frown stays when your face is calm",
-    recordHelp: 'A video of the avatar, marked as AI-generated, for this device',
+    recordHelp: 'Saves a video of the avatar, marked as AI-generated, on this device',
   },
   zh: {
     other: 'English', idle: '未连接', connecting: '正在连接…', live: '直播中', reconnecting: '正在重新连接…',
@@ -87,7 +87,7 @@ const WORDS = {
     saved: '已保存。', saveSettings: '把我的设置与此人一起保存', removePerson: '删除', removeSure: '确定永久删除此人吗？',
     'style-none': '与原图相同', 'style-oil': '油画', 'style-ink': '水墨', 'style-comic': '漫画', 'style-neon': '霓虹之夜', 'style-film': '老电影',
     background: '背景', 'own-ground': '原背景', blurred: '虚化', light: '浅色', dark: '深色', green: '绿色（用于 OBS）', groundFile: '我的图片…',
-    backgroundHelp: '绿色用于 OBS：观看链接末尾加 ?transparent 即可去掉背景',
+    backgroundHelp: '绿色用于 OBS：在观看链接中（# 之前）加 ?transparent，绿色即变为透明',
     expression: '表情强度', mood: '保留原神情', token: '令牌', useToken: '在此标签页使用',
     settings: '直播设置',
     footer: '示例照片均为二十多人的平均脸，并非真实人物。画作属于公有领域。使用真人图片须征得本人同意。',
@@ -124,21 +124,21 @@ const WORDS = {
   },
 };
 
-const KEPT = 'avatar-stream-language';
-let language = localStorage.getItem(KEPT) ?? (navigator.language.startsWith('zh') ? 'zh' : 'en');
+const LANGUAGE_KEY = 'avatar-stream-language';
+let language = localStorage.getItem(LANGUAGE_KEY) ?? (navigator.language.startsWith('zh') ? 'zh' : 'en');
 
-// The word for a key; {} in it stands for a figure.
+// The text of a key; {} in it is replaced by a figure.
 export const t = (key, figure = '') => (WORDS[language][key] ?? WORDS.en[key])?.replace('{}', figure);
 
-// Every element says what its data-t names, and hints what its data-help names.
-export function speak(chosen = language) {
+// Shows the texts of all elements: data-t is the key of their content, data-help of their tooltip.
+export function showTexts(chosen = language) {
   language = chosen;
   document.documentElement.lang = language === 'zh' ? 'zh-Hans' : 'en';
   for (const element of document.querySelectorAll('[data-t]')) element.textContent = t(element.dataset.t);
   for (const element of document.querySelectorAll('[data-help]')) element.title = t(element.dataset.help);
 }
 
-export function otherLanguage() {
-  speak(language === 'zh' ? 'en' : 'zh');
-  localStorage.setItem(KEPT, language);
+export function switchLanguage() {
+  showTexts(language === 'zh' ? 'en' : 'zh');
+  localStorage.setItem(LANGUAGE_KEY, language);
 }

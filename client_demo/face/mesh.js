@@ -1,29 +1,29 @@
-// Finds the face in a camera's pictures, in a frame of its own: the network's compiled code needs liberties that the
-// page itself does without (see the server's Content-Security-Policy for this path). `window.follow` is its surface.
+// Finds the face in a camera's pictures, in its own frame. The network's compiled code needs permissions that the page
+// does not have (see the server's Content-Security-Policy for this path). The page calls `window.follow`.
 import { FacePacker } from './packet.js';
 import { MouthView } from './mouth.js';
 
-const RATE = 25; // faces a second at most
+const MAX_FACES_PER_SECOND = 25;
 
 /* global FaceMesh */
-window.follow = async (stream, say, failed) => {
+window.follow = async (stream, onFace, onFailure) => {
   const camera = document.getElementById('camera');
   const mesh = new FaceMesh({ locateFile: (name) => new URL(`vendor/${name}`, import.meta.url).href });
-  // On the processor: it runs everywhere. Other options than these stop this version of the network.
+  // Inference on the CPU works everywhere. This version of the network stops with other options.
   mesh.setOptions({ maxNumFaces: 1, refineLandmarks: true, useCpuInference: true });
   const [packer] = await Promise.all([FacePacker.load(), mesh.initialize()]);
   const mouth = new MouthView();
   mesh.onResults(({ multiFaceLandmarks: [found] = [] }) => {
-    if (!found) return say(packer.nobody);
+    if (!found) return onFace(packer.nobody);
     const { videoWidth: width, videoHeight: height } = camera;
-    // Everything in heights of the picture; depth comes in widths.
+    // In picture heights; the network gives depth in picture widths.
     const points = new Float32Array(478 * 3);
     for (let k = 0; k < 478; k += 1) {
       points[3 * k] = found[k].x * width / height;
       points[3 * k + 1] = found[k].y;
       points[3 * k + 2] = found[k].z * width / height;
     }
-    say(packer.pack(points, mouth.read(camera, points)));
+    onFace(packer.pack(points, mouth.read(camera, points)));
   });
   camera.srcObject = stream;
   await camera.play();
@@ -33,11 +33,11 @@ window.follow = async (stream, say, failed) => {
     while (!stopped) {
       try {
         if (camera.readyState >= 2 && camera.videoWidth) await mesh.send({ image: camera });
-      } catch (error) { // the browser took its graphics away, perhaps
-        if (!stopped) failed(error);
+      } catch (error) { // for example, the browser lost its WebGL context
+        if (!stopped) onFailure(error);
         return;
       }
-      due = Math.max(due + 1000 / RATE, performance.now());
+      due = Math.max(due + 1000 / MAX_FACES_PER_SECOND, performance.now());
       await new Promise((resolve) => { setTimeout(resolve, due - performance.now()); });
     }
     mesh.close();

@@ -1,12 +1,12 @@
-// A face in a hundred bytes. What each of them says is written in avatar_stream/rigs/face_packet.py, which unpacks them.
+// Packs a face into a hundred bytes. avatar_stream/rigs/face_packet.py describes the format and unpacks it.
 
-const POINTS = 478;
-const BRIGHTEST = 1.05;
+const LANDMARKS = 478;
+const MAX_CELL_VALUE = 1.05;
 
 export class FacePacker {
   nobody = new Uint8Array(1);
 
-  // The basis, from the server: see FaceCode in packet.py.
+  // Loads the basis from the server: see FaceCode in face_packet.py.
   static async load() {
     const response = await fetch(new URL('code.bin', import.meta.url));
     if (!response.ok) throw new Error(`no face code: ${response.status}`);
@@ -20,7 +20,7 @@ export class FacePacker {
     const weight = new Float32Array(stored, 8 + 4 * size, size);
     const scale = new Float32Array(stored, 8 + 8 * size, count);
     const moves = new Int16Array(stored, 8 + 8 * size + 4 * count, count * size);
-    // Rows that give the numbers at once: weighed, and divided by their own size.
+    // Each row, multiplied with a face, gives one number: it is weighted and divided by its squared length.
     this.rows = new Float32Array(count * size);
     for (let row = 0; row < count; row += 1) {
       let total = 0;
@@ -31,7 +31,7 @@ export class FacePacker {
     }
   }
 
-  // `points`: 478 times x, y, z in heights of the picture; `view`: 30 pairs of a mouth's cells, or null.
+  // `points`: 478 times x, y, z, in picture heights. `view`: 30 pairs of a mouth view's cells, or null.
   pack(points, view) {
     const { axes, middle, size } = ownAxes(points);
     const bytes = new Uint8Array(14 + this.count + (view ? view.length / 2 : 0));
@@ -40,9 +40,9 @@ export class FacePacker {
     bytes[1] = view ? 1 : 0;
     quaternion(axes).forEach((value, k) => head.setInt16(2 + 2 * k, Math.round(value * 32767), true));
     head.setUint16(8, Math.min(Math.round(size * 32768), 65535), true);
-    for (const k of [0, 1]) head.setInt16(10 + 2 * k, clamped(middle[k] * 8192, 32767), true);
-    const own = new Float32Array(POINTS * 3);
-    for (let k = 0; k < POINTS; k += 1) {
+    for (const k of [0, 1]) head.setInt16(10 + 2 * k, roundedWithin(middle[k] * 8192, 32767), true);
+    const own = new Float32Array(LANDMARKS * 3);
+    for (let k = 0; k < LANDMARKS; k += 1) {
       const from = [0, 1, 2].map((axis) => points[3 * k + axis] - middle[axis]);
       axes.forEach((axis, row) => { own[3 * k + row] = dot(axis, from) / size - this.mean[3 * k + row]; });
     }
@@ -50,24 +50,24 @@ export class FacePacker {
       let sum = 0;
       const start = row * own.length;
       for (let k = 0; k < own.length; k += 1) sum += this.rows[start + k] * own[k];
-      head.setInt8(14 + row, clamped(sum, 127));
+      head.setInt8(14 + row, roundedWithin(sum, 127));
     }
     if (view) {
-      const four = (value) => Math.min(Math.max(Math.round(value / BRIGHTEST * 15), 0), 15);
-      for (let k = 0; k < view.length / 2; k += 1) bytes[14 + this.count + k] = four(view[2 * k]) << 4 | four(view[2 * k + 1]);
+      const fourBits = (value) => Math.min(Math.max(Math.round(value / MAX_CELL_VALUE * 15), 0), 15);
+      for (let k = 0; k < view.length / 2; k += 1) bytes[14 + this.count + k] = fourBits(view[2 * k]) << 4 | fourBits(view[2 * k + 1]);
     }
     return bytes;
   }
 }
 
-// The face's own axes (three rows), the middle between the eyes, and the distance of their outer corners.
+// The face's own axes (three rows), the midpoint of the outer eye corners, and the distance between them.
 export function ownAxes(points) {
   const at = (k) => [points[3 * k], points[3 * k + 1], points[3 * k + 2]];
   const mean = (...ks) => ks.map(at).reduce((sum, p) => sum.map((x, axis) => x + p[axis] / ks.length), [0, 0, 0]);
   const [right, left] = [at(33), at(263)];
-  const size = length(less(left, right)) || 1e-6;
-  const x = less(left, right).map((value) => value / size);
-  const down = less(mean(2, 94, 164), mean(9, 8, 168));
+  const size = length(minus(left, right)) || 1e-6;
+  const x = minus(left, right).map((value) => value / size);
+  const down = minus(mean(2, 94, 164), mean(9, 8, 168));
   const along = dot(down, x);
   const upright = down.map((value, axis) => value - along * x[axis]);
   const y = upright.map((value) => value / (length(upright) || 1e-6));
@@ -95,7 +95,7 @@ function quaternion([x, y, z]) {
   return q.slice(0, 3).map((value) => (q[3] < 0 ? -value : value));
 }
 
-const clamped = (value, most) => Math.min(Math.max(Math.round(value), -most), most);
+const roundedWithin = (value, limit) => Math.min(Math.max(Math.round(value), -limit), limit);
 const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-const less = (a, b) => a.map((value, axis) => value - b[axis]);
+const minus = (a, b) => a.map((value, axis) => value - b[axis]);
 const length = (a) => Math.hypot(...a);
