@@ -9,7 +9,7 @@ from avatar_stream.settings import settings_schema
 
 
 def add_settings(serve: argparse.ArgumentParser) -> None:
-    """A flag for every setting; the result holds those that are given. ``load_settings`` checks them."""
+    """Add a flag for every setting. The result has only those given; ``load_settings`` checks them."""
     groups: dict[str, Any] = {}
     for name, schema in settings_schema().items():
         default, group = schema["default"], schema["group"]

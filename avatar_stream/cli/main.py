@@ -24,9 +24,9 @@ from avatar_stream.settings import load_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 1 for a failure and 2 for bad input."""
+    """Run a command and return its exit code: 0, 1 for a failure, 2 for bad input, 130 for Ctrl+C."""
     parsed = parser().parse_args(arguments)
-    if arguments is None:  # the command itself, not a program that calls it
+    if arguments is None:  # run as the command, not called from a program
         quiet_native_logs()
     try:
         parsed.run(parsed)
@@ -39,66 +39,67 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every command and its flags."""
+    """The parser of all commands and flags."""
     command = argparse.ArgumentParser(prog="avatar-stream", description="A live portrait avatar server.")
     command.add_argument("--version", action="version", version=f"%(prog)s {installed_version()}")
     commands = command.add_subparsers(required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="start the server and its page")
-    serve.add_argument("--settings", type=Path, metavar="FILE", help="TOML file of settings, by their names")
+    serve = commands.add_parser("serve", help="start the server and its web page")
+    serve.add_argument("--settings", type=Path, metavar="FILE", help="TOML file of settings")
     add_settings(serve)
     serve.set_defaults(run=_serve)
 
     file_commands.add_commands(commands)
 
-    camera = commands.add_parser("camera", help="be the avatar in calls: a webcam in, a virtual camera out")
+    camera = commands.add_parser("camera", help="show the avatar in video calls, from a webcam to a virtual camera")
     camera_command.add_arguments(camera)
     file_commands.add_marking(camera)
     file_commands.add_library(camera)
-    camera.add_argument("--size", type=picture_side, default=512, help="side of the picture (%(default)s)")
+    camera.add_argument("--size", type=picture_side, default=512, help="side of the picture in pixels (%(default)s)")
     camera.add_argument("--engine", choices=ENGINES, default="auto")
     camera.set_defaults(run=lambda given: camera_command.run(given, lambda: networks_for(given.engine)))
 
-    bench = commands.add_parser("bench", help="time every stage on this machine")
+    bench = commands.add_parser("bench", help="measure every stage on this machine")
     bench.add_argument("--engine", choices=ENGINES, default="auto")
-    bench.add_argument("--size", type=picture_side, default=256, help="side of the picture, %(default)s")
-    bench.add_argument("--frames", type=whole_number(30, 100_000), default=300, help="in five rounds, %(default)s")
-    bench.add_argument("--threads", type=whole_number(1, 256), default=2)
+    bench.add_argument("--size", type=picture_side, default=256, help="side of the picture in pixels (%(default)s)")
     bench.add_argument(
-        "--compare", type=Path, metavar="OLD.json", help="a report of bench --json to set beside this one"
+        "--frames", type=whole_number(30, 100_000), default=300, help="number of frames, in five rounds (%(default)s)"
     )
+    bench.add_argument("--threads", type=whole_number(1, 256), default=2)
+    bench.add_argument("--compare", type=Path, metavar="OLD.json", help="compare with this report of bench --json")
     bench.add_argument("--json", action="store_true")
     bench.set_defaults(run=_bench)
 
-    engine = commands.add_parser("engine", help="build, list, check and remove what runs the networks")
+    engine = commands.add_parser("engine", help="build, list, check and remove engines, which run the networks")
     engine_commands.add_commands(engine)
 
-    identity = commands.add_parser("identity", help="enrol people as characters, and keep them")
+    identity = commands.add_parser("identity", help="enrol people as characters, and manage them")
     identity_commands.add_commands(identity)
 
-    token = commands.add_parser("token", help="make a bearer token for the server")
-    token.add_argument("name", help="whose it is: small letters, digits and dashes")
-    token.add_argument("--scopes", default="publish,view", help=f"of {', '.join(SCOPES)} (default %(default)s)")
-    token.add_argument("--file", type=Path, help="tokens file to add it to")
+    token = commands.add_parser("token", help="create a bearer token for the server")
+    token.add_argument("name", help="name of its user: lower-case letters, digits and dashes")
+    token.add_argument("--scopes", default="publish,view", help=f"some of {', '.join(SCOPES)} (default %(default)s)")
+    token.add_argument("--file", type=Path, help="tokens file to append it to")
     token.set_defaults(run=_token)
 
-    doctor = commands.add_parser("doctor", help="say what is installed, what will be used and why")
+    doctor = commands.add_parser("doctor", help="show what is installed, which engine is used and why")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
     return command
 
 
 def library_folder(setting: str) -> str:
-    """The folder of characters: none where that is asked for, the account's own where nothing is.
+    """The folder of characters for the setting ``library``; empty if the server has no library.
 
-    What the identity command enrols there, the page shows. Where it cannot be written nobody is kept.
+    ``none`` means no library. An empty setting means the account's own library, which ``avatar-stream identity`` uses
+    too, unless it cannot be opened.
     """
     if setting:
         return "" if setting == "none" else setting
     try:
         Store(default_library()).close()
     except LibraryFault as error:
-        print(f"characters are not kept: {escaped(str(error))}", file=sys.stderr)
+        print(f"the server has no library of characters: {escaped(str(error))}", file=sys.stderr)
         return ""
     return str(default_library())
 
@@ -127,7 +128,7 @@ def _token(arguments: argparse.Namespace) -> None:
             raise BadInput(f"cannot write {arguments.file}: {error.strerror}") from None
         print(f"added {arguments.name} to {arguments.file}. The token is shown this once:", file=sys.stderr)
     else:
-        print(f"line for the tokens file: {line}", file=sys.stderr)
+        print(f"add this line to the tokens file: {line}", file=sys.stderr)
     print(token)
 
 

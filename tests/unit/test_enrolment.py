@@ -286,7 +286,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["identity", *taken, "--name", "\x1b", *library]) == 2
     capsys.readouterr()
     run("remove", "Felix the third")
-    assert "pictures and all" in run("remove", "felix the second")
+    assert "with all pictures" in run("remove", "felix the second")
     assert "is here as c-" in run("import", str(tmp_path / "felix.character"))
     assert "import" not in run("list")
     assert "add" in run("audit")
