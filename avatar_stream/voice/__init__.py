@@ -1,4 +1,4 @@
-"""A mouth that follows a voice, for when no camera sees one.
+"""Lip sync: face motion from a voice, without a camera.
 
-Owns sound to mouth shapes. Knows the face's terms; knows nothing of portraits.
+This package turns sound into ARKit frames. It depends on ``face``, but not on portraits.
 """

@@ -1,7 +1,7 @@
-"""What a face does while nobody looks at its camera: it sways, blinks, looks about a little, and nods as it speaks.
+"""Idle motion of a face without a camera: it sways, blinks, glances about, and nods on stressed syllables.
 
-Figures: people blink every 2 to 6 seconds for about 0.2 s, more often while they speak (Bentivoglio et al., Movement
-Disorders 12, 1997); heads nod and brows rise on stressed syllables (Munhall et al., Psychological Science 15, 2004).
+People blink every 2 to 6 seconds for about 0.2 s, more often while they speak (Bentivoglio et al., Movement Disorders
+12, 1997). Heads nod and brows rise on stressed syllables (Munhall et al., Psychological Science 15, 2004).
 """
 
 import math
@@ -10,23 +10,26 @@ from typing import Final
 
 import numpy as np
 
-BLINK_SECONDS: Final = 0.22  # seconds from open to open
-BLINK_INTERVAL_SECONDS: Final = (1.6, 5.5)  # seconds
-GLANCE_SECONDS: Final = (0.8, 2.8)  # seconds that a look lasts
-GLANCE_AWAY_SHARE: Final = 0.3  # share of the looks that leave the camera
-GLANCE_DEVIATION: Final = (0.16, 0.07)  # sideways and up or down: deviation, in shapes of eyeLook
-HEAD_SWAY: Final = (  # seconds a turn takes, and radians: nod, turn, tilt
+BLINK_SECONDS: Final = 0.22  # from open to open
+BLINK_INTERVAL_SECONDS: Final = (1.6, 5.5)
+GLANCE_SECONDS: Final = (0.8, 2.8)  # how long a glance lasts
+GLANCE_AWAY_SHARE: Final = 0.3  # of the glances; the others look at the camera
+GLANCE_DEVIATION: Final = (0.16, 0.07)  # standard deviation sideways, and up or down, in eyeLook coefficients
+HEAD_SWAY: Final = (  # for nod, turn and tilt: two waves, each a period in seconds and an amplitude in radians
     ((6.1, 0.022), (9.7, 0.018)),
     ((7.3, 0.035), (12.9, 0.030)),
     ((8.3, 0.014), (11.3, 0.012)),
 )
-STRESS_NOD_RADIANS, STRESS_BROW_RAISE = 0.05, 0.45  # radians down, and browInnerUp, at the loudest stress
-STRESS_RISE_SECONDS, STRESS_FALL_SECONDS = 0.08, 0.35  # seconds
+STRESS_NOD_RADIANS, STRESS_BROW_RAISE = 0.05, 0.45  # down, and in browInnerUp, at the strongest stress
+STRESS_RISE_SECONDS, STRESS_FALL_SECONDS = 0.08, 0.35
 
 
 @dataclass(frozen=True, slots=True)
 class IdleFrame:
-    """``turn`` nod, turn and tilt in radians; ``blink`` 0 to 1; ``look`` right and down; ``brows`` 0 to 1."""
+    """``turn``: nod, turn and tilt in radians. ``blink``: 0 to 1. ``look``: right and down, in eyeLook coefficients.
+
+    ``brows``: 0 to 1.
+    """
 
     turn: tuple[float, float, float]
     blink: float
@@ -35,7 +38,7 @@ class IdleFrame:
 
 
 class IdleMotion:
-    """One face's idling; ``seed`` makes it another's."""
+    """Generates idle motion of one face; ``seed`` makes it reproducible."""
 
     def __init__(self, seed: int | None = None) -> None:
         self._random = np.random.default_rng(seed)
@@ -46,14 +49,14 @@ class IdleMotion:
         self._stress = self._level = 0.0
 
     def __call__(self, time: float, loudness: float) -> IdleFrame:
-        """The pose at ``time`` seconds, in order; ``loudness`` of the voice, 0 to 1."""
+        """The idle motion at ``time`` seconds, which must not decrease; ``loudness`` is the voice's, 0 to 1."""
         if self._time is None:
             self._time = time
             self._blinks_at = time + float(self._random.uniform(*BLINK_INTERVAL_SECONDS))
             self._glances_at = time + float(self._random.uniform(*GLANCE_SECONDS))
         step = min(max(time - self._time, 0.0), 0.25)
         self._time = time
-        # A stress is what is louder than the last second or so.
+        # Stress is loudness above the mean of about the last second.
         self._level += (loudness - self._level) * min(step / 1.2, 1.0)
         wanted = min(max(2.5 * (loudness - self._level), 0.0), 1.0)
         self._stress += (wanted - self._stress) * min(
@@ -75,7 +78,7 @@ class IdleMotion:
         since = time - self._blinks_at
         if since > BLINK_SECONDS:
             self._blinks_at = time + float(self._random.uniform(*BLINK_INTERVAL_SECONDS))
-        # Lids fall twice as fast as they rise.
+        # Lids close twice as fast as they open.
         if not 0 <= since <= BLINK_SECONDS:
             return 0.0
         share = since / BLINK_SECONDS
@@ -97,7 +100,7 @@ class IdleMotion:
                 if away
                 else (0.0, 0.0)
             )
-        share = min(step / 0.04, 1.0)  # eyes jump
+        share = min(step / 0.04, 1.0)  # saccades are fast
         self._shown = (
             self._shown[0] + share * (self._look[0] - self._shown[0]),
             self._shown[1] + share * (self._look[1] - self._shown[1]),

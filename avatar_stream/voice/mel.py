@@ -1,6 +1,6 @@
-"""Sound in, a hundred frames of mel energies a second out, brought to the same level for every voice and microphone.
+"""Computes 100 frames of mel energies a second from sound, normalized for the level of voice and microphone.
 
-Mel filters after Davis and Mermelstein (IEEE ASSP 28, 1980).
+Mel filters as in Davis and Mermelstein (IEEE ASSP 28, 1980).
 """
 
 from functools import cache
@@ -11,19 +11,19 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-SAMPLE_RATE: Final = 16_000  # samples a second
+SAMPLE_RATE: Final = 16_000  # Hz
 HOP_SAMPLES, WINDOW_SAMPLES, FFT_SIZE = 160, 400, 512
 MEL_BANDS: Final = 24
-MEL_RANGE_HERTZ: Final = (80.0, 7600.0)  # Hz
-MIN_BAND_POWER: Final = 1e-7  # power of a band below which nothing is heard
-MIN_VOICE_NEPERS: Final = 1.2  # nepers of power over the quietest that count as voice
-# Seconds: how fast the quietest rises, and how long the voice's mean level is remembered.
+MEL_RANGE_HERTZ: Final = (80.0, 7600.0)
+MIN_BAND_POWER: Final = 1e-7  # added to each band before its logarithm is taken
+MIN_VOICE_NEPERS: Final = 1.2  # sound this far above the noise floor counts as voice
+# Time constants of the rising noise floor and of the voice's mean level.
 FLOOR_RISE_SECONDS, MEAN_LEVEL_SECONDS = 12.0, 3.0
 
 
 @cache
 def mel_filters() -> Floats:
-    """Triangles ``(24, 257)`` over the bins of a frame's power spectrum."""
+    """Triangular filters ``(24, 257)`` over the bins of a frame's power spectrum."""
 
     def mel(hertz: npt.ArrayLike) -> npt.NDArray[np.float64]:
         return 2595 * np.log10(1 + np.asarray(hertz, np.float64) / 700)
@@ -37,17 +37,18 @@ def mel_filters() -> Floats:
 
 
 class MelBands:
-    """Hears one voice; not thread-safe."""
+    """Computes one voice's mel frames; not thread-safe."""
 
     def __init__(self) -> None:
         self._left = np.zeros(0, np.float32)
         self._floor: float | None = None
         self._mean: Floats | None = None
-        self._heard = 0
+        self._voiced_frames = 0
 
     def __call__(self, samples: Floats) -> Floats:
-        """Frames ``(n, 25)`` that ``samples`` (16 kHz, -1 to 1) complete: 24 bands less the voice's usual level, and
-        how far the sound is over the quietest that was heard, all in nepers of power.
+        """The frames ``(n, 25)`` that ``samples`` (16 kHz, -1 to 1) complete, in nepers of power.
+
+        A frame has 24 bands minus the voice's mean level, then the loudness above the noise floor.
         """
         sound = np.concatenate([self._left, samples.astype(np.float32)])
         count = max((len(sound) - WINDOW_SAMPLES) // HOP_SAMPLES + 1, 0)
@@ -59,19 +60,19 @@ class MelBands:
             np.abs(np.fft.rfft(cut * np.hanning(WINDOW_SAMPLES).astype(np.float32), FFT_SIZE)) ** 2 / WINDOW_SAMPLES
         )
         bands = np.log(power.astype(np.float32) @ mel_filters().T + MIN_BAND_POWER)
-        return np.stack([self._levelled(frame) for frame in bands])
+        return np.stack([self._normalized(frame) for frame in bands])
 
-    def _levelled(self, frame: Floats) -> Floats:
+    def _normalized(self, frame: Floats) -> Floats:
         loud = float(np.log(np.exp(frame).sum()))
         if self._floor is None:
             self._floor = loud
-        # The floor falls at once and rises slowly; while somebody speaks it hardly has time to.
+        # The noise floor falls at once and rises slowly, so that it hardly rises while somebody speaks.
         self._floor = min(loud, self._floor + (loud - self._floor) * HOP_SAMPLES / SAMPLE_RATE / FLOOR_RISE_SECONDS)
         over = loud - self._floor
         if self._mean is None:
             self._mean = frame.copy()
         if over > MIN_VOICE_NEPERS:
-            self._heard += 1
-            share = max(1 / self._heard, HOP_SAMPLES / SAMPLE_RATE / MEAN_LEVEL_SECONDS)
+            self._voiced_frames += 1
+            share = max(1 / self._voiced_frames, HOP_SAMPLES / SAMPLE_RATE / MEAN_LEVEL_SECONDS)
             self._mean = (self._mean + (frame - self._mean) * np.float32(share)).astype(np.float32)
         return np.append(frame - self._mean, np.float32(over)).astype(np.float32)

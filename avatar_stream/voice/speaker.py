@@ -1,4 +1,4 @@
-"""Motion from a voice alone, as a stream of ARKit frames: lips from the sound, the rest of the face idles."""
+"""Motion from a voice alone, as ARKit frames: the sound moves the lips, and idle motion the rest of the face."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,16 +17,15 @@ from avatar_stream.voice.idle import IdleFrame, IdleMotion
 from avatar_stream.voice.mel import SAMPLE_RATE, Floats
 from avatar_stream.voice.visemes import MOUTH_SHAPES, LipSync
 
-MAX_WAITING_FRAMES: Final = 100  # frames of sound that wait at most, about two seconds
-LOUDNESS_RANGE_NEPERS: Final = (1.5, 7.0)  # nepers over the quietest: whisper and full voice
+MAX_WAITING_FRAMES: Final = 100  # of sound: about two seconds
+LOUDNESS_RANGE_NEPERS: Final = (1.5, 7.0)  # above the noise floor: whisper and full voice
 FRAMES_PER_SECOND: Final = 25
-CANCELLED_POWER_SHARE: Final = (
-    0.1  # share of the louder channel's power below which the mean of both is no voice any more
-)
+# If the mean of both channels has less than this share of the louder channel's power, they cancel each other.
+CANCELLED_POWER_SHARE: Final = 0.1
 
 
 class VoiceMotion:
-    """Hears one speaker. ``hear`` may be called from another thread than :meth:`frame`."""
+    """Face motion from one voice. :meth:`add_audio` may be called from another thread than :meth:`frame`."""
 
     def __init__(self, seed: int | None = None) -> None:
         self._waiting: deque[av.AudioFrame] = deque(maxlen=MAX_WAITING_FRAMES)
@@ -35,18 +34,18 @@ class VoiceMotion:
         self._shape = np.zeros(len(MOUTH_SHAPES), np.float32)
 
     def add_audio(self, frame: av.AudioFrame) -> None:
-        """Take in sound of any rate and layout, in order."""
+        """Add the next piece of sound, of any sample rate and layout."""
         self._waiting.append(frame)
 
     def frame(self, time: float) -> ArkitFrame:
-        """What the face does now, at ``time`` seconds."""
-        heard = []
+        """The face's motion at ``time`` seconds, after the sound added so far."""
+        samples = []
         while self._waiting:
-            heard += [_samples(frame) for frame in self._resampler.resample(self._waiting.popleft())]
-        return self.follow(np.concatenate(heard) if heard else np.zeros(0, np.float32), time)
+            samples += [_samples(frame) for frame in self._resampler.resample(self._waiting.popleft())]
+        return self.follow(np.concatenate(samples) if samples else np.zeros(0, np.float32), time)
 
     def follow(self, samples: Floats, time: float) -> ArkitFrame:
-        """The same for ``samples`` (16 kHz, -1 to 1) that came since the last call."""
+        """The face's motion at ``time`` seconds, after ``samples`` (16 kHz, -1 to 1) since the last call."""
         shapes = self._lips(samples)
         if len(shapes):
             self._shape = shapes[-1]
@@ -62,7 +61,10 @@ class VoiceMotion:
 
 
 class VoiceFile:
-    """Speech in a file, as motion; iterate :meth:`frames` once, on one thread. Raises :class:`BadClip`."""
+    """Motion from speech in a file; iterate :meth:`frames` once, on one thread.
+
+    Raises :class:`BadClip` if the file's sound cannot be decoded.
+    """
 
     def __init__(self, path: Path) -> None:
         self.source = path
@@ -72,12 +74,12 @@ class VoiceFile:
             self._sound.close()
             raise BadClip(f"the sound of {path} cannot be decoded here: convert it, to WAV or MP3 say")
         self.start = self._sound.start
-        """Seconds on the file's own clock at which its sound begins."""
+        """When the sound begins, in seconds of the file's own clock."""
         self.rate = Fraction(FRAMES_PER_SECOND)
         self.expected = int(FRAMES_PER_SECOND * self._sound.duration)
 
     def frames(self) -> Iterator[tuple[float, ArkitFrame]]:
-        """(seconds, motion), 25 times a second."""
+        """Yields (time in seconds, motion), 25 times a second."""
         motion = VoiceMotion(seed=1)
         waiting, number = np.zeros(0, np.float32), 0
         step = SAMPLE_RATE // FRAMES_PER_SECOND
@@ -95,7 +97,7 @@ class VoiceFile:
             yield number / FRAMES_PER_SECOND, motion.follow(waiting, number / FRAMES_PER_SECOND)
 
     def next_time(self) -> float | None:
-        """Frames come at a steady rate."""
+        """None: frames come at a steady rate."""
         return None
 
     def close(self) -> None:
@@ -103,8 +105,8 @@ class VoiceFile:
         self._sound.close()
 
 
-def arkit_frame(shape: Floats, pose: IdleFrame) -> ArkitFrame:
-    """Lips of a shape (see ``SHAPES``) in a face that idles."""
+def arkit_frame(shape: Floats, idle: IdleFrame) -> ArkitFrame:
+    """The ARKit frame for mouth shapes ``(5,)`` (see ``MOUTH_SHAPES``) and an idle frame."""
     opened, wide, rounded, pucker, closed = (float(value) for value in shape)
     jaw = 0.95 * opened * (1 - 0.85 * closed)
     shapes = {
@@ -112,9 +114,9 @@ def arkit_frame(shape: Floats, pose: IdleFrame) -> ArkitFrame:
         "mouthClose": min(closed, 1.0) * jaw,
         "mouthFunnel": 0.9 * rounded,
         "mouthPucker": 0.9 * pucker,
-        "browInnerUp": pose.brows,
+        "browInnerUp": idle.brows,
     }
-    right, down = pose.look
+    right, down = idle.look
     for side, inwards in (("Left", 1), ("Right", -1)):
         shapes |= {
             f"mouthStretch{side}": 0.45 * wide,
@@ -122,13 +124,13 @@ def arkit_frame(shape: Floats, pose: IdleFrame) -> ArkitFrame:
             f"mouthUpperUp{side}": 0.25 * wide + 0.12 * opened,
             f"mouthLowerDown{side}": 0.3 * wide * (1 - closed) + 0.2 * opened,
             f"mouthPress{side}": 0.25 * closed,
-            f"eyeBlink{side}": pose.blink,
+            f"eyeBlink{side}": idle.blink,
             f"eyeLookIn{side}": max(-right * inwards, 0.0),
             f"eyeLookOut{side}": max(right * inwards, 0.0),
             f"eyeLookDown{side}": max(down, 0.0),
             f"eyeLookUp{side}": max(-down, 0.0),
         }
-    nod, turn, tilt = pose.turn
+    nod, turn, tilt = idle.turn
     x, y, z, w = Rotation.from_rotvec([nod, turn, tilt]).as_quat()
     return ArkitFrame(
         {name: min(value, 1.0) for name, value in shapes.items()}, (float(x), float(y), float(z), float(w))
@@ -136,7 +138,7 @@ def arkit_frame(shape: Floats, pose: IdleFrame) -> ArkitFrame:
 
 
 def to_mono(stereo: Floats) -> Floats:
-    """One channel of ``(2, n)``: their mean, or the louder one where they cancel each other (opposite phase)."""
+    """Mix ``(2, n)`` to ``(n,)``: the channels' mean, or the louder one if they cancel (opposite phase)."""
     mean = stereo.mean(0)
     power = (stereo**2).mean(1) if stereo.size else np.zeros(2)
     cancelled = float((mean**2).mean() if mean.size else 0.0) < CANCELLED_POWER_SHARE * float(power.max())

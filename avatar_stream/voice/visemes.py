@@ -1,7 +1,7 @@
-"""What lips and jaw do for the sound that is heard: a small network over a tenth of a second of it.
+"""Mouth shapes from sound, by a small network that sees about a tenth of a second.
 
-Trained on synthetic speech in several languages, whose sounds are known to the millisecond (``engines.voice``, which
-also says how well it does on voices it has not met).
+``engines.voice`` trains it on synthetic speech in several languages, whose sounds are known to the millisecond, and
+reports its accuracy on voices outside the training data.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from avatar_stream.voice.mel import MEL_BANDS, MelBands
 Floats = npt.NDArray[np.float32]
 
 MOUTH_SHAPES: Final = ("open", "wide", "round", "pucker", "closed")
-"""How far the jaw is open, lips drawn wide, lips rounded, lips pushed forward, lips pressed together; 0 to 1 each."""
-FRAMES_BEFORE, FRAMES_AFTER = 8, 3  # frames of 10 ms that are heard before and after the one that is spoken of
-INPUT_SCALE: Final = 0.3  # brings nepers to about one
-SMOOTHING_PER_FRAME: Final = 0.35  # share of the way to a new shape in 10 ms
+"""Jaw open, lips drawn wide, lips rounded, lips pushed forward, lips pressed together; each from 0 to 1."""
+FRAMES_BEFORE, FRAMES_AFTER = 8, 3  # context of 10 ms frames around a frame
+INPUT_SCALE: Final = 0.3  # scales nepers to about 1
+SMOOTHING_PER_FRAME: Final = 0.35  # share of the way to the network's output, per 10 ms
 
 
 @dataclass(frozen=True, slots=True)
 class VisemeNetwork:
-    """Two layers: ``first (12 * 25, h)`` and ``second (h, 5)`` with their offsets."""
+    """A network of two layers: weights ``first (12 * 25, h)`` and ``second (h, 5)``, and their biases."""
 
     first: Floats
     first_offset: Floats
@@ -33,42 +33,42 @@ class VisemeNetwork:
     second_offset: Floats
 
     def __call__(self, context: Floats) -> Floats:
-        """Shapes ``(n, 5)`` for contexts ``(n, 12 * 25)``."""
+        """Mouth shapes ``(n, 5)`` for contexts ``(n, 12 * 25)``."""
         hidden = np.maximum(context @ self.first + self.first_offset, 0)
         return np.asarray(1 / (1 + np.exp(-(hidden @ self.second + self.second_offset))), np.float32)
 
 
 @cache
 def viseme_network() -> VisemeNetwork:
-    """The shipped one."""
+    """The shipped network."""
     with np.load(Path(__file__).parent / "visemes.npz") as stored:
         return VisemeNetwork(*(stored[name].astype(np.float32) for name in sorted(stored.files)))
 
 
 def contexts(frames: Floats) -> Floats:
-    """Frames ``(n, 25)`` in their surroundings, ``(n - 11, 300)``; the first one is of frame 8."""
+    """Each frame of ``(n, 25)`` with its context, ``(n - 11, 300)``; the first row is for frame 8."""
     view = np.lib.stride_tricks.sliding_window_view(frames, FRAMES_BEFORE + FRAMES_AFTER + 1, axis=0)
     return np.ascontiguousarray(view.transpose(0, 2, 1).reshape(len(view), -1) * np.float32(INPUT_SCALE))
 
 
 class LipSync:
-    """Shapes of one speaker's mouth as sound comes in; not thread-safe."""
+    """One speaker's mouth shapes from sound; not thread-safe."""
 
     def __init__(self) -> None:
         self._mel = MelBands()
         self._frames = np.zeros((FRAMES_BEFORE + FRAMES_AFTER, MEL_BANDS + 1), np.float32)
         self._shape = np.zeros(len(MOUTH_SHAPES), np.float32)
         self.loudness = 0.0
-        """Nepers over the quietest, of the last frame."""
+        """The last frame's loudness above the noise floor, in nepers."""
 
     def __call__(self, samples: Floats) -> Floats:
-        """Shapes ``(n, 5)``, a hundred a second, that ``samples`` (16 kHz, -1 to 1) complete."""
-        heard = self._mel(samples)
-        if not len(heard):
+        """The mouth shapes ``(n, 5)``, 100 a second, that ``samples`` (16 kHz, -1 to 1) complete."""
+        new = self._mel(samples)
+        if not len(new):
             return np.zeros((0, len(MOUTH_SHAPES)), np.float32)
-        frames = np.concatenate([self._frames, heard])
+        frames = np.concatenate([self._frames, new])
         self._frames = frames[-(FRAMES_BEFORE + FRAMES_AFTER) :]
-        self.loudness = float(heard[-1, -1])
+        self.loudness = float(new[-1, -1])
         out = []
         for wanted in viseme_network()(contexts(frames)):
             self._shape = self._shape + np.float32(SMOOTHING_PER_FRAME) * (wanted - self._shape)
