@@ -1,4 +1,4 @@
-"""Motion in and out of other rigs: the VMC protocol, phones' face trackers, and motion files.
+"""Exchanges motion with other programs: the VMC protocol, face trackers on phones, and motion files.
 
-Owns foreign protocols for motion, and speaks ``ArkitFrame`` with the rest. Knows nothing of portraits.
+Every module converts a format to or from ``ArkitFrame``. The package does not depend on portraits.
 """

@@ -1,9 +1,9 @@
-"""VRM's clips in ARKit's blend shapes, and how a frame is mixed where a sender sends both.
+"""Converts VRM clips to ARKit blend shapes, and mixes both if a sender sends both.
 
 A "perfect sync" model has the 52 ARKit shapes as clips beside VRM's own, and its sender sends all of them in every
-frame, whether its tracker moves them or not. So for each part of the face what moved last counts: ARKit's shapes
-where they move, since they say more, and VRM's clips where only they do. Expressions that a person switches on (Joy)
-are added in any case.
+frame, whether its tracker moves them or not. So each part of the face uses the source that changed last: ARKit's
+shapes if they change, because they are more detailed; VRM's clips if only they change. Expressions that a person
+switches on (Joy) are always added.
 """
 
 import math
@@ -12,20 +12,18 @@ from typing import Final, NamedTuple
 
 from avatar_stream.face.arkit import BLEND_SHAPES, EYE_TURN_RADIANS
 
-HOLD_SECONDS: Final = 0.3  # seconds that a value counts without coming again
-FADE_SECONDS: Final = 0.3  # seconds in which it is let go then
-_MIN_CHANGE: Final = 0.02  # a change that counts as movement, of a coefficient or in radians
-_TAKEOVER_SECONDS: Final = (
-    0.3  # seconds by which something else must have moved later to take a part of the face over
-)
+HOLD_SECONDS: Final = 0.3  # how long a value stays without an update
+FADE_SECONDS: Final = 0.3  # how long it then takes to fade to 0
+_MIN_CHANGE: Final = 0.02  # smallest change that counts as movement: a coefficient, or radians
+_TAKEOVER_SECONDS: Final = 0.3  # how much later another source must change, to control a part of the face
 
 
 class _FacePart(NamedTuple):
-    """A part of the face that a tracker moves in ARKit's shapes, in VRM's clips or in both."""
+    """A part of the face that a tracker moves by ARKit's shapes, by VRM's clips, or by both."""
 
-    names: tuple[str, ...]  # ARKit's shapes that show that they track it
+    names: tuple[str, ...]  # the ARKit shapes whose changes show that they are tracked
     clips: Mapping[str, Mapping[str, float]]
-    adds: bool  # clips add up; otherwise the strongest counts
+    adds: bool  # whether clips add up; otherwise the strongest counts
 
 
 def _shapes_starting(*starts: str) -> tuple[str, ...]:
@@ -36,7 +34,7 @@ def _both_sides(*names: str, share: float) -> dict[str, float]:
     return {f"{name}{side}": share for name in names for side in ("Left", "Right")}
 
 
-# By VRM 0's names, in lower case; VRM 1's are aliases.
+# Clips by VRM 0's names in lower case; VRM 1's names are aliases.
 _LIPS: Final = _FacePart(
     _shapes_starting("jaw", "mouth"),
     {
@@ -53,7 +51,7 @@ _LIDS: Final = _FacePart(
     {"blink": _both_sides("eyeBlink", share=1), "blink_l": {"eyeBlinkLeft": 1}, "blink_r": {"eyeBlinkRight": 1}},
     adds=False,
 )
-# No clips of VRM's, but VSeeFace's own for models without ARKit's shapes.
+# VRM has no clips for brows; these are VSeeFace's own, for models without ARKit's shapes.
 _BROWS: Final = _FacePart(
     _shapes_starting("brow"),
     {
@@ -72,7 +70,7 @@ _GAZE: Final = _FacePart(
     },
     adds=True,
 )
-# Neutral is the face at rest: it adds nothing.
+# Neutral is not listed: it is the face at rest and adds nothing.
 _EXPRESSIONS: Final[Mapping[str, Mapping[str, float]]] = {
     "joy": _both_sides("mouthSmile", share=0.8) | _both_sides("cheekSquint", share=0.4),
     "angry": _both_sides("browDown", share=0.8),
@@ -86,34 +84,34 @@ _ALIASES: Final = {
 }  # fmt: skip
 _CLIPS: Final = frozenset(_EXPRESSIONS).union(*(part.clips for part in (_LIPS, _LIDS, _BROWS, _GAZE)))
 _BY_LOWER: Final = {name.lower(): name for name in BLEND_SHAPES}
-_NOSEWARD_SIGNS: Final = {"Left": -1.0, "Right": 1.0}  # which way the nose lies, to the viewer's right
+_NOSEWARD_SIGNS: Final = {"Left": -1.0, "Right": 1.0}  # 1 if the viewer sees the nose on the eye's right
 
 
 class FadingValue:
-    """A value that comes again and again, of ``size`` numbers: it is let go when it stops coming."""
+    """A value of ``size`` numbers that is updated again and again, and fades to 0 when updates stop."""
 
     def __init__(self, size: int = 1) -> None:
         self.value = self._reference = (0.0,) * size
         self._updated_at = self._changed_at = -math.inf
 
     def update(self, value: tuple[float, ...], now: float) -> None:
-        """It came at ``now`` seconds."""
+        """Set the value at ``now`` seconds."""
         if any(abs(new - old) > _MIN_CHANGE for new, old in zip(value, self._reference, strict=True)):
             self._reference, self._changed_at = value, now
         self.value, self._updated_at = value, now
 
     def value_at(self, now: float) -> tuple[float, ...]:
-        """What it is at ``now`` seconds: as it came, on its way to 0, or 0."""
+        """The value at ``now`` seconds, faded if updates have stopped."""
         share = min(max((self._updated_at + HOLD_SECONDS + FADE_SECONDS - now) / FADE_SECONDS, 0.0), 1.0)
         return tuple(share * x for x in self.value)
 
     def last_change(self, now: float) -> float:
-        """When it last changed; never, if it was let go since."""
+        """When the value last changed; -infinity if it has faded to 0."""
         return self._changed_at if now - self._updated_at < HOLD_SECONDS + FADE_SECONDS else -math.inf
 
 
 class BlendShapeMixer:
-    """What a sender says of a face, in whichever names, as ARKit's shapes."""
+    """Mixes a sender's blend shapes, VRM clips and eye bones to ARKit's blend shapes."""
 
     def __init__(self) -> None:
         self._shapes: dict[str, FadingValue] = {}
@@ -121,7 +119,7 @@ class BlendShapeMixer:
         self._eyes = {side: FadingValue(2) for side in _NOSEWARD_SIGNS}
 
     def update_shape(self, name: str, value: float, now: float) -> None:
-        """A blend shape of ARKit's or a clip of VRM's, 0 to 1, whatever its case; others are passed over."""
+        """Set an ARKit blend shape or a VRM clip, 0 to 1, by its name in any case; ignores unknown names."""
         name = name.lower()
         if (shape := _BY_LOWER.get(name)) is not None:
             self._shapes.setdefault(shape, FadingValue()).update((value,), now)
@@ -129,14 +127,14 @@ class BlendShapeMixer:
             self._clips.setdefault(clip, FadingValue()).update((value,), now)
 
     def update_eye(self, side: str, right: float, down: float, now: float) -> None:
-        """The bone of the eye on this side, "Left" or "Right": radians to the viewer's right and down."""
+        """Set the eye bone of a ``side``, "Left" or "Right": radians to the viewer's right and down."""
         self._eyes[side].update((right, down), now)
 
     def shapes(self, now: float) -> dict[str, float]:
-        """ARKit's shapes at ``now`` seconds."""
-        said = {name: track.value_at(now)[0] for name, track in self._shapes.items()}
+        """ARKit's blend shapes at ``now`` seconds."""
+        sent = {name: track.value_at(now)[0] for name, track in self._shapes.items()}
         clips = {name: track.value_at(now)[0] for name, track in self._clips.items()}
-        mixed = dict(said)
+        mixed = dict(sent)
         for part in (_LIPS, _LIDS, _BROWS):
             if self._source_in_use([self._newest_change(part.names, now), self._newest_change(part.clips, now)]) == 1:
                 _raise_to(mixed, _clips_to_shapes(part, clips))
@@ -152,21 +150,21 @@ class BlendShapeMixer:
             case 2:
                 mixed |= dict.fromkeys(_GAZE.names, 0.0) | _clips_to_shapes(_GAZE, clips)
         for clip, shares in _EXPRESSIONS.items():
-            # A sender that makes the clip of the very shapes that it sends, too, says nothing new by it.
+            # If a sender derives the clip from shapes that it also sends, the clip adds nothing.
             top = max(shares.values())
-            shown = max(said.get(name, 0.0) / share for name, share in shares.items() if share == top)
+            shown = max(sent.get(name, 0.0) / share for name, share in shares.items() if share == top)
             if (value := clips.get(clip, 0.0)) > shown:
                 _raise_to(mixed, {name: share * value for name, share in shares.items()})
         return mixed
 
     def _newest_change(self, names: Iterable[str], now: float) -> float:
-        """When the shapes or clips of these names last moved."""
+        """When any of the shapes or clips with these names last changed."""
         tracks = (self._shapes.get(name) or self._clips.get(name) for name in names)
         return _last_change((track for track in tracks if track is not None), now)
 
     @staticmethod
     def _source_in_use(moved: list[float]) -> int:
-        """Who counts of those that last moved then: the first that is not clearly behind another."""
+        """Index of the source to use, given when each last changed: the first that is not clearly behind another."""
         newest = max(moved)
         return next((k for k, at in enumerate(moved) if -math.inf < at and at >= newest - _TAKEOVER_SECONDS), 0)
 
@@ -187,7 +185,7 @@ def _last_change(tracks: Iterable[FadingValue], now: float) -> float:
 
 
 def _clips_to_shapes(part: _FacePart, clips: Mapping[str, float]) -> dict[str, float]:
-    """What clips of a part say in ARKit's shapes."""
+    """ARKit's blend shapes for the clips of a part of the face."""
     shapes: dict[str, float] = {}
     for clip, shares in part.clips.items():
         for name, share in shares.items():

@@ -1,14 +1,15 @@
-"""A tracked face in about a hundred bytes: what privacy mode sends in place of a picture.
+"""The face packet: a tracked face in about a hundred bytes, which privacy mode sends instead of a picture.
 
-The 478 landmarks are taken into axes of the face itself and said in 64 numbers of a basis that was fitted to many
-faces (``engines.data.face_code``); together with where the head is, and with the thirty cells of what the mouth shows
-(see ``avatar_stream.face.mouth_view``), that is 108 bytes, 22 kbit/s at 25 faces a second. On people outside the
-data the landmarks come back to 0.002 eye distances. ``client_demo/face/packet.js`` says the same in JavaScript.
+The 478 landmarks are transformed to the face's own axes and encoded as 64 coefficients of a basis that was fitted to
+many faces (``engines.data.face_code``). With the head pose and the thirty cells of the mouth view (see
+``avatar_stream.face.mouth_view``), a packet has 108 bytes: 22 kbit/s at 25 faces a second. For people outside the
+training data, decoded landmarks are accurate to 0.002 eye distances. ``client_demo/face/packet.js`` implements the
+same format in JavaScript.
 
-Little-endian: kind (0: nobody, and nothing follows; 1: a face), whether a view follows the numbers, the rotation's
-quaternion x, y, z (w is positive) in shares of 32767, the distance between the eyes' outer corners in 32768ths of the
-picture's height, the middle between them from the picture's left upper corner in 8192ths of its height, 64 signed
-bytes, and 60 values of four bits.
+Little-endian: kind (0: no face, and nothing follows; 1: a face); whether a mouth view follows the coefficients; the
+rotation's quaternion x, y, z (w is positive) in shares of 32767; the distance between the eyes' outer corners in
+32768ths of the picture's height; the middle between them, from the picture's top left corner, in 8192ths of its
+height; 64 signed bytes of coefficients; and 60 values of four bits for the mouth view.
 """
 
 import struct
@@ -28,14 +29,15 @@ from avatar_stream.face.tracked_face import PACKET_PICTURE_HEIGHT, TrackedFace
 _HEADER: Final = struct.Struct("<BB3hH2h")
 _ROTATION_UNITS, _SIZE_UNITS, _POSITION_UNITS = 32767, 32768, 8192
 _OUTER_EYE_CORNERS: Final = (33, 263)
-_UPPER_AXIS_POINTS, _LOWER_AXIS_POINTS = (9, 8, 168), (2, 94, 164)  # between them runs the face's own vertical
+# The face's vertical axis runs from the mean of the upper landmarks to the mean of the lower ones.
+_UPPER_AXIS_POINTS, _LOWER_AXIS_POINTS = (9, 8, 168), (2, 94, 164)
 
 
 @dataclass(frozen=True, slots=True)
 class FaceCode:
-    """The basis: a face in its own axes is ``mean (1434,)`` and a sum of ``moves (64, 1434)``, a unit of each a step.
+    """The basis: a face in its own axes is ``mean (1434,)`` plus coefficients times ``moves (64, 1434)``.
 
-    ``weight (1434,)`` is how much a coordinate counts.
+    ``weight (1434,)`` is each coordinate's weight in the encoding.
     """
 
     mean: Floats
@@ -43,18 +45,18 @@ class FaceCode:
     weight: Floats
 
     def encode(self, face: Floats) -> Floats:
-        """The whole numbers that say ``face (478, 3)`` best."""
+        """The integer coefficients ``(64,)``, -127 to 127, that fit ``face (478, 3)`` best."""
         weighed = (face.reshape(-1) - self.mean) * self.weight
         size = (self.moves**2 * self.weight).sum(1)
         return np.asarray(np.clip(np.round(self.moves @ weighed / size), -127, 127), np.float32)
 
-    def decode(self, numbers: Floats) -> Floats:
-        """The face ``(478, 3)`` of these numbers."""
-        return np.asarray(self.mean + numbers @ self.moves, np.float32).reshape(-1, 3)
+    def decode(self, coefficients: Floats) -> Floats:
+        """The face ``(478, 3)`` for these coefficients ``(64,)``."""
+        return np.asarray(self.mean + coefficients @ self.moves, np.float32).reshape(-1, 3)
 
 
 def code_file() -> Path:
-    """The basis as a file: its two sizes ``int32``, then mean, weight and scale ``float32``, then moves ``int16``."""
+    """Path of the basis: two sizes (``int32``), then mean, weight and scale (``float32``), then moves (``int16``)."""
     return Path(__file__).parent / "face_code.bin"
 
 
@@ -70,7 +72,7 @@ def face_code() -> FaceCode:
 
 
 def face_axes(landmarks: Floats) -> tuple[Floats, Floats, float]:
-    """Rotation ``(3, 3)`` of the face's own axes, the middle between the eyes, and the distance of their corners."""
+    """The face's own axes ``(3, 3)``, the middle between the outer eye corners ``(3,)``, and their distance."""
     right, left = (landmarks[k].astype(np.float64) for k in _OUTER_EYE_CORNERS)
     size = max(float(np.linalg.norm(left - right)), 1e-6)
     x = (left - right) / size
@@ -81,7 +83,7 @@ def face_axes(landmarks: Floats) -> tuple[Floats, Floats, float]:
 
 
 def pack(face: TrackedFace) -> bytes:
-    """The packet of a face."""
+    """Encode a face as a packet."""
     height = face.height
     if face.landmarks is None:
         return b"\0"
@@ -104,17 +106,17 @@ def pack(face: TrackedFace) -> bytes:
 
 
 def unpack(packet: bytes) -> TrackedFace:
-    """The face of a packet, in a picture 480 pixels high; raises :class:`BadInput`."""
+    """Decode a packet to a face in a picture 480 pixels high; raises :class:`BadInput` if it is not valid."""
     if packet == b"\0":
         return TrackedFace(None)
     code = face_code()
     count, cells = len(code.moves), VIEW_ROWS * VIEW_COLUMNS
     if len(packet) < _HEADER.size or packet[0] != 1:
-        raise BadInput("a packet of a face begins with 1, and one of nobody is 0")
+        raise BadInput("a packet of a face must begin with the byte 1; a packet without a face is the single byte 0")
     _, seen, *turn, size, x, y = _HEADER.unpack_from(packet)
     if len(packet) != _HEADER.size + count + (cells if seen else 0) or size == 0:
         raise BadInput(
-            f"a packet of a face has {_HEADER.size + count} bytes, and {cells} more with a view of its mouth"
+            f"a packet of a face must have {_HEADER.size + count} bytes, and {cells} more with a mouth view"
         )
     quaternion = np.array([*turn, 0.0]) / _ROTATION_UNITS
     quaternion[3] = np.sqrt(max(1 - float(quaternion @ quaternion), 0.0))

@@ -1,4 +1,4 @@
-"""Listens for motion on a UDP port, whichever of the known protocols it comes in."""
+"""Receives motion on a UDP port, in any of the supported protocols."""
 
 import contextlib
 import math
@@ -17,29 +17,29 @@ from avatar_stream.rigs.osc import messages
 from avatar_stream.rigs.phone import GREETING, PHONE_PORT, parse_phone
 from avatar_stream.rigs.vmc import VmcDecoder
 
-GREETING_SECONDS: Final = 1.0  # seconds between greetings to a phone that does not send yet
+GREETING_SECONDS: Final = 1.0  # between greetings to a phone that does not send yet
 MAX_DATAGRAM_BYTES: Final = 65536
-SILENCE_SECONDS: Final = 5.0  # seconds without motion after which a person is told
-SENDER_PRESENT_SECONDS: Final = 1.0  # seconds since a datagram in which its sender is taken to be still there
-_FADE_FRAME_SECONDS: Final = 1 / 30  # seconds between frames that let go
+SILENCE_SECONDS: Final = 5.0  # without motion, until silence() reports it
+SENDER_PRESENT_SECONDS: Final = 1.0  # after a datagram, in which its sender counts as present
+_FADE_FRAME_SECONDS: Final = 1 / 30  # between frames of a fade
 
 
 class MotionDecoder:
-    """Datagrams of VMC or of a phone, told apart by themselves; ``clock`` gives seconds.
+    """Decodes datagrams of VMC and of phones, and recognizes which they are; ``clock`` returns seconds.
 
-    When no frame comes any more, the last one's blend shapes go to 0 within a second, in frames that :meth:`poll`
-    gives. Its head stays: where rest is, only who is moved knows.
+    When frames stop, :meth:`poll` returns frames in which the last frame's blend shapes fade to 0 within a second.
+    The head pose stays, because only the receiver of the frames knows the pose at rest.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._vmc = clock, VmcDecoder(clock)
         self._last: ArkitFrame | None = None
         self.last_frame_time = -math.inf
-        """When a frame last came, by the clock."""
-        self._next_fade_frame = -math.inf  # when one that lets go is due
+        """When the last frame was received, in seconds of the clock."""
+        self._next_fade_frame = -math.inf  # when the next frame of a fade is due
 
     def __call__(self, packet: bytes) -> ArkitFrame | None:
-        """The frame that this datagram completes."""
+        """Decode a datagram; returns the frame that it completes, or None."""
         if packet[:1] in (b"/", b"#"):
             try:
                 return self._keep(self._vmc.add(messages(packet)))
@@ -48,12 +48,12 @@ class MotionDecoder:
         return self._keep(parse_phone(packet))
 
     def wait_seconds(self) -> float:
-        """Seconds until :meth:`poll` has a frame if nothing comes; infinite if it will not."""
-        letting_go = math.inf if self._last is None else max(self._next_fade_frame - self._clock(), 0.0)
-        return min(self._vmc.wait_seconds(), letting_go)
+        """Seconds until :meth:`poll` returns a frame if no datagram comes; infinity if it will not."""
+        fade = math.inf if self._last is None else max(self._next_fade_frame - self._clock(), 0.0)
+        return min(self._vmc.wait_seconds(), fade)
 
     def poll(self) -> ArkitFrame | None:
-        """The frame that is due without a datagram: one that a pause has ended, or one that lets go."""
+        """The frame that is due without a datagram: one completed by a pause, or one of a fade."""
         if (frame := self._keep(self._vmc.poll())) is not None:
             return frame
         now, last = self._clock(), self._last
@@ -74,10 +74,10 @@ class MotionDecoder:
 
 
 class RigListener:
-    """The newest frame that came to ``port``; older ones give way.
+    """Receives motion on UDP ``port`` and keeps the newest frame.
 
-    A sender that stops lets go: its blend shapes go to 0 within a second. ``phone`` is the address of a phone whose
-    app waits to be greeted. ``clock`` gives seconds. Raises ``BadInput`` where the port is taken.
+    When a sender stops, its blend shapes fade to 0 within a second. ``phone`` is the address of a phone whose app
+    sends only after a greeting. ``clock`` returns seconds. Raises ``BadInput`` if the port is in use.
     """
 
     def __init__(
@@ -100,18 +100,16 @@ class RigListener:
         self._changed = threading.Condition()
         self._frame: ArkitFrame | None = None
         self.received = 0
-        """Datagrams, of whatever kind."""
-        self._opened, self._reported_silence = (
-            clock(),
-            -math.inf,
-        )  # when; and the beginning of the last silence that was told of
-        self._unknown, self._unknown_at = b"", -math.inf  # the last datagram that made no frame, and when it came
+        """Number of datagrams received, of any kind."""
+        self._opened_at = clock()
+        self._reported_silence = -math.inf  # when the silence began that was reported last
+        self._unknown, self._unknown_at = b"", -math.inf  # the last datagram without a frame, and its time
         self._closed = False
         self._thread = threading.Thread(target=self._listen, name="rig", daemon=True)
         self._thread.start()
 
     def take(self, timeout: float) -> ArkitFrame | None:
-        """Wait for a frame that was not taken yet; None after ``timeout`` seconds without one."""
+        """Wait for a new frame; None if none comes within ``timeout`` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self._frame is not None or self._closed, timeout)
             frame, self._frame = self._frame, None
@@ -126,24 +124,24 @@ class RigListener:
         self._socket.close()
 
     def silence(self) -> str | None:
-        """A line for a person, once each time that no motion came for ``SILENCE_SECONDS`` seconds; otherwise None."""
+        """A message for the user if no motion came for ``SILENCE_SECONDS``, once per silence; otherwise None."""
         now, moved = self._clock(), self._decode.last_frame_time
-        began = max(moved, self._opened)
+        began = max(moved, self._opened_at)
         if began == self._reported_silence or now - began < SILENCE_SECONDS:
             return None
         self._reported_silence = began
         other = self._unknown if now - self._unknown_at < SENDER_PRESENT_SECONDS else b""
         where = f"{SILENCE_SECONDS:.0f} seconds without motion at UDP port {self.port}"
         if b"/VMC/Ext/" in other:
-            return f"{where}: a VMC sender is there and sends no motion: load a model there, and start its tracking"
+            return f"{where}: a VMC sender is there but sends no motion: load a model there and start its tracking"
         if other:
-            return f"{where}: what comes there is neither VMC nor iFacialMocap nor Facemotion3d"
+            return f"{where}: the datagrams there are neither VMC nor iFacialMocap nor Facemotion3d"
         if moved > -math.inf:
-            return f"{where}: the sender has stopped, or sends elsewhere now"
+            return f"{where}: the sender has stopped, or sends to another address"
         if self._phone:
-            return f"{where}: open the app on the phone, in this network, and see that {self._phone} is its address"
-        local = "; other machines are heard with 0.0.0.0: before the port" if self.host == "127.0.0.1" else ""
-        return f"{where}: switch the program's VMC sender on, to this machine and this port{local}"
+            return f"{where}: open the app on the phone, in this network, and check that {self._phone} is its address"
+        local = "; to receive from other machines, put 0.0.0.0: before the port" if self.host == "127.0.0.1" else ""
+        return f"{where}: switch on the program's VMC sender, with this machine and this port as receiver{local}"
 
     def _listen(self) -> None:
         greeted = -math.inf
@@ -163,7 +161,7 @@ class RigListener:
             except TimeoutError:
                 pass
             except OSError:
-                continue  # an answer that nobody listens there
+                continue  # an ICMP error: nobody listens on the phone's port
             frame = frame or self._decode.poll()
             if frame is not None:
                 with self._changed:
@@ -171,5 +169,5 @@ class RigListener:
                     self._changed.notify_all()
 
     def _greet_phone(self) -> None:
-        with contextlib.suppress(OSError):  # not on the network yet: greeted again
+        with contextlib.suppress(OSError):  # not in the network yet: the next greeting may get through
             self._socket.sendto(GREETING, (self._phone, PHONE_PORT))

@@ -1,6 +1,6 @@
-"""What face tracking apps on phones send: iFacialMocap and Facemotion3d, one line of text a frame, by UDP.
+"""Reads datagrams of face tracking apps on phones, iFacialMocap and Facemotion3d: a line of text per frame.
 
-As https://www.ifacialmocap.com/for-developer and https://www.facemotion3d.net say: ``name-0..100`` (or
+Formats: https://www.ifacialmocap.com/for-developer and https://www.facemotion3d.net. A line has ``name-0..100`` (or
 ``name&0..100``) with ``|`` between, ``_L`` and ``_R`` for sides, then ``=head#`` with Euler angles in degrees and the
 position in metres, in ARKit's axes.
 """
@@ -15,14 +15,14 @@ from avatar_stream.face.arkit import BLEND_SHAPES, ArkitFrame
 
 PHONE_PORT: Final = 49983
 GREETING: Final = b"iFacialMocap_sahuasouryya9218sauhuiayeta91555dy3719"
-"""What the app wants to be sent, at its own port 49983, before it sends anything."""
+"""The app sends nothing until it has received this at its port 49983."""
 MAX_PACKET_BYTES: Final = 4096
 _BLEND_SHAPE_SET: Final = frozenset(BLEND_SHAPES)
 _SHAPE_PATTERN: Final = re.compile(r"([A-Za-z]+?)(_[LR])?[-&](\d{1,3})(?:\.\d+)?")
 
 
 def parse_phone(packet: bytes) -> ArkitFrame | None:
-    """The frame of a datagram; None if it is none."""
+    """The frame in a datagram, or None if the datagram has another format."""
     if len(packet) > MAX_PACKET_BYTES or b"=head#" not in packet:
         return None
     shapes_text, _, rest = packet.decode("ascii", "replace").partition("=head#")

@@ -1,4 +1,4 @@
-"""A clip's motion, written to a file."""
+"""Records the motion of a clip's face to a motion file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from avatar_stream.rigs.files import MotionWriter
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a recording holds."""
+    """Summary of a recording."""
 
     frames: int
     face_found: float  # share of the frames

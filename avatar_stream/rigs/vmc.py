@@ -1,8 +1,8 @@
-"""The VMC protocol (https://protocol.vmc.info, version 2.7): motion over OSC, as VSeeFace and Warudo speak it.
+"""The VMC protocol (https://protocol.vmc.info, version 2.7): motion over OSC, which VSeeFace and Warudo support.
 
-Blend shapes go by their "perfect sync" names, ARKit's with a capital, and plain VRM clips beside them; how they are
-read together says :mod:`avatar_stream.rigs.clips`. Axes are Unity's (x to the person's right, y up, z ahead), so that
-x is turned round. A bone's turn is from its parent's.
+Blend shapes are sent under their "perfect sync" names (ARKit's, capitalized), and as plain VRM clips;
+:mod:`avatar_stream.rigs.clips` mixes what is received. Axes are Unity's (x to the person's right, y up, z ahead), so
+x changes sign. A bone's rotation is relative to its parent's.
 """
 
 import math
@@ -19,26 +19,26 @@ from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import BLEND_SHAPES, EYE_TURN_RADIANS, MAX_ABSOLUTE_VALUE, ArkitFrame
 from avatar_stream.rigs.clips import HOLD_SECONDS, BlendShapeMixer, FadingValue
 
-VMC_PORT: Final = 39539  # a receiver's usual port (a marionette's, in the protocol's words)
+VMC_PORT: Final = 39539  # a receiver's usual port (the protocol calls it Marionette)
 _PERFECT_SYNC_NAMES: Final = {name: name[0].upper() + name[1:] for name in BLEND_SHAPES}
-_SPINE_BONES: Final = ("spine", "chest", "upperchest", "neck", "head")  # whose turns add up to the head's, root first
+_SPINE_BONES: Final = ("spine", "chest", "upperchest", "neck", "head")  # root first; together they rotate the head
 _EYE_BONES: Final = {"lefteye": "Left", "righteye": "Right"}
 _READ_BONES: Final = frozenset(_SPINE_BONES) | frozenset(_EYE_BONES)
-_MAX_EYE_TURN_RADIANS: Final = (
-    1.0  # radians; an eye bone that is turned further rests so, and says nothing about gaze
-)
-_FRAME_END_PAUSE_SECONDS: Final = (
-    0.01  # seconds without a message that end a frame of a sender that does not say where it ends
-)
-_MAX_FRAME_SECONDS: Final = 0.05  # seconds that a frame's messages may come without such a pause
-_MIN_FRAME_PERIOD_SECONDS: Final = (
-    0.01  # seconds between such frames at least: SlimeVR sends several hundred bundles a second
-)
-_NECK_SHARE: Final = 0.5  # of a head's turn that its neck does
+_MAX_EYE_TURN_RADIANS: Final = 1.0  # an eye bone turned further rests that way: its rotation is not gaze
+# Some senders do not mark where a frame ends. There a pause this long ends it,
+_FRAME_END_PAUSE_SECONDS: Final = 0.01
+# or this time since its first message.
+_MAX_FRAME_SECONDS: Final = 0.05
+# Such frames are at least this far apart: SlimeVR sends several hundred bundles a second.
+_MIN_FRAME_PERIOD_SECONDS: Final = 0.01
+_NECK_SHARE: Final = 0.5  # of the head's rotation
 
 
 class VmcSender:
-    """Sends frames to ``host`` and ``port`` by UDP; nobody has to listen there."""
+    """Sends frames to ``host`` and ``port`` by UDP, whether or not anyone listens there.
+
+    Raises ``BadInput`` if ``host`` cannot be resolved.
+    """
 
     def __init__(self, host: str = "127.0.0.1", port: int = VMC_PORT) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -46,20 +46,20 @@ class VmcSender:
             self._address = (socket.gethostbyname(host), port)
         except OSError:
             self._socket.close()
-            raise BadInput(f"no machine is called {host}") from None
+            raise BadInput(f"no machine is called {host}: check the name, or use an IP address") from None
 
     def send(self, frame: ArkitFrame, time: float) -> None:
-        """Send a frame with its ``time`` in seconds."""
+        """Send a frame, with its ``time`` in seconds."""
         for packet in encode(frame, time):
             self._socket.sendto(packet, self._address)
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()
 
 
 def encode(frame: ArkitFrame, time: float) -> list[bytes]:
-    """The datagrams of a frame, each under 1,400 bytes so that no network takes it apart."""
+    """Encode a frame as datagrams, each under 1,400 bytes so that no network fragments it."""
     head = Rotation.from_quat(frame.rotation)
     neck = Rotation.from_rotvec(head.as_rotvec() * _NECK_SHARE)
     messages: list[tuple[str, list[Any]]] = [("/VMC/Ext/OK", [1]), ("/VMC/Ext/T", [float(time)])]
@@ -81,25 +81,26 @@ def encode(frame: ArkitFrame, time: float) -> list[bytes]:
 
 
 class VmcDecoder:
-    """Puts frames together from the protocol's messages, which arrive one by one.
+    """Assembles frames from the protocol's messages.
 
-    ``/VMC/Ext/Blend/Apply`` ends a frame. Senders of bones alone do not send it: there ``/VMC/Ext/OK`` ends one, or a
-    bone that comes again, or a short pause, after which :meth:`poll` has it. What no longer comes is let go (see
-    :class:`~avatar_stream.rigs.clips.Track`). ``clock`` gives seconds.
+    ``/VMC/Ext/Blend/Apply`` ends a frame. Senders of bones alone do not send it; their frames end with
+    ``/VMC/Ext/OK``, with a bone that comes again, or with a short pause, after which :meth:`poll` returns the frame.
+    Values that are no longer sent fade to 0 (see :class:`~avatar_stream.rigs.clips.FadingValue`). ``clock`` returns
+    seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._face = clock, BlendShapeMixer()
         self._bone_rotations = {name: FadingValue(3) for name in _SPINE_BONES}  # rotation vectors, in ARKit's axes
-        self._new_bones: set[str] = set()  # that came since the last frame
-        self._new_values = 0  # of blend shapes that came since
-        self._first_arrival = self._last_arrival = -math.inf  # when the first and the last of them came
-        self._last_apply = self._last_frame_made = -math.inf  # when Apply came, and when the last frame was made
+        self._new_bones: set[str] = set()  # received since the last frame
+        self._new_values = 0  # number of blend shape values received since
+        self._first_arrival = self._last_arrival = -math.inf  # times of the first and the last of them
+        self._last_apply = self._last_frame_made = -math.inf  # times of the last Apply and frame
 
     def add(self, messages: Iterable[tuple[str, list[Any]]]) -> ArkitFrame | None:
-        """Take (address, arguments) in; a frame where one is complete, the last where several are.
+        """Add messages (address, arguments); returns the last frame that they complete, or None.
 
-        Messages that are not of the protocol, or not as it says, are passed over.
+        Messages that do not follow the protocol are ignored.
         """
         now, frame, ended = self._clock(), None, False
         for address, arguments in messages:
@@ -120,7 +121,7 @@ class VmcDecoder:
                     frame = self._make_frame(now)
                 case "/VMC/Ext/OK", _:
                     ended = True
-        # Some send OK before the bones of its bundle, some after them.
+        # Some senders put OK before the bones of its bundle, some after them.
         if (
             ended
             and self._new_bones
@@ -132,7 +133,7 @@ class VmcDecoder:
         return frame
 
     def wait_seconds(self) -> float:
-        """Seconds until :meth:`poll` has a frame if nothing comes; infinite if it will not."""
+        """Seconds until :meth:`poll` returns a frame if no message comes; infinity if it will not."""
         if self._sends_apply() or not (self._new_bones or self._new_values):
             return math.inf
         return max(
@@ -142,15 +143,15 @@ class VmcDecoder:
         )
 
     def poll(self) -> ArkitFrame | None:
-        """The frame that a pause has ended."""
+        """The frame that a pause has completed, or None."""
         return self._make_frame(self._clock()) if self.wait_seconds() == 0 else None
 
     def _sends_apply(self) -> bool:
-        """The sender says where its frames end; what comes after its last Apply makes none."""
+        """Whether the sender marks the end of frames with Apply: then nothing else ends one."""
         return self._last_arrival - self._last_apply < HOLD_SECONDS
 
     def _note_arrival(self, now: float) -> None:
-        """Something of a frame came."""
+        """Note that a part of a frame was received."""
         if not (self._new_bones or self._new_values):
             self._first_arrival = now
         self._last_arrival = now
@@ -177,7 +178,7 @@ class VmcDecoder:
 
 
 def _eye_rotation(frame: ArkitFrame, side: str, inwards: float) -> Rotation:
-    """How far an eye is turned, in ARKit's axes; the nose lies to the viewer's right of the right eye."""
+    """An eye's rotation in ARKit's axes; ``inwards`` is 1 if the viewer sees the nose on the eye's right."""
 
     def shape(which: str) -> float:
         return frame.shapes.get(f"eyeLook{which}{side}", 0.0)
@@ -190,7 +191,7 @@ def _eye_rotation(frame: ArkitFrame, side: str, inwards: float) -> Rotation:
 
 
 def _plain_vrm_clips(frame: ArkitFrame) -> dict[str, float]:
-    """VRM's plain clips, for models that have no others."""
+    """VRM's plain clips, for models without ARKit's shapes."""
 
     def shape(name: str) -> float:
         if name in BLEND_SHAPES:
