@@ -35,7 +35,7 @@ from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import checked_style, styled
 from avatar_stream.portrait.aligned import rest_face
-from avatar_stream.portrait.interior.mouth import SHOWN
+from avatar_stream.portrait.interior.mouth import MIN_SHOWN_TEETH_GAP
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 
 Image = npt.NDArray[np.uint8]
@@ -182,7 +182,7 @@ def add_other_views(portrait: Portrait, others: Sequence[Portrait]) -> Portrait:
     def part(one: Portrait) -> tuple[Image, Floats]:
         return one.crop, one.landmarks
 
-    laughing = max(others, key=gap, default=None) if gap(portrait) <= SHOWN else None
+    laughing = max(others, key=gap, default=None) if gap(portrait) <= MIN_SHOWN_TEETH_GAP else None
     asleep = min(others, key=opening, default=None)
     turned = []
     for side in (1, -1):

@@ -26,7 +26,7 @@ from avatar_stream.face.tracker import FaceState, FaceTracker, LandmarkFilter
 from avatar_stream.pipeline.prefetch import prefetched
 from avatar_stream.portrait.background import OWN_BACKGROUND, on_background
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
-from avatar_stream.portrait.interior.mouth import UNTRUSTED
+from avatar_stream.portrait.interior.mouth import FIT_ERROR_RANGE
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.renderer import Frame, PortraitRenderer, StageTimes, WarpedCrop
 from avatar_stream.runtime.networks import Networks
@@ -226,7 +226,7 @@ class Avatar:
     def _update_mouth_view(self, view: Floats | None, time: float) -> None:
         """Filter a new view of the driver's mouth; none counts while something covers the mouth."""
         fit = self._animator.estimator.fit
-        covered = fit is None or fit.mouth_error > UNTRUSTED[1]
+        covered = fit is None or fit.mouth_error > FIT_ERROR_RANGE[1]
         view = self._mouth_filter(None if covered else view, time)
         self._mouth_view = mirrored_view(view) if view is not None and self._animator.mirror else view
 

@@ -22,8 +22,8 @@ from avatar_stream.portrait.aligned import (
 )
 from avatar_stream.portrait.compositor import add_residual, paste_back
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES, DrawingQuality
+from avatar_stream.portrait.interior.closed_lips import close_lips
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.lip_edges import close_lips
 from avatar_stream.portrait.interior.palette import Palette
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.portrait.rolling_window import RollingWindow
@@ -216,7 +216,7 @@ class PortraitRenderer:
 
 def _toned(portrait: Portrait, palette: Palette) -> Portrait:
     """The portrait, with the person's other pictures brought to its hues."""
-    if palette.colourful == 1:
+    if palette.colourfulness == 1:
         return portrait
 
     def toned(other: tuple[Image, Floats]) -> tuple[Image, Floats]:

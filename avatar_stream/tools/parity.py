@@ -13,8 +13,8 @@ from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.aligned import aligned_input, rest_face
+from avatar_stream.portrait.interior.closed_lips import close_lips
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.lip_edges import close_lips
 from avatar_stream.portrait.portrait import prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.runtime.choose import DEFAULT_CPU_THREADS, available_runtimes, load

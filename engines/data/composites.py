@@ -17,8 +17,8 @@ from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Motion
 from avatar_stream.face.retarget import Retargeter
+from avatar_stream.portrait.interior.closed_lips import close_lips
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.lip_edges import close_lips
 from avatar_stream.portrait.portrait import segment_person
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import load_packs

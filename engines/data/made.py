@@ -16,7 +16,7 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Motion, MotionEstimator
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.face.tone import skin_tone
-from avatar_stream.portrait.interior.eyes import Eyes, filled
+from avatar_stream.portrait.interior.eyes import Eyes, fill_polygon
 from avatar_stream.portrait.interior.layer import Interior
 from avatar_stream.portrait.triangle_raster import inverse_affines, triangle_map
 from avatar_stream.portrait.warp import PortraitWarp
@@ -163,7 +163,7 @@ def paint_inside(picture: Image, target: Floats, skin: Floats, inside: DonorMout
     ).astype(np.float32)
     moved = cv2.remap(donor, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     light = np.clip(skin / np.maximum(skin_tone(donor, points), 8), 0.5, 2.0) ** 0.8
-    mask = filled(ring - [left, top], side, side) * (seen >= 0)
+    mask = fill_polygon(ring - [left, top], side, side) * (seen >= 0)
     mask = cv2.GaussianBlur(mask, (0, 0), 0.7)[..., None]
     region = np.s_[top:bottom, left:right]
     inner = np.s_[: bottom - top, : right - left]
@@ -181,7 +181,7 @@ def _without_eyes(picture: Image, landmarks: Floats) -> Image:
     """The picture with both eyes inpainted with the surrounding skin."""
     height, width = picture.shape[:2]
     reach = max(3, round(geometry.eye_distance(landmarks) / 22)) | 1
-    mask = np.maximum.reduce([filled(landmarks[ring, :2], height, width) for ring in EYE_RINGS])
+    mask = np.maximum.reduce([fill_polygon(landmarks[ring, :2], height, width) for ring in EYE_RINGS])
     mask = cv2.dilate((mask > 0.05).astype(np.uint8), np.ones((reach, reach), np.uint8))
     return np.asarray(cv2.inpaint(picture, mask, 3, cv2.INPAINT_TELEA), np.uint8)
 

@@ -17,8 +17,8 @@ from avatar_stream.face.motion import Motion, MotionEstimator
 from avatar_stream.face.mouth_view import MAX_CELL_VALUE, VIEW_COLUMNS, VIEW_ROWS, read_mouth
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.portrait.aligned import RestFace, aligned_input, rest_face, to_aligned
+from avatar_stream.portrait.interior.closed_lips import close_lips
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.lip_edges import close_lips
 from avatar_stream.portrait.portrait import Portrait, prepare_tracked
 from avatar_stream.portrait.warp import PortraitWarp
 from engines.data.packs import Footage

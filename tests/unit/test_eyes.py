@@ -7,7 +7,7 @@ import pytest
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.tone import skin_tone
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.interior.eyes import EYES, Eyes, Image, filled, take_apart
+from avatar_stream.portrait.interior.eyes import EYE_LANDMARKS, Eyes, Image, decompose_eye, fill_polygon
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
 
@@ -18,8 +18,8 @@ def portrait() -> Portrait:
 
 
 def opening(points: Floats, eye: int, shape: tuple[int, ...]) -> Floats:
-    upper, lower, _ = EYES[eye]
-    return filled(points[upper + lower[-2:0:-1], :2], shape[0], shape[1])
+    upper, lower, _ = EYE_LANDMARKS[eye]
+    return fill_polygon(points[upper + lower[-2:0:-1], :2], shape[0], shape[1])
 
 
 def darkest(picture: Image, points: Floats, eye: int) -> Floats:
@@ -56,7 +56,7 @@ def test_a_moved_eye_has_its_white_and_its_rim(portrait: Portrait) -> None:
     shown = portrait.crop.copy()
     step = 0.12 * float(np.linalg.norm(points[33] - points[133]))
     Eyes(portrait.crop, points).draw(shown, looking(points, step))
-    for eye, (_, _, iris) in enumerate(EYES):
+    for eye, (_, _, iris) in enumerate(EYE_LANDMARKS):
         left_behind = np.round(points[iris[0], :2] - [step, 0]).astype(int)
         before, after = (picture[left_behind[1], left_behind[0]].mean() for picture in (portrait.crop, shown))
         assert after > before, f"eye {eye}: white where the iris was"
@@ -70,7 +70,7 @@ def test_eyes_at_rest_are_left_alone(portrait: Portrait) -> None:
 
 def test_shut_eyes_are_skin_and_a_dark_line(portrait: Portrait) -> None:
     shut = portrait.landmarks.copy()
-    for upper, lower, _ in EYES:
+    for upper, lower, _ in EYE_LANDMARKS:
         shut[upper[1:-1]] = shut[lower[1:-1]]
     warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
     warped = warp(shut).image
@@ -87,7 +87,7 @@ def test_shut_eyes_are_skin_and_a_dark_line(portrait: Portrait) -> None:
 
 def test_a_shut_eye_has_no_iris_to_turn(portrait: Portrait) -> None:
     shut = portrait.landmarks.copy()
-    for upper, lower, _ in EYES:
+    for upper, lower, _ in EYE_LANDMARKS:
         shut[upper + lower, 1] = shut[upper + lower, 1].mean()
-    assert [take_apart(portrait.crop, shut, side) for side in (0, 1)] == [None, None]
+    assert [decompose_eye(portrait.crop, shut, side) for side in (0, 1)] == [None, None]
     Eyes(portrait.crop, shut).draw(portrait.crop.copy(), portrait.landmarks)

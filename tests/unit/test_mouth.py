@@ -16,10 +16,10 @@ from avatar_stream.face.motion import Motion
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.face.tone import skin_tone, softness
 from avatar_stream.identity.library import sample_pictures
+from avatar_stream.portrait.interior.closed_lips import close_lips
 from avatar_stream.portrait.interior.dental_arch import Arch
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.lip_edges import close_lips
-from avatar_stream.portrait.interior.mouth_opening import hole_between
+from avatar_stream.portrait.interior.mouth_opening import find_mouth_opening
 from avatar_stream.portrait.interior.teeth import tooth_likeness
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
 from avatar_stream.portrait.warp import PortraitWarp
@@ -50,7 +50,7 @@ def lips(target: Floats, shape: tuple[int, ...], grown: int) -> Image:
 def test_an_open_mouth_shows_upper_teeth_above_the_dark(portrait: Portrait) -> None:
     target, shown = opened(portrait, mouthSmile=0.5), portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(shown, target)
-    hole = hole_between(target, shown.shape[1], shown.shape[0])
+    hole = find_mouth_opening(target, shown.shape[1], shown.shape[0])
     assert hole is not None
     left, top, right, bottom = hole.box
     grey = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)[top:bottom, left:right].astype(float)
@@ -116,7 +116,7 @@ def blue_teeth(portrait: Portrait) -> tuple[Image, Floats]:
     smile = opened(portrait, 0.1, mouthSmile=0.7)
     picture = portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(picture, smile)
-    hole = hole_between(smile, picture.shape[1], picture.shape[0])
+    hole = find_mouth_opening(smile, picture.shape[1], picture.shape[0])
     assert hole is not None
     left, top, right, bottom = hole.box
     part = picture[top:bottom, left:right].astype(np.float32)
@@ -130,7 +130,7 @@ def blueness(interior: Interior, picture: Image, target: Floats) -> float:
     """Of the upper teeth that are drawn over a picture."""
     drawn = picture.copy()
     interior.draw(drawn, target)
-    hole = hole_between(target, picture.shape[1], picture.shape[0])
+    hole = find_mouth_opening(target, picture.shape[1], picture.shape[0])
     assert hole is not None
     left, top, right, bottom = hole.box
     middle, height = (left + right) // 2, bottom - top
@@ -158,7 +158,7 @@ def smiling(portrait: Portrait) -> tuple[Image, Floats]:
     smile = opened(portrait, 0.12, mouthSmile=0.7)
     picture = portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(picture, smile)
-    hole = hole_between(smile, picture.shape[1], picture.shape[0])
+    hole = find_mouth_opening(smile, picture.shape[1], picture.shape[0])
     assert hole is not None
     left, top, right, bottom = hole.box
     region = picture[top:bottom, left:right]
@@ -226,7 +226,7 @@ def test_an_arch_is_unrolled_where_it_is() -> None:
     k = 50
     at = placed.line[k] + 0.5 * placed.down
     x, y = np.round(at).astype(int)
-    along, below = placed.unrolled(int(x), int(y), 1, 1)
+    along, below = placed.arch_coordinates(int(x), int(y), 1, 1)
     assert along[0, 0] == pytest.approx(k / (len(placed.line) - 1), abs=0.02)
     assert below[0, 0] == pytest.approx(0.5, abs=0.05)
 

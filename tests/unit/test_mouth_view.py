@@ -24,7 +24,7 @@ from avatar_stream.identity.library import SAMPLES, sample_pictures
 from avatar_stream.media.files import Clip
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.mouth_opening import hole_between
+from avatar_stream.portrait.interior.mouth_opening import find_mouth_opening
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from tests.unit.test_mouth import lips, opened
 
@@ -44,7 +44,7 @@ def rows(*light: float, pale: float = 1.0) -> Floats:
 def brightness(portrait: Portrait, target: Floats, view: Floats) -> float:
     shown = portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(shown, target, view)
-    hole = hole_between(target, shown.shape[1], shown.shape[0])
+    hole = find_mouth_opening(target, shown.shape[1], shown.shape[0])
     assert hole is not None
     left, top, right, bottom = hole.box
     return float(shown[top:bottom, left:right][hole.alpha > 0.9].mean())
@@ -72,7 +72,7 @@ def test_a_soft_camera_lays_no_lips_over_teeth(portrait: Portrait) -> None:
     """Teeth between lips that are a few pixels apart are read as pale as they are."""
     small = prepare(read_picture(sample_pictures()["felix"]), 160)
     target, shown = opened(small, 0.2), small.crop.copy()
-    hole = hole_between(target, shown.shape[1], shown.shape[0])
+    hole = find_mouth_opening(target, shown.shape[1], shown.shape[0])
     assert hole is not None
     assert hole.gap < 14
     left, top, right, bottom = hole.box

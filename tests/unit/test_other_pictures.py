@@ -7,7 +7,7 @@ import pytest
 from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats
 from avatar_stream.identity.library import sample_pictures
-from avatar_stream.portrait.interior.eyes import EYES, Eyes, Image
+from avatar_stream.portrait.interior.eyes import EYE_LANDMARKS, Eyes, Image
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.turned_view import TurnedTexture
 from avatar_stream.portrait.warp import PortraitWarp
@@ -23,7 +23,7 @@ def portrait() -> Portrait:
 def shut(landmarks: Floats) -> Floats:
     """The same face with its eyes shut."""
     out = landmarks.copy()
-    for upper, lower, _ in EYES:
+    for upper, lower, _ in EYE_LANDMARKS:
         for above, below in zip(upper[1:-1], lower[1:-1], strict=True):
             out[above, :2] = landmarks[below, :2] - [0, 0.5]
     return out
@@ -44,7 +44,7 @@ def test_shut_lids_are_the_persons_own(portrait: Portrait) -> None:
     asleep = warped(portrait, target)
     Eyes(portrait.crop, portrait.landmarks).draw(asleep, target)
     # Eye shadow, so that her own lids are known when they are seen.
-    for upper, lower, _ in EYES:
+    for upper, lower, _ in EYE_LANDMARKS:
         ring = target[[*upper, *lower[-2:0:-1]], :2] - [0, 6]
         mask = cv2.fillPoly(np.zeros(asleep.shape[:2], np.uint8), [np.round(ring).astype(np.int32)], 255)
         asleep[cv2.dilate(mask, np.ones((9, 9), np.uint8)) > 0] = BLUE
@@ -53,7 +53,7 @@ def test_shut_lids_are_the_persons_own(portrait: Portrait) -> None:
         shown = warped(portrait, target)
         eyes.draw(shown, target)
         lids = np.concatenate(
-            [shown[tuple(np.round(target[u[4], 1::-1]).astype(int) - [4, 0])][None] for u, _, _ in EYES]
+            [shown[tuple(np.round(target[u[4], 1::-1]).astype(int) - [4, 0])][None] for u, _, _ in EYE_LANDMARKS]
         )
         return float((lids[:, 2].astype(int) - lids[:, 0]).mean())
 

@@ -15,7 +15,7 @@ from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import sample_pictures
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.interior.layer import Interior
-from avatar_stream.portrait.interior.palette import LUMA, Palette
+from avatar_stream.portrait.interior.palette import LUMA_WEIGHTS, Palette
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
 from avatar_stream.runtime.networks import Networks
 
@@ -25,7 +25,7 @@ PHOTOGRAPHS = ("felix", "mateo", "noor", "robin", "samuel", "walter")
 
 
 def grey(picture: Image) -> Image:
-    return np.repeat((picture @ LUMA + 0.5).astype(np.uint8)[..., None], 3, axis=2)
+    return np.repeat((picture @ LUMA_WEIGHTS + 0.5).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def sepia(picture: Image) -> Image:
@@ -72,7 +72,7 @@ def chroma(pixels: Image) -> int:
 def test_photographs_keep_every_colour(name: str) -> None:
     portrait = prepare(read_picture(sample_pictures()[name]), 384)
     palette = Palette(portrait.crop, portrait.landmarks)
-    assert palette.colourful == 1
+    assert palette.colourfulness == 1
     colours = np.random.default_rng(0).uniform(0, 255, (5, 5, 3)).astype(np.float32)
     assert palette.toned(colours) is colours
     assert palette.toned_change(colours, portrait.crop) is colours
@@ -84,7 +84,7 @@ def test_a_grey_portrait_has_a_grey_mouth(portrait: Portrait) -> None:
     assert chroma(coloured[inside]) > 40
     assert chroma(shown) == 0
     # It is no less of a mouth: dark and teeth are as far apart as in colours.
-    spread = [float(np.ptp(np.percentile(one[inside] @ LUMA, [5, 95]))) for one in (coloured, shown)]
+    spread = [float(np.ptp(np.percentile(one[inside] @ LUMA_WEIGHTS, [5, 95]))) for one in (coloured, shown)]
     assert 0.7 < spread[1] / spread[0] < 1.4
 
 
@@ -94,8 +94,8 @@ def test_a_tinted_portrait_has_a_mouth_in_its_tint(portrait: Portrait, tint: obj
     assert callable(tint)
     # The same brightness in the tint itself.
     pixels = shown[inside].astype(np.float32)
-    plain = tint(np.repeat((pixels @ LUMA)[None, :, None], 3, 2).astype(np.uint8))[0].astype(np.float32)
-    right = plain * ((pixels @ LUMA) / np.maximum(plain @ LUMA, 1))[:, None]
+    plain = tint(np.repeat((pixels @ LUMA_WEIGHTS)[None, :, None], 3, 2).astype(np.uint8))[0].astype(np.float32)
+    right = plain * ((pixels @ LUMA_WEIGHTS) / np.maximum(plain @ LUMA_WEIGHTS, 1))[:, None]
     assert np.percentile(np.abs(pixels - right), 99) < 10
 
 
@@ -104,7 +104,7 @@ def test_a_faded_portrait_is_between(portrait: Portrait) -> None:
         Palette(np.asarray(share * portrait.crop + (1 - share) * grey(portrait.crop), np.uint8), portrait.landmarks)
         for share in (0.0, 0.3, 0.45, 0.6, 1.0)
     ]
-    many = [one.colourful for one in found]
+    many = [one.colourfulness for one in found]
     assert many == sorted(many)
     assert (many[0], many[-1]) == (0, 1)
     assert 0 < many[2] < 1
@@ -143,5 +143,5 @@ def test_a_change_keeps_its_brightness(portrait: Portrait) -> None:
     change = np.random.default_rng(1).uniform(-30, 30, portrait.crop.shape).astype(np.float32)
     shown = np.full_like(portrait.crop, 120)
     toned = palette.toned_change(change, shown)
-    assert np.abs(toned @ LUMA - change @ LUMA).max() < 1
-    assert toned[change @ LUMA > 10].min() > 0
+    assert np.abs(toned @ LUMA_WEIGHTS - change @ LUMA_WEIGHTS).max() < 1
+    assert toned[change @ LUMA_WEIGHTS > 10].min() > 0

@@ -1,4 +1,4 @@
-"""What a warp cannot know, drawn: mouth, teeth, eyes and lids.
+"""Draws what a warp cannot know: mouth, teeth, eyes and lids.
 
-Owns what is drawn in a hole of the warp. Knows faces; nothing of networks.
+Owns everything that is drawn into a warped portrait. Knows faces; nothing of networks.
 """

@@ -1,7 +1,7 @@
-"""A dental arch as the camera sees it: a curve in space, swept downwards, with a picture on it.
+"""A dental arch as the camera sees it: a curve in space, extruded downwards, with a picture on it.
 
-Seen from afar (no perspective) every line down the arch has the same direction in the picture, so that a pixel's
-place on the arch is two look-ups in one dimension and no mesh has to be drawn.
+Without perspective all lines down the arch are parallel in the picture. So two look-ups in one dimension give a
+pixel's place on the arch, and no mesh has to be drawn.
 """
 
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from avatar_stream.face.fit import Fit
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import COEFFICIENT_INDEX, model_arrays
 
-JAW: Final = [COEFFICIENT_INDEX[name] for name in ("jawOpen", "jawForward", "jawLeft", "jawRight")]
+JAW_COEFFICIENTS: Final = [COEFFICIENT_INDEX[name] for name in ("jawOpen", "jawForward", "jawLeft", "jawRight")]
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """An arch of one frame: ``line (n, 2)`` its upper rim in pixels, ``down (2,)`` pixels from there to the lower."""
+class PlacedArch:
+    """An arch in one frame: ``line (n, 2)`` is its upper rim in pixels, ``down (2,)`` leads to the lower rim."""
 
     line: Floats
     down: Floats
 
-    def unrolled(self, left: int, top: int, width: int, height: int) -> tuple[Floats, Floats]:
-        """Where the pixels of a box lie on the arch: along it and down it, both 0 to 1, ``(height, width)`` each.
+    def arch_coordinates(self, left: int, top: int, width: int, height: int) -> tuple[Floats, Floats]:
+        """Coordinates on the arch of a box's pixels: along it and down it, 0 to 1, ``(height, width)`` each.
 
-        Beyond the visible part of the arch "along" is far outside.
+        Beyond the visible part of the arch the first is far outside 0 to 1.
         """
         length = float(self.down @ self.down)
         across = np.array([self.down[1], -self.down[0]], np.float32) / max(length**0.5, 1e-6)
         if across[0] < 0:
             across = -across
         at = self.line @ across
-        first, last = _visible(at)
+        first, last = _visible_range(at)
         x = np.arange(left, left + width, dtype=np.float32)
         y = np.arange(top, top + height, dtype=np.float32)[:, None]
         beside = across[0] * x + across[1] * y
@@ -44,8 +44,8 @@ class Placed:
         return along.astype(np.float32), below.astype(np.float32)
 
 
-def _visible(at: Floats) -> tuple[int, int]:
-    """The stretch around the middle over which ``at`` grows: what the arch itself does not hide."""
+def _visible_range(at: Floats) -> tuple[int, int]:
+    """The range around the middle in which ``at`` grows: the part that the arch itself does not hide."""
     grows = np.diff(at) > 1e-4
     middle = len(grows) // 2
     back = np.flatnonzero(~grows[:middle])
@@ -70,19 +70,19 @@ class Arch:
         self._jaw = moves[people:]
         self._moved_by_jaw = which == "lower"
 
-    def placed(self, fit: Fit) -> Placed:
-        """The arch where ``fit`` has head and jaw."""
+    def placed(self, fit: Fit) -> PlacedArch:
+        """The arch in the picture, with head and jaw as in ``fit``."""
         curve, down = self.curve, self.down
         if self._moved_by_jaw:
-            jaw = np.tensordot(fit.coefficients[JAW], self._jaw, 1)
+            jaw = np.tensordot(fit.coefficients[JAW_COEFFICIENTS], self._jaw, 1)
             curve = curve + curve @ jaw[:, :3].T + jaw[:, 3]
             down = down + jaw[:, :3] @ down
         turned = fit.pose.apply(curve.astype(np.float32))
         pointing = (fit.pose.scale * fit.pose.rotation @ down)[:2]
-        return Placed(turned[:, :2], pointing.astype(np.float32))
+        return PlacedArch(turned[:, :2], pointing.astype(np.float32))
 
-    def ahead(self, fit: Fit) -> Floats:
-        """How much of the arch faces the viewer, ``(n,)``; negative: it faces away. A jaw turns it hardly at all."""
+    def facing_viewer(self, fit: Fit) -> Floats:
+        """How much each point faces the viewer, ``(n,)``; negative faces away. The jaw's turn is neglected."""
         steps = np.gradient(self.curve[:, [0, 2]], axis=0)
         normal = np.column_stack([steps[:, 1], np.zeros(len(steps)), -steps[:, 0]])
         facing = -(normal @ fit.pose.rotation[2]) / np.maximum(np.linalg.norm(normal, axis=1), 1e-9)

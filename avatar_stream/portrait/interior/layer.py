@@ -1,4 +1,4 @@
-"""The interior layer: mouth and eyes, drawn where a warp finds a hole, posed by the face model's fit."""
+"""The interior layer: draws mouth and eyes into a warped portrait, placed by the face model's fit."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,8 @@ Image = npt.NDArray[np.uint8]
 class Interior:
     """Mouth and eyes of one portrait at one resolution; not thread-safe.
 
-    ``picture`` RGB ``(h, w, 3)`` with ``landmarks (478, 3)`` in its pixels. ``teeth`` and ``asleep``
-    are other pictures of the same person with their landmarks, which show their teeth and their shut eyes.
+    ``picture`` is RGB ``(h, w, 3)`` with ``landmarks (478, 3)`` in its pixels. ``teeth`` and ``asleep`` are other
+    pictures of the same person, with landmarks, that show their teeth and their shut eyes.
     """
 
     def __init__(
@@ -30,9 +30,9 @@ class Interior:
         self._eyes = Eyes(picture, landmarks, asleep)
 
     def draw(self, picture: Image, target: Floats, view: Floats | None = None) -> None:
-        """Draw them where landmarks ``target (478, 3)`` have them, over the portrait warped there (in place).
+        """Draw mouth and eyes at ``target (478, 3)`` into a portrait warped to it (in place).
 
-        ``view`` is what the driver's mouth shows (see ``read_mouth``), where a camera sees it.
+        ``view`` is what a camera sees of the driver's mouth (see ``read_mouth``).
         """
         self._eyes.draw(picture, target)
         self._mouth.draw(picture, target, self._fitter, view)

@@ -1,4 +1,4 @@
-"""Lids that shut: skin grown over an eye, or the person's own lids where another picture shows them shut."""
+"""Shut lids: skin grown over an eye, or the person's own lids if another picture shows them shut."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,23 +12,23 @@ from avatar_stream.portrait.similarity import resample, similarity_between
 
 Image = npt.NDArray[np.uint8]
 
-LASHES: Final = 0.5  # how dark the line of shut lids is
-LID, LID_SHADE = 0.75, 0.08  # how much of a shut lid is grown skin, and how much darker than what is around
+LASH_DARKNESS: Final = 0.5  # of the line where shut lids meet
+GROWN_SKIN_ALPHA, LID_DARKENING = 0.75, 0.08  # opacity of the skin grown over an eye, and how much darker it is
 
 
 @dataclass(frozen=True, slots=True)
-class OwnLid:
-    """A shut eye of another picture: its pixels ``(h, w, 3)`` around it, free of that picture's light.
+class ClosedLid:
+    """A shut eye of another picture, independent of that picture's light.
 
-    ``pixels`` are in shares of the skin around each of them; ``corners (2, 2)`` of the eye are in their pixels.
+    ``pixels (h, w, 3)`` are relative to the skin around them; the eye's ``corners (2, 2)`` are in their pixels.
     """
 
     pixels: Floats
     corners: Floats
 
     @staticmethod
-    def of(picture: Image, landmarks: Floats, upper: Floats, lower: Floats) -> "OwnLid":
-        """Of the eye between lines ``upper`` and ``lower``, ``(25, 2)`` each."""
+    def of(picture: Image, landmarks: Floats, upper: Floats, lower: Floats) -> "ClosedLid":
+        """Cut out the eye between lines ``upper`` and ``lower``, ``(25, 2)`` each."""
         width = float(np.linalg.norm(upper[-1] - upper[0]))
         ring = np.concatenate([upper, lower])
         pad = round(0.7 * width)
@@ -36,19 +36,21 @@ class OwnLid:
         right, bottom = np.ceil(ring.max(0)).astype(int) + pad
         part = picture[top:bottom, left:right].astype(np.float32)
         corner = np.array([left, top], np.float32)
-        lid = covered(np.concatenate([upper, lower[-2:0:-1]]) - corner, part.shape[:2], max(1, round(width / 5)), 1.0)
-        skin = around(part, lid, width)
+        lid = soft_polygon(
+            np.concatenate([upper, lower[-2:0:-1]]) - corner, part.shape[:2], max(1, round(width / 5)), 1.0
+        )
+        skin = surrounding_skin(part, lid, width)
         ends = np.array([upper[0], upper[-1]], np.float32) - corner
-        return OwnLid(np.asarray(part / np.maximum(skin, 8), np.float32), ends)
+        return ClosedLid(np.asarray(part / np.maximum(skin, 8), np.float32), ends)
 
 
-def shut(
-    picture: Image, upper: Floats, lower: Floats, opened: Floats, share: float, own: OwnLid | None = None
+def draw_closed_lid(
+    picture: Image, upper: Floats, lower: Floats, opened: Floats, share: float, own: ClosedLid | None = None
 ) -> None:
-    """Cover an eye that is all but shut, ``share`` opaque (in place): with ``own`` lids, or with skin that is grown
-    over it, dark where the lids meet.
+    """Cover an eye that is nearly shut, ``share`` opaque (in place): with ``own`` lids, or with skin grown over it
+    and a dark line where the lids meet.
 
-    A mesh stretches the lashes and the fold over the lid, up to where it was ``opened``: these are covered, too.
+    The warp stretches lashes and fold over the lid, up to the upper lid's ``opened`` line; they are covered, too.
     """
     width = float(np.linalg.norm(upper[-1] - upper[0]))
     everything = np.concatenate([upper, lower, opened])
@@ -59,9 +61,9 @@ def shut(
         return
     region = picture[top:bottom, left:right]
     corner, size = np.array([left, top], np.float32), region.shape[:2]
-    over = covered(np.concatenate([upper, lower[-2:0:-1]]) - corner, size, max(1, round(width / 9)), width / 50)
-    lid = covered(np.concatenate([opened, lower[-2:0:-1]]) - corner, size, max(1, round(width / 14)), width / 22)
-    skin = around(region, np.minimum(np.maximum(over, lid) * 1.5, 1), width)
+    over = soft_polygon(np.concatenate([upper, lower[-2:0:-1]]) - corner, size, max(1, round(width / 9)), width / 50)
+    lid = soft_polygon(np.concatenate([opened, lower[-2:0:-1]]) - corner, size, max(1, round(width / 14)), width / 22)
+    skin = surrounding_skin(region, np.minimum(np.maximum(over, lid) * 1.5, 1), width)
     if own is not None:
         back = similarity_between(np.array([upper[0], upper[-1]], np.float32) - corner, own.corners)
         skin = skin * resample(own.pixels, back, size[1], size[0])
@@ -70,17 +72,19 @@ def shut(
         line = np.zeros(size, np.uint8)
         seam = np.round(((0.25 * upper + 0.75 * lower) - corner) * 16).astype(np.int32)
         cv2.polylines(line, [seam], False, 255, max(1, round(width / 26)), cv2.LINE_AA, 4)
-        dark = cv2.GaussianBlur(line.astype(np.float32) * np.float32(LASHES / 255), (0, 0), max(0.5, width / 60))
+        dark = cv2.GaussianBlur(
+            line.astype(np.float32) * np.float32(LASH_DARKNESS / 255), (0, 0), max(0.5, width / 60)
+        )
         # A lid is a little darker than the skin around it, and keeps some of its own texture.
-        alpha = np.maximum(over, LID * lid)[..., None]
-        skin = skin * (1 - LID_SHADE * lid[..., None]) * (1 - dark[..., None])
+        alpha = np.maximum(over, GROWN_SKIN_ALPHA * lid)[..., None]
+        skin = skin * (1 - LID_DARKENING * lid[..., None]) * (1 - dark[..., None])
     region[:] = np.clip(region + np.float32(share) * alpha * (skin - region) + 0.5, 0, 255)
 
 
-def around(region: npt.NDArray[np.generic], hidden: Floats, width: float) -> Floats:
-    """Skin ``(h, w, 3)`` grown over what is ``hidden (h, w)`` from around it; ``width`` is the eye's."""
+def surrounding_skin(region: npt.NDArray[np.generic], hidden: Floats, width: float) -> Floats:
+    """Skin ``(h, w, 3)`` grown from outside over ``hidden (h, w)``; ``width`` is the eye's."""
     outside = (1 - hidden)[..., None]
-    # Brows and lashes beside the eye are no skin: what is bright counts most.
+    # Bright pixels count most, because brows and lashes beside the eye are not skin.
     bright = outside * (region.mean(2, keepdims=True) * np.float32(1 / 255)) ** 2
     reach = (2 * round(width / 5) + 1, 2 * round(width / 3.5) + 1)
     near = cv2.blur(bright, reach)[..., None]
@@ -88,8 +92,8 @@ def around(region: npt.NDArray[np.generic], hidden: Floats, width: float) -> Flo
     return np.asarray(np.where(near > 1e-4, skin, region), np.float32)
 
 
-def covered(ring: Floats, size: tuple[int, ...], thick: int, soft: float) -> Floats:
-    """A polygon with its outline ``thick`` pixels wide, ``soft`` pixels soft: ``(h, w)`` of ``size``, 0 to 1."""
+def soft_polygon(ring: Floats, size: tuple[int, ...], thick: int, soft: float) -> Floats:
+    """A filled polygon with an outline ``thick`` pixels wide, blurred by ``soft`` pixels: ``(h, w)``, 0 to 1."""
     mask = np.zeros(size, np.uint8)
     points = np.round(ring * 16).astype(np.int32)
     cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, 4)

@@ -1,4 +1,4 @@
-"""How a drawn mouth is given the light of the driver's, as seen (see ``avatar_stream.face.mouth_view``)."""
+"""Relights a drawn mouth to look as the driver's (see ``avatar_stream.face.mouth_view``)."""
 
 import cv2
 import numpy as np
@@ -7,22 +7,22 @@ from avatar_stream.face.mesh import Floats
 from avatar_stream.face.mouth_view import CORNER_INSET, VIEW_COLUMNS, VIEW_ROWS, mouth_cells, possible_tooth
 from avatar_stream.face.outlines import LIP_POINTS, lip_lines
 
-# Lighting: how much of the difference is made by darkening or brightening what is drawn; the rest is laid over it.
-DARKER, BRIGHTER, FLOOR = 0.25, 1.6, 0.06
-PLAIN, TOOTHED = 0.2, 0.85  # of what is drawn that stays where no tooth was seen, and where one was
+# Limits of the gain on the drawn mouth, and its floor; the difference that remains is added.
+MIN_GAIN, MAX_GAIN, GAIN_FLOOR = 0.25, 1.6, 0.06
+KEPT_WITHOUT_TOOTH, KEPT_WITH_TOOTH = 0.2, 0.85  # share of the drawing that stays
 
 
-def light_as(inside: Floats, view: Floats, target: Floats, box: tuple[int, int, int, int], tooth: Floats) -> None:
-    """Give a drawn mouth ``inside (h, w, 3)`` of ``box`` (left, top, right, bottom) the light of ``view`` (in place).
+def relight(inside: Floats, view: Floats, target: Floats, box: tuple[int, int, int, int], tooth: Floats) -> None:
+    """Relight a drawn mouth ``inside (h, w, 3)`` of ``box`` (left, top, right, bottom) to match ``view`` (in place).
 
-    ``target (478, 3)`` are its landmarks and ``tooth`` the colour of its own teeth.
+    ``target (478, 3)`` are its landmarks and ``tooth`` is the colour of its own teeth.
     """
     drawn = mouth_cells(inside, target, box[:2], tooth)
-    gain = np.clip((view + FLOOR) / (drawn + FLOOR), DARKER, BRIGHTER)
-    # Where there is no tooth for sure, nothing that is drawn has an edge worth keeping.
-    gain *= (PLAIN + (TOOTHED - PLAIN) * possible_tooth(view))[..., None]
+    gain = np.clip((view + GAIN_FLOOR) / (drawn + GAIN_FLOOR), MIN_GAIN, MAX_GAIN)
+    # Where there is certainly no tooth, the drawing has no edges to keep.
+    gain *= (KEPT_WITHOUT_TOOTH + (KEPT_WITH_TOOTH - KEPT_WITHOUT_TOOTH) * possible_tooth(view))[..., None]
     rest = view - drawn * gain
-    along, down = _places(target, box)
+    along, down = _grid_coordinates(target, box)
     x, y = along * np.float32(VIEW_COLUMNS) - np.float32(0.5), down * np.float32(VIEW_ROWS) - np.float32(0.5)
     fine = cv2.remap(
         np.dstack([gain, rest]).astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -32,8 +32,8 @@ def light_as(inside: Floats, view: Floats, target: Floats, box: tuple[int, int, 
     inside += fine[..., [2, 3, 3]] * tooth.astype(np.float32)
 
 
-def _places(target: Floats, box: tuple[int, int, int, int]) -> tuple[Floats, Floats]:
-    """Where the pixels of a box lie in the grid: along the lips and down between them, 0 to 1."""
+def _grid_coordinates(target: Floats, box: tuple[int, int, int, int]) -> tuple[Floats, Floats]:
+    """Coordinates of a box's pixels in the view's grid: along the lips and down between them, 0 to 1."""
     upper, lower = lip_lines(target)
     left, top, right, bottom = box
     corner = upper[0]
@@ -43,7 +43,7 @@ def _places(target: Floats, box: tuple[int, int, int, int]) -> tuple[Floats, Flo
     x = np.arange(left, right, dtype=np.float32) - corner[0]
     y = np.arange(top, bottom, dtype=np.float32)[:, None] - corner[1]
     beside, below = x * across[0] + y * across[1], x * down[0] + y * down[1]
-    # One table for every place across: lips are lines over the axis between their corners.
+    # Tables over the axis between the corners: each lip is a function of the position on it.
     first = (upper - corner) @ across
     table = np.linspace(first[0], first[-1], 64)
     order = np.argsort(first)
