@@ -1,1 +1,1 @@
-"""What builds the engine: networks, data, training, evaluation and export. Needs torch; the server does not."""
+"""Makes the released model: networks, data, training, evaluation and export. Needs torch; the server does not."""

@@ -1,4 +1,4 @@
-"""Checkpoints of training, and the small ones that are kept with the project to go on from."""
+"""Training checkpoints, and small fp16 checkpoints in the repository that later trainings start from."""
 
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ from engines.networks.model import Model
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write atomically: a stopped run leaves the last whole checkpoint."""
+    """Write atomically, so that a killed run leaves the previous checkpoint intact."""
     new = path.with_suffix(".new")
     torch.save(state, new)
     new.rename(path)
 
 
 def load_checkpoint(path: Path, tier: str | None = None) -> dict[str, Any]:
-    """A checkpoint's state; :class:`BadInput` if it is missing or of another tier."""
+    """A checkpoint's state; raises :class:`BadInput` if the file is missing or of another tier."""
     if not path.is_file():
-        raise BadInput(f"no checkpoint {path}")
+        raise BadInput(f"there is no checkpoint {path}")
     saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     name = saved["tier"]["name"]
     if tier is not None and name != tier:
@@ -30,7 +30,10 @@ def load_checkpoint(path: Path, tier: str | None = None) -> dict[str, Any]:
 
 
 def load_model(path: Path, tier: str | None = None) -> Model:
-    """The averaged weights of a training checkpoint (``.pt``) or of a kept one (``.npz``), ready to run."""
+    """The averaged weights of a training checkpoint (``.pt``) or of a kept one (``.npz``), in evaluation mode.
+
+    Raises :class:`BadInput` if the checkpoint is of another tier.
+    """
     if path.suffix == ".npz":
         with np.load(path) as stored:
             name = str(stored["tier"])
@@ -46,6 +49,6 @@ def load_model(path: Path, tier: str | None = None) -> Model:
 
 
 def keep_model(model: Model, path: Path) -> None:
-    """Store the weights alone, rounded to fp16: what a later training starts from."""
+    """Store only the weights, rounded to fp16, for later trainings to start from."""
     arrays = {name: value.detach().numpy().astype(np.float16) for name, value in model.state_dict().items()}
     np.savez(path, tier=np.array(model.tier.name), **arrays)

@@ -17,7 +17,7 @@ from avatar_stream.runtime.network import WINDOW_SLOTS
 from avatar_stream.runtime.networks import WEIGHTS, Networks
 from engines.data.packs import load_packs
 from engines.judges import IdentityJudge, Image
-from engines.measure import dev_cases, sheet
+from engines.measure import contact_sheet, dev_cases
 from engines.reenactment import Row, cross, gaze_sweep, own_motion, pairs, roll_out
 
 # What a release may not lose: where it is in the report, whether more is better, by how much measurements scatter.
@@ -118,7 +118,9 @@ def main(given: list[str] | None = None) -> None:
         cases = dev_cases(arguments.packs, arguments.pairs)
         report["pairs"], painted = pairs(networks, cases)
         shown = [k for k in range(len(cases)) if cases[k].kind != "any"][::3]
-        write_png(arguments.out / "pairs.png", sheet([cases[k] for k in shown], [painted[k] for k in shown], 3))
+        write_png(
+            arguments.out / "pairs.png", contact_sheet([cases[k] for k in shown], [painted[k] for k in shown], 3)
+        )
     if arguments.clips:
         for name, used in (("clips", networks), ("clips_warp", None)):
             report[name] = mean_of([own_motion(used, clip, judge) for clip in clips[: arguments.clips]])

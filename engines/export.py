@@ -1,7 +1,7 @@
 """Export a checkpoint to ONNX: ``python -m engines.export runs/slide/last.pt avatar_stream/weights``.
 
-``reference.onnx`` runs once per portrait; the tick graphs, one for each length of the window, run once per frame and
-carry their state in and out, so that a runtime can bind the outputs of one tick as the inputs of the next.
+``reference.onnx`` runs once per portrait. The tick graphs, one for each length of the window, run once per frame.
+Their state is input and output, so that a runtime can bind the outputs of one tick as the inputs of the next.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from avatar_stream.runtime.network import WEIGHTS_FILE, WINDOW_SLOTS, state_names, tick_path
 from engines.checkpoint import load_model
-from engines.networks.model import Model, noised
+from engines.networks.model import Model, add_noise
 
-OPSET = 17
+ONNX_OPSET = 17
 REFERENCE_OUTPUTS = ["code", "sink", "modulation", "z_id"]
 
 
@@ -34,16 +34,16 @@ class ReferenceGraph(nn.Module):
         self.register_buffer("levels", slot_levels(slots))
 
     def forward(self, reference: Tensor) -> tuple[Tensor, ...]:
-        code, sink, z_id = self.model.refer(_pixels(reference))
+        code, sink, z_id = self.model.encode_portrait(_pixels(reference))
         levels = self.levels.expand(reference.shape[0], -1)
         return code, sink, self.model.denoiser.modulations(levels, z_id), z_id
 
 
 class TickGraph(nn.Module):
-    """One tick of a window of ``N`` slots: a new frame goes in at full noise, the oldest comes out clean.
+    """One tick of a window of ``N`` slots: a new frame enters as pure noise, the oldest leaves clean.
 
-    Slot k, counted from the oldest, is denoised from level (k + 1) / N. The noise of a session never changes: every
-    frame starts from the same field, so what differs between frames is motion and not noise (StreamDiffusion).
+    Slot k, counted from the oldest, is denoised from level (k + 1) / N. Every frame starts from the same noise, so
+    that frames differ by motion and not by noise (StreamDiffusion).
     """
 
     def __init__(self, model: Model, slots: int) -> None:
@@ -66,9 +66,9 @@ class TickGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Shapes for a batch of ``B`` sessions.
 
-        ``shown`` uint8 [B, 192, 192, 3]; ``raster`` uint8 [B, 7, 96, 96]; ``state``: of the older slots, where there
-        are any, ``latents`` [B, N-1, 108, 32, 32], ``conditioning`` [B, N-1, low, 32, 32] and ``guide``
-        [B, N-1, 19, 96, 96] (warp and landmarks for the decoder), then ``landmarks_*``, the landmark encoder's.
+        ``shown`` uint8 [B, 192, 192, 3]; ``raster`` uint8 [B, 7, 96, 96]; ``state``: if there are older slots, their
+        ``latents`` [B, N-1, 108, 32, 32], ``conditioning`` [B, N-1, low, 32, 32] and ``guide`` [B, N-1, 19, 96, 96]
+        (warp and landmarks for the decoder); then ``landmarks_*``, the state of the landmark encoder.
         Returns ``residual`` float [B, 192, 192, 3] of the oldest slot in steps of 1/255, and the next states.
         """
         model = self.model
@@ -85,7 +85,7 @@ class TickGraph(nn.Module):
         if self.slots == 1:
             return residual, *following
         lower = self.levels[:, :-1, None, None, None]
-        return residual, noised(clean[:, 1:], noise, lower), c[:, 1:], g[:, 1:], *following
+        return residual, add_noise(clean[:, 1:], noise, lower), c[:, 1:], g[:, 1:], *following
 
 
 def slot_levels(slots: int) -> Tensor:
@@ -94,15 +94,15 @@ def slot_levels(slots: int) -> Tensor:
 
 
 def _pixels(image: Tensor) -> Tensor:
-    # The cast comes first: TensorRT takes bytes as an input, and casts them, and does nothing else with them.
+    # Cast first: a cast is the only operation that TensorRT has for bytes.
     return image.float().permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def export(model: Model, folder: Path, *, half: bool = True) -> None:
     """Write the graphs of ``model`` into ``folder``, in fp16 or (to quantise from) in fp32.
 
-    ``reference.onnx``, and a tick graph for every number of slots in ``WINDOW_SLOTS``. The weights of fp16 graphs are
-    in one file beside them.
+    Writes ``reference.onnx`` and a tick graph for every number of slots in ``WINDOW_SLOTS``. The weights of fp16
+    graphs go into one file beside them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "reference.onnx", *(tick_path(folder, slots) for slots in WINDOW_SLOTS)]
@@ -111,12 +111,12 @@ def export(model: Model, folder: Path, *, half: bool = True) -> None:
         export_tick(model, path, slots)
     if half:
         for path in paths:
-            compute_in_half(path)
+            convert_to_fp16(path)
         share_weights(paths)
 
 
 def export_reference(model: Model, path: Path) -> None:
-    """The reference graph, with the modulation of the longest window: a shorter one needs the last of it."""
+    """Export the reference graph with the modulation of the longest window; shorter windows use its last part."""
     tier = model.tier
     model = model.to(memory_format=torch.contiguous_format).eval()
     picture = torch.zeros(1, tier.size, tier.size, 3, dtype=torch.uint8)
@@ -127,13 +127,13 @@ def export_reference(model: Model, path: Path) -> None:
         input_names=["reference"],
         output_names=REFERENCE_OUTPUTS,
         dynamic_axes={name: {0: "sessions"} for name in ("reference", *REFERENCE_OUTPUTS)},
-        opset_version=OPSET,
+        opset_version=ONNX_OPSET,
         dynamo=False,
     )
 
 
 def export_tick(model: Model, path: Path, slots: int) -> None:
-    """The tick graph of a window of ``slots``."""
+    """Export the tick graph of a window of ``slots``."""
     model = model.to(memory_format=torch.contiguous_format).eval()
     tier = model.tier
     grid, state = tier.grid, model.landmarks.state_channels
@@ -160,15 +160,16 @@ def export_tick(model: Model, path: Path, slots: int) -> None:
         input_names=list(inputs),
         output_names=outputs,
         dynamic_axes={name: {0: "sessions"} for name in (*inputs, *outputs)},
-        opset_version=OPSET,
+        opset_version=ONNX_OPSET,
         dynamo=False,
     )
 
 
-def compute_in_half(path: Path) -> None:
-    """Turn a graph to fp16, its state included; the residual and ``z_id`` stay fp32.
+def convert_to_fp16(path: Path) -> None:
+    """Convert a graph with its state to fp16; the residual and ``z_id`` stay fp32.
 
-    TensorRT computes in the types of the graph. CPU runtimes compute such a graph in what suits them, and as fast.
+    TensorRT computes in the types of the graph. CPU runtimes choose their own types for such a graph, without loss of
+    speed.
     """
     graph = onnx.load(str(path))
     exact = [port.name for port in graph.graph.output if port.name in ("residual", "z_id")]
@@ -177,8 +178,8 @@ def compute_in_half(path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def store_as_half(path: Path) -> None:
-    """Keep the large weights of an fp32 graph as fp16 with a cast before their use."""
+def store_weights_as_fp16(path: Path) -> None:
+    """Store the large weights of an fp32 graph as fp16, with a cast before their use."""
     model = onnx.load(str(path))
     casts = []
     for weight in model.graph.initializer:
@@ -194,7 +195,7 @@ def store_as_half(path: Path) -> None:
 
 
 def share_weights(paths: list[Path]) -> None:
-    """Move the weights of several graphs in one folder into one file beside them, each kept once."""
+    """Move the weights of several graphs in one folder into one file beside them; equal weights are stored once."""
     kept: dict[bytes, tuple[int, int]] = {}
     blob = bytearray()
     for path in paths:

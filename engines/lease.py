@@ -1,26 +1,26 @@
-"""Spend a lent GPU's minutes: every stage for its share, then what is to be kept, in pieces small enough to carry.
+"""Train on a lent GPU: every stage for its share of the minutes; the result is cut into pieces small enough to copy.
 
 ``python -m engines.lease --packs FOLDER --out OUT --minutes 9 --init engines/checkpoints/live-256.npz``
 
-Needs torch, NumPy, SciPy, OpenCV and Matplotlib, no MediaPipe: packs hold the landmarks. Where only so many megabytes
-travel at a time, carry one pack a call into ``FOLDER`` first, then call this again and again with ``--init`` the
-checkpoint that the last call kept (``cat live-256.npz.* > live-256.npz`` joins its pieces).
+Needs torch, NumPy, SciPy, OpenCV and Matplotlib, but not MediaPipe: packs hold the landmarks. If each call may copy
+only a few megabytes, copy one pack per call into ``FOLDER`` first. Then repeat this command; give ``--init`` the
+checkpoint of the previous call (``cat live-256.npz.* > live-256.npz`` joins its pieces).
 """
 
 import argparse
 from pathlib import Path
 
 from engines.checkpoint import keep_model, load_model
-from engines.train import in_own_process
+from engines.train import train_in_subprocess
 
-# Share of the minutes by stage, in their order. What a short lease needs most is motion.
-SHARES = {"motion": 0.55, "identity": 0.1, "joint": 0.15, "slide": 0.2}
-SHARES_TAUGHT = {"distil": 0.7, "slide": 0.3}
-PIECE = 15_000_000
+# Share of the minutes by stage, in order. Motion gains most from a short training.
+MINUTE_SHARES = {"motion": 0.55, "identity": 0.1, "joint": 0.15, "slide": 0.2}
+MINUTE_SHARES_WITH_TEACHER = {"distil": 0.7, "slide": 0.3}
+MAX_PIECE_BYTES = 15_000_000
 
 
-def in_pieces(path: Path, size: int = PIECE) -> list[Path]:
-    """Cut a file into ``path.00``, ``path.01``, ...; the whole is removed."""
+def split_file(path: Path, size: int = MAX_PIECE_BYTES) -> list[Path]:
+    """Cut a file into ``path.00``, ``path.01``, ... of at most ``size`` bytes, and remove the original."""
     data = path.read_bytes()
     pieces = []
     for k in range(0, len(data), size):
@@ -37,15 +37,18 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--tier", default="live-256")
-    parser.add_argument("--init", type=Path, help="kept checkpoint to go on from")
+    parser.add_argument("--init", type=Path, help="kept checkpoint to start from")
     parser.add_argument("--teacher", type=Path, help="checkpoint of a teacher: distil from it")
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument(
-        "--dev-pairs", type=int, default=0, help="dev figures need MediaPipe; 0: none, and no dev packs"
+        "--dev-pairs",
+        type=int,
+        default=0,
+        help="dev figures need MediaPipe; 0: no dev figures, and no dev packs needed",
     )
     arguments = parser.parse_args(given)
-    shares = SHARES_TAUGHT if arguments.teacher else SHARES
+    shares = MINUTE_SHARES_WITH_TEACHER if arguments.teacher else MINUTE_SHARES
     before = arguments.init
     for stage, share in shares.items():
         run = arguments.out / stage
@@ -55,13 +58,13 @@ def main(given: list[str] | None = None) -> None:
         command += ["--dev-pairs", str(arguments.dev_pairs)]
         command += ["--init", str(before)] if before else []
         command += ["--teacher", str(arguments.teacher)] if stage == "distil" else []
-        in_own_process(command)
+        train_in_subprocess(command)
         before = run / "last.pt"
     kept = arguments.out / f"{arguments.tier}.npz"
     keep_model(load_model(before, arguments.tier), kept)
     for stage in shares:
-        (arguments.out / stage / "last.pt").unlink()  # too large to carry back, and not needed to go on
-    for piece in in_pieces(kept):
+        (arguments.out / stage / "last.pt").unlink()  # too large to copy back, and not needed later
+    for piece in split_file(kept):
         print(piece, f"{piece.stat().st_size / 1e6:.1f} MB")
 
 

@@ -1,4 +1,4 @@
-"""What training asks for: the right pixels where a warp is blind, the same person, a believable mouth."""
+"""Losses of training: pixels (mainly where a warp lacks information), identity, and a critic of mouth and eyes."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def pixel_weights(raster: Tensor, size: int) -> Tensor:
-    """Where a warp is blind weighs most: ``[B, 7, s/2, s/2]`` -> ``[B, 1, s, s]``."""
+    """Weights of pixels, highest where a warp lacks information: ``[B, 7, s/2, s/2]`` -> ``[B, 1, s, s]``."""
     hole, lips, eyes, iris, unknown = (raster[:, k : k + 1] for k in (0, 1, 2, 3, 6))
     side = raster.shape[-1]
     ground = raster.new_full((1, 1, side, side), 0.35)
@@ -18,14 +18,14 @@ def pixel_weights(raster: Tensor, size: int) -> Tensor:
 
 
 def charbonnier(error: Tensor, width: float) -> Tensor:
-    """Quadratic up to about ``width``, then straight (Charbonnier et al., 1994)."""
+    """Quadratic up to about ``width``, then linear (Charbonnier et al., 1994)."""
     return (error * error + width * width).sqrt() - width
 
 
 def reconstruction(picture: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Weighted Charbonnier on pixels and, for edges, on their differences; pictures ``[B, 3, s, s]`` in -1..1.
 
-    The pixel term is quadratic up to about 80 grey levels: from pure noise the mean is the best first guess.
+    The pixel term is quadratic up to about 80 grey levels, because from pure noise the mean is the best first guess.
     """
     error = picture - target
     across = error[..., 1:] - error[..., :-1]
@@ -40,7 +40,7 @@ def reconstruction(picture: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 class Recognition(nn.Module):
     """Large-margin cosine loss over the training people (Wang et al., "CosFace", CVPR 2018).
 
-    Makes ``z_id`` the same for a person across frames and different across people; thrown away after training.
+    Makes ``z_id`` equal across frames of a person and different between people; not needed after training.
     """
 
     def __init__(self, people: int, identity: int, margin: float = 0.25, scale: float = 24.0) -> None:
@@ -55,19 +55,19 @@ class Recognition(nn.Module):
         return F.cross_entropy(self.scale * (cosine - self.margin * own), person)
 
 
-class Judged(NamedTuple):
-    """What a critic says of pictures, patch by patch."""
+class CriticOutput(NamedTuple):
+    """A critic's output for pictures, by patch."""
 
     scores: Tensor  # [B, P] realness
     weight: Tensor  # [B, P] how much of the patch is painted, 0..1
     features: list[Tensor]  # of each layer and band
-    weights: list[Tensor]  # of these
+    weights: list[Tensor]  # of these features
 
 
 class Critic(nn.Module):
-    """Patch discriminator of mouth and eyes (Isola et al., "pix2pix", CVPR 2017), told the landmarks and the warp.
+    """Patch discriminator of mouth and eyes (Isola et al., "pix2pix", CVPR 2017), conditioned on landmarks and warp.
 
-    Only what is painted counts: beside it a warp is never quite the truth, and would give every picture away.
+    Only painted pixels count: elsewhere a warp always differs a little from the truth, which would reveal it.
     """
 
     BANDS = ((0.26, 0.48, 0.12, 0.88), (0.62, 0.96, 0.18, 0.82))  # eyes and mouth: top, bottom, left, right
@@ -82,8 +82,8 @@ class Critic(nn.Module):
             inputs = outputs
         self.score = nn.Conv2d(inputs, 1, 3, 1, 1)
 
-    def forward(self, picture: Tensor, shown: Tensor, raster: Tensor, gate: Tensor) -> Judged:
-        """``[B, 3, s, s]`` twice, ``[B, 7, s/2, s/2]`` and ``[B, 1, s, s]``."""
+    def forward(self, picture: Tensor, shown: Tensor, raster: Tensor, gate: Tensor) -> CriticOutput:
+        """``picture`` and ``shown [B, 3, s, s]``, ``raster [B, 7, s/2, s/2]``, ``gate [B, 1, s, s]``."""
         size = picture.shape[-1]
         everything = torch.cat([picture, shown, F.interpolate(raster, (size, size), mode="nearest"), gate], 1)
         scores, score_weights, features, weights = [], [], [], []
@@ -97,23 +97,23 @@ class Critic(nn.Module):
                 weights.append(F.adaptive_avg_pool2d(painted, x.shape[-2:]))
             scores.append(self.score(x).flatten(1))
             score_weights.append(weights[-1].flatten(1))
-        return Judged(torch.cat(scores, 1), torch.cat(score_weights, 1), features, weights)
+        return CriticOutput(torch.cat(scores, 1), torch.cat(score_weights, 1), features, weights)
 
 
-def critic_loss(real: Judged, fake: Judged) -> Tensor:
+def critic_loss(real: CriticOutput, fake: CriticOutput) -> Tensor:
     """Hinge loss of the critic."""
     return _mean(F.relu(1 - real.scores) + F.relu(1 + fake.scores), real.weight)
 
 
-def fooling_loss(fake: Judged) -> Tensor:
-    """What a painter pays for patches that look painted."""
+def generator_loss(fake: CriticOutput) -> Tensor:
+    """Hinge loss of the generator: it falls as the critic takes painted patches for real."""
     return _mean(-fake.scores, fake.weight)
 
 
-def matching_loss(real: Judged, fake: Judged) -> Tensor:
-    """How far painted pictures are from true ones in the critic's features (Wang et al., "pix2pixHD", CVPR 2018).
+def feature_matching_loss(real: CriticOutput, fake: CriticOutput) -> Tensor:
+    """Distance between painted and true pictures in the critic's features (Wang et al., "pix2pixHD", CVPR 2018).
 
-    Each layer is measured by its own mean size.
+    Each layer's distance is relative to the mean size of its features.
     """
     total = real.scores.new_zeros(())
     for a, b, weight in zip(real.features, fake.features, real.weights, strict=True):

@@ -1,4 +1,4 @@
-"""Dev pairs where a warp is blind, and how much better than the warp a model paints them."""
+"""Dev pairs in which a warp lacks information, and a model's gain over the warp on them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ from engines.data.batches import collate, to_tensor
 from engines.data.packs import load_packs
 from engines.data.pairs import CONTEXT_FRAMES, ClipWindows, RendererInput, Window
 from engines.judges import psnr
-from engines.networks.model import Model, noised
-from engines.stages import look, painted
+from engines.networks.model import Model, add_noise
+from engines.stages import decode_pictures, encode_window
 
 PAIRS_PER_CLIP = 10
 
@@ -27,11 +27,11 @@ class Case:
     kind: str
     clip: str
     window: Window
-    source: RendererInput
+    renderer_input: RendererInput
 
 
 def dev_cases(packs: Path, per_clip: int = PAIRS_PER_CLIP) -> list[Case]:
-    """Fixed pairs of the dev people, the same for every run."""
+    """Pairs of the dev people, the same in every run; at most ``per_clip`` of each kind from a clip."""
     random = np.random.default_rng(7)
     cases = []
     for clip in load_packs(packs, "dev", "clip"):
@@ -53,26 +53,26 @@ def dev_cases(packs: Path, per_clip: int = PAIRS_PER_CLIP) -> list[Case]:
 
 
 @torch.no_grad()
-def paint(
+def render_windows(
     model: Model, windows: list[Window], *, steps: int | None = None, with_identity: bool = True
 ) -> npt.NDArray[np.uint8]:
     """First frame of each window, denoised alone: RGB ``uint8 (b, 192, 192, 3)``.
 
-    A quick look for training: without the compositor's mask and smoothing, which ``engines.evaluate`` includes.
+    A quick check during training, without the compositor's mask and smoothing; ``engines.evaluate`` includes these.
     """
     steps = steps or model.tier.steps
     device = model.place.device
     batch = collate([first_frame(window) for window in windows]).resized(model.tier.size).to(device)
-    seen = look(model, batch, with_identity=with_identity)
+    seen = encode_window(model, batch, with_identity=with_identity)
     _, sink, z_id = seen.reference
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(seen.residual[:1].shape, generator=generator).to(device).expand_as(seen.residual)
     clean = torch.zeros_like(noise)
     for step in range(steps):
         level = noise.new_full(noise.shape[:2], 1 - step / steps)
-        noisy = noised(clean, noise, level[:, :, None, None, None])
+        noisy = add_noise(clean, noise, level[:, :, None, None, None])
         clean = model.denoiser(noisy, seen.conditioning, level, z_id, sink).float()
-    picture = painted(model, batch, clean).float().clamp(-1, 1)
+    picture = decode_pictures(model, batch, clean).float().clamp(-1, 1)
     if picture.shape[-1] != windows[0].shown.shape[-2]:
         picture = F.interpolate(picture, windows[0].shown.shape[1:3], mode="area")
     return ((picture + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
@@ -87,10 +87,10 @@ def first_frame(window: Window) -> Window:
 
 
 @torch.no_grad()
-def recognised(model: Model, packs: Path) -> dict[str, float]:
-    """How well ``z_id`` tells dev people apart: area under the curve, mean similarity of the same and of others.
+def recognition_figures(model: Model, packs: Path) -> dict[str, float]:
+    """How well ``z_id`` separates dev people: area under the ROC curve, mean similarity of same and different people.
 
-    Pairs of frames far apart in a clip against pairs of different people, stills included.
+    Same: frames of one clip, spread over it. Different: pairs of people, stills included.
     """
     faces, people = [], []
     for footage in load_packs(packs, "dev"):
@@ -116,8 +116,8 @@ def recognised(model: Model, packs: Path) -> dict[str, float]:
     }
 
 
-def regions(window: Window) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks ``(192, 192)`` of the first target frame: mouth (lips and inside), hole, eyes, rest of the face."""
+def face_regions(window: Window) -> dict[str, npt.NDArray[np.bool_]]:
+    """Masks ``(192, 192)`` of the first target frame: mouth (lips and hole), hole, eyes, rest of the face."""
     raster = window.raster[len(window.raster) - len(window.shown)]
 
     def grown(channels: npt.NDArray[np.uint8], pixels: int) -> npt.NDArray[np.bool_]:
@@ -133,30 +133,32 @@ def regions(window: Window) -> dict[str, npt.NDArray[np.bool_]]:
     return {"mouth": mouth, "hole": grown(raster[0], 1), "eyes": eyes, "rest": oval & ~mouth & ~eyes}
 
 
-def compare(
+def gains_over_warp(
     model: Model, cases: list[Case], *, with_identity: bool = True
 ) -> tuple[dict[str, float], list[npt.NDArray[np.uint8]]]:
-    """Mean PSNR gain over the warp per kind and region (dB), and the painted pictures."""
+    """Mean PSNR gain over the warp in dB per kind and region, and the rendered pictures."""
     model.eval()
     pictures: list[npt.NDArray[np.uint8]] = []
     for k in range(0, len(cases), 16):
         windows = [case.window for case in cases[k : k + 16]]
-        pictures += list(paint(model, windows, with_identity=with_identity))
+        pictures += list(render_windows(model, windows, with_identity=with_identity))
     gains: dict[str, list[float]] = {}
     for case, picture in zip(cases, pictures, strict=True):
         truth, warp = case.window.target[0], case.window.warp[0]
-        for name, mask in regions(case.window).items():
+        for name, mask in face_regions(case.window).items():
             if mask.sum() >= 12:
                 gain = psnr(picture, truth, mask) - psnr(warp, truth, mask)
                 gains.setdefault(f"{case.kind}/{name}", []).append(gain)
     return {name: float(np.mean(values)) for name, values in gains.items()}, pictures
 
 
-def sheet(cases: list[Case], painted: list[npt.NDArray[np.uint8]], columns: int = 2) -> npt.NDArray[np.uint8]:
-    """Contact sheet: portrait, warp, model, truth."""
+def contact_sheet(
+    cases: list[Case], pictures: list[npt.NDArray[np.uint8]], columns: int = 2
+) -> npt.NDArray[np.uint8]:
+    """Contact sheet with a cell per case: portrait, warp, model, truth."""
     cells = [
         np.hstack([c.window.reference, c.window.warp[0], p, c.window.target[0]])
-        for c, p in zip(cases, painted, strict=True)
+        for c, p in zip(cases, pictures, strict=True)
     ]
     cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
     rows = [np.hstack(cells[k : k + columns]) for k in range(0, len(cells), columns)]

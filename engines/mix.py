@@ -1,7 +1,7 @@
 """The weighted mean of models: ``python -m engines.mix OUT.npz A.pt 0.5 B.pt 0.5``.
 
-Between a model trained for pixels and one that a critic taught lies every compromise of the two (Wang et al.,
-"ESRGAN", ECCV workshops 2018, network interpolation).
+Interpolating between a model trained on pixels and one trained with a critic gives any compromise of the two (Wang et
+al., "ESRGAN", ECCV workshops 2018, network interpolation).
 """
 
 import argparse
@@ -15,7 +15,10 @@ from engines.networks.model import Model
 
 
 def mix(models: list[Model], shares: list[float]) -> Model:
-    """The mean of ``models`` of one tier with weights ``shares``, which are brought to a sum of 1."""
+    """The mean of ``models`` of one tier, weighted by ``shares``, which are normalised to a sum of 1.
+
+    Raises :class:`BadInput` if the tiers differ.
+    """
     if len({model.tier.name for model in models}) != 1:
         raise BadInput("only models of one tier can be mixed")
     total = sum(shares)
@@ -30,7 +33,7 @@ def mix(models: list[Model], shares: list[float]) -> Model:
 
 
 def main(given: list[str] | None = None) -> None:
-    """The command; bad input ends in one line and status 2."""
+    """Run the command; bad input ends it with a one-line message."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("parts", nargs="+", metavar="CHECKPOINT SHARE")
@@ -38,7 +41,7 @@ def main(given: list[str] | None = None) -> None:
     paths, shares = arguments.parts[::2], arguments.parts[1::2]
     try:
         if len(paths) != len(shares):
-            raise BadInput("every checkpoint needs its share: A.pt 0.5 B.pt 0.5")
+            raise BadInput("a checkpoint has no share: give one for each, as in A.pt 0.5 B.pt 0.5")
         keep_model(mix([load_model(Path(path)) for path in paths], [float(share) for share in shares]), arguments.out)
     except (AvatarError, ValueError) as error:
         raise SystemExit(f"engines.mix: {error}") from None

@@ -1,7 +1,7 @@
 """Quantise the tick network to int8: ``python -m engines.quantize CHECKPOINT WEIGHTS --packs runs/packs``.
 
-Static quantisation (weights of 7 bits a channel, uint8 activations) of the convolutions, calibrated on ticks recorded
-from rolled-out windows of training clips. Writes an int8 graph beside each tick graph.
+Quantises the convolutions statically (7-bit weights per channel, uint8 activations), calibrated on ticks recorded
+from running windows on training clips. Writes an int8 graph beside each tick graph.
 """
 
 import argparse
@@ -22,31 +22,31 @@ from avatar_stream.runtime.networks import Networks
 from avatar_stream.runtime.openvino_cpu import OpenVinoNetwork, OpenVinoTicker
 from engines.checkpoint import load_model
 from engines.data.packs import load_packs
-from engines.export import export, share_weights, store_as_half
+from engines.export import export, share_weights, store_weights_as_fp16
 
-CLIPS, TICKS, STRIDE = 12, 5, 9
+CLIP_COUNT, TICKS_PER_CLIP, TICK_STRIDE = 12, 5, 9
 
 
-class Recorder:
-    """A ticker that remembers what its runs were given."""
+class RecordingTicker:
+    """A ticker that records the inputs of its runs."""
 
     def __init__(self, ticker: OpenVinoTicker) -> None:
         self._ticker = ticker
         self.name, self.slots, self.batches = ticker.name, ticker.slots, ticker.batches
-        self.seen: list[Arrays] = []
+        self.recorded: list[Arrays] = []
 
     def open(self, identity: Arrays) -> HostStream:
         """See ``Ticker``."""
         return self._ticker.open(identity)
 
     def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
-        """Remember and run."""
-        self.seen.append(batched(jobs))
+        """Record the inputs and run."""
+        self.recorded.append(batched(jobs))
         return self._ticker.run(jobs)
 
 
-class Ticks(CalibrationDataReader):  # type: ignore[misc]
-    """Recorded ticks, one after the other."""
+class TickReader(CalibrationDataReader):  # type: ignore[misc]
+    """Feeds recorded ticks to the calibration."""
 
     def __init__(self, ticks: list[Arrays]) -> None:
         self._ticks = iter(ticks)
@@ -57,12 +57,12 @@ class Ticks(CalibrationDataReader):  # type: ignore[misc]
 
 
 def recorded_ticks(weights: Path, packs: Path, slots: int) -> list[Arrays]:
-    """Inputs of fp32 ticks on training clips, every window well past its start."""
+    """Inputs of fp32 ticks on training clips, without the start of each window."""
     reference = OpenVinoNetwork(weights / "reference.onnx", 2, full_precision=True)
     ticker = OpenVinoTicker(tick_path(weights, slots), 2, full_precision=True)
     kept = []
-    for clip in load_packs(packs, "train", "clip")[:CLIPS]:
-        recorder = Recorder(ticker)
+    for clip in load_packs(packs, "train", "clip")[:CLIP_COUNT]:
+        recorder = RecordingTicker(ticker)
         first = int(np.argmin(np.where(clip.has_face, clip.mouth, np.inf)))
         portrait = prepare_tracked(clip.picture(first), clip.landmarks[first], 512)
         renderer = PortraitRenderer(portrait, Networks.of(reference, {slots: recorder}))
@@ -72,7 +72,7 @@ def recorded_ticks(weights: Path, packs: Path, slots: int) -> list[Arrays]:
             face = clip.landmarks[k]
             view = read_mouth(clip.picture(int(k)), face)
             renderer(face - np.array([*portrait.box[:2], 0], np.float32), view=view)
-        kept += recorder.seen[3::STRIDE][:TICKS] + recorder.seen[-2:]
+        kept += recorder.recorded[3::TICK_STRIDE][:TICKS_PER_CLIP] + recorder.recorded[-2:]
     return kept
 
 
@@ -91,7 +91,7 @@ def main() -> None:
             quantize_static(
                 str(prepared),
                 str(out),
-                Ticks(recorded_ticks(exact, arguments.packs, slots)),
+                TickReader(recorded_ticks(exact, arguments.packs, slots)),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
                 per_channel=True,
@@ -100,7 +100,7 @@ def main() -> None:
                 reduce_range=True,  # of weights: see avatar_stream.runtime.saturation
                 calibrate_method=CalibrationMethod.MinMax,
             )
-            store_as_half(out)  # what stayed in fp32
+            store_weights_as_fp16(out)  # for the weights that stayed in fp32
     graphs = [path for path in arguments.weights.glob("*.onnx") if path not in outs]
     share_weights([*graphs, *outs])
     for path in sorted(arguments.weights.iterdir()):

@@ -26,7 +26,7 @@ from engines.judges import (
     spread,
     track_again,
 )
-from engines.measure import Case, regions
+from engines.measure import Case, face_regions
 
 Row = dict[str, float]
 
@@ -40,7 +40,7 @@ def pairs(networks: Networks, cases: list[Case]) -> tuple[dict[str, Any], list[I
         pictures.append(picture)
         truth, warp = case.window.target[0], case.window.warp[0]
         alike, alike_warp = similarity_map(picture, truth), similarity_map(warp, truth)
-        for region, mask in regions(case.window).items():
+        for region, mask in face_regions(case.window).items():
             if mask.sum() < 12:
                 continue
             row = {
@@ -65,11 +65,11 @@ def pairs(networks: Networks, cases: list[Case]) -> tuple[dict[str, Any], list[I
 
 def _painted(networks: Networks, case: Case) -> Image:
     """What the live engine shows for a pair, in the aligned frame of its truth."""
-    renderer = PortraitRenderer(case.source.portrait, networks)
+    renderer = PortraitRenderer(case.renderer_input.portrait, networks)
     for _ in range(networks.slots):
-        picture = renderer(case.source.target, view=case.source.view).picture
-    left, top, width, height = case.source.portrait.box
-    matrix = geometry.aligned_frame(case.source.target, 192)
+        picture = renderer(case.renderer_input.target, view=case.renderer_input.view).picture
+    left, top, width, height = case.renderer_input.portrait.box
+    matrix = geometry.aligned_frame(case.renderer_input.target, 192)
     return to_aligned(picture[top : top + height, left : left + width], matrix)
 
 

@@ -1,4 +1,4 @@
-"""Curves of a run, drawn from its log, and tables."""
+"""Draws the curves of a run from its log, and formats tables."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -9,17 +9,17 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-SHOWN = ("mouth/mouth", "mouth/hole", "lids/eyes", "mouth/rest", "any/mouth")
+CURVE_FIGURES = ("mouth/mouth", "mouth/hole", "lids/eyes", "mouth/rest", "any/mouth")
 
 
 def draw_curve(run: Path) -> None:
-    """``RUN/curve.png`` from ``RUN/log.csv``: losses on the left, dev figures on the right, over samples."""
+    """Draw ``RUN/curve.png`` from ``RUN/log.csv``: losses on the left, dev figures on the right, over samples."""
     with open(run / "log.csv") as stream:
         rows = list(csv.DictReader(stream))
     samples = [int(row["samples"]) for row in rows]
     counted = ("step", "samples", "samples_per_s")
     losses = [name for name in rows[0] if name not in counted and "/" not in name]
-    figures = [name for name in rows[0] if name in SHOWN] or [name for name in rows[0] if "/" in name]
+    figures = [name for name in rows[0] if name in CURVE_FIGURES] or [name for name in rows[0] if "/" in name]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, names, title in ((left, losses, "losses"), (right, figures, "dev, gain over the warp in dB")):
         for name in names:
@@ -33,6 +33,6 @@ def draw_curve(run: Path) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """A Markdown table with the header ``head``."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)

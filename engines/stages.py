@@ -1,8 +1,9 @@
-"""The stages of training: what each one shows a model and what it asks of it.
+"""The stages of training: the inputs and the losses of each.
 
-``motion`` learns to paint what a warp cannot know; ``identity`` learns who a face is; ``joint`` paints knowing who,
-over windows of two frames; ``distil`` brings a many-step teacher into the student's two steps; ``slide`` rolls the
-real window over a model's own outputs. The last two have a critic of mouths and eyes.
+``motion`` trains the residual, which adds what a warp cannot show. ``identity`` trains the identity encoder.
+``joint`` trains the residual with identity, over windows of two frames. ``distil`` distils a many-step teacher into
+the student's two steps. ``slide`` rolls the window over the model's own outputs, as at run time. The last two have a
+critic of mouths and eyes.
 """
 
 from collections.abc import Callable
@@ -20,40 +21,40 @@ from engines.losses import (
     Critic,
     Recognition,
     critic_loss,
-    fooling_loss,
-    matching_loss,
+    feature_matching_loss,
+    generator_loss,
     pixel_weights,
     reconstruction,
 )
 from engines.networks.codec import encode
-from engines.networks.model import Model, Reference, noised
+from engines.networks.model import Model, Reference, add_noise
 
 Losses = dict[str, Tensor]
 
 
 @dataclass
 class Helpers:
-    """What trains beside the model, or stands still beside it."""
+    """Other networks that a stage needs, trained or frozen, and weights of losses."""
 
     recognition: Recognition | None = None
     critic: Critic | None = None
     teacher: Model | None = None
     self_rolled: float = 0.3
-    adversarial: float = 0.02  # weight of being found out by the critic
-    matching: float = 5.0  # weight of its features, relative to that
+    adversarial: float = 0.02  # weight of the generator loss
+    matching: float = 5.0  # weight of feature matching, relative to that
 
 
 @dataclass
-class Seen:
-    """A batch as the denoiser sees it."""
+class EncodedWindow:
+    """A batch, encoded for the denoiser."""
 
     reference: Reference
     conditioning: Tensor  # [B, N, low, grid, grid]
-    residual: Tensor  # [B, N, latent, grid, grid] what it should find
+    residual: Tensor  # [B, N, latent, grid, grid] the truth
 
 
-def look(model: Model, batch: Batch, *, with_identity: bool) -> Seen:
-    """Encode everything that does not change while a window is denoised."""
+def encode_window(model: Model, batch: Batch, *, with_identity: bool) -> EncodedWindow:
+    """Encode everything that stays fixed while a window is denoised."""
     size, window = batch.shown.shape[:2]
     code, sink = model.reference(batch.reference)
     z_id = model.identity(batch.reference) if with_identity else code.new_zeros(size, model.tier.identity)
@@ -62,11 +63,11 @@ def look(model: Model, batch: Batch, *, with_identity: bool) -> Seen:
         [model.conditioning(batch.shown[:, k], landmarks[:, k], code) for k in range(window)], 1
     )
     residual = encode((batch.target - batch.shown).flatten(0, 1), model.tier).unflatten(0, (size, window))
-    return Seen(Reference(code, sink, z_id.detach()), conditioning, residual)
+    return EncodedWindow(Reference(code, sink, z_id.detach()), conditioning, residual)
 
 
-def painted(model: Model, batch: Batch, latent: Tensor) -> Tensor:
-    """The pictures ``[B*N, 3, s, s]`` that clean latents ``[B, N, ...]`` stand for."""
+def decode_pictures(model: Model, batch: Batch, latent: Tensor) -> Tensor:
+    """Decode clean latents ``[B, N, ...]`` to pictures ``[B*N, 3, s, s]``."""
     shown = batch.shown.flatten(0, 1)
     raster = batch.raster[:, CONTEXT_FRAMES:].flatten(0, 1)
     residual = light_only(model.decoder(latent.flatten(0, 1), shown, raster), raster[:, :1])
@@ -86,21 +87,21 @@ def light_only(residual: Tensor, hole: Tensor) -> Tensor:
     return residual + share * (coarse - residual)
 
 
-def wanted(model: Model, batch: Batch, picture: Tensor) -> Tensor:
-    """The reconstruction loss of painted pictures."""
+def reconstruction_loss(model: Model, batch: Batch, picture: Tensor) -> Tensor:
+    """The weighted reconstruction loss of decoded pictures."""
     weight = pixel_weights(batch.raster[:, CONTEXT_FRAMES:].flatten(0, 1), model.tier.size)
     return reconstruction(picture.float(), batch.target.flatten(0, 1), weight)
 
 
 class NoiseBank:
-    """Gaussian noise drawn once and dealt out again and again: on a CPU drawing it anew costs a tenth of a step."""
+    """Gaussian noise, sampled once and reused: on a CPU new noise costs a tenth of a training step."""
 
     def __init__(self, fields: int = 256) -> None:
         self.fields = fields
         self._kept: dict[tuple[torch.Size, torch.device], Tensor] = {}
 
     def like(self, x: Tensor) -> Tensor:
-        """Noise of the shape of ``x [B, N, ...]``."""
+        """Noise with the shape of ``x [B, N, ...]``."""
         key = (x.shape[2:], x.device)
         if key not in self._kept:
             self._kept[key] = torch.randn(self.fields, *x.shape[2:], device=x.device)
@@ -108,11 +109,11 @@ class NoiseBank:
         return self._kept[key][chosen].unflatten(0, x.shape[:2])
 
 
-NOISE = NoiseBank()
+NOISE_BANK = NoiseBank()
 
 
 def draw_levels(batch: int, window: int) -> Tensor:
-    """Noise levels ``[B, N]``: mostly the staggered pattern that runs, sometimes any."""
+    """Noise levels ``[B, N]``: mostly the staggered levels of the running window, sometimes random ones."""
     staggered = (torch.arange(window) + 1) / window
     levels = staggered.expand(batch, -1).clone()
     if window == 1:
@@ -124,22 +125,22 @@ def draw_levels(batch: int, window: int) -> Tensor:
 def motion(model: Model, batch: Batch, helpers: Helpers, *, with_identity: bool = False) -> Losses:
     """Denoise the residual.
 
-    With probability ``self_rolled`` the levels below 1 start, as they do when the window rolls, from the model's own
-    guess at level 1 and not from the truth: else the second step trusts what it sees and only sharpens errors.
+    With probability ``self_rolled``, levels below 1 start from the model's own guess at level 1, as in the running
+    window, and not from the truth. Otherwise the second step learns to trust its input and only sharpens errors.
     """
-    seen = look(model, batch, with_identity=with_identity)
+    seen = encode_window(model, batch, with_identity=with_identity)
     _, sink, z_id = seen.reference
     size, window = batch.shown.shape[:2]
-    start, noise = seen.residual, NOISE.like(seen.residual)
+    start, noise = seen.residual, NOISE_BANK.like(seen.residual)
     levels = draw_levels(size, window).to(noise.device)
     if torch.rand(()) < helpers.self_rolled:
         if window == 1:
             levels = torch.full_like(levels, 0.5)
         with torch.no_grad():
             start = model.denoiser(noise, seen.conditioning, torch.ones_like(levels), z_id, sink)
-    noisy = noised(start, noise, levels[:, :, None, None, None])
-    picture = painted(model, batch, model.denoiser(noisy, seen.conditioning, levels, z_id, sink))
-    return {"reconstruction": wanted(model, batch, picture)}
+    noisy = add_noise(start, noise, levels[:, :, None, None, None])
+    picture = decode_pictures(model, batch, model.denoiser(noisy, seen.conditioning, levels, z_id, sink))
+    return {"reconstruction": reconstruction_loss(model, batch, picture)}
 
 
 def identity(model: Model, batch: Batch, helpers: Helpers) -> Losses:
@@ -150,80 +151,81 @@ def identity(model: Model, batch: Batch, helpers: Helpers) -> Losses:
 
 
 def joint(model: Model, batch: Batch, helpers: Helpers) -> Losses:
-    """Motion with ``z_id`` modulating.
+    """Stage ``motion`` with modulation by ``z_id``.
 
-    The identity encoder itself stands still from here on: ``z_id`` is to say who somebody is, not how to paint them.
-    Up to release 4 the picture's identity was pulled to the portrait's as well: opened mouths came to resemble its
-    closed one.
+    The identity encoder is frozen from here on, so that ``z_id`` keeps its meaning. Up to release 4 a loss also
+    pulled the picture's identity to the portrait's: it made open mouths resemble the portrait's closed one.
     """
     return motion(model, batch, helpers, with_identity=True)
 
 
 @torch.no_grad()
-def rolled_out(model: Model, batch: Batch, steps: int) -> Tensor:
-    """Clean latents after ``steps`` levels from pure noise, every slot at the same level."""
-    seen = look(model, batch, with_identity=True)
+def denoise_from_noise(model: Model, batch: Batch, steps: int) -> Tensor:
+    """Clean latents after ``steps`` denoising steps from pure noise, with all slots at the same level."""
+    seen = encode_window(model, batch, with_identity=True)
     _, sink, z_id = seen.reference
-    noise = NOISE.like(seen.residual)
+    noise = NOISE_BANK.like(seen.residual)
     clean = torch.zeros_like(noise)
     for step in range(steps):
         level = noise.new_full(noise.shape[:2], 1 - step / steps)
         clean = model.denoiser(
-            noised(clean, noise, level[:, :, None, None, None]), seen.conditioning, level, z_id, sink
+            add_noise(clean, noise, level[:, :, None, None, None]), seen.conditioning, level, z_id, sink
         )
     return clean
 
 
 def slide(model: Model, batch: Batch, helpers: Helpers) -> Losses:
-    """Roll the real window over ``batch``'s frames, each slot going on from the model's own guess.
+    """Roll the window over ``batch``'s frames; each slot continues from the model's own guess.
 
-    Every tick gives two pictures: the oldest slot's, which is shown, and the newest one's first guess. Gradients stop
-    at the tick, as only the last step of each carries them (Zhang et al., "PersonaLive", 2025, sliding training).
+    Every tick gives two pictures: the oldest slot's, which is shown, and the newest slot's first guess. Gradients do
+    not pass from tick to tick (Zhang et al., "PersonaLive", 2025, sliding training).
     """
-    return _slide(model, batch, helpers, truth=1.0)
+    return _sliding_losses(model, batch, helpers, truth=1.0)
 
 
 def distil(model: Model, batch: Batch, helpers: Helpers) -> Losses:
-    """Slide, with half of the target from a many-step teacher."""
-    return _slide(model, batch, helpers, truth=0.5)
+    """Stage ``slide``, with the mean of truth and a many-step teacher's pictures as target."""
+    return _sliding_losses(model, batch, helpers, truth=0.5)
 
 
-def _slide(model: Model, batch: Batch, helpers: Helpers, truth: float) -> Losses:
+def _sliding_losses(model: Model, batch: Batch, helpers: Helpers, truth: float) -> Losses:
     frames = batch.shown.shape[1]
-    seen = look(model, batch, with_identity=True)
+    seen = encode_window(model, batch, with_identity=True)
     _, sink, z_id = seen.reference
     if truth < 1:
         assert helpers.teacher is not None
         with torch.no_grad():
-            taught = painted(helpers.teacher, batch, rolled_out(helpers.teacher, batch, helpers.teacher.tier.steps))
+            taught = decode_pictures(
+                helpers.teacher, batch, denoise_from_noise(helpers.teacher, batch, helpers.teacher.tier.steps)
+            )
         mixed = truth * batch.target + (1 - truth) * taught.float().unflatten(0, batch.target.shape[:2])
         asked = Batch(batch.reference, batch.shown, mixed, batch.raster, batch.gate, batch.person)
     else:
         asked = batch
-    noise = NOISE.like(seen.residual[:, :1])
+    noise = NOISE_BANK.like(seen.residual[:, :1])
     levels = torch.tensor([[0.5, 1.0]], device=noise.device).expand(len(noise), -1)
     with torch.no_grad():
         guess = model.denoiser(noise, seen.conditioning[:, :1], levels[:, 1:], z_id, sink)
     total: list[Losses] = []
     for k in range(1, frames):
-        pair = _frames(batch, k - 1, k + 1)
-        noisy = torch.cat([noised(guess, noise, 0.5), noise], 1)
+        pair = _cut_frames(batch, k - 1, k + 1)
+        noisy = torch.cat([add_noise(guess, noise, 0.5), noise], 1)
         clean = model.denoiser(noisy, seen.conditioning[:, k - 1 : k + 1], levels, z_id, sink)
-        picture = painted(model, pair, clean)
-        losses = {"reconstruction": wanted(model, _frames(asked, k - 1, k + 1), picture)}
+        picture = decode_pictures(model, pair, clean)
+        losses = {"reconstruction": reconstruction_loss(model, _cut_frames(asked, k - 1, k + 1), picture)}
         if helpers.critic is not None and helpers.adversarial:
-            losses |= _judged(helpers.critic, pair, picture, helpers)
+            losses |= _critic_losses(helpers.critic, pair, picture, helpers)
         total.append(losses)
         guess = clean[:, 1:].detach()
     return {name: torch.stack([losses[name] for losses in total]).mean() for name in total[0]}
 
 
-def _judged(critic: Critic, pair: Batch, picture: Tensor, helpers: Helpers) -> Losses:
-    """The critic's loss on the shown (oldest) slot, and what the model pays for being found out."""
+def _critic_losses(critic: Critic, pair: Batch, picture: Tensor, helpers: Helpers) -> Losses:
+    """The critic's loss on the shown (oldest) slot, and the model's adversarial and feature matching losses."""
     size = len(pair.shown)
     shown, target, gate = pair.shown[:, 0], pair.target[:, 0], pair.gate[:, 0]
     raster = pair.raster[:, CONTEXT_FRAMES]
-    # Where the model may not paint it is not judged either: there both pictures are the truth.
+    # Outside the gate the model may not paint: use the truth in both pictures there.
     fake = target + gate * (picture.float().unflatten(0, (size, -1))[:, 0] - target)
     real = critic(target, shown, raster, gate)
     learns = critic_loss(real, critic(fake.detach(), shown, raster, gate))
@@ -234,12 +236,12 @@ def _judged(critic: Critic, pair: Batch, picture: Tensor, helpers: Helpers) -> L
         parameter.requires_grad_(True)
     return {
         "critic": learns,
-        "adversarial": helpers.adversarial * fooling_loss(seen),
-        "matching": helpers.adversarial * helpers.matching * matching_loss(real, seen),
+        "adversarial": helpers.adversarial * generator_loss(seen),
+        "matching": helpers.adversarial * helpers.matching * feature_matching_loss(real, seen),
     }
 
 
-def _frames(batch: Batch, first: int, end: int) -> Batch:
+def _cut_frames(batch: Batch, first: int, end: int) -> Batch:
     return Batch(
         batch.reference,
         batch.shown[:, first:end],
@@ -257,4 +259,4 @@ STAGES: dict[str, Callable[[Model, Batch, Helpers], Losses]] = {
     "distil": distil,
     "slide": slide,
 }
-FRAMES = {"motion": 1, "identity": 1, "joint": 2, "distil": 2, "slide": 4}
+FRAMES_PER_WINDOW = {"motion": 1, "identity": 1, "joint": 2, "distil": 2, "slide": 4}

@@ -1,7 +1,7 @@
 """Train one stage: ``python -m engines.train STAGE RUN --packs runs/packs``.
 
-Stages, in their order: motion, identity, joint, distil, slide (see ``engines.stages``). A stage starts from the
-checkpoint ``--init`` and resumes from ``RUN/last.pt`` when it is there: stop it at any time. It writes ``log.csv``,
+Stages in order: motion, identity, joint, distil, slide (see ``engines.stages``). A stage starts from the checkpoint
+``--init``, or resumes from ``RUN/last.pt`` if that exists, so it can be stopped at any time. It writes ``log.csv``,
 ``curve.png``, ``sheet.png`` and checkpoints.
 """
 
@@ -24,18 +24,18 @@ from avatar_stream.errors import AvatarError, BadInput
 from engines.checkpoint import load_checkpoint, load_model, save_checkpoint
 from engines.data.batches import Mix, Pool, augment, count_people
 from engines.losses import Critic, Recognition
-from engines.measure import compare, dev_cases, recognised, sheet
+from engines.measure import contact_sheet, dev_cases, gains_over_warp, recognition_figures
 from engines.networks.config import TIERS
 from engines.networks.model import Model
 from engines.report import draw_curve
-from engines.stages import FRAMES, STAGES, Helpers
+from engines.stages import FRAMES_PER_WINDOW, STAGES, Helpers
 
-CRITICISED = ("distil", "slide")  # stages with a critic, which goes on from one to the next
-CRITIC_ALONE = 200  # steps over which the critic's word comes to count in full
+STAGES_WITH_CRITIC = ("distil", "slide")  # the critic is passed from one to the next
+CRITIC_RAMP_STEPS = 200  # over which the critic's weight rises to its full value
 
 
-def arguments_of(given: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+def parse_arguments(given: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=list(STAGES))
     parser.add_argument("run", type=Path)
@@ -52,48 +52,48 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--self-rolled", type=float, help="share of steps that start from the model's own guess")
     parser.add_argument("--adversarial", type=float, default=0.02, help="weight of the critic in distil and slide")
-    parser.add_argument("--frames", type=int, help="frames a window, where the stage's own number is too dear")
+    parser.add_argument("--frames", type=int, help="frames per window, if the stage's default is too slow")
     parser.add_argument("--made", type=float, default=0.4, help="share of made targets")
-    parser.add_argument("--stills", type=float, default=0.15, help="share of reopened stills; the rest are clips")
-    parser.add_argument("--leave-out", metavar="K/N", help="people to train without, for engines.live --fold K/N")
+    parser.add_argument("--stills", type=float, default=0.15, help="share of stills; the rest are clips")
+    parser.add_argument("--leave-out", metavar="K/N", help="people to leave out, for engines.live --fold K/N")
     parser.add_argument("--pool", type=int, default=3000)
-    parser.add_argument("--faces", type=Path, help="packs of engines.made, mixed in")
-    parser.add_argument("--faces-share", type=float, default=0.25, help="of the windows that come from there")
-    parser.add_argument("--fresh", type=int, default=4, help="new windows a step")
+    parser.add_argument("--faces", type=Path, help="packs of engines.made to mix in")
+    parser.add_argument("--faces-share", type=float, default=0.25, help="share of the windows from --faces")
+    parser.add_argument("--fresh", type=int, default=4, help="new windows per step")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--check-every", type=int, default=500, help="steps between evaluations")
-    parser.add_argument("--dev-pairs", type=int, default=10, help="dev pairs a clip and kind; 0: no dev figures")
+    parser.add_argument("--dev-pairs", type=int, default=10, help="dev pairs per clip and kind; 0: no dev figures")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args(given)
 
 
 def helpers_for(arguments: argparse.Namespace, model: Model, device: torch.device) -> Helpers:
-    """What the stage needs beside the model."""
-    # One slot alone mostly starts from pure noise; in a window the older slot always has a guess to go on from.
+    """The networks and weights that the stage needs; raises :class:`BadInput` if an option is missing or wrong."""
+    # A single slot mostly starts from pure noise; in a window the older slot always continues from a guess.
     self_rolled = (
         {"motion": 0.3}.get(arguments.stage, 0.95) if arguments.self_rolled is None else arguments.self_rolled
     )
     helpers = Helpers(self_rolled=self_rolled, adversarial=arguments.adversarial)
     if arguments.stage == "identity":
         if arguments.faces:
-            raise BadInput("identity learns real people only: leave --faces out")
+            raise BadInput("identity trains on real people only: leave --faces out")
         helpers.recognition = Recognition(count_people(arguments.packs), model.tier.identity).to(device)
     if arguments.stage == "distil":
         if arguments.teacher is None:
             raise BadInput("distil needs --teacher, the checkpoint of a trained teacher")
         helpers.teacher = load_model(arguments.teacher).to(device).requires_grad_(False)
-    if arguments.stage in CRITICISED and arguments.adversarial:
+    if arguments.stage in STAGES_WITH_CRITIC and arguments.adversarial:
         helpers.critic = Critic(model.tier.raster).to(device)
         if arguments.init and arguments.init.suffix == ".pt":
             before = load_checkpoint(arguments.init, model.tier.name)
-            if before.get("stage") in CRITICISED and before["beside"]:
+            if before.get("stage") in STAGES_WITH_CRITIC and before["beside"]:
                 helpers.critic.load_state_dict(before["beside"][0])
     return helpers
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """bf16 where the device computes in it faster than in fp32."""
+    """Autocast to bf16 if the device computes faster in it than in fp32."""
     fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
@@ -125,7 +125,7 @@ def train(arguments: argparse.Namespace) -> None:
         step, samples = saved["step"], saved["samples"]
         print(f"resumed at step {step}, {samples} samples", flush=True)
     model = model.to(memory_format=torch.channels_last)
-    frames = arguments.frames or FRAMES[arguments.stage]
+    frames = arguments.frames or FRAMES_PER_WINDOW[arguments.stage]
     mix = Mix(
         arguments.packs,
         frames,
@@ -147,8 +147,8 @@ def train(arguments: argparse.Namespace) -> None:
             (time.monotonic() - began) / 60 / arguments.minutes, (step - first) / max(arguments.steps - first, 1)
         )
         rate = arguments.rate * min(1.0, (step - first + 1) / (20 if arguments.init or first else 100))
-        # A critic that knows nothing yet has nothing to teach.
-        helpers.adversarial = arguments.adversarial * min(1.0, (step - first + 1) / CRITIC_ALONE)
+        # An untrained critic gives no useful gradient: raise its weight slowly.
+        helpers.adversarial = arguments.adversarial * min(1.0, (step - first + 1) / CRITIC_RAMP_STEPS)
         if arguments.decay:
             rate *= max(0.02, 1 - done)
         for group in optimizer.param_groups:
@@ -171,7 +171,7 @@ def train(arguments: argparse.Namespace) -> None:
             row: dict[str, float] = {"step": step, "samples": samples, "samples_per_s": round(pace, 1)}
             row |= {name: round(float(np.mean([x[name] for x in seen])), 5) for name in seen[0]}
             with autocast(device):
-                row |= check(average, cases, arguments)
+                row |= evaluate_dev(average, cases, arguments)
             write_log(arguments.run, row)
             state = {"tier": asdict(model.tier), "model": model.state_dict(), "average": average.state_dict()}
             state |= {"optimizer": optimizer.state_dict(), "beside": [m.state_dict() for m in beside]}
@@ -181,21 +181,21 @@ def train(arguments: argparse.Namespace) -> None:
             return
 
 
-def check(model: Model, cases: list[Any], arguments: argparse.Namespace) -> dict[str, float]:
-    """Dev figures of the stage; the sheet of its pictures goes to ``RUN/sheet.png``."""
+def evaluate_dev(model: Model, cases: list[Any], arguments: argparse.Namespace) -> dict[str, float]:
+    """Dev figures of the stage; writes a contact sheet to ``RUN/sheet.png``."""
     if arguments.stage == "identity":
-        return recognised(model, arguments.packs)
+        return recognition_figures(model, arguments.packs)
     if not cases:
         return {}
-    gains, painted = compare(model, cases, with_identity=arguments.stage != "motion")
+    gains, painted = gains_over_warp(model, cases, with_identity=arguments.stage != "motion")
     shown = ([k for k in range(len(cases)) if cases[k].kind != "any"] or list(range(len(cases))))[::5]
-    picture = sheet([cases[k] for k in shown], [painted[k] for k in shown], 3)
+    picture = contact_sheet([cases[k] for k in shown], [painted[k] for k in shown], 3)
     cv2.imwrite(str(arguments.run / "sheet.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return {name: round(value, 3) for name, value in sorted(gains.items())}
 
 
 def write_log(run: Path, row: dict[str, float]) -> None:
-    """One line on the screen and in ``log.csv``, and the curve drawn anew."""
+    """Print a line, append it to ``log.csv`` and draw the curve again."""
     new = not (run / "log.csv").exists()
     with open(run / "log.csv", "a", newline="") as stream:
         writer = csv.DictWriter(stream, row)
@@ -206,20 +206,20 @@ def write_log(run: Path, row: dict[str, float]) -> None:
     draw_curve(run)
 
 
-def in_own_process(command: list[str]) -> None:
-    """Train with these arguments in a process of their own.
+def train_in_subprocess(command: list[str]) -> None:
+    """Train with these arguments in a subprocess; raises ``SystemExit`` if it fails.
 
-    A second training in one process hangs: its loader's workers are forked beside the threads of the first.
+    A second training in the same process hangs, because its loader forks while threads of the first one run.
     """
-    done = subprocess.run([sys.executable, "-m", "engines.train", *command], check=False)
+    done = subprocess.run([sys.executable, "-m", "engines.train", *command], evaluate_dev=False)
     if done.returncode:
         raise SystemExit(done.returncode)
 
 
 def main(given: list[str] | None = None) -> None:
-    """The command; bad input ends in one line and status 2."""
+    """Run the command; bad input ends it with a one-line message."""
     try:
-        train(arguments_of(given))
+        train(parse_arguments(given))
     except AvatarError as error:
         raise SystemExit(f"engines.train: {error}") from None
 

@@ -1,4 +1,4 @@
-"""The tiers: sizes of every network, one frozen dataclass each."""
+"""The tiers: one frozen dataclass each with the sizes of every network."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ class Tier:
 
     name: str = "live-256"
     size: int = 192  # side of the aligned face in pixels
-    patch: int = 6  # pixels a latent cell; even
+    patch: int = 6  # pixels per latent cell; even
     raster: int = 7  # landmark raster channels, drawn at half the size
     widths: tuple[int, int, int] = (64, 144, 256)  # at the latent grid, its half and its quarter
     landmarks: int = 48  # landmark code channels
@@ -19,8 +19,8 @@ class Tier:
     identity_widths: tuple[int, ...] = (24, 48, 96, 160, 224)
     embedding: int = 256  # of noise level and identity together
     heads: int = 8
-    steps: int = 2  # denoising levels it is meant to run with
-    residual_scale: float = 4.0  # brings the residual, in -1..1, near unit deviation where it matters
+    steps: int = 2  # denoising steps it is made for
+    residual_scale: float = 4.0  # scales the residual (in -1..1) to about unit deviation at mouth and eyes
 
     @property
     def latent(self) -> int:
@@ -29,17 +29,17 @@ class Tier:
 
     @property
     def grid(self) -> int:
-        """Latent cells a side."""
+        """Latent cells per side."""
         return self.size // self.patch
 
     @property
     def raster_size(self) -> int:
-        """Landmark raster cells a side."""
+        """Landmark raster cells per side."""
         return self.size // 2
 
 
 LIVE_256 = Tier()
-# Twice the aligned face at nearly the work a pixel: larger patches keep the grid, and so the attention, small.
+# Twice the side of the aligned face; larger patches keep the grid, and so the attention, small.
 LIVE_512 = Tier(name="live-512", size=384, patch=8, widths=(96, 176, 288), landmarks=64, reference=64, guide=24)
 TEACHER_256 = Tier(
     name="teacher-256",
@@ -50,7 +50,7 @@ TEACHER_256 = Tier(
     embedding=320,
     steps=4,
 )
-# For tests: it learns, but not much.
+# For tests only.
 TOY = Tier(
     name="toy",
     widths=(24, 32, 48),

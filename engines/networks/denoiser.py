@@ -1,4 +1,4 @@
-"""The denoiser: a small U-Net over the slots of the rolling window, which meet in its deepest level's attention."""
+"""The denoiser: a small U-Net over the slots of the rolling window; its deepest level has attention across slots."""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ class Block(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.norm2 = nn.GroupNorm(8, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.modulation = nn.Linear(embedding, 2 * outputs)  # of level and identity, run by Denoiser.modulations
+        self.modulation = nn.Linear(embedding, 2 * outputs)  # input: level and identity; run by Denoiser.modulations
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.modulation.weight)
@@ -30,7 +30,7 @@ class Block(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention of every slot's tokens to all slots of the window, both ways in time, and to the reference sink."""
+    """Attention of every slot's tokens to all slots of the window (past and future) and to the reference sink."""
 
     def __init__(self, width: int, heads: int, tokens: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class WindowAttention(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Clean latents from noisy ones, every slot at its own level."""
+    """Predicts clean latents from noisy ones; every slot has its own noise level."""
 
     def __init__(self, tier: Tier) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Denoiser(nn.Module):
         self.identity = nn.Linear(tier.identity, e)
         nn.init.zeros_(
             self.identity.weight
-        )  # motion is trained without it: switched on, it must not shake what is there
+        )  # motion is trained without identity, so identity must start without effect
         nn.init.zeros_(self.leave[-1].weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, conditioning: Tensor, level: Tensor, z_id: Tensor, sink: Tensor) -> Tensor:
@@ -95,9 +95,9 @@ class Denoiser(nn.Module):
         return self.denoise(x, conditioning, self.modulations(level, z_id), sink)
 
     def modulations(self, level: Tensor, z_id: Tensor) -> Tensor:
-        """What noise levels ``[B, N]`` and identity ``[B, 512]`` ask of all blocks: ``[B, N, m]``.
+        """Modulation of all blocks, ``[B, N, m]``, for noise levels ``[B, N]`` and identity ``[B, 512]``.
 
-        A running window's levels never change, so that this runs once a portrait.
+        A running window's levels never change, so this runs once per portrait.
         """
         waves = level.reshape(-1, 1) * torch.exp(torch.arange(16, device=level.device) * 0.4)
         noise = self.noise(torch.cat([waves.sin(), waves.cos()], 1)).unflatten(0, level.shape)
@@ -105,7 +105,7 @@ class Denoiser(nn.Module):
         return torch.cat([block.modulation(embedding) for block in self._blocks()], 2)
 
     def denoise(self, x: Tensor, conditioning: Tensor, modulation: Tensor, sink: Tensor) -> Tensor:
-        """See :meth:`forward`; ``modulation [B, N, m]`` is what :meth:`modulations` gave."""
+        """See :meth:`forward`; ``modulation [B, N, m]`` is the result of :meth:`modulations`."""
         batch, window = x.shape[:2]
         sizes = [block.modulation.out_features for block in self._blocks()]
         down0, down1a, down1b, deep1, deep2, join1, join0 = modulation.flatten(0, 1).split(sizes, 1)

@@ -1,4 +1,6 @@
-"""The identity encoder: who an aligned face is, whatever it does. ``z_id`` modulates the denoiser in every block."""
+"""The identity encoder: a vector ``z_id`` of the person, independent of expression; it modulates every block of the
+denoiser.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,9 @@ from engines.networks.config import Tier
 
 
 class IdentityEncoder(nn.Module):
-    """Strided convolutions over the face alone, to a unit vector; trained by recognition (see ``engines.losses``)."""
+    """Strided convolutions over the face without background, to a unit vector; trained by recognition
+    (see ``engines.losses``).
+    """
 
     face: Tensor  # [1, 1, 96, 96]
 
@@ -20,11 +24,11 @@ class IdentityEncoder(nn.Module):
         for width in tier.identity_widths:  # 96 -> 48 -> 24 -> 12 -> 6 -> 3 cells
             layers += [nn.Conv2d(inputs, width, 3, 2, 1), nn.GroupNorm(8, width), nn.SiLU()]
             inputs = width
-        # Every place of the last grid counts on its own (Chen et al., "MobileFaceNets", 2018: global depthwise).
+        # Each place of the last grid has its own weight (Chen et al., "MobileFaceNets", 2018: global depthwise).
         layers += [nn.Conv2d(inputs, inputs, 3, groups=inputs), nn.Flatten()]
         self.body = nn.Sequential(*layers)
         self.out = nn.Linear(inputs, tier.identity)
-        # Hair at the rim, collar and backdrop belong to a picture and not to a person.
+        # Mask out hair at the rim, collar and backdrop: they do not identify a person.
         y, x = torch.meshgrid(torch.linspace(-1, 1, 96), torch.linspace(-1, 1, 96), indexing="ij")
         inside = ((1.05 - torch.hypot(x / 0.82, (y - 0.08) / 0.96)) * 6).clamp(0, 1)
         self.register_buffer("face", inside[None, None], persistent=False)
@@ -32,7 +36,7 @@ class IdentityEncoder(nn.Module):
     def forward(self, face: Tensor) -> Tensor:
         """``[B, 3, size, size]`` in -1..1 -> ``z_id [B, 512]``, L2-normalised."""
         x = F.avg_pool2d(face, self.shrink) if self.shrink > 1 else face
-        # Light and colour of a picture are not the person's: each channel is brought to its own mean and contrast.
+        # Normalise mean and contrast of each channel, because light and colour do not identify a person.
         middle = (x * self.face).sum((2, 3), keepdim=True) / self.face.sum()
         x = (x - middle) * self.face
         spread = ((x * x).sum((2, 3), keepdim=True) / self.face.sum()).sqrt()

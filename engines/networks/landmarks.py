@@ -1,4 +1,4 @@
-"""The landmark encoder: causal 3-D convolutions over the raster, streamed so that a frame is encoded once."""
+"""The landmark encoder: causal 3-D convolutions over the raster. It keeps state, so each frame is encoded once."""
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +8,11 @@ from engines.networks.config import Tier
 
 
 class LandmarkEncoder(nn.Module):
-    """Each layer sees this frame and the one before (kernel 2 in time) and keeps its last input as state."""
+    """Each layer sees the current and the previous frame (kernel 2 in time) and keeps its last input as state."""
 
     def __init__(self, tier: Tier) -> None:
         super().__init__()
-        self.cells = tier.patch // 2  # raster cells a latent cell
+        self.cells = tier.patch // 2  # raster cells per latent cell, along a side
         drawn = tier.raster * self.cells**2
         self.layers = nn.ModuleList(
             [nn.Conv2d(2 * drawn, 64, 3, padding=1), nn.Conv2d(2 * 64, tier.landmarks, 3, padding=1)]
@@ -31,7 +31,8 @@ class LandmarkEncoder(nn.Module):
     def sequence(self, rasters: Tensor, wanted: int) -> Tensor:
         """``[B, T, 7, size/2, size/2]`` -> codes ``[B, wanted, landmarks, grid, grid]`` of the last frames.
 
-        As if streamed: each layer looks one frame back, so ``T`` must be at least ``wanted`` plus their number.
+        The result is the same as frame by frame. Each layer looks one frame back, so ``T`` must be at least
+        ``wanted`` plus the number of layers.
         """
         x = F.pixel_unshuffle(rasters.flatten(0, 1), self.cells).unflatten(0, rasters.shape[:2])
         for depth, layer in enumerate(self.layers):

@@ -1,6 +1,6 @@
-"""A whole model of one tier: what the portrait says once, what a frame says, the denoiser and the decoder.
+"""The whole model of one tier: encoders of portrait and landmarks, the denoiser and the decoder.
 
-Everything happens in the aligned face frame. ``B`` is the batch of sessions, ``N`` the window's slots.
+All pictures are in the aligned face frame. ``B`` is the batch of sessions, ``N`` the number of the window's slots.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from engines.networks.landmarks import LandmarkEncoder
 
 
 class Reference(NamedTuple):
-    """What one portrait says for every frame of a session."""
+    """Encodings of one portrait, the same for every frame of a session."""
 
     code: Tensor  # [B, reference, grid, grid]
     sink: Tensor  # [B, (grid/4)^2, deep]
@@ -25,7 +25,7 @@ class Reference(NamedTuple):
 
 
 class ReferenceEncoder(nn.Module):
-    """The portrait's aligned face, once: code for the latent grid, and the sink tokens the window attends to."""
+    """Encodes the portrait's aligned face: a code on the latent grid, and sink tokens for the window's attention."""
 
     def __init__(self, tier: Tier) -> None:
         super().__init__()
@@ -62,16 +62,16 @@ class Model(nn.Module):
         self.decoder = GuidedDecoder(tier)
         seen = tier.latent + tier.landmarks + tier.reference
         self.condition = nn.Sequential(nn.Conv2d(seen, tier.widths[0], 1), nn.SiLU())
-        # Eyes and mouth are always in the same cells: where a cell lies says what it may become.
+        # A learned position embedding: eyes and mouth are always in the same cells.
         self.place = nn.Parameter(torch.zeros(1, tier.widths[0], tier.grid, tier.grid))
 
-    def refer(self, face: Tensor) -> Reference:
-        """Everything a portrait's aligned face ``[B, 3, size, size]`` (-1..1) says."""
+    def encode_portrait(self, face: Tensor) -> Reference:
+        """All encodings of a portrait's aligned face ``[B, 3, size, size]`` in -1..1."""
         code, sink = self.reference(face)
         return Reference(code, sink, self.identity(face))
 
     def conditioning(self, shown: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
-        """What a slot knows, fixed while it is denoised.
+        """Conditioning of a slot; it stays fixed while the slot is denoised.
 
         ``shown [B, 3, size, size]`` in -1..1, ``landmarks [B, l, grid, grid]``, ``code [B, r, grid, grid]`` ->
         ``[B, low, grid, grid]``.
@@ -79,6 +79,6 @@ class Model(nn.Module):
         return self.condition(torch.cat([F.pixel_unshuffle(shown, self.tier.patch), landmarks, code], 1)) + self.place
 
 
-def noised(clean: Tensor, noise: Tensor, level: Tensor | float) -> Tensor:
-    """Straight-line noising ``(1 - t) x0 + t e`` (Liu et al., "Rectified flow", ICLR 2023)."""
+def add_noise(clean: Tensor, noise: Tensor, level: Tensor | float) -> Tensor:
+    """Interpolate from clean to noise, ``(1 - t) x0 + t e`` (Liu et al., "Rectified flow", ICLR 2023)."""
     return (1 - level) * clean + level * noise

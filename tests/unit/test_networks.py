@@ -16,12 +16,12 @@ from avatar_stream.runtime.networks import Networks
 from engines.data.pairs import CONTEXT_FRAMES
 from engines.export import TickGraph, export
 from engines.grow import grow
-from engines.losses import Critic, critic_loss, fooling_loss, matching_loss
+from engines.losses import Critic, critic_loss, feature_matching_loss, generator_loss
 from engines.mix import mix
 from engines.networks.codec import GuidedDecoder, encode
 from engines.networks.config import LIVE_256, LIVE_512, TEACHER_256, TOY, Tier
 from engines.networks.landmarks import LandmarkEncoder
-from engines.networks.model import Model, noised
+from engines.networks.model import Model, add_noise
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +35,8 @@ def test_codec_and_noise_are_exact() -> None:
     guide = torch.rand(2, 3, 192, 192), torch.rand(2, 7, 96, 96)
     torch.testing.assert_close(decoder(latent, *guide), residual)
     noise = torch.randn_like(latent)
-    torch.testing.assert_close(noised(latent, noise, 0.0), latent)
-    torch.testing.assert_close(noised(latent, noise, 1.0), noise)
+    torch.testing.assert_close(add_noise(latent, noise, 0.0), latent)
+    torch.testing.assert_close(add_noise(latent, noise, 1.0), noise)
 
 
 def test_streamed_landmarks_equal_the_sequence() -> None:
@@ -66,7 +66,7 @@ def test_a_grown_model_is_the_model_it_grew_from() -> None:
     levels = torch.tensor([[0.5, 1.0]]).expand(2, -1)
 
     def painted(model: Model) -> torch.Tensor:
-        refer = model.refer(face)
+        refer = model.encode_portrait(face)
         code = model.landmarks.sequence(rasters, 2)
         seen = torch.stack([model.conditioning(face, code[:, k], refer.code) for k in (0, 1)], 1)
         latent = model.denoiser(x, seen, levels, refer.z_id, refer.sink)
@@ -96,7 +96,7 @@ def test_every_tier_runs_within_its_size(tier: Tier, most: float) -> None:
     assert sum(p.numel() for p in model.parameters()) < most
     face = torch.rand(1, 3, tier.size, tier.size)
     with torch.no_grad():
-        code, sink, z_id = model.refer(face)
+        code, sink, z_id = model.encode_portrait(face)
         assert float(z_id.norm()) == pytest.approx(1, abs=1e-4)
         rasters = torch.rand(1, CONTEXT_FRAMES + 1, tier.raster, tier.raster_size, tier.raster_size)
         conditioning = model.conditioning(face, model.landmarks.sequence(rasters, 1)[:, 0], code)[:, None]
@@ -161,5 +161,5 @@ def test_the_critic_learns_what_is_painted() -> None:
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 1.2  # 2 is chance
-    assert fooling_loss(judged).item() > fooling_loss(seen).item()
-    assert matching_loss(seen, seen).item() == 0 < matching_loss(seen, judged).item()
+    assert generator_loss(judged).item() > generator_loss(seen).item()
+    assert feature_matching_loss(seen, seen).item() == 0 < feature_matching_loss(seen, judged).item()

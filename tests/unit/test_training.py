@@ -22,7 +22,7 @@ from engines.data import pairs
 from engines.data.made import MadeWindows, Motions
 from engines.data.packs import check_splits, load_packs, write_packs
 from engines.data.pairs import ClipWindows
-from engines.measure import dev_cases, regions
+from engines.measure import dev_cases, face_regions
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +96,7 @@ def test_dev_pairs_differ_in_what_their_kind_says(packs: Path) -> None:
     cases = dev_cases(packs, 3)
     assert {case.kind for case in cases} >= {"mouth", "any"}
     for case in cases:
-        masks = regions(case.window)
+        masks = face_regions(case.window)
         assert masks["mouth"].sum() > 200
         assert not (masks["mouth"] & masks["rest"]).any()
         # Warped to the truth's landmarks, the rest of the face must lie on it.
@@ -111,7 +111,7 @@ def test_made_targets_show_what_the_warp_does_not(packs: Path) -> None:
     inside, outside = [], []
     for _ in range(12):
         window = MadeWindows(next(f for f in footage if f.kind == "still"), motions).draw(1, random)
-        hole = regions(window)["hole"]
+        hole = face_regions(window)["hole"]
         difference = np.abs(window.target[0].astype(int) - window.warp[0]).mean(2)
         if hole.sum() > 80:
             inside.append(difference[hole].mean())
@@ -207,9 +207,9 @@ def test_a_kept_model_is_the_model(trained: tuple[Path, dict[str, list[dict[str,
 
 def test_a_lease_keeps_what_it_trained(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without workers one process will do, and loads torch once; a lent machine has no MediaPipe.
-    monkeypatch.setattr(lease, "in_own_process", train.main)
+    monkeypatch.setattr(lease, "train_in_subprocess", train.main)
     monkeypatch.setitem(sys.modules, "mediapipe.python.solutions.selfie_segmentation", None)
-    monkeypatch.setattr(lease, "SHARES", {"motion": 0.5, "slide": 0.5})
+    monkeypatch.setattr(lease, "MINUTE_SHARES", {"motion": 0.5, "slide": 0.5})
     command = ["--packs", str(packs), "--out", str(tmp_path), "--minutes", "0.001", "--tier", "toy"]
     lease.main([*command, "--batch", "4", "--workers", "0"])
     kept = tmp_path / "toy.npz"
