@@ -1,4 +1,4 @@
-"""Check a built wheel: ``python tests/check_wheel.py FOLDER``. Fails where something a user needs is missing."""
+"""Check a built wheel: ``python tests/check_wheel.py FOLDER``. Fails if a file that users need is missing."""
 
 import sys
 import zipfile

@@ -1,4 +1,4 @@
-"""For all tests: what they start ends with them."""
+"""For all tests: processes that a test starts end with it."""
 
 import signal
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from tests.leftovers import nothing_left
 
 
 def pytest_configure() -> None:
-    """A run that is told to end ends as with Ctrl+C: its fixtures end what they have started."""
+    """SIGTERM ends a run like Ctrl+C: fixtures end the processes that they started."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _whatever_was_started_has_ended() -> Iterator[None]:
-    """Set up first, so that it looks when all other fixtures are gone."""
+def _no_process_is_left_behind() -> Iterator[None]:
+    """Is set up first, so that it checks after all other fixtures have ended."""
     with nothing_left():
         yield

@@ -1,6 +1,6 @@
-"""Whatever a run of tests starts ends with it: finds the processes that did not, and ends them.
+"""Finds processes that a run of tests left behind, and kills them.
 
-Processes are known by a variable that they inherit, so that those whose parents have ended are found too.
+An inherited environment variable marks the processes, so that those whose parents have ended are found too.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import psutil
 from tests.waiting import POLL_INTERVAL, TEST_TIMEOUT
 
 RUN_VARIABLE: Final = "AVATAR_TEST_RUN"
-END_TIMEOUT: Final = TEST_TIMEOUT / 6  # seconds for what has been told to end already
+END_TIMEOUT: Final = TEST_TIMEOUT / 6  # seconds for processes that are already ending
 
 
 class LeftBehind(Exception):
@@ -24,15 +24,15 @@ class LeftBehind(Exception):
 
 @contextlib.contextmanager
 def nothing_left(environment: MutableMapping[str, str] = os.environ, name: str = "") -> Iterator[None]:
-    """Raises :class:`LeftBehind` at the end if a process that was started meanwhile is still there.
+    """Raises :class:`LeftBehind` at the end if a process that was started meanwhile still runs.
 
-    ``environment`` is what such a process inherits; ``name`` tells those apart that one process starts side by side.
+    Such processes inherit ``environment``. ``name`` distinguishes runs that one process starts in parallel.
     """
     before = environment.get(RUN_VARIABLE, "")
     own = environment[RUN_VARIABLE] = f"{before}/{os.getpid()}{name}"
     try:
         yield
-    except BaseException:  # interrupted: what is left is ended, and that is all
+    except BaseException:  # interrupted: kill what is left, without a report
         _end(own, 0.0)
         raise
     finally:
@@ -40,16 +40,16 @@ def nothing_left(environment: MutableMapping[str, str] = os.environ, name: str =
     _stop_multiprocessing()
     named = _end(own, END_TIMEOUT)
     if named:
-        raise LeftBehind("the tests left processes behind, which were ended now:\n" + "\n".join(named))
+        raise LeftBehind("the tests left processes behind, which were killed now:\n" + "\n".join(named))
 
 
 def _end(own: str, seconds: float) -> list[str]:
-    """End what does not end by itself in so many seconds; their numbers and commands."""
+    """Kill processes that do not end by themselves in ``seconds``; returns their ids and commands."""
     until = time.monotonic() + seconds
     while _started_by(own) and time.monotonic() < until:
         time.sleep(POLL_INTERVAL)
     named: dict[int, str] = {}
-    while left := _started_by(own):  # again, for what they start meanwhile
+    while left := _started_by(own):  # repeat, as they may start others meanwhile
         for process in left:
             named.setdefault(process.pid, f"{process.pid}: {_command(process)}")
             with contextlib.suppress(psutil.Error):
@@ -68,7 +68,7 @@ def _started_by(own: str) -> list[psutil.Process]:
 
 
 def _stop_multiprocessing() -> None:
-    """The fork server and the resource tracker would end with this process, not sooner."""
+    """Stop the fork server and the resource tracker, which otherwise end with this process."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
     resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 

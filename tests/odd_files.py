@@ -1,6 +1,6 @@
-"""Files as strangers bring them, made here: odd clocks, odd sounds, damage, odd names. No face is in them.
+"""Generated unusual media files: irregular timestamps, rare audio formats, damage, unusual names. They show no face.
 
-Sound has a click at each full second of its own clock, and pictures brighten for the frame that is shown with it.
+Sound has a click at each full second, and the picture of that moment is bright.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 PICTURE_SIDE = 64  # pixels
 FILE_MAKERS: dict[str, Callable[[Path], object]] = {}
-"""By file name: what makes it."""
+"""The function that makes each file, by file name."""
 
 
 def maker(name: str) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
-    """Enter a maker under a file's name."""
+    """Decorator that registers the maker of a file."""
 
     def enter(make: Callable[[Path], object]) -> Callable[[Path], object]:
         FILE_MAKERS[name] = make
@@ -29,13 +29,13 @@ def maker(name: str) -> Callable[[Callable[[Path], object]], Callable[[Path], ob
 
 
 def picture(seconds: float) -> NDArray[np.uint8]:
-    """Bright at full seconds."""
+    """A grey picture, bright at full seconds."""
     level = 230 if seconds % 1 < 0.02 else 60
     return np.full((PICTURE_SIDE, PICTURE_SIDE, 3), level, np.uint8)
 
 
 def clicks(rate: int, seconds: float, begin: float = 0.0) -> NDArray[np.float32]:
-    """Sound of one channel from ``begin`` on: silence, and 5 ms of noise at each full second."""
+    """Mono sound that begins at second ``begin``: silence, and a tone of 5 ms at each full second."""
     times = begin + np.arange(round(rate * seconds)) / rate
     sound = np.where(times % 1 < 0.005, np.sin(times * 2 * np.pi * 1200), 0) * 0.8
     return np.asarray(sound, np.float32)
@@ -53,7 +53,7 @@ def write(
     aspect: Fraction | None = None,
     **container: Any,
 ) -> None:
-    """A file of pictures at ``times`` and a sound of ``seconds`` from ``sound_from`` on."""
+    """Write a file with pictures at ``times`` and ``seconds`` of sound that begin at ``sound_from``."""
     times = list(times)
     with av.open(str(path), "w", **container) as out:
         video: Any = out.add_stream(codec, rate=25)
@@ -73,7 +73,7 @@ def write(
 
 
 def write_sound(path: Path, codec: str, rate: int, pieces: Iterable[tuple[float, float]], **container: Any) -> None:
-    """A file of sound alone; ``pieces`` are (first second, seconds), stamped where they stand."""
+    """Write a file with sound only; ``pieces`` are (begin, duration) in seconds, with timestamps to match."""
     with av.open(str(path), "w", **container) as out:
         audio: Any = out.add_stream(codec, rate=rate)
         for begin, seconds in pieces:
@@ -93,7 +93,7 @@ def _write_sound(out: Any, audio: Any, rate: int, seconds: float, begin: float, 
 
 
 def steady(rate: float, seconds: float, begin: float = 0.0) -> list[float]:
-    """``rate`` times a second."""
+    """The times of ``rate`` frames a second, for ``seconds`` from ``begin`` on."""
     return [begin + k / rate for k in range(round(rate * seconds))]
 
 
@@ -122,7 +122,7 @@ maker("folder.mp4")(lambda path: path.mkdir())
 
 @maker("take:2.mp4")
 def _colon(path: Path) -> None:
-    """FFmpeg takes what stands before a colon for a protocol."""
+    """FFmpeg takes a name's part before a colon for a protocol."""
     plain = path.with_name("t.mp4")
     write(plain, steady(25, 1))
     plain.rename(path)
@@ -142,7 +142,7 @@ def _cut(path: Path) -> None:
 
 @maker("headless.mp4")
 def _headless(path: Path) -> None:
-    """A download that broke off before its index came."""
+    """A download that was cut off before its index."""
     write(path, steady(25, 3))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -161,20 +161,20 @@ def _damaged_speech(path: Path) -> None:
 
 @maker("unknown-sound.mp4")
 def _unknown_sound(path: Path) -> None:
-    """The name of its sound's codec is nobody's."""
+    """Its audio codec is unknown."""
     write(path, steady(25, 2))
     path.write_bytes(path.read_bytes().replace(b"mp4a", b"qzxj").replace(b"esds", b"esdx"))
 
 
 @maker("same-stamp.mkv")
 def _same_stamp(path: Path) -> None:
-    """Every tenth packet of sound has the stamp of the one before."""
+    """Every tenth audio packet has the timestamp of the packet before it."""
     write(path, steady(25, 2))
     _restamp(path)
 
 
 def _restamp(path: Path) -> None:
-    """Give blocks of a Matroska file the stamps of the blocks before them (RFC 9559 section 10.2)."""
+    """Give blocks of a Matroska file the timestamps of the blocks before them (RFC 9559 section 10.2)."""
     data = bytearray(path.read_bytes())
     stamps: list[int] = []
     at = 0
@@ -198,7 +198,7 @@ def _damage(path: Path) -> None:
 
 
 def make_all(folder: Path) -> dict[str, Path]:
-    """All of them in ``folder``, by name."""
+    """Make all files in ``folder``; returns their paths by name."""
     for name, make in FILE_MAKERS.items():
         make(folder / name)
     return {name: folder / name for name in FILE_MAKERS}

@@ -1,4 +1,4 @@
-"""An aioice connection's port in memory, behind the packet filter."""
+"""A simulated aioice connection with one port, behind the packet filter."""
 
 from types import SimpleNamespace
 from typing import Any, Final
@@ -8,13 +8,13 @@ from aioice import stun
 from avatar_stream.media.packet_filter import PacketFilter
 
 PEER_ADDRESS: Final = ("192.0.2.1", 5000)
-"""The address that ICE knows."""
+"""The address that ICE has validated."""
 UNKNOWN_ADDRESS: Final = ("192.0.2.9", 6000)
 ICE_PASSWORD: Final = "a" * 22
 
 
 class Port:
-    """A connection with one port, and that port: what passes the filter is in ``checks`` and ``data``."""
+    """Both the connection and its port. Packets that pass the filter are in ``checks`` (STUN) and ``data``."""
 
     def __init__(self) -> None:
         self.local_username, self.local_password = "abcd", ICE_PASSWORD
@@ -32,11 +32,11 @@ class Port:
         self.heard += 1
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        """What passes as STUN comes here; the filter stands before this."""
+        """Receives the STUN packets that pass the filter."""
         self.checks.append(data)
 
     def data_received(self, data: bytes, component: int) -> None:
-        """What passes as DTLS, SRTP or SRTCP."""
+        """Receives the DTLS, SRTP and SRTCP packets that pass the filter."""
         self.data.append(data)
 
 

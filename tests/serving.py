@@ -1,4 +1,4 @@
-"""``avatar-stream serve`` in a process of its own, which ends with the test whatever becomes of it."""
+"""``avatar-stream serve`` in its own process, which ends with the test even if that fails."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from tests.waiting import TEST_TIMEOUT, server_flags
 
 
 class RunningServer:
-    """A server on a free port, for a ``with``; raises ``AssertionError``, with what it said, if it does not start."""
+    """A server on a free port, as a context manager; raises AssertionError with its output if it does not start."""
 
     def __init__(
         self,
@@ -28,13 +28,13 @@ class RunningServer:
         folder: Path | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
-        """``marks`` and ``library`` are flags too; an empty ``library`` leaves that to the command."""
+        """``marks`` and ``library`` set --frame-marks and --library; an empty ``library`` omits that flag."""
         command = [sys.executable, "-m", "avatar_stream.cli", "serve", *flags, *server_flags(flags)]
         command += [] if "--port" in flags else ["--port", "0"]
         command += ["--library", library] if library and "--library" not in flags else []
         command += ["--frame-marks"] if marks else []
         began = time.monotonic()
-        # In a group of its own, which can be ended whole.
+        # In its own process group, so that the whole group can be killed.
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -48,7 +48,7 @@ class RunningServer:
         self.stderr_lines: list[str] = []
         self.ready_after = 0.0
         self.url = ""
-        """With a slash at its end."""
+        """Ends with a slash."""
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._readers = [
             threading.Thread(target=self._read, args=given, daemon=True)
@@ -57,7 +57,7 @@ class RunningServer:
         for reader in self._readers:
             reader.start()
         try:
-            self._wait_for_its_address()
+            self._wait_for_address()
         except BaseException:
             self.stop()
             raise
@@ -71,21 +71,21 @@ class RunningServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Its HTTP port."""
         return int(self.url.rsplit(":", 1)[1].strip("/"))
 
     @property
     def output(self) -> str:
-        """All that it has said so far."""
+        """All its output so far."""
         return "".join(self.stdout_lines + self.stderr_lines)
 
     def memory_mb(self) -> float:
-        """Memory of the server and its processes; what they share counts once."""
+        """Memory of the server and its session processes; shared memory counts once."""
         server = psutil.Process(self.process.pid)
         return sum(one.memory_full_info().pss for one in (server, *server.children(recursive=True))) / 1e6
 
     def stop(self) -> None:
-        """As Ctrl+C twice does: without waiting for sessions whose browser has gone. Ends what is left then."""
+        """Send SIGINT twice, which does not wait for sessions, then kill what is left."""
         try:
             for wait in (1.0, TEST_TIMEOUT):
                 if self.process.poll() is None:
@@ -100,7 +100,7 @@ class RunningServer:
         for reader in self._readers:
             reader.join(TEST_TIMEOUT)
 
-    def _wait_for_its_address(self) -> None:
+    def _wait_for_address(self) -> None:
         end = time.monotonic() + TEST_TIMEOUT
         while not self.url:
             try:
@@ -118,4 +118,4 @@ class RunningServer:
             into.append(line)
             if into is self.stdout_lines:
                 self._lines.put(line)
-        self._lines.put("")  # it has ended
+        self._lines.put("")  # end of output

@@ -1,8 +1,8 @@
-"""Run targets of the Makefile one after the other, all of them whatever fails, and say at the end which did.
+"""Run targets of the Makefile in sequence, even if some fail, and list the results at the end.
 
-``python -m tests.stages lint types … --beside unit``: what each says is shown and kept in ``build/test/TARGET.log``.
-Those behind ``--beside`` run at the same time as the others, and what they say is shown at their end. Ends with 1 if
-one failed. What a target has started ends with it.
+``python -m tests.stages lint types … --beside unit``: shows each target's output and keeps it in
+``build/test/TARGET.log``. Targets after ``--beside`` run in parallel with the others; their output is shown at their
+end. The exit code is 1 if a target failed. Processes that a target started end with it.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from tests.leftovers import LeftBehind, nothing_left
 LOG_FOLDER: Final = Path("build/test")
 BESIDE_FLAG: Final = "--beside"
 
-_running: set[int] = set()  # the groups of all targets that run
+_running: set[int] = set()  # process groups of the running targets
 
 
 @dataclass
 class Stage:
-    """How a target went."""
+    """The result of a target."""
 
     name: str
     passed: bool
@@ -36,7 +36,7 @@ class Stage:
 
 
 def run(name: str, *, at_once: bool = True) -> Stage:
-    """Run one target, and show what it says at once or at its end."""
+    """Run one target and show its output at once, or at its end."""
     log = LOG_FOLDER / f"{name}.log"
     if at_once:
         print(f"\n==== {name}", flush=True)
@@ -56,7 +56,7 @@ def run(name: str, *, at_once: bool = True) -> Stage:
 
 
 def _make(name: str, environment: dict[str, str], shown: list[IO[bytes]]) -> int:
-    """The exit status of ``make name``, in a group of its own and without the flags of the make that runs this."""
+    """Run ``make name`` in its own process group; returns its exit status."""
     make = subprocess.Popen(
         ["make", "--no-print-directory", name],
         stdout=subprocess.PIPE,
@@ -77,7 +77,7 @@ def _make(name: str, environment: dict[str, str], shown: list[IO[bytes]]) -> int
     reader.start()
     try:
         status = make.wait()
-        reader.join(1)  # longer where something that was left behind holds it open
+        reader.join(1)  # a process that was left behind may keep the pipe open
         return status
     except KeyboardInterrupt:
         _interrupt()
@@ -88,7 +88,7 @@ def _make(name: str, environment: dict[str, str], shown: list[IO[bytes]]) -> int
 
 
 def _interrupt() -> None:
-    """Tell all targets to end."""
+    """Send SIGINT to all targets."""
     for group in list(_running):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGINT)
@@ -102,7 +102,7 @@ def _show(data: bytes, shown: list[IO[bytes]]) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Run all and print the table."""
+    """Run all targets and print the table of results."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as with Ctrl+C
     LOG_FOLDER.mkdir(parents=True, exist_ok=True)
     at = words.index(BESIDE_FLAG) if BESIDE_FLAG in words else len(words)

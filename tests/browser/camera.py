@@ -1,4 +1,4 @@
-"""A fake webcam for Chromium: the shipped sample clip as MJPEG, every frame numbered."""
+"""A fake webcam for Chromium: the sample clip as MJPEG, with each frame's number drawn in."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from avatar_stream.media.marks import draw_mark
 
 
 def driver_frames() -> list[npt.NDArray[np.uint8]]:
-    """The sample clip's pictures, RGB."""
+    """The sample clip's pictures: ``(480, 640, 3)`` uint8, RGB."""
     clip = Clip(SAMPLES / "driver.mp4")
     frames = [picture for _, picture in clip.frames()]
     clip.close()
@@ -20,7 +20,7 @@ def driver_frames() -> list[npt.NDArray[np.uint8]]:
 
 
 def write_camera(path: Path, frames: list[npt.NDArray[np.uint8]]) -> None:
-    """Write ``frames`` as the concatenated JPEGs Chromium plays as a camera; frame k carries the number k."""
+    """Write ``frames`` as concatenated JPEGs, which Chromium plays as a camera; frame k shows the number k."""
     with open(path, "wb") as stream:
         for number, frame in enumerate(frames):
             marked = frame.copy()

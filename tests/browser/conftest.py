@@ -1,4 +1,4 @@
-"""A real server process, and a real Chromium with a fake webcam."""
+"""A server process, and Chromium with a fake webcam."""
 
 import contextlib
 import shutil
@@ -25,11 +25,11 @@ CHROMIUM_FLAGS = (
 FAKE_CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
 
 
-# Sessions live in the server itself, which starts sooner: for what has nothing to do with where they live.
+# Sessions run in the server's own process, which starts faster; for tests that do not depend on session processes.
 IN_SERVER_PROCESS = ("--processes", "0")
 
 
-# The page gives up what does not come in a while, too.
+# The page has its own timeouts, which a slow machine must not reach.
 LONG_TIMEOUTS_JS = f"""
 const plain = window.setTimeout;
 window.setTimeout = (work, ms, ...more) => plain(work, ms >= 20000 ? {1000 * TEST_TIMEOUT} : ms, ...more);
@@ -61,7 +61,7 @@ def playwright_driver() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def chromium(driver: Any, *flags: str) -> Iterator[Any]:
-    """The system's Chromium."""
+    """Run the system's Chromium with ``flags``."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert path, "no Chromium found: apt-get install -y chromium"
     arguments = [*CHROMIUM_FLAGS, *flags]
@@ -73,7 +73,7 @@ def chromium(driver: Any, *flags: str) -> Iterator[Any]:
 
 
 def new_context(browser: Any, **options: Any) -> Any:
-    """A browser context whose waits are patient and which ends with the test."""
+    """A browser context with the tests' timeout, which is closed at the end of the test."""
     context = browser.new_context(**options)
     context.set_default_timeout(1000 * TEST_TIMEOUT)
     context.add_init_script(LONG_TIMEOUTS_JS)
@@ -82,7 +82,7 @@ def new_context(browser: Any, **options: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _pages_end_with_their_test() -> Iterator[None]:
+def _close_contexts() -> Iterator[None]:
     yield
     for context in _contexts:
         with contextlib.suppress(Exception):  # its browser has been closed
@@ -91,7 +91,7 @@ def _pages_end_with_their_test() -> Iterator[None]:
 
 
 def wait_until_on(page: Any, condition: Callable[[], object], what: str) -> None:
-    """As ``wait_until``, while the page's events go on being heard."""
+    """As ``wait_until``, while Playwright handles the page's events."""
     end = time.monotonic() + TEST_TIMEOUT
     while not condition():
         if time.monotonic() > end:
@@ -100,7 +100,7 @@ def wait_until_on(page: Any, condition: Callable[[], object], what: str) -> None
 
 
 def wait_until_true(page: Any, script: str, what: str) -> None:
-    """Until ``script`` is true in the page, whose policy does not let Playwright's own ``wait_for_function`` run."""
+    """Wait until ``script`` is true in the page, whose CSP blocks Playwright's ``wait_for_function``."""
     wait_until_on(page, lambda: page.evaluate(script), what)
 
 

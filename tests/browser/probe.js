@@ -1,4 +1,4 @@
-// Reads frame numbers from the camera and from the avatar as they are shown, and keeps some avatar pictures.
+// Reads frame numbers from the shown camera and avatar pictures, and keeps some avatar pictures.
 (() => {
   const BITS = 11, COUNT = BITS + 1;
   const probe = window.probe = { camera: [], avatar: [], pictures: [] };

@@ -1,4 +1,4 @@
-"""Who may use a server, seen from the page; and a server that goes away and comes back."""
+"""The page with tokens and TURN servers, and with a server that crashes and restarts."""
 
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def test_the_page_asks_for_a_token_and_shares_a_link(
         page.click("#share")
         page.wait_for_selector("#link:not([hidden])")
         link = page.input_value("#link")
-        # Who has only the link may watch, and nothing else.
+        # With the link alone one may watch, and nothing else.
         other = new_context(running)
         viewer = other.new_page()
         viewer.goto(link)
@@ -66,7 +66,7 @@ def test_the_page_asks_for_a_token_and_shares_a_link(
         status.wait_for_selector("#rows:has-text('live')")
         status.set_viewport_size({"width": 1000, "height": 420})
         status.screenshot(path=str(tmp_path / "status.png"))
-        # A link that is ended sends its viewers away; a new one works.
+        # Revoking a link disconnects its viewers; a new link works.
         page.screenshot(path=str(tmp_path / "links.png"), full_page=True)
         page.click("#revoke")
         viewer.wait_for_selector("body[data-state=refused]")
@@ -86,7 +86,7 @@ def test_the_page_reconnects_after_a_crash_of_the_server(playwright_driver: Any,
     ):
         page = open_page(running, server)
         start(page)
-        # End every session behind the page's back, as a crash of the server would.
+        # Kill the server, as a crash would.
         server.process.kill()
         page.wait_for_selector("body[data-state=reconnecting]")
         assert "Reconnecting" in page.inner_text("#alert")

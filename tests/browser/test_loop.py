@@ -1,4 +1,4 @@
-"""The whole loop in a real Chromium: camera up, avatar down, looked at as a person would."""
+"""The whole loop in Chromium: the camera is sent, the avatar is received and compared with the camera."""
 
 import base64
 import json
@@ -101,7 +101,7 @@ def test_avatar_plays_and_follows(browser: Any, server: RunningServer, record_pr
     record_property("fps", round(fps, 1))
     record_property("motion_to_photon_p95_ms", round(p95))
 
-    # The pixels that came back: the avatar's mouth opens when the driver's does.
+    # In the received pixels, the avatar's mouth opens when the driver's does.
     pictures = [(number, decode(data)) for number, data in probe["pictures"]]
     assert len(pictures) > 40
     driver = mouth_openings(driver_frames())
@@ -130,7 +130,7 @@ def test_a_reload_ends_the_session(browser: Any, server: RunningServer) -> None:
 
 
 def moves(colour: Callable[[], npt.NDArray[np.float64]]) -> bool:
-    """One picture differs from the next."""
+    """Whether one picture differs from the next."""
     return bool(np.abs(colour() - colour()).mean() > 0)
 
 
@@ -150,7 +150,7 @@ def test_change_portrait_and_upload_while_live(browser: Any, server: RunningServ
     assert faces.count() >= 4
     faces.nth(2).check(force=True)
     wait_until_on(page, lambda: np.abs(colour() - before).mean() > 6, "another portrait was shown")
-    # Not a picture at all: a sentence, and the stream goes on.
+    # A file that is not a picture gives an error message, and the stream goes on.
     text = tmp_path / "notes.png"
     text.write_text("this is no picture")
     page.set_input_files("#file", str(text))
@@ -177,7 +177,7 @@ def test_viewers_watch_with_a_link(browser: Any, server: RunningServer, tmp_path
     page.wait_for_selector("#link:not([hidden])")
     link = page.input_value("#link")
     assert link.startswith(f"{server.url}view/")
-    assert page.is_hidden("#revoke")  # without tokens anybody may watch
+    assert page.is_hidden("#revoke")  # without tokens anyone may watch
     viewer = page.context.new_page()
     viewer.goto(link)
     viewer.wait_for_selector("body[data-state=live]")
@@ -189,7 +189,7 @@ def test_viewers_watch_with_a_link(browser: Any, server: RunningServer, tmp_path
     assert kinds == ["audio", "video"]
     assert viewer.evaluate("document.querySelector('avatar-view').video.videoWidth") == 384
     page.wait_for_selector("#viewers:text-is('1')")
-    # The driver leaves: the viewer is told, and sees the next session of that name by itself.
+    # The driver leaves: the viewer's page says so and waits for the next session of that name.
     page.click("#stop")
     viewer.wait_for_selector("body[data-state=connecting]")
     viewer.wait_for_selector(".sentence:has-text('Nobody')")

@@ -1,4 +1,4 @@
-"""The page as people with different devices, languages and needs meet it."""
+"""The page with different screens, languages and needs: layout, accessibility, texts, embedding, recording."""
 
 import contextlib
 import http.server
@@ -38,7 +38,7 @@ def test_nothing_overlaps_and_everything_is_visible(
     page.set_viewport_size({"width": width, "height": height})
     start(page)
     wait_until_true(page, "parseFloat(document.getElementById('fps').textContent) > 0", "it was drawn")
-    # In one go: the next status, half a second away at most, hides it again.
+    # In one script: the next status, at most half a second later, hides it again.
     boxes = page.evaluate("""() => {
       const simpler = document.getElementById('simpler');
       Object.assign(simpler, { hidden: false, textContent: 'plain: the server is very busy' });
@@ -109,7 +109,7 @@ def test_the_page_remembers_the_last_portrait(browser: Any, server: RunningServe
     assert page.inner_text("[data-own]").strip() == "Yours, last time"
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.method) if "identities" in request.url else None)
-    assert "POST" not in asked  # it stays on this device until it is chosen
+    assert "POST" not in asked  # the picture is not uploaded until it is chosen
     page.check("[data-own] input", force=True)
     page.wait_for_selector("[data-own] input[value^=u-]:checked", state="attached")
     assert "POST" in asked
@@ -152,7 +152,7 @@ def test_an_avatar_embedded_on_another_site(playwright_driver: Any, camera_file:
         assert viewer.inner_text("avatar-view .label").upper() == "AI-GENERATED"
         viewer.evaluate("document.querySelector('avatar-view').remove()")
         page.wait_for_selector("#watched[hidden]", state="attached")
-        # A server that was not told of this site gives it nothing.
+        # A server that does not allow this origin refuses.
         with viewer.expect_event("requestfailed"):
             viewer.goto(f"{origin}/other.html")
         assert viewer.evaluate("customElements.get('avatar-view') === undefined")
@@ -176,7 +176,7 @@ def test_a_recording_is_a_video_with_the_ai_label(browser: Any, server: RunningS
     assert len(pictures) > 5
     height = pictures[-1].shape[0]
     corner = pictures[-1][: height // 8, : height // 3]
-    assert (corner.min(2) > 215).any()  # the letters of the mark
+    assert (corner.min(2) > 215).any()  # the label's letters
     assert page.get_attribute("#record", "aria-pressed") == "false"
     page.context.close()
 

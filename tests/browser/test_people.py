@@ -1,4 +1,4 @@
-"""A person is kept as a character, in a real browser: consent, card, settings, and gone again."""
+"""Characters on the page: enrol with consent, card, settings, rename, remove."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +17,14 @@ from tests.serving import RunningServer
 
 @pytest.fixture
 def library_server(tmp_path: Path) -> Iterator[RunningServer]:
-    """A server with a library of its own."""
+    """A server with its own library."""
     with RunningServer("--library", str(tmp_path / "library")) as running:
         yield running
     assert not [line for line in running.stderr_lines if "Traceback" in line], "".join(running.stderr_lines)
 
 
 def own_picture(folder: Path) -> Path:
-    """A picture that is no sample: one of them, mirrored."""
+    """A picture that is not a sample: a mirrored sample."""
     picture = cv2.imread(str(sample_pictures()["mateo"]))
     path = folder / "me.jpg"
     cv2.imwrite(str(path), np.ascontiguousarray(picture[:, ::-1]))
@@ -42,7 +42,7 @@ def test_a_character_is_enrolled_shown_changed_and_removed(
     page.fill("#enrol-name", "Mateo's twin")
     page.screenshot(path=str(tmp_path / "enrol.png"))
     assert Axe().run(page).violations_count == 0
-    # Without a statement nothing is sent.
+    # Without a consent statement nothing is sent.
     page.click("#enrol-send")
     assert page.is_visible("#enrol")
     page.fill("#enrol-consent", "An average of two dozen people")
@@ -86,7 +86,7 @@ def test_a_character_is_still_there_after_a_reload(
     page.fill("#enrol-consent", "An average of two dozen people")
     page.click("#enrol-send")
     page.wait_for_selector("#enrol", state="hidden")
-    # The same name again is refused in the dialog, where it can be mended.
+    # The same name again is refused in the dialog, where it can be changed.
     page.set_input_files("#file", str(own_picture(tmp_path)))
     page.wait_for_selector("[data-own] input:checked", state="attached")
     page.click("#keep-person")

@@ -1,4 +1,4 @@
-"""Privacy mode: the avatar follows, and no picture leaves the page. Looks at everything that does leave it."""
+"""Privacy mode: the avatar follows the driver, and the page sends no picture. Checks everything that it sends."""
 
 import base64
 import time
@@ -21,7 +21,7 @@ from tests.unit.faces import face
 
 pytestmark = pytest.mark.browser
 
-# Remembers every connection, so that its own figures can be read.
+# Keeps every connection, so that its statistics can be read.
 KEEP_CONNECTIONS_JS = """
 window.connections = [];
 const Plain = window.RTCPeerConnection;
@@ -37,7 +37,7 @@ BYTES_SENT_JS = """async () => {
   }
   return [video, all, performance.now()];
 }"""
-# The number drawn into the camera's picture, and the avatar's picture of the same moment.
+# Pairs of the number in the camera's picture and the avatar's picture of the same moment.
 CAMERA_AND_AVATAR_JS = """async () => {
   const pairs = [];
   const small = document.createElement('canvas'); small.width = 240; small.height = 8;
@@ -83,7 +83,7 @@ def start_private(page: Any) -> None:
     page.wait_for_selector("body[data-state=live][data-playing]")
 
 
-# A camera that shows the picture that the test gives it, until it gives another.
+# A camera that shows one picture until the test gives it another.
 STILL_CAMERA_JS = """
 const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 480 });
 const image = new Image();
@@ -140,12 +140,12 @@ def test_privacy_mode_sends_face_packets_and_no_picture(browser: Any, server: Ru
     page.screenshot(path=str(tmp_path / "private.png"))
     said = page.inner_text("#sent")
 
-    # Nothing but this server was asked, and what it was sent by HTTP is an offer.
+    # Requests went to this server only.
     assert {urlsplit(url).netloc for url in page.asked} <= {urlsplit(server.url).netloc, ""}
     assert page.faults == []
-    # No picture was ever encoded; what went out beside the packets are reports and keep-alives.
+    # No picture was encoded; apart from the packets only reports and keep-alives were sent.
     assert after[0] == 0
-    # Every packet is one face in numbers, each no longer than such a packet is.
+    # Every packet is one face, and none is longer than a face packet.
     assert packets
     faces = [unpack(packet) for packet in packets]
     assert max(len(packet) for packet in packets) <= 108
@@ -160,7 +160,7 @@ def test_privacy_mode_sends_face_packets_and_no_picture(browser: Any, server: Ru
     avatar = mouth_openings([decode(picture) for _, picture in pairs])
     wanted = np.array([driver[number % len(driver)] for number, _ in pairs])
     best = 0.0
-    for lag in range(8):  # the avatar is a few samples behind
+    for lag in range(8):  # the avatar lags by a few samples
         a, b = avatar[lag:], wanted[: len(wanted) - lag]
         seen = np.isfinite(a) & np.isfinite(b)
         best = max(best, float(np.corrcoef(a[seen], b[seen])[0, 1]))
@@ -250,7 +250,7 @@ def test_the_page_reads_a_mouth_like_python(browser: Any, server: RunningServer)
     }"""
     points = (landmarks / picture.shape[0]).reshape(-1).tolist()
     found = np.array(page.evaluate(script, [address_of(picture), points])).reshape(wanted.shape)
-    # It looks at a picture of another size, along straight pieces of the lips: the rows at the lips differ most.
+    # The page samples a picture of another size, along straight pieces of the lips: rows at the lips differ most.
     assert np.abs(found - wanted).mean() < 0.03
     assert np.abs(found - wanted)[1:-1].max() < 0.12
     page.context.close()

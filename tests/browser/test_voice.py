@@ -1,4 +1,4 @@
-"""With the microphone alone: no camera is asked for, the mouth follows the voice, the figures say so."""
+"""Voice mode: the page does not open the camera, and the mouth follows the voice."""
 
 import wave
 from collections.abc import Iterator
@@ -57,14 +57,14 @@ def test_the_mouth_follows_the_voice(speaker: Any, server: RunningServer, tmp_pa
         found = opened[np.isfinite(opened)]
         return len(found) > 50 and bool(np.quantile(found, 0.95) > np.quantile(found, 0.1) + 0.06)
 
-    wait_until_on(page, speaks, "the mouth opened and closed as one that speaks")
+    wait_until_on(page, speaks, "the mouth opened and closed as in speech")
     fps = float(page.inner_text("#fps"))
     page.screenshot(path=str(tmp_path / "voice.png"))
     assert page.evaluate("document.getElementById('self').srcObject") is None
     assert page.is_hidden("#hint")
     found = opened[np.isfinite(opened)]
     print(f"\nvoice alone: {fps:.0f} pictures a second; mouth open {found.min():.2f} to {found.max():.2f}")
-    # Switched off, it comes to rest, and the page says why.
+    # With the microphone off the mouth rests, and the page says why.
     page.click("#speak")
     page.wait_for_selector("#hint:not([hidden])")
     assert "microphone is off" in page.inner_text("#hint")

@@ -1,4 +1,4 @@
-"""A real server, the sample clip as pictures for cameras, and a viewer that counts what comes out."""
+"""A server process, the sample clip as JPEGs for fake cameras, and a viewer that counts pictures."""
 
 import asyncio
 import contextlib
@@ -23,12 +23,12 @@ from tests.webrtc.peers import Peer
 
 ACCEPT_JSON = {"Accept": "application/json"}
 MIN_PICTURES = 12
-"""Different pictures that make a stream."""
+"""A stream works if so many different pictures came."""
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[RunningServer]:
-    """One for all clients, each with a session of its own."""
+    """One server for all clients; each client uses its own session."""
     with RunningServer("--engine", "warp", "--processes", "0", "--sessions", "8", marks=True) as it:
         yield it
         assert not [line for line in it.stderr_lines if "Traceback" in line], it.output
@@ -36,7 +36,7 @@ def server() -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="session")
 def camera_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sample clip as ``0000.jpg``, …, each with its number on it."""
+    """A folder with the sample clip as ``0000.jpg``, …, with each picture's number drawn in."""
     folder = tmp_path_factory.mktemp("camera")
     for number, frame in enumerate(driver_frames()[:120]):
         marked = frame.copy()
@@ -47,7 +47,7 @@ def camera_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def running_program(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A program in a process group of its own, which ends with the ``with``."""
+    """Run a program in its own process group, which is killed at the end of the ``with``."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -66,29 +66,29 @@ def running_program(*command: str, **environment: str) -> Iterator[subprocess.Po
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:
-    """The line of the program's output in which ``words`` are."""
-    said, timer = [], threading.Timer(TEST_TIMEOUT, process.kill)
+    """Read the program's output up to the line that contains ``words``; returns that line."""
+    lines, timer = [], threading.Timer(TEST_TIMEOUT, process.kill)
     timer.start()
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            said.append(line)
+            lines.append(line)
             if words in line:
                 return line
     finally:
         timer.cancel()
-    raise AssertionError(f"it ended without {words!r}: {''.join(said)}")
+    raise AssertionError(f"the program ended without {words!r}: {''.join(lines)}")
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Close the program's input, which asks it to end, and return all that it has said."""
+    """Close the program's input, at which it ends, and return its output."""
     said, _ = process.communicate(timeout=TEST_TIMEOUT)
     assert process.returncode == 0, said
     return said
 
 
 async def connect_viewer(server: RunningServer, session: str, process: subprocess.Popen[str] | None = None) -> Peer:
-    """A viewer of ``session``, made by aiortc, as soon as somebody publishes to it; ``process`` is who should."""
+    """A viewer of ``session`` (aiortc), as soon as ``process`` publishes to it."""
     end = time.monotonic() + TEST_TIMEOUT
     while True:
         viewer = Peer(server.url.rstrip("/"), "view")
@@ -104,7 +104,7 @@ async def connect_viewer(server: RunningServer, session: str, process: subproces
 
 
 async def count_pictures(server: RunningServer, session: str, process: subprocess.Popen[str] | None = None) -> None:
-    """Wait until a viewer of ``session`` has seen the avatar follow enough pictures of the camera, each numbered."""
+    """Wait until a viewer of ``session`` has read enough numbers of camera pictures from the avatar."""
     viewer = await connect_viewer(server, session, process)
     try:
         seen: set[int] = set()
@@ -115,13 +115,13 @@ async def count_pictures(server: RunningServer, session: str, process: subproces
 
 
 async def wait_until_ended(server: RunningServer, session: str) -> None:
-    """Wait until ``session`` has ended, as it does at once when its publisher says so."""
+    """Wait until ``session`` has ended."""
     async with http(server.url) as client:
         while session in {row["id"] for row in (await client.get("/status", headers=ACCEPT_JSON)).json()["sessions"]}:
             await asyncio.sleep(0.2)
 
 
 def run_in_thread(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine where Playwright's own event loop runs already."""
+    """Run a coroutine in another thread: Playwright's event loop already runs in this one."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, work).result()

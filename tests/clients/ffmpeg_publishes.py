@@ -1,4 +1,4 @@
-"""FFmpeg's own WHIP client, as PyAV ships it, in a process of its own: ``python -m tests.clients.ffmpeg_publishes``.
+"""FFmpeg's WHIP client, which PyAV contains, in its own process: ``python -m tests.clients.ffmpeg_publishes``.
 
 Publishes the sample clip until its input is closed.
 """

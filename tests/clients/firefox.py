@@ -1,4 +1,4 @@
-"""Firefox driven over WebDriver BiDi, with a canvas for its camera."""
+"""Firefox driven over WebDriver BiDi, with a canvas as its camera."""
 
 import base64
 import contextlib
@@ -25,7 +25,7 @@ PREFERENCES = {
     "browser.shell.checkDefaultBrowser": False,
     "datareporting.policy.dataSubmissionEnabled": False,
     "media.autoplay.default": 0,
-    "media.gmp-manager.url": "",  # Cisco's H.264 is not fetched
+    "media.gmp-manager.url": "",  # do not download Cisco's H.264
     "media.navigator.permission.disabled": True,
     "media.peerconnection.ice.obfuscate_host_addresses": True,
     "network.captive-portal-service.enabled": False,
@@ -34,7 +34,7 @@ PREFERENCES = {
 }
 
 CANVAS_CAMERA_JS = """() => {
-  // The sample clip on a canvas, in place of the camera that this machine has not.
+  // The sample clip on a canvas replaces the camera.
   const pictures = PICTURES.map((text) => createImageBitmap(
     new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], { type: 'image/jpeg' })));
   navigator.mediaDevices.getUserMedia = async ({ video, audio }) => {
@@ -68,7 +68,7 @@ CONNECT_OPTIONS: dict[str, Any] = {"max_size": None, "open_timeout": TEST_TIMEOU
 
 
 class VirtualScreen:
-    """An X server that shows nothing, under a name of its own."""
+    """A virtual X server on a free display."""
 
     def __init__(self) -> None:
         path = shutil.which("Xvfb")
@@ -81,22 +81,22 @@ class VirtualScreen:
         self.name = ":" + self.process.stdout.readline().strip()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop it."""
         self.process.terminate()
         self.process.wait(TEST_TIMEOUT)
 
 
 class Firefox:
-    """A Firefox that nobody sees, for a ``with``; a context is a tab's name."""
+    """A Firefox on a virtual screen, as a context manager; ``context`` parameters are ids of its windows."""
 
     def __init__(self, folder: Path) -> None:
-        """``folder`` is an empty one for its profile."""
+        """``folder`` is an empty folder for its profile."""
         path = shutil.which("firefox-esr") or shutil.which("firefox")
         assert path, "no Firefox found: scripts/setup.sh clients"
         lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in PREFERENCES.items())
         (folder / "user.js").write_text("\n".join(lines))
         command = [path, "--no-remote", "--profile", str(folder), "--remote-debugging-port", "0"]
-        # Its headless mode has no WebGL, which the page's face finder needs: a screen in memory has.
+        # Headless Firefox has no WebGL, which the page's face finder needs. On a virtual screen it has.
         self._screen = VirtualScreen()
         environment = os.environ | {"HOME": str(folder), "DISPLAY": self._screen.name, "LIBGL_ALWAYS_SOFTWARE": "1"}
         self.process = subprocess.Popen(
@@ -124,14 +124,14 @@ class Firefox:
         self.stop()
 
     def stop(self) -> None:
-        """End it and all its processes."""
+        """Kill it and all its processes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._screen.stop()
 
     def command(self, method: str, **parameters: Any) -> Any:
-        """Send a command; its result, or ``AssertionError`` with Firefox's own words."""
+        """Send a command; returns its result or raises AssertionError with Firefox's message."""
         self._last += 1
         self._socket.send(json.dumps({"id": self._last, "method": method, "params": parameters}))
         while True:
@@ -141,7 +141,7 @@ class Firefox:
                 return said["result"]
 
     def open(self, url: str = "about:blank") -> str:
-        """A window of its own, which is not throttled as a hidden tab is."""
+        """Open a new window; a hidden tab would be throttled."""
         context: str = self.command("browsingContext.create", type="window")["context"]
         self.go(context, url)
         return context
@@ -151,7 +151,7 @@ class Firefox:
         self.command("browsingContext.navigate", context=context, url=url, wait="complete")
 
     def run(self, context: str, expression: str) -> Any:
-        """The value of a JavaScript expression, which JSON can say."""
+        """The value of a JavaScript expression, passed as JSON."""
         said = self.command(
             "script.evaluate",
             expression=f"(async () => JSON.stringify((await ({expression})) ?? null))()",
@@ -163,17 +163,17 @@ class Firefox:
         return json.loads(said["result"]["value"])
 
     def wait(self, context: str, expression: str) -> Any:
-        """The value of an expression as soon as it is true."""
+        """Wait until an expression is true; returns its value."""
         end = time.monotonic() + TEST_TIMEOUT
         while not (value := self.run(context, expression)):
             state = "[document.body.dataset, document.getElementById('alert')?.innerText, window.faults]"
-            assert time.monotonic() < end, f"not so: {expression}; {self.run(context, state)}"
+            assert time.monotonic() < end, f"not true: {expression}; {self.run(context, state)}"
             time.sleep(0.1)
         return value
 
     def use_camera(self) -> None:
-        """Every page opened from here on has the sample clip as its camera, each picture numbered, and remembers its
-        connections and what went wrong.
+        """Give every page that is opened from now on the numbered sample clip as its camera, and let it record its
+        connections and errors.
         """
         pictures = []
         for number, frame in enumerate(driver_frames()[:120:4]):

@@ -1,4 +1,4 @@
-"""FFmpeg's WHIP client publishes. Its TLS is GnuTLS, it is the DTLS server, and its certificate is on P-224."""
+"""FFmpeg's WHIP client publishes. It uses GnuTLS, is the DTLS server, and has a certificate on P-224."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Our own page in Firefox ESR: publish, watch, another portrait, privacy mode, stop."""
+"""The demo page in Firefox ESR: publish, watch, change the portrait, privacy mode, stop."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.serving import RunningServer
 
 IS_LIVE_JS = "document.querySelector('body[data-state=live][data-playing]') !== null"
 IS_IDLE_JS = "document.querySelector('body[data-state=idle]') !== null"
-# The numbers of the camera's pictures that the avatar follows, read off the avatar as it is shown.
+# Whether the shown avatar has followed enough camera pictures, whose numbers are read from it.
 FOLLOWS_CAMERA_JS = """(async () => {
   const video = document.getElementById('avatar') ?? document.querySelector('avatar-view').video;
   const small = document.createElement('canvas'); small.width = 240; small.height = 8;
@@ -46,7 +46,7 @@ AVATAR_PIXELS_JS = """(() => {
   small.getContext('2d').drawImage(document.getElementById('avatar'), 0, 0, 16, 16);
   return [...small.getContext('2d').getImageData(0, 0, 16, 16).data];
 })()"""
-# Bytes of pictures sent, and pictures received and decoded.
+# Bytes and frames of video sent, and frames decoded.
 VIDEO_STATS_JS = """(async () => {
   let sent = 0, decoded = 0;
   for (const pc of window.connections) for (const report of (await pc.getStats()).values()) {
@@ -58,7 +58,7 @@ VIDEO_STATS_JS = """(async () => {
 
 
 def start(firefox: Firefox, server: RunningServer, private: bool = False) -> str:
-    """A page that is live."""
+    """Open the page and start a session; returns the page."""
     page = firefox.open(server.url)
     firefox.wait(page, "document.querySelector('.face input:checked') !== null")
     if private:
@@ -69,7 +69,7 @@ def start(firefox: Firefox, server: RunningServer, private: bool = False) -> str
 
 
 def stop(firefox: Firefox, page: str) -> None:
-    """The page's own button ends it, and nothing on the page went wrong."""
+    """End the session with the page's button and check that the page had no errors."""
     firefox.run(page, "document.getElementById('stop').click()")
     firefox.wait(page, IS_IDLE_JS)
     assert firefox.run(page, "window.faults") == []

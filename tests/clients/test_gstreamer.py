@@ -1,4 +1,4 @@
-"""GStreamer's webrtcbin publishes and watches. Its DTLS is OpenSSL with an RSA certificate, its ICE libnice."""
+"""GStreamer's webrtcbin publishes and watches. It uses OpenSSL with an RSA certificate, and libnice for ICE."""
 
 from pathlib import Path
 

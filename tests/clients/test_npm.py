@@ -1,4 +1,4 @@
-"""WHIP and WHEP clients from npm, in Chromium, on a page of another site: whip-whep, and Eyevinn's two."""
+"""WHIP and WHEP clients from npm (whip-whep, Eyevinn's), in Chromium, on a page of another origin."""
 
 import http.server
 import shutil
@@ -63,7 +63,7 @@ HAS_PICTURES_JS = f"""() => {{
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a page that has the clients. They are installed once, as their lock file says."""
+    """The URL of a page with the clients, which are installed once, from their lock file."""
     npm = shutil.which("npm")
     assert npm, "no npm found: scripts/setup.sh clients"
     BUILD_FOLDER.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def open_server(site: str) -> Iterator[RunningServer]:
-    """A server that lets the page's site in."""
+    """A server that allows the page's origin."""
     flags = ("--engine", "warp", "--processes", "0", "--sessions", "4", "--allow-origin", site)
     with RunningServer(*flags, marks=True) as server:
         yield server
@@ -166,7 +166,7 @@ WATCH_EACH_H264_JS = """async ([url]) => {
 
 
 def test_chromium_plays_every_h264_that_it_offers(browser: Any, site: str, open_server: RunningServer) -> None:
-    """Each profile and packetization mode by itself, as a viewer that knows no other would offer it."""
+    """Each profile and packetization mode is offered alone."""
     context = browser.new_context()
     context.set_default_timeout(TIMEOUT_MS)
     try:

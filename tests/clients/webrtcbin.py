@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """GStreamer's webrtcbin, run with the system's Python: ``webrtcbin.py publish|view URL CODEC [FOLDER]``.
 
-Publishes the pictures of a folder, over and over, or watches and counts what it decodes, until its input is closed.
+Publishes the pictures of a folder in a loop, or watches and counts decoded pictures, until its input is closed.
 """
 
 import sys
@@ -66,12 +66,12 @@ class Client:
         self.pipe.set_state(Gst.State.PLAYING)
 
     def wait(self) -> None:
-        """Ends with the input."""
+        """Quit when the input is closed."""
         sys.stdin.read()
         GLib.idle_add(self.loop.quit)
 
     def fail(self, why: object) -> None:
-        """Says why, and ends badly."""
+        """Print why and quit with an error."""
         print("failed:", why, flush=True)
         self.failed = True
         self.loop.quit()
@@ -79,19 +79,19 @@ class Client:
     failed = False
 
     def on_negotiation(self, peer: object) -> None:
-        """An offer can be made."""
+        """Create the offer, once."""
         if not self.offered:
             self.offered = True
             self.peer.emit("create-offer", None, Gst.Promise.new_with_change_func(self.on_offer))
 
     def on_offer(self, promise: Gst.Promise) -> None:
-        """Candidates are gathered before it is sent."""
-        self.reply = promise.get_reply()  # the offer lives in it
+        """Set the offer; gathering starts, and :meth:`offer` sends it afterwards."""
+        self.reply = promise.get_reply()  # owns the offer
         offer = self.reply.get_value("offer")
         self.peer.emit("set-local-description", offer, Gst.Promise.new())
 
     def offer(self) -> bool:
-        """POST the offer once all candidates are in it."""
+        """POST the offer once it contains all candidates."""
         gathered = self.peer.get_property("ice-gathering-state") == GstWebRTC.WebRTCICEGatheringState.COMPLETE
         if not gathered or self.location:
             return False
@@ -111,11 +111,11 @@ class Client:
         return False
 
     def on_state(self, *given: object) -> None:
-        """Tells how the connection is."""
+        """Print the state of the connection."""
         print(self.peer.get_property("connection-state").value_nick, flush=True)
 
     def on_pad(self, peer: object, pad: Gst.Pad) -> None:
-        """Decode and count."""
+        """Decode a received stream and count its pictures."""
         if pad.direction != Gst.PadDirection.SRC:
             return
         text = f"queue ! {DECODERS[self.codec]} ! fakesink name=sink sync=false signal-handoffs=true"
@@ -126,13 +126,13 @@ class Client:
         pad.link(decode.get_static_pad("sink"))
 
     def on_picture(self, sink: Gst.Element, buffer: Gst.Buffer, pad: Gst.Pad) -> None:
-        """Count a picture, and say its size."""
+        """Count a picture and print its size."""
         self.decoded += 1
         shape = pad.get_current_caps().get_structure(0)
         print("picture", self.decoded, shape.get_value("width"), shape.get_value("height"), flush=True)
 
     def run(self) -> None:
-        """Until the input is closed."""
+        """Run until the input is closed, then DELETE the session."""
         self.loop.run()
         if self.location:
             urllib.request.urlopen(urllib.request.Request(self.location, method="DELETE")).close()

@@ -19,11 +19,11 @@ with atheris.instrument_imports(
 
 
 def main() -> None:
-    """Ends with libFuzzer's own exit code: 0 when every run went well."""
+    """Fuzz the target; exits with libFuzzer's code, 0 if no run failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--runs", type=int, default=100_000)
-    parser.add_argument("--corpus", type=Path, help="folder where found inputs are kept")
+    parser.add_argument("--corpus", type=Path, help="folder to keep found inputs in")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(seeds()[arguments.target]):

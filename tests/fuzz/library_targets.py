@@ -1,6 +1,7 @@
-"""What comes into a library of characters: exported files, the JSON of enrolments and changes, rows of the database.
+"""Inputs of a library of characters: exported files, the JSON of enrolments and changes, rows of the database.
 
-A sound result must fit everywhere that it goes: the pipe between processes, the database, JSON in UTF-8, a terminal.
+An accepted character must be valid wherever it is used: pickled between processes, in the database, as JSON in
+UTF-8, in a terminal.
 """
 
 import contextlib
@@ -40,7 +41,7 @@ def character_file(data: bytes) -> None:
 
 
 def character_manifest(data: bytes) -> None:
-    """A manifest with a valid signature: ``KEY`` and ``PICTURE`` in it stand for the key and the picture's digest."""
+    """A manifest with a valid signature. ``KEY`` and ``PICTURE`` are replaced by the key and the picture's digest."""
     manifest = data.replace(b"KEY", PUBLIC_KEY_HEX).replace(
         b"PICTURE", hashlib.sha256(_picture()).hexdigest().encode()
     )
@@ -50,7 +51,7 @@ def character_manifest(data: bytes) -> None:
 
 
 def enrolment(data: bytes) -> None:
-    """The JSON body of an enrolment, and of a change."""
+    """The JSON bodies of an enrolment and of a change."""
     with contextlib.suppress(AvatarError):
         record = parse_enrolment(data)
         json.dumps(record, ensure_ascii=False).encode()
@@ -64,7 +65,7 @@ def enrolment(data: bytes) -> None:
 
 
 def row(data: bytes) -> None:
-    """A row of the database: columns of any type, each behind a letter for its type."""
+    """A row of the database: columns of any type, each after a letter for its type."""
     values = dict.fromkeys((*COLUMNS, "kind", "digest"))
     for name, record in zip(values, data.split(COLUMN_SEPARATOR), strict=False):
         values[name] = _value(record)
@@ -82,7 +83,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds() -> dict[str, list[bytes]]:
-    """Sound inputs."""
+    """Valid inputs."""
     full = _character()
     plain = replace(full, quality={}, settings={}, tags=(), description="", z_id=np.zeros(0, np.float32))
     manifests = [canonical_json(_manifest(one)).encode() for one in (full, plain)]
@@ -109,7 +110,7 @@ def seeds() -> dict[str, list[bytes]]:
 
 
 def _check_character(character: Character) -> None:
-    """Everything of a character that passed can be sent, kept and shown."""
+    """Check that an accepted character can be pickled, stored and printed."""
     pickle.loads(pickle.dumps(character))
     text = canonical_json(character.public())
     text.encode()

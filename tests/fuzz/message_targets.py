@@ -1,6 +1,6 @@
-"""Messages that come while a session lives, as functions of bytes that may raise :class:`AvatarError` only.
+"""Messages during a session, as functions of bytes that may raise :class:`AvatarError` only.
 
-What they make of their bytes must be sound, too: every number finite, and small enough for what is done with it next.
+Parsed results are checked too: every number must be finite and small enough for its later use.
 """
 
 import asyncio
@@ -42,12 +42,12 @@ ACCESS: Final = Access(parse_tokens(make_token("somebody", ["view"])[1]))
 
 
 def text(data: bytes) -> str:
-    """Any bytes as text, lone surrogates among it."""
+    """Any bytes as text, which may contain lone surrogates."""
     return data.decode("utf-8", "surrogatepass" if data[:1] == b"{" else "replace")
 
 
 def message_of(data: bytes) -> str | bytes:
-    """Bytes as JSON arrives: text where they can be, as they are where not."""
+    """Bytes as a WebSocket message: text if possible, else bytes."""
     try:
         return text(data)
     except UnicodeDecodeError:
@@ -55,7 +55,7 @@ def message_of(data: bytes) -> str | bytes:
 
 
 def check_frame(frame: ArkitFrame | None) -> None:
-    """A frame whose numbers can be followed."""
+    """Check that all numbers of a frame are valid."""
     if frame is None:
         return
     assert set(frame.shapes) <= set(BLEND_SHAPES)
@@ -68,7 +68,7 @@ def check_frame(frame: ArkitFrame | None) -> None:
 
 
 def packet(data: bytes) -> None:
-    """Faces in bytes, as privacy mode sends them."""
+    """Binary face packets, as privacy mode sends them."""
     with contextlib.suppress(AvatarError):
         face = unpack(data)
         if face.landmarks is not None:
@@ -78,7 +78,7 @@ def packet(data: bytes) -> None:
 
 
 def motion(data: bytes) -> None:
-    """Frames of motion as JSON, alone and as a control message."""
+    """Motion frames as JSON, alone and in a control message."""
     with contextlib.suppress(AvatarError):
         check_frame(ArkitFrame.from_json(read_json(message_of(data), "a frame")))
     with contextlib.suppress(AvatarError, UnicodeDecodeError):
@@ -88,7 +88,7 @@ def motion(data: bytes) -> None:
 
 
 def expression(data: bytes) -> None:
-    """What a face may do: as a control message, and as it is saved with a character."""
+    """Expression settings, in a control message and as stored with a character."""
     with contextlib.suppress(AvatarError):
         Expression.from_json(read_json(message_of(data), "an expression"))
     with contextlib.suppress(AvatarError, UnicodeDecodeError):
@@ -98,14 +98,14 @@ def expression(data: bytes) -> None:
 
 
 def rig(data: bytes) -> None:
-    """Datagrams of VMC and of phones, several to one decoder: it keeps what it heard."""
+    """Datagrams of VMC and of phones, several to one decoder, which has state."""
     decode = MotionDecoder()
     for datagram in data.split(b"\xff--\xff"):
         check_frame(decode(datagram))
 
 
 def motion_file(data: bytes) -> None:
-    """Motion files, played to their end."""
+    """Motion files, read to their end."""
     path = _scratch() / "motion.jsonl"
     path.write_bytes(data)
     with contextlib.suppress(AvatarError):
@@ -117,7 +117,7 @@ def motion_file(data: bytes) -> None:
 
 
 def link(data: bytes) -> None:
-    """Links and tokens: nobody gets in by a text that was not handed out."""
+    """Links and tokens: only a token that was issued gives access."""
     token = text(data) if data[:1] != b"{" else ""
     with contextlib.suppress(AvatarError, UnicodeDecodeError):
         token = token or parse_token(text(data), SETTINGS.max_message)
@@ -126,7 +126,7 @@ def link(data: bytes) -> None:
             caller = ACCESS.authenticate(authorization, TEST_TIME)
         except AvatarError:
             continue
-        assert authorization.split(None, 1)[1].strip() == _link()  # RFC 9110: space around it says nothing
+        assert authorization.split(None, 1)[1].strip() == _link()  # RFC 9110 ignores space around it
         require(caller, "view", "studio")
         require_instance(caller, "0123456789abcdef")
 
@@ -139,7 +139,7 @@ def body(data: bytes) -> None:
 
 
 def trickle(data: bytes) -> None:
-    """Trickled candidates, up to aiortc's own: what it cannot use is dropped."""
+    """Trickled candidates, including aiortc's parser, whose errors Peer.trickle ignores."""
     with contextlib.suppress(AvatarError):
         for candidate, _ in parse_fragment(data.decode("utf-8", "replace"), "abcd", private=True, limits=SETTINGS):
             with contextlib.suppress(ValueError, AssertionError, IndexError):  # as Peer.trickle does
@@ -171,7 +171,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds() -> dict[str, list[bytes]]:
-    """A sound input or two for every target, and the numbers that broke one."""
+    """Valid inputs for every target, and numbers that once broke one."""
     random = np.random.default_rng(3)
     face = TrackedFace(
         random.uniform(100, 300, (478, 3)).astype(np.float32), random.uniform(0, 1, (6, 5, 2)).astype(np.float32)
@@ -218,7 +218,7 @@ def seeds() -> dict[str, list[bytes]]:
 
 
 def _datagrams() -> list[bytes]:
-    """VMC messages with the numbers that a rig should not send."""
+    """VMC messages with numbers that are not finite, or too large."""
     out = []
     for value in (math.nan, math.inf, -math.inf, 1e308):
         bundle = OscBundleBuilder(IMMEDIATELY)
@@ -253,7 +253,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 @cache
 def _client() -> httpx.AsyncClient:
-    # Nothing is let in, so that no case leaves a session behind for the next.
+    # Draining: no offer is accepted, so that no case leaves a session behind for the next.
     app: Any = create_app(Settings(engine="warp", half_open=1, connect_timeout=0.1), None)
     app.state.server.sessions.draining = True
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)

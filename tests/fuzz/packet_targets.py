@@ -1,4 +1,4 @@
-"""What arrives on a media port, as functions of bytes that may raise nothing."""
+"""Datagrams on a media port, as functions of bytes that may raise nothing."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,12 +10,12 @@ from avatar_stream.media.picture_size import h264_size, has_h264_key_frame, vp8_
 from tests.port import ICE_PASSWORD, PEER_ADDRESS, UNKNOWN_ADDRESS, Port, connectivity_check
 
 DATAGRAM_SEPARATOR: Final = b"\xff--\xff"
-SIGNATURE_BYTES: Final = 8 + 24  # bytes of it and of MESSAGE-INTEGRITY, which signing adds
+SIGNATURE_BYTES: Final = 8 + 24  # FINGERPRINT and MESSAGE-INTEGRITY, which signing adds
 REQUIRED_ATTRIBUTES: Final = ("USERNAME", "PRIORITY", "MESSAGE-INTEGRITY")
 
 
 def datagram(data: bytes) -> None:
-    """Several datagrams to one port, of the peer and of a stranger; STUN also with a signature that holds."""
+    """Several datagrams to one port, from the peer and an unknown address; STUN also with a valid signature."""
     port = Port()
     for one in data.split(DATAGRAM_SEPARATOR):
         for address in (UNKNOWN_ADDRESS, PEER_ADDRESS):
@@ -32,7 +32,7 @@ def datagram(data: bytes) -> None:
 
 
 def signed(data: bytes) -> bytes:
-    """A message of STUN with the password that the peer was told; anything else as it is."""
+    """A STUN message signed with the peer's password; anything else unchanged."""
     message = read_stun(data)
     if message is None or len(data) > MAX_DATAGRAM_BYTES - SIGNATURE_BYTES:
         return data
@@ -41,7 +41,7 @@ def signed(data: bytes) -> bytes:
 
 
 def coded_picture(data: bytes) -> None:
-    """The headers of coded pictures, whose sizes are read before anything is decoded."""
+    """Headers of coded pictures, from which sizes are read before decoding."""
     has_h264_key_frame(data)
     for size in (vp8_size(data), h264_size(data)):
         assert size is None or min(size) >= 0
@@ -51,7 +51,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"datagram": datagram, "cod
 
 
 def seeds() -> dict[str, list[bytes]]:
-    """Whole messages of every kind."""
+    """Valid messages of every kind."""
     answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE)
     answer.attributes["XOR-MAPPED-ADDRESS"] = PEER_ADDRESS
     answer.add_message_integrity(ICE_PASSWORD.encode())

@@ -1,4 +1,4 @@
-"""Every text and picture that comes from outside, as functions of bytes that may raise :class:`AvatarError` only."""
+"""All texts and pictures from outside, as functions of bytes that may raise :class:`AvatarError` only."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ def text(data: bytes) -> str:
 
 
 def offer(data: bytes) -> None:
-    """SDP offers: refused with a reason, or fit to be handed on."""
+    """SDP offers: refused with an AvatarError, or safe for the later functions."""
     sdp = text(data)
     for role in Role:
         with contextlib.suppress(AvatarError):
@@ -53,7 +53,7 @@ def offer(data: bytes) -> None:
 
 
 def fragment(data: bytes) -> None:
-    """Trickle fragments, and the If-Match that comes with them."""
+    """Trickle fragments and their If-Match header."""
     with contextlib.suppress(AvatarError):
         parse_fragment(text(data), "abcd", private=True, limits=SETTINGS)
     with contextlib.suppress(AvatarError):
@@ -81,13 +81,13 @@ def headers(data: bytes) -> None:
 
 
 def picture(data: bytes) -> None:
-    """Uploaded pictures, up to the point where a face is looked for."""
+    """Uploaded pictures, up to face detection."""
     with contextlib.suppress(AvatarError):
         read_picture(data)
 
 
 def http(data: bytes) -> None:
-    """Whole requests: a method, a path and a body; whatever comes, it is no failure of the server's."""
+    """Whole requests with a method, a path and a body: the server must never answer with a 5xx other than 503."""
     methods = ("GET", "POST", "PATCH", "DELETE", "OPTIONS", "HEAD", "PUT")
     paths = (
         "/session",
@@ -125,7 +125,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds() -> dict[str, list[bytes]]:
-    """A sound input or two for every target: fuzzing that starts from noise gets no further than the first check."""
+    """Valid inputs for every target: fuzzing that starts from noise does not get past the first check."""
     sdp = (
         b"v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96 98\r\n"
         b"c=IN IP4 0.0.0.0\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\na=ice-ufrag:abcd\r\n"
@@ -167,7 +167,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 @cache
 def _client() -> httpx.AsyncClient:
-    # Nothing is let in, so that no case leaves a session behind for the next.
+    # Draining: no offer is accepted, so that no case leaves a session behind for the next.
     app: Any = create_app(Settings(engine="warp", half_open=1, connect_timeout=0.1), None)
     app.state.server.sessions.draining = True
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)

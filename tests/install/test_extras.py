@@ -1,4 +1,4 @@
-"""What pyproject.toml asks for can be installed: resolved against the package index, with nothing installed."""
+"""The dependencies of pyproject.toml can be resolved against the package index; nothing is installed."""
 
 import os
 import re
@@ -22,7 +22,7 @@ LINUX, ARM, MAC, WINDOWS = (
 
 
 def resolve(*flags: str, output: Path | None = None) -> str:
-    """The pinned packages that uv finds for the project."""
+    """The pinned packages to which uv resolves the project."""
     done = subprocess.run(
         [
             sys.executable,
@@ -38,7 +38,7 @@ def resolve(*flags: str, output: Path | None = None) -> str:
         ]
         + (["--output-file", str(output)] if output else []),
         cwd=ROOT,
-        # The system's certificates, as pip has them: some networks have a certificate of their own.
+        # Use the system's certificates like pip: some networks have their own certificate.
         env=os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0", "UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"},
         capture_output=True,
         text=True,
@@ -52,7 +52,7 @@ def resolve(*flags: str, output: Path | None = None) -> str:
 
 
 def wheels(platform: str, *flags: str, python: str = "3.11") -> str:
-    """The same of ready-made packages alone, for one system."""
+    """As :func:`resolve`, with wheels only, for one platform."""
     return resolve("--only-binary", ":all:", "--python-platform", platform, "--python-version", python, *flags)
 
 
