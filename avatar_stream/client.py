@@ -92,7 +92,7 @@ class ClientSession:
             raise Unreachable(f"{self.url} does not answer") from None
 
     async def picture(self) -> Image:
-        """The next avatar picture, RGB uint8 ``(H, W, 3)``; raises :class:`Unreachable` if none comes any more."""
+        """The next avatar picture, RGB uint8 ``(H, W, 3)``; raises :class:`Unreachable` if no more arrive."""
         if self._track is None:
             raise Unreachable("the session is closed")
         try:

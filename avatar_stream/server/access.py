@@ -217,7 +217,7 @@ def check_host(host: str, allowed: Sequence[str], loopback: bool) -> None:
     name = re.sub(r":\d*$", "", host.strip().lower())
     names = {*LOCAL_NAMES, *(x.lower() for x in allowed)}
     if (allowed or loopback) and name not in names:
-        raise Forbidden("this server is not called by this name: say --allow-host to let it be")
+        raise Forbidden("this server does not accept this host name: allow it with --allow-host")
 
 
 def allowed_origin(origin: str | None, host: str, allowed: Sequence[str]) -> str | None:
@@ -231,7 +231,7 @@ def allowed_origin(origin: str | None, host: str, allowed: Sequence[str]) -> str
         return None
     if origin in allowed or "*" in allowed:
         return origin
-    raise Forbidden("pages of other sites may not use this server: say --allow-origin to let one")
+    raise Forbidden("pages of other sites may not use this server: allow one with --allow-origin")
 
 
 def digest(token: str) -> str:

@@ -19,15 +19,15 @@ def _libc() -> Any:
         return None
 
 
-def limit_arenas(count: int = 2, own_pages: int = 1 << 20) -> None:
+def limit_arenas(count: int = 2, mmap_threshold: int = 1 << 20) -> None:
     """Let all threads share ``count`` arenas; call it before threads start.
 
-    Blocks of ``own_pages`` bytes or more return to the system as soon as they are freed; a frame is smaller.
+    Blocks of ``mmap_threshold`` bytes or more return to the system as soon as they are freed; a frame is smaller.
     """
     libc = _libc()
     if libc is not None:
         libc.mallopt(M_ARENA_MAX, count)
-        libc.mallopt(M_MMAP_THRESHOLD, own_pages)
+        libc.mallopt(M_MMAP_THRESHOLD, mmap_threshold)
 
 
 def trim_heap() -> None:

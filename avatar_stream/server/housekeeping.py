@@ -58,7 +58,7 @@ async def _measure(server: "Server") -> None:
     except Exception:
         log.exception("the capacity could not be measured: the limit is one session per processor")
         return
-    # Python runs one thread of a process at a time: a single process cannot use more than two processors.
+    # Python runs one thread of a process at a time: more than two processors do not help a single process.
     usable = cores() if server.processes is not None else min(cores(), 2)
     held = server.sessions.measured = load.sessions(server.settings.fps, usable)
     log.info(

@@ -73,19 +73,21 @@ class Metrics:
         PlatformCollector(registry=registry)
         self._in = Counter("avatar_frames_in", "Camera frames decoded", registry=registry)
         self._drawn = Counter("avatar_frames_drawn", "Pictures finished", registry=registry)
-        self._sent = Counter("avatar_frames_sent", "Pictures sent, to however many", registry=registry)
-        self._dropped = Counter("avatar_frames_dropped", "Frames not shown, and why", ["reason"], registry=registry)
+        self._sent = Counter(
+            "avatar_frames_sent", "Avatar pictures sent, counted once for all receivers", registry=registry
+        )
+        self._dropped = Counter("avatar_frames_dropped", "Frames not shown, by reason", ["reason"], registry=registry)
         self._packets = Counter(
             "avatar_packets_dropped",
-            "Datagrams that came to a peer's ports and were not used, and why",
+            "Datagrams to a peer's ports that were not used, by reason",
             ["reason"],
             registry=registry,
         )
         self._failed = Counter(
-            "avatar_frame_failures", "Exceptions while a frame was made", ["stage"], registry=registry
+            "avatar_frame_failures", "Exceptions in the processing of a frame, by stage", ["stage"], registry=registry
         )
         self._stage = Histogram(
-            "avatar_stage_seconds", "Time of a stage", ["stage"], buckets=STAGE_BUCKETS, registry=registry
+            "avatar_stage_seconds", "Processing time of a stage", ["stage"], buckets=STAGE_BUCKETS, registry=registry
         )
         self._delay = Histogram(
             "avatar_motion_to_photon_seconds",
@@ -94,25 +96,29 @@ class Metrics:
             registry=registry,
         )
         self._age = Histogram(
-            "avatar_queue_age_seconds", "Age of what is taken from a queue", ["queue"], buckets=DELAY_BUCKETS,
+            "avatar_queue_age_seconds", "Age of an item when taken from a queue", ["queue"], buckets=DELAY_BUCKETS,
             registry=registry,
         )  # fmt: skip
         self._distance = Histogram(
             "avatar_identity_distance",
-            "Distance of a picture's face from its portrait's, as the guard sees it several times a second",
+            "Distance between the faces of a picture and its portrait, measured by the identity guard",
             buckets=(0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.42, 0.5, 0.7, 1),
             registry=registry,
         )
-        self._ended = Counter("avatar_peers_ended", "Peers gone, and why", ["role", "reason"], registry=registry)
+        self._ended = Counter(
+            "avatar_peers_ended", "Peers that have ended, by role and reason", ["role", "reason"], registry=registry
+        )
         self._refused = Counter(
             "avatar_requests_refused", "Requests refused, by status", ["status"], registry=registry
         )
         self._sessions = Gauge("avatar_sessions", "Sessions by state", ["state"], registry=registry)
         self._qualities = Gauge(
-            "avatar_sessions_at_quality", "Live sessions by quality of the ladder", ["quality"], registry=registry
+            "avatar_sessions_at_quality", "Live sessions by quality level", ["quality"], registry=registry
         )
-        self._capacity = Gauge("avatar_capacity", "Sessions this machine takes", registry=registry)
-        self._lag = Gauge("avatar_event_loop_lag_seconds", "How late the event loop last was", registry=registry)
+        self._capacity = Gauge("avatar_capacity", "Limit of sessions at the same time", registry=registry)
+        self._lag = Gauge(
+            "avatar_event_loop_lag_seconds", "Latest measured delay of the event loop", registry=registry
+        )
         self._tasks = Gauge("avatar_tasks", "asyncio tasks", registry=registry)
         self._engine = Gauge("avatar_engine", "1 for the engine in use", ["engine"], registry=registry)
 

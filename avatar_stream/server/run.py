@@ -173,7 +173,7 @@ def _tokens(settings: Settings) -> list[Token]:
 def _turn_secret(settings: Settings) -> str:
     for url in settings.turn:
         if not re.fullmatch(r"(stun|turns?):[^\s<>,;\"]+", url):
-            raise BadInput(f"{url} is no TURN server: write turn:HOST:PORT?transport=udp")
+            raise BadInput(f"{url} is not the address of a STUN or TURN server: write turn:HOST:PORT?transport=udp")
     if settings.turn_secret_file:
         try:
             secret = Path(settings.turn_secret_file).read_text().strip()

@@ -72,18 +72,18 @@ def create_app(
                     await server.processes.close()
 
     @functools.cache
-    def description() -> dict[str, Any]:
+    def openapi_document() -> dict[str, Any]:
         return openapi(routes, settings)
 
-    async def described(request: Request) -> Response:
+    async def openapi_json(request: Request) -> Response:
         """This API as an OpenAPI document."""
-        return JSONResponse(description())
+        return JSONResponse(openapi_document())
 
-    async def schema(request: Request) -> Response:
+    async def control_schema_json(request: Request) -> Response:
         """The JSON Schema of the control channel's messages."""
         return JSONResponse(control_schema(), media_type="application/schema+json")
 
-    async def code(request: Request) -> Response:
+    async def face_code(request: Request) -> Response:
         """The code with which a page compresses a face (see ``avatar_stream.rigs.face_packet``)."""
         return FileResponse(code_file(), media_type="application/octet-stream")
 
@@ -114,11 +114,11 @@ def create_app(
         Route("/healthz", server.health, methods=["GET"]),
         Route("/readyz", server.ready, methods=["GET"]),
         Route("/metrics", server.measurements, methods=["GET"]),
-        Route("/control.schema.json", schema, methods=["GET"]),
-        Route("/openapi.json", described, methods=["GET"]),
+        Route("/control.schema.json", control_schema_json, methods=["GET"]),
+        Route("/openapi.json", openapi_json, methods=["GET"]),
         Route("/status", server.status, methods=["GET"]),
         Route("/view/{id}", server.viewer, methods=["GET"]),
-        Route("/face/code.bin", code, methods=["GET"]),
+        Route("/face/code.bin", face_code, methods=["GET"]),
         Mount("/", StaticFiles(directory=page_folder(), html=True)),
     ]
     app = Starlette(

@@ -58,7 +58,7 @@ def parse_enrolment(body: bytes) -> dict[str, Any]:
     if not isinstance(pictures, list) or not all(isinstance(one, str) for one in pictures):
         raise BadInput("pictures is a list of texts")
     if not 1 <= len(pictures) <= MAX_SOURCES:
-        raise BadInput(f"say which uploaded pictures show the person: 1 to {MAX_SOURCES} of their ids, as pictures")
+        raise BadInput(f"give the ids of 1 to {MAX_SOURCES} uploaded pictures of the person, as pictures")
     protected = fields.get("protected", False)
     if not isinstance(protected, bool):
         raise BadInput("protected is true or false")
@@ -79,7 +79,7 @@ def parse_changes(body: bytes) -> tuple[str | None, dict[str, Any] | None]:
     name = checked_name(fields["name"]) if "name" in fields else None
     settings = checked_settings(fields["settings"]) if "settings" in fields else None
     if name is None and settings is None:
-        raise BadInput("say what to change: a name, or settings")
+        raise BadInput("there is nothing to change: give a name or settings")
     return name, settings
 
 

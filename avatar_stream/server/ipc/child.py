@@ -1,8 +1,8 @@
 """The code that runs in a session process: it carries out the server's calls (see :mod:`.pool`) and sends reports.
 
 Sessions run here with their connections, networks and threads, as in a server without session processes.
-Python runs one thread of a process at a time: four sessions in one process drew 19 pictures a second at the lowest
-quality on sixteen cores, of which they used three.
+Python runs one thread of a process at a time: four sessions in one process drew 19 warped portraits a second
+on sixteen cores, of which they used three.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ class ChildServer:
     async def open(self, spec: SessionSpec, peer: PeerSpec, offer: str) -> tuple[str, str, SessionState]:
         """Open a session. Returns the SDP answer, the publisher's ICE ufrag and the state; raises ``BadOffer``."""
         networks = await self._networks
-        publisher = self._peer(peer)
+        publisher = self._new_peer(peer)
         session = Session(spec, publisher, self._settings, networks, self._library, self._metrics_buffer)
         self._sessions[spec.id] = session
         try:
@@ -112,7 +112,7 @@ class ChildServer:
         """Add a viewer. Returns the SDP answer and the viewer's ICE ufrag; raises ``NotFound``, ``BadOffer``."""
         if (session := self._sessions.get(id)) is None:
             raise NotFound("no such session: it may have ended")
-        viewer = self._peer(peer)
+        viewer = self._new_peer(peer)
         return await session.view(viewer, offer), viewer.ice_ufrag
 
     async def trickle(self, key: str, candidates: Candidates) -> None:
@@ -174,7 +174,7 @@ class ChildServer:
                 sent = motion
                 self._pipe.notify("moved", id, motion)
 
-    def _peer(self, spec: PeerSpec) -> Peer:
+    def _new_peer(self, spec: PeerSpec) -> Peer:
         peer = Peer(spec.role, spec.address, spec.owner, self._settings, key=spec.key)
         self._peers[spec.key] = peer
         self._spawn(self._report_peer(peer))

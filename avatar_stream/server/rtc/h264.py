@@ -79,7 +79,7 @@ def _read(video: str, payload: str) -> H264:
         parameters.get("profile-level-id", CONSTRAINED_BASELINE),
     )
     if mode not in ("0", "1"):
-        raise ValueError(f"H264 with packetization-mode={mode[:20]}, and 0 and 1 can be used")
+        raise ValueError(f"H264 with packetization-mode={mode[:20]}: only 0 and 1 can be used")
     if not re.fullmatch(r"[0-9a-fA-F]{6}", profile):
         raise ValueError(f"H264 with profile-level-id={profile[:20]}, which must be six hexadecimal digits")
     return H264(payload, text, int(mode))

@@ -143,8 +143,8 @@ class Peer:
             if (size := decoder.too_large) is not None:
                 side = round(MAX_PIXELS**0.5)
                 return (
-                    f"the camera sends {size[0]} x {size[1]} pixels, and {side} x {side} is the most that is taken: "
-                    "choose a smaller picture, 1280 x 720 say"
+                    f"the camera sends {size[0]} x {size[1]} pixels, more than the maximum of {side} x {side}: "
+                    "choose a smaller picture such as 1280 x 720"
                 )
         return ""
 

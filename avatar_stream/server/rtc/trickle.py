@@ -18,10 +18,10 @@ def check_precondition(if_match: str | None, etag: str) -> None:
     Raises :class:`PreconditionRequired` (428) without If-Match, :class:`PreconditionFailed` (412) if no ETag matches.
     """
     if if_match is None:
-        raise PreconditionRequired("say If-Match with the ETag of the answer")
+        raise PreconditionRequired("send If-Match with the ETag of the answer")
     tags = [tag.strip().removeprefix("W/") for tag in if_match.split(",")]
     if "*" not in tags and etag not in tags:
-        raise PreconditionFailed("If-Match names another state of this session")
+        raise PreconditionFailed("If-Match does not have the current ETag of this session")
 
 
 def parse_fragment(text: str, ufrag: str, private: bool, limits: Settings) -> Candidates:

@@ -122,10 +122,10 @@ class MotionFeed:
             await _close(socket, 4401, "send your token first")
             return
         if session.listeners >= self._settings.viewers:
-            await _close(socket, 4429, "enough listen to this session already")
+            await _close(socket, 4429, "this session has as many listeners as allowed")
             return
         session.listeners += 1
-        leaving = asyncio.create_task(_until_gone(socket))
+        leaving = asyncio.create_task(_until_disconnected(socket))
         try:
             await self._send(socket, session, caller, leaving)
         except (WebSocketDisconnect, RuntimeError):
@@ -173,7 +173,7 @@ async def _caller(socket: WebSocket, access: Access, settings: Settings) -> Call
     return access.authenticate(f"Bearer {parse_token(text, settings.max_message)}", time.time())
 
 
-async def _until_gone(socket: WebSocket) -> None:
+async def _until_disconnected(socket: WebSocket) -> None:
     with contextlib.suppress(WebSocketDisconnect, RuntimeError, KeyError):
         while True:
             await socket.receive_text()

@@ -150,7 +150,7 @@ class SessionRegistry:
         if len(sessions) >= self.capacity:
             raise ServerFull("all places are taken: try again in a moment")
         if not self._settings.sessions and any(session.live and session.level >= BUSY_LEVEL for session in sessions):
-            raise ServerFull("this machine has as much to do as it can: try again in a moment")
+            raise ServerFull("this machine is fully loaded: try again in a moment")
         if sum(session.publisher.address == address for session in sessions) >= self._settings.sessions_per_address:
             raise TooMany(f"{self._settings.sessions_per_address} sessions of one address are enough")
         self._admit_half_open(address)

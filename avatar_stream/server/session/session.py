@@ -80,7 +80,7 @@ class Session:
         )  # fmt: skip
         self.began = time.monotonic()
         self.closed = asyncio.Event()
-        self._last_control = 0.0  # time when the last control channel closed; 0: none was open yet, or one is open
+        self._control_closed_at = 0.0  # when the last control channel closed; 0: none was open yet, or one is open
         self.log = logging.LoggerAdapter(log, {"session": spec.id})
         self._ladder = QualityLadder(1 / settings.fps) if networks else None
         self.live_loop = LiveLoop(
@@ -98,7 +98,7 @@ class Session:
         self._networks = networks
         self._metrics = metrics
         self._group: asyncio.TaskGroup | None = None
-        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._next_change_at = 0.0  # earliest time for another portrait or background, by the event loop's clock
         self._reported = 0, 0  # pictures sent and dropped, as last reported to the metrics
 
@@ -114,14 +114,14 @@ class Session:
 
     def control_opened(self) -> None:
         """A control channel was opened."""
-        self._last_control = 0.0
+        self._control_closed_at = 0.0
 
     def control_closed(self) -> None:
         """The control channel was closed. Without a new one before ``control_timeout``, the session ends."""
-        self._last_control = time.monotonic()
+        self._control_closed_at = time.monotonic()
 
     def motion(self) -> "tuple[float, dict[str, Any]] | None":
-        """The time of the driver's last motion, and the motion as JSON for the motion feed; None before the first."""
+        """The time of the driver's last motion, and the motion as JSON; None if there is no avatar."""
         avatar, at = self.live_loop.avatar, self.live_loop.last_input_at
         return None if avatar is None else (at, avatar.motion.to_json(at - self.began))
 
@@ -298,7 +298,7 @@ class Session:
                 # A picture waits half a frame period on average before it is sent.
                 self.broadcast.delay = delay + 0.5 / settings.fps
             self._report_counts()
-            if self._last_control and now - self._last_control > settings.control_timeout:
+            if self._control_closed_at and now - self._control_closed_at > settings.control_timeout:
                 self.publisher.end("page gone")
             elif self.live_loop.threads and now - self.live_loop.last_input_at > settings.silence_timeout:
                 self.publisher.end("picture too large" if self.publisher.notice else "no video")
@@ -324,7 +324,7 @@ class Session:
     async def _release(self) -> None:
         self._report_counts()
         self.broadcast.close()
-        self._preparer.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
         if not await asyncio.to_thread(self.live_loop.stop):
             self.log.error("a thread of the session hangs: abandoned")
         await asyncio.to_thread(trim_heap)
@@ -333,7 +333,7 @@ class Session:
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._preparer, work, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
         except (RuntimeError, asyncio.CancelledError):
             task = asyncio.current_task()
             if self.publisher.ended.is_set() and not (task and task.cancelling()):
