@@ -1,4 +1,4 @@
-"""For all tests with real peers."""
+"""Fixtures for all tests with aiortc peers."""
 
 from functools import cache, partial
 
@@ -13,8 +13,8 @@ from tests.waiting import TEST_TIMEOUT
 
 
 @pytest.fixture(autouse=True)
-def _a_client_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python client gives a server up after a while, which a busy machine must not reach."""
+def _patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise the Python client's timeout, which a busy machine must not reach."""
     monkeypatch.setattr(client, "ANSWER_TIMEOUT", TEST_TIMEOUT)
     monkeypatch.setattr(client, "connect_websocket", partial(connect, open_timeout=TEST_TIMEOUT))
 

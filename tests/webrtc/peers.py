@@ -1,4 +1,4 @@
-"""Real aiortc peers, and a server on a free port in the same event loop."""
+"""aiortc peers, and a server on a free port in the same event loop."""
 
 import asyncio
 import contextlib
@@ -28,14 +28,14 @@ from tests.waiting import SERVER_TIMERS, TEST_TIMEOUT, http, until, within
 
 SDP_HEADERS = {"Content-Type": "application/sdp"}
 IN_PROCESSES: dict[str, Any] = {"processes": 2, "engine": "warp"}
-"""Settings with which sessions live in processes of their own."""
+"""Settings with which sessions run in session processes."""
 BOTH_HOSTS = pytest.mark.parametrize("where", [{}, IN_PROCESSES], ids=["in the server", "in a process"])
 
 
 class Camera(VideoStreamTrack):
-    """Plays the sample clip, every frame numbered; the size may be changed on the way.
+    """Plays the sample clip with each frame's number drawn in; ``scale`` changes the size.
 
-    Thirty frames a second, fewer on a busy machine: what is late is left out, never sent in a burst.
+    Sends 30 frames a second. A busy machine sends fewer: late frames are skipped, not sent in a burst.
     """
 
     def __init__(self) -> None:
@@ -71,13 +71,13 @@ class Microphone(AudioStreamTrack):
     def __init__(self) -> None:
         super().__init__()
         self.clicked_at = 0.0
-        """When the last click was sent, by the event loop's clock."""
+        """The event loop's time at which the last click was sent."""
         self._clicks = False
         self._samples = 0
         self._due = 0.0
 
     def click(self) -> None:
-        """Click in the next packet."""
+        """Send a click in the next packet."""
         self._clicks = True
 
     async def recv(self) -> av.AudioFrame:
@@ -95,7 +95,7 @@ class Microphone(AudioStreamTrack):
 
 
 class Peer:
-    """A client's part, played by aiortc: a browser (``both``), OBS (``publish``) or a viewer (``view``)."""
+    """An aiortc client in the role of a browser (``both``), OBS (``publish``) or a viewer (``view``)."""
 
     def __init__(self, url: str, role: str = "both", *, token: str = "", **configuration: Any) -> None:
         self.url, self.role = url, role
@@ -115,7 +115,7 @@ class Peer:
             self.sound = track
 
     async def offer(self, *, audio: bool = False) -> str:
-        """The SDP offer of this role, candidates included."""
+        """The SDP offer of this role, with candidates."""
         if audio and self.role != "view":
             self.microphone = Microphone()
         directions = {"both": "sendrecv", "publish": "sendonly", "view": "recvonly"}
@@ -132,7 +132,7 @@ class Peer:
     async def connect(
         self, portrait: str = "", *, path: str = "", audio: bool = False, **query: str
     ) -> httpx.Response:
-        """Offer, and take the answer if there is one."""
+        """POST the offer and apply the answer if it is accepted; returns the response."""
         path = path or {"both": "/session", "publish": "/whip"}[self.role]
         if portrait:
             query["portrait"] = portrait
@@ -148,8 +148,8 @@ class Peer:
         return [(await within(self.avatar.recv())).to_ndarray(format="rgb24") for _ in range(count)]
 
     async def avatars(self, count: int) -> tuple[list[np.ndarray], list[int]]:  # type: ignore[type-arg]
-        """The next pictures that carry a camera frame's number, and the numbers: until the avatar is there, which a
-        busy machine takes its time for, they carry none.
+        """The next ``count`` pictures that carry a camera frame's number, and the numbers. Pictures carry none until
+        the avatar is drawn.
         """
         found: list[tuple[Any, int]] = []
         async with asyncio.timeout(TEST_TIMEOUT):
@@ -162,7 +162,7 @@ class Peer:
 
     @property
     def key(self) -> str:
-        """The secret part of the Location."""
+        """The secret session key in the Location header."""
         return self.location.split("/")[-1]
 
     async def close(self) -> None:
@@ -174,9 +174,9 @@ class Peer:
 async def running(
     networks: Networks | None = None, *, access: Access | None = None, turn_secret: str = "", **settings: Any
 ) -> AsyncIterator[tuple[str, Server]]:
-    """A server on a free port in this event loop, painting with the warp: what is tested here is the road.
+    """A server on a free port in this event loop. It draws with the warp only, as these tests are about transport.
 
-    Its timers are ``SERVER_TIMERS``: a test that is about one of them sets it.
+    Its timeouts are ``SERVER_TIMERS``, unless the test sets them.
     """
     usual = {"frame_marks": True, "size": 256, "sessions": 4, "port": 0, "processes": 0, "offers_per_minute": 6000}
     chosen = Settings(**(usual | SERVER_TIMERS | settings))
@@ -194,23 +194,23 @@ async def running(
 
 
 def only(server: Server) -> Any:
-    """The one session there is."""
+    """The server's only session."""
     (session,) = server.sessions.by_id.values()
     return session
 
 
 def set_timer(server: Server, **seconds: float) -> None:
-    """Change a timer of a server that runs: where a test is about it, once all that it must not touch is done."""
+    """Change a timeout of a running server, once the test has done what the timeout must not affect."""
     for name, value in seconds.items():
         object.__setattr__(server.settings, name, value)
 
 
 async def no_sessions(server: Server) -> None:
-    """Wait until the last session has ended and is freed."""
+    """Wait until the last session has ended."""
     await until(lambda: not server.sessions.by_id, "the last session ended")
 
 
 def channel(url: str, path: str, **more: Any) -> websockets.connect:
-    """A WebSocket of the server at ``url``, such as ``/control/KEY``."""
+    """A WebSocket to ``path``, such as ``/control/KEY``, of the server at ``url``."""
     patient = {"open_timeout": TEST_TIMEOUT, "close_timeout": TEST_TIMEOUT, "ping_interval": None}
     return websockets.connect(url.replace("http", "ws", 1) + path, **patient | more)

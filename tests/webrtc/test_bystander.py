@@ -1,4 +1,4 @@
-"""Nobody's packet, link or record takes another's pictures: the short form of ``python -m tests.soak strangers``."""
+"""No attempt of others stops a bystander's pictures: the short form of ``python -m tests.soak strangers``."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ ATTEMPTS = shortened(chosen([], short=True))
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
-    """What all of them came to, on one server. How fast it stays is for the soak: here pictures must go on."""
+    """Run all attempts on one server. The bystander must keep getting pictures; the soak measures how many."""
     return asyncio.run(attempts(ATTEMPTS, engine="warp", seconds=QUICK_ATTEMPT_SECONDS, strict=False))
 
 

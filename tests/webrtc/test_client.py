@@ -1,4 +1,4 @@
-"""The Python client against a real server: pictures, control, motion in and out."""
+"""The Python client with a server: pictures, control, sending and receiving motion."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ async def test_send_frames_and_receive_pictures() -> None:
 
 
 async def _changes(picture: Callable[[], Awaitable[np.ndarray]], by: float) -> None:  # type: ignore[type-arg]
-    """Wait for a picture that differs from the next one by so many grey levels."""
+    """Wait for a picture that differs from the first by more than ``by`` grey levels on average."""
     before = await picture()
     async with asyncio.timeout(TEST_TIMEOUT):
         while np.abs((await picture()).astype(int) - before).mean() <= by:
@@ -97,7 +97,7 @@ async def test_motion_alone_moves_the_avatar() -> None:
             async for _, frame in listen(url, session.id):
                 if frame.shapes["jawOpen"] > 0.6:
                     break
-            # Motion stands for video: a session that is sent nothing else is not silent.
+            # Motion counts like video: a session that gets only motion does not end for lack of video.
             began = only(server).live_loop.last_input_at
             set_timer(server, silence_timeout=4.0)
             while only(server).live_loop.last_input_at < began + 5.0:
@@ -160,7 +160,7 @@ async def test_the_camera_command_draws_on_a_server(private: bool, monkeypatch: 
     monkeypatch.setattr(LiveLoop, "add_frame", seen)
 
     class Shown:
-        """Presses keys and ends by what it has been shown."""
+        """Presses keys and quits depending on the pictures that it is shown."""
 
         name = "a test"
 
@@ -193,7 +193,7 @@ async def test_the_camera_command_draws_on_a_server(private: bool, monkeypatch: 
             await asyncio.to_thread(made.run, shown, lambda line: None)
         finally:
             source.close()
-        # In private mode no picture reaches the server, only faces in numbers.
+        # In private mode the server gets face packets and no pictures.
         assert set(came) == {TrackedFace if private else av.VideoFrame}
         assert made.shown == shown.count
         assert shown.change > 6

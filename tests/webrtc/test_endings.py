@@ -1,4 +1,4 @@
-"""Sessions that end well: peers that vanish, engines that fail or hang, cameras that change, servers that stop."""
+"""How sessions end or go on when peers vanish, networks fail or hang, cameras change, and servers stop."""
 
 import asyncio
 import json
@@ -24,8 +24,8 @@ from tests.webrtc.peers import BOTH_HOSTS, Peer, channel, no_sessions, only, run
 pytestmark = pytest.mark.webrtc
 
 
-class Engine:
-    """The real network, which can be told to fail or to hang."""
+class FaultyNetwork:
+    """Wraps the diffusion network so that it can fail or hang."""
 
     def __init__(self, networks: Networks) -> None:
         ticker: Any = networks.tickers[networks.slots]
@@ -48,7 +48,7 @@ def networks() -> Networks:
 
 
 async def numbers_move(peer: Peer) -> None:
-    """Wait for a picture of another moment, told by the number of the camera frame that it shows."""
+    """Wait for a picture that differs from the next one and shows another camera frame's number."""
     (first,), (number,) = await peer.avatars(1)
     async with asyncio.timeout(TEST_TIMEOUT):
         while True:
@@ -58,13 +58,13 @@ async def numbers_move(peer: Peer) -> None:
 
 
 async def test_a_network_that_fails_is_replaced_and_the_avatar_goes_on(networks: Networks) -> None:
-    engine = Engine(networks)
+    network = FaultyNetwork(networks)
     async with running(networks) as (url, server):
         peer = Peer(url)
         await peer.connect()
         await numbers_move(peer)
         before = networks.batchers[networks.slots]
-        engine.fails = True
+        network.fails = True
         await numbers_move(peer)
         async with asyncio.timeout(TEST_TIMEOUT):
             while networks.batchers[networks.slots] is before:
@@ -79,20 +79,20 @@ async def test_a_network_that_fails_is_replaced_and_the_avatar_goes_on(networks:
 
 
 async def test_a_network_that_hangs_is_replaced(networks: Networks) -> None:
-    engine = Engine(networks)
+    network = FaultyNetwork(networks)
     async with running(networks, watchdog=3.0) as (url, server):
         peer = Peer(url)
         await peer.connect()
         await numbers_move(peer)
         before = networks.batchers[networks.slots]
-        engine.hangs.clear()
+        network.hangs.clear()
         async with asyncio.timeout(TEST_TIMEOUT):
             while networks.batchers[networks.slots] is before:
                 await peer.pictures(1)
         await numbers_move(peer)
         assert only(server).live
         await server.sessions.close()
-        engine.hangs.set()
+        network.hangs.set()
         await peer.close()
 
 
@@ -124,7 +124,7 @@ async def test_a_session_ends_when_its_publisher_sends_no_video(vanishes: bool) 
         await viewer.pictures(3)
         session = only(server)
         sender = peer.pc.getSenders()[0]
-        if vanishes:  # without a goodbye: its sockets are simply gone
+        if vanishes:  # close its sockets without a DTLS close or RTCP BYE
             for protocol in sender.transport.transport._connection._protocols:
                 protocol.transport.abort()
         else:
@@ -138,7 +138,7 @@ async def test_a_session_ends_when_its_publisher_sends_no_video(vanishes: bool) 
 
 
 async def test_a_vanished_viewer_is_removed_and_a_watching_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ice, "CONSENT_FAILURES", 1_000_000)  # ICE gives nobody up here: we have to, and do it sooner
+    monkeypatch.setattr(ice, "CONSENT_FAILURES", 1_000_000)  # ICE does not end connections here: the server must
     async with running() as (url, server):
         peer, gone, stays = Peer(url, "publish"), Peer(url, "view"), Peer(url, "view")
         await peer.connect(session="one")
@@ -181,7 +181,7 @@ async def test_a_4k_camera_is_scaled_down_before_tracking(monkeypatch: pytest.Mo
 
         session.live_loop.avatar.follow = watched
         await until(lambda: len(seen) > 60, "frames were followed beside the flood")
-        assert set(seen) == {(480, 640, 3), (360, 640, 3)}  # none is tracked as large as it came
+        assert set(seen) == {(480, 640, 3), (360, 640, 3)}  # no frame is tracked at its full size
         await until(lambda: session.status()["face"] == "found", "the face was found")
         await numbers_move(peer)
         flooding.cancel()
@@ -205,7 +205,7 @@ async def test_jumps_of_the_system_clock_change_nothing(monkeypatch: pytest.Monk
 
 
 async def test_frames_stay_in_order_with_packet_loss_and_delay() -> None:
-    """5 % of the packets lost each way, 100 ms there and back: the picture goes on, and in order."""
+    """5 % packet loss each way and 100 ms round trip."""
     async with running() as (url, server):
         peer, link = Peer(url), LossyLink(0.05, 0.05, 0.01)
         offer = [x for x in (await peer.offer()).splitlines(True) if not x.startswith(("a=candidate", "a=end-of"))]
@@ -222,8 +222,8 @@ async def test_frames_stay_in_order_with_packet_loss_and_delay() -> None:
                 await peer.pictures(1)
                 if session.live_loop.newest_mark is not None:
                     newest.append(session.live_loop.newest_mark)
-        # What is lost is asked for again, and what waits behind it is not thrown away: no frame comes after a later
-        # one. How far they are behind is what `python -m tests.soak` measures.
+        # Lost packets are retransmitted, and frames that wait for them are kept: frames stay in order. The delay is
+        # measured by `python -m tests.soak`.
         assert all((later - sooner) % 2048 < 1024 for sooner, later in pairwise(newest))
         assert len(set(newest)) > 20
         await numbers_move(peer)
@@ -239,9 +239,9 @@ async def test_draining_notifies_clients_and_waits_for_them(where: dict[str, Any
         await peer.connect()
         await peer.pictures(3)
         async with channel(url, f"/control/{peer.key}") as socket:
-            # Far longer than what follows: that it ends what is left after its time has a test of its own below.
+            # Longer than this test; another test below covers the end of the timeout.
             stopping = asyncio.create_task(server.sessions.drain(TEST_TIMEOUT))
-            await until(lambda: server.sessions.draining, "the server stopped letting people in")
+            await until(lambda: server.sessions.draining, "the server stopped admitting sessions")
             assert (await client.get("/readyz")).status_code == 503
             assert (await client.get("/healthz")).status_code == 200
             refused = await Peer(url).connect()
@@ -251,7 +251,7 @@ async def test_draining_notifies_clients_and_waits_for_them(where: dict[str, Any
             async with asyncio.timeout(TEST_TIMEOUT):
                 while "reconnect" not in said:
                     said.append(json.loads(await socket.recv())["type"])
-            assert only(server).live  # it goes on until it leaves or its time is over
+            assert only(server).live  # until it leaves or the timeout ends it
             assert not stopping.done()
             assert (await client.delete(peer.location)).status_code == 200
             await stopping
@@ -270,7 +270,7 @@ async def test_draining_ends_sessions_after_its_timeout() -> None:
 
 
 async def test_a_pending_change_of_portrait_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever stops the server then waits for no channel that waits for it."""
+    """A stopping server does not wait for a channel that waits for the change."""
     monkeypatch.setattr("avatar_stream.server.session.session.CHANGE_PAUSE_FACTOR", 1e6)
     async with running() as (url, server):
         peer = Peer(url)
@@ -305,7 +305,7 @@ async def test_a_signal_drains_the_process_and_a_second_one_ends_it(signals: int
                 while "reconnect" not in said:
                     said.append(json.loads(await socket.recv())["type"])
             if signals == 2:
-                async with http(url) as client:  # still there, and would be for ten minutes
+                async with http(url) as client:  # still draining, for up to ten minutes
                     assert (await client.get("/healthz")).status_code == 200
                 server.process.send_signal(signal.SIGINT)
             await until(lambda: server.process.poll() is not None, "the process ended")

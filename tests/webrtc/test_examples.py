@@ -1,4 +1,4 @@
-"""Every file in examples/ does what it says."""
+"""All examples run."""
 
 import asyncio
 import os
@@ -98,12 +98,12 @@ def test_the_patch_that_adds_a_control_command_works(tmp_path: Path) -> None:
     root = EXAMPLES.parent
     for name in ("avatar_stream", "client_demo", "tests", "docs", "examples", "pyproject.toml"):
         if (root / name).is_dir():
-            # What others compile meanwhile comes and goes.
+            # Other processes create and remove __pycache__ meanwhile.
             shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(root / name, tmp_path / name)
     patch = ["git", "apply", "-C1", str(EXAMPLES / "control_command" / "add-a-command.patch")]
-    # Outside any repository, or git would look for the files in that one.
+    # The ceiling keeps git from taking the files for part of an outer repository.
     subprocess.run(
         patch, cwd=tmp_path, check=True, env=os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
     )
@@ -114,7 +114,7 @@ def test_the_patch_that_adds_a_control_command_works(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=5 * TEST_TIMEOUT,  # many tests, each of which waits
+        timeout=5 * TEST_TIMEOUT,  # it runs many tests
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

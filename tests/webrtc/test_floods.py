@@ -1,4 +1,4 @@
-"""Datagrams from strangers to a session's open port (ASVS 5.0, 17.2.3 to 17.2.6)."""
+"""Datagrams from unknown addresses to a session's port (ASVS 5.0, 17.2.3 to 17.2.6)."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.webrtc
 
 
 def client_hello() -> bytes:
-    """A real one, as any DTLS client would begin with."""
+    """A valid DTLS ClientHello."""
     client = SSL.Connection(SSL.Context(SSL.DTLS_METHOD), None)
     client.set_connect_state()
     with contextlib.suppress(SSL.WantReadError):
@@ -28,13 +28,13 @@ def client_hello() -> bytes:
 
 
 def ports(answer: str) -> list[tuple[str, int]]:
-    """Where the server listens for a session."""
+    """The server's addresses and UDP ports in an SDP answer."""
     found = re.findall(r"^a=candidate:\S+ \d+ udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host", answer, re.MULTILINE)
     return [(host, int(port)) for host, port in found]
 
 
 async def send_all(to: tuple[str, int], datagrams: list[bytes]) -> list[bytes]:
-    """Send from a stranger's socket; what comes back."""
+    """Send from a new socket; returns what comes back."""
     loop, heard = asyncio.get_running_loop(), []
 
     class Stranger(asyncio.DatagramProtocol):
@@ -52,7 +52,7 @@ async def send_all(to: tuple[str, int], datagrams: list[bytes]) -> list[bytes]:
 
 
 async def connected(url: str) -> tuple[Peer, str]:
-    """A peer with pictures, and the answer it got."""
+    """A connected peer that gets pictures, and the SDP answer."""
     peer = Peer(url)
     async with http(url) as client:
         response = await client.post("/session", content=await peer.offer(), headers=SDP_HEADERS)
@@ -86,10 +86,10 @@ async def test_packets_that_are_not_srtp_are_dropped() -> None:
 
 
 async def test_a_clienthello_from_another_address_is_ignored() -> None:
-    """Whoever is first with a ClientHello must not take the place of the peer that ICE lets in (17.2.6)."""
+    """The first ClientHello must not win over the peer that ICE validates (17.2.6)."""
     async with running() as (url, server), http(url) as client:
         peer = Peer(url)
-        # The peer is to be the DTLS client, so that the server is one that waits for a ClientHello.
+        # The peer is the DTLS client, so that the server waits for a ClientHello.
         offer = (await peer.offer()).replace("a=setup:actpass", "a=setup:active")
         response = await client.post("/session", content=offer, headers=SDP_HEADERS)
         assert "a=setup:passive" in response.text
@@ -97,17 +97,17 @@ async def test_a_clienthello_from_another_address_is_ignored() -> None:
         targets = ports(response.text)
         assert targets
 
-        async def knock() -> None:
+        async def send_hellos() -> None:
             for to in targets:
                 assert await send_all(to, [client_hello()] * 200) == []
 
-        await knock()  # before the peer comes
+        await send_hellos()  # before the peer connects
         joining = asyncio.create_task(peer.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer")))
-        for _ in range(5):  # while it comes
-            await knock()
+        for _ in range(5):  # while it connects
+            await send_hellos()
         await joining
         assert len(await peer.pictures(5)) == 5
-        await knock()  # while it is there
+        await send_hellos()  # while it is connected
         assert len(await peer.pictures(10)) == 10
         assert session.live
         await server.sessions.close()

@@ -1,4 +1,4 @@
-"""Cameras whose pictures are too large, and peers that leave while much waits to be decoded."""
+"""Cameras with too large pictures, and peers that leave while many frames wait to be decoded."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ async def test_a_too_large_camera_gets_a_notice_until_it_sends_smaller_pictures(
         response = await peer.connect()
         assert "max-fs=14400" in response.text
         session = only(server)
-        await until(lambda: session.status()["notice"], "the camera is said to be too large")
+        await until(lambda: session.status()["notice"], "the status says that the camera is too large")
         assert "2560 x 1920" in session.status()["notice"]
         assert session.live_loop.newest_mark is None
         peer.camera.scale = 1
@@ -28,7 +28,7 @@ async def test_a_too_large_camera_gets_a_notice_until_it_sends_smaller_pictures(
 
 
 async def test_a_leaving_peer_does_not_block_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decoder that never comes back is left to itself: nobody waits for its thread."""
+    """Nothing waits for the thread of a decoder that hangs."""
     import threading
 
     from avatar_stream.media import decoding

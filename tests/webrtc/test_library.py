@@ -1,4 +1,4 @@
-"""Sessions that show what somebody sent or enrolled: whose it is, and what is said where it cannot be read."""
+"""Sessions that show uploads and characters: who may use them, and errors if they cannot be read."""
 
 import json
 import shutil
@@ -20,8 +20,8 @@ FELIX_JPEG = sample_pictures()["felix"].read_bytes()
 CONSENT = "An average of two dozen people: nobody is shown"
 
 
-async def enrolled(client: httpx.AsyncClient, name: str, **headers: Any) -> str:
-    """A new character's id."""
+async def enrol(client: httpx.AsyncClient, name: str, **headers: Any) -> str:
+    """Enrol a character; returns its id."""
     upload = (await client.post("/identities", content=FELIX_JPEG, **headers)).json()["id"]
     said = {"pictures": [upload], "name": name, "consent": CONSENT}
     return str((await client.post("/identities", json=said, **headers)).json()["id"])
@@ -35,7 +35,7 @@ async def test_only_the_owner_and_viewers_may_get_a_picture(where: dict[str, Any
         running(access=access, library=str(tmp_path), **where) as (url, server),
         httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
-        shown, other = [await enrolled(client, name, headers=ana) for name in ("Shown", "Other")]
+        shown, other = [await enrol(client, name, headers=ana) for name in ("Shown", "Other")]
         peer = Peer(url, token=tokens["ana"])
         assert (await peer.connect(shown, session="studio")).status_code == 201
         await peer.pictures(3)
@@ -45,7 +45,7 @@ async def test_only_the_owner_and_viewers_may_get_a_picture(where: dict[str, Any
             (shown, ana, 200), (other, ana, 200),
         ):  # fmt: skip
             assert (await client.get(f"/identities/{key}", headers=headers)).status_code == status
-        # Nor may a session of somebody else show it, whether from the start or later.
+        # Another token's session may not show it either, at its start or later.
         thief, again = Peer(url, token=tokens["bo"]), Peer(url, token=tokens["bo"])
         assert (await thief.connect(shown)).status_code == 404
         upload = (await client.post("/identities", content=FELIX_JPEG, headers=ana)).json()["id"]
@@ -71,7 +71,7 @@ async def test_only_the_owner_and_viewers_may_get_a_picture(where: dict[str, Any
 
 
 async def answer(socket: Any) -> dict[str, Any]:
-    """The next message that is no status."""
+    """The next message that is not a status."""
     while True:
         said: dict[str, Any] = json.loads(await socket.recv())
         if said["type"] != "status":
@@ -86,7 +86,7 @@ async def test_an_unreadable_character_is_refused_with_the_reason(
         running(library=str(tmp_path), **where) as (url, server),
         httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
-        sound, deep, lost = [await enrolled(client, name) for name in ("Sound", "Deep", "Lost")]
+        sound, deep, lost = [await enrol(client, name) for name in ("Sound", "Deep", "Lost")]
         with sqlite3.connect(tmp_path / "library.db") as connection:
             connection.execute("UPDATE characters SET quality = ? WHERE id = ?", ("[" * 900 + "]" * 900, deep))
             connection.execute("UPDATE files SET digest = ? WHERE character = ?", ("0" * 64, lost))
@@ -99,7 +99,7 @@ async def test_an_unreadable_character_is_refused_with_the_reason(
             assert "\n" not in refused.json()["error"]
             await peer.close()
         assert server.sessions.by_id == {}
-        # A session that runs is told, and goes on; its neighbours never hear of it.
+        # A running session gets an error and goes on; other sessions are not affected.
         peer, other = Peer(url), Peer(url)
         assert (await peer.connect(sound, session="one")).status_code == 201
         assert (await other.connect(session="other")).status_code == 201
@@ -112,7 +112,7 @@ async def test_an_unreadable_character_is_refused_with_the_reason(
                 assert word in said.get("message", "")
         await peer.pictures(3)
         await other.pictures(3)
-        # A library that is lost altogether ends no session, and opens none that needs it.
+        # If the library is deleted, running sessions go on, and sessions that need it are refused.
         shutil.move(tmp_path / "library.db", tmp_path / "kept.db")
         late = Peer(url)
         refused = await late.connect(sound)

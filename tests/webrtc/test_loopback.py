@@ -1,4 +1,4 @@
-"""A real aiortc peer against the server, over HTTP, WebSocket and loopback UDP."""
+"""An aiortc peer and the server, over HTTP, WebSocket and loopback UDP."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ async def test_send_camera_and_receive_avatar(where: dict[str, Any]) -> None:
         assert "a=sendrecv" in response.text
         pictures, numbers = await peer.avatars(50)
         assert {picture.shape for picture in pictures} == {(256, 256, 3)}
-        assert numbers == sorted(numbers)  # newest wins, and never an older one after it
+        assert numbers == sorted(numbers)  # never an older frame after a newer one
         moved = np.abs(pictures[-1].astype(int) - pictures[0]).mean()
         assert moved > 0.5
         async with http(url) as client:
@@ -78,7 +78,7 @@ async def test_control_channel(where: dict[str, Any]) -> None:
                 answer = await ask(message)
                 assert answer["type"] == "error"
                 assert word in answer["message"]
-            # Bytes are a face; they are not answered unless they are none.
+            # A binary message is a face packet; only an invalid one is answered.
             await socket.send(pack(TrackedFace(face(jawOpen=0.4))))
             await socket.send(pack(TrackedFace(None)))
             await socket.send(b"\1\2\3")

@@ -1,4 +1,4 @@
-"""Offers that aiortc refuses half-way: nothing of them is left, and the log has no traceback."""
+"""Offers that aiortc refuses after it has begun: they leave no sockets, and the log has no traceback."""
 
 import asyncio
 import gc
@@ -56,7 +56,7 @@ async def test_a_refused_offer_leaves_no_sockets_or_tracebacks(caplog: pytest.Lo
         broadcast.close()
     assert refused > 3
     await asyncio.sleep(0)
-    gc.collect()  # what nobody asked a failed task for is logged when it goes
+    gc.collect()  # asyncio logs a task's unretrieved exception when the task is collected
     await until(lambda: sockets() <= before, "all ports were closed")
     await pc.close()
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]

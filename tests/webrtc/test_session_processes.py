@@ -1,4 +1,4 @@
-"""Sessions in processes of their own: what they do beside what the other tests see, and how they end."""
+"""Sessions in session processes: one process each, shared processes, and processes that fail."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.webrtc
 
 
 def processes_of(server: Any) -> list[Any]:
-    """Its processes that run."""
+    """The server's running session processes."""
     return [one._process for one in server.processes._processes if one._process is not None and not one.gone]
 
 
@@ -38,20 +38,20 @@ async def test_each_session_has_a_process_and_the_server_counts_both() -> None:
         assert os.getpid() not in pids
         rows: list[dict[str, Any]] = [{}]
         async with asyncio.timeout(TEST_TIMEOUT), http(url) as client:
-            # The processes report four times a second.
+            # Processes report four times a second.
             while not all(row.get("fps") and row["face"] == "found" for row in rows):
                 text = (await client.get("/metrics")).text
                 rows = (await client.get("/status", headers={"Accept": "application/json"})).json()["sessions"]
         assert float(re.findall(r"^avatar_frames_drawn_total (\S+)", text, re.M)[0]) > 20
         assert 'avatar_stage_seconds_count{stage="warp"}' in text
-        # Together, not this process alone.
+        # Memory of all processes, not of this one alone.
         memory = float(re.findall(r"^process_resident_memory_bytes (\S+)", text, re.M)[0])
         assert memory > psutil.Process().memory_info().rss + 2e8
         assert 'avatar_sessions{state="live"} 2.0' in text
         assert len(rows) == 2
         await server.sessions.close()
         await no_sessions(server)
-        # They stay for the sessions that come next.
+        # The processes are kept for later sessions.
         assert {process.pid for process in processes_of(server)} == pids
         for peer in (one, two):
             await peer.close()
@@ -105,7 +105,7 @@ async def test_a_hanging_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
         session, (process,) = only(server), processes_of(server)
         os.kill(process.pid, signal.SIGSTOP)
         monkeypatch.setattr(pool, "HANG_TIMEOUT", 2.0)
-        monkeypatch.setattr(pool, "STARTUP_TIMEOUT", 2.0)  # it has not been asked yet, so it has not answered yet
+        monkeypatch.setattr(pool, "STARTUP_TIMEOUT", 2.0)  # it may not have answered its first ping yet
         set_timer(server, watchdog=0.5)
         await within(session.closed.wait())
         await until(lambda: not process.is_alive(), "the process ended")
@@ -120,7 +120,7 @@ async def test_a_hanging_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_a_process_whose_pipe_fails_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
-    """A thread of a pipe that fails: nothing that was asked would ever be answered."""
+    """If a pipe's thread fails, no request on it would ever be answered."""
 
     class Failing:
         def __init__(self, connection: Any) -> None:
@@ -189,7 +189,7 @@ async def test_a_process_that_cannot_start_gives_503(monkeypatch: pytest.MonkeyP
 
         monkeypatch.setattr(pool, "_CONTEXT", Refusing())
         peer, kept = Peer(url), Peer(url)
-        await kept.connect()  # to the process that the server started with
+        await kept.connect()  # in the process that the server started at its start
         response = await peer.connect()
         assert response.status_code == 503
         assert "try again" in response.json()["error"]
@@ -206,7 +206,7 @@ def test_no_process_outlives_its_server(how: signal.Signals) -> None:
         with urllib.request.urlopen(server.url + "healthz", timeout=TEST_TIMEOUT) as response:
             assert response.status == 200
         process = psutil.Process(server.process.pid)
-        wait_until(lambda: process.children(recursive=True), "a process of sessions was started")
+        wait_until(lambda: process.children(recursive=True), "a session process was started")
         others = process.children(recursive=True)
         server.process.send_signal(how)
         server.process.wait(TEST_TIMEOUT)

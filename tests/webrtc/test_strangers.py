@@ -1,4 +1,4 @@
-"""Tokens, limits, floods and slow clients, against a server that goes on."""
+"""Tokens, limits, floods and slow clients: the server refuses and goes on."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.webrtc
 
 
 def guarded(**people: str) -> tuple[Access, dict[str, str]]:
-    """Access for people with scopes, and their tokens."""
+    """Access with a token for each name and its scopes; returns it and the tokens by name."""
     made = {name: make_token(name, scopes.split(",")) for name, scopes in people.items()}
     return Access(parse_tokens("\n".join(line for _, line in made.values()))), {n: t for n, (t, _) in made.items()}
 
@@ -43,13 +43,13 @@ async def test_what_each_scope_allows() -> None:
         ).status_code == 403
         assert (await client.get("/metrics", headers=bearer(tokens["studio"]))).status_code == 403
         assert "avatar_sessions" in (await client.get("/metrics", headers=bearer(tokens["boss"]))).text
-        # Open to everybody: the page, the samples, the probes.
+        # Open to everyone: the page, the samples, the probes.
         for path in ("/", "/identities", "/identities/noor", "/healthz", "/view/x", "/status"):
             assert (await client.get(path)).status_code == 200, path
 
         studio = Peer(url, "publish", token=tokens["studio"])
         assert (await studio.connect(session="studio")).status_code == 201
-        # Without its own token, or with somebody else's, a session is nobody's to touch.
+        # Without a token, or with another owner's token, nobody can change a session.
         for headers, status in (({}, 401), (bearer(tokens["other"]), 403), (bearer(tokens["watcher"]), 403)):
             assert (await client.delete(studio.location, headers=headers)).status_code == status
             for method in ("POST", "DELETE"):
@@ -66,13 +66,13 @@ async def test_what_each_scope_allows() -> None:
         assert len(await viewer.pictures(2)) == 2
         assert (await wrong.connect(path="/whep/other")).status_code == 403
         assert (await client.post("/whip", content="v=0", headers=SDP_HEADERS | bearer(token))).status_code == 403
-        # Revoked, it lets nobody in, and who came by it is sent away; those with a token stay.
+        # A revoked link admits nobody, and its viewers are disconnected; viewers with a token stay.
         watcher = Peer(url, "view", token=tokens["watcher"])
         assert (await watcher.connect(path="/whep/studio")).status_code == 201
         await watcher.pictures(2)
         revoked = await client.delete(f"/links/{studio.key}", headers=bearer(tokens["studio"]))
         assert revoked.json() == {"ended": 1}
-        await until(lambda: len(only(server).viewers) == 1, "who came by the link was sent away")
+        await until(lambda: len(only(server).viewers) == 1, "the link's viewer was disconnected")
         late = Peer(url, "view", token=token)
         assert (await late.connect(path="/whep/studio")).status_code == 401
         assert len(await watcher.pictures(2)) == 2
@@ -86,13 +86,13 @@ async def test_what_each_scope_allows() -> None:
 
 @BOTH_HOSTS
 async def test_a_link_ends_with_its_session(where: dict[str, Any]) -> None:
-    """Whoever publishes under the name next, the same owner or another, has no viewers by the old link."""
+    """An old link does not show the next session of the same name, whoever owns it."""
     access, tokens = guarded(mole="publish", studio="publish,view")
     async with running(access=access, **where) as (url, server), http(url) as client:
         mole = Peer(url, "publish", token=tokens["mole"])
         assert (await mole.connect(session="stage")).status_code == 201
         refused = await client.post(f"/links/{mole.key}", headers=bearer(tokens["mole"]))
-        assert refused.status_code == 403, "who may not watch lets nobody watch"
+        assert refused.status_code == 403, "a link needs the scope view"
         assert "view" in refused.json()["error"]
         await mole.close()
         await client.delete(mole.location, headers=bearer(tokens["mole"]))
@@ -108,7 +108,7 @@ async def test_a_link_ends_with_its_session(where: dict[str, Any]) -> None:
         await motion.send(json.dumps({"type": "token", "value": token}))
         assert "blendShapes" in json.loads(await within(motion.recv()))
         before = only(server)
-        again = Peer(url, "publish", token=tokens["studio"])  # the owner takes the name over: OBS, started again
+        again = Peer(url, "publish", token=tokens["studio"])  # the owner takes the name over, like a restarted OBS
         assert (await again.connect(session="stage")).status_code == 201
         assert only(server) is not before
         assert all(peer.ended.is_set() for peer in before.viewers.values())
@@ -148,7 +148,7 @@ async def test_viewers_with_a_link_are_disconnected_when_it_ends(monkeypatch: py
         await within(watching.ended.wait())
         assert watching.reason == "its link is over"
         assert not session.publisher.ended.is_set(), "the session goes on"
-        # A link that is revoked while its bearer is being answered.
+        # Revoke a link while the server is answering its bearer.
         real = session.view
 
         async def slow(peer: Any, offer: str) -> str:
@@ -275,14 +275,14 @@ async def test_pages_cannot_be_framed_or_sniffed() -> None:
         assert "frame-ancestors 'self'" in headers["content-security-policy"]
         assert headers["referrer-policy"] == "no-referrer"
         assert "server" not in headers
-        # Only the face finder's own frame makes code of strings, and it reaches nothing but this server.
+        # Only the face finder's frame may evaluate strings, and it may connect to this server only.
         assert "unsafe-eval" not in headers["content-security-policy"]
         finder = (await client.get("/face/mesh.html")).headers["content-security-policy"]
         assert "'unsafe-eval'" in finder
         assert "default-src 'none'" in finder
         assert "connect-src 'self';" in finder
         assert "unsafe-eval" not in (await client.get("/face/mesh.js")).headers["content-security-policy"]
-        # One address, two kinds of answer: a browser must not take the one for the other.
+        # /status answers with HTML or JSON: a cache must not confuse them.
         for accept in ("text/html", "application/json"):
             answer = await client.get("/status", headers={"Accept": accept})
             assert answer.headers["content-type"].startswith(accept)
@@ -301,7 +301,7 @@ async def test_half_open_sessions_are_limited_and_end() -> None:
         answers = [await client.post("/session", content=offer, headers=SDP_HEADERS) for _ in range(20)]
         assert [a.status_code for a in answers] == [201] * 3 + [429] * 17
         assert answers[-1].headers["retry-after"]
-        # They cost no engine and no thread, and are gone after their time.
+        # They start no threads, and end after the connect timeout.
         sessions: list[Any] = list(server.sessions.by_id.values())
         assert all(not session.live_loop.threads for session in sessions)
         set_timer(server, connect_timeout=0.5)
@@ -348,8 +348,8 @@ async def test_a_trusted_proxy_sets_the_clients_address() -> None:
     assert await statuses() == [201, 429, 429]
 
 
-async def drip(url: str, start: bytes, each: bytes) -> bytes:
-    """Send ``start`` and then ``each`` again and again; the first line of the answer."""
+async def post_slowly(url: str, start: bytes, each: bytes) -> bytes:
+    """Send ``start`` and then ``each`` repeatedly; returns the first line of the answer."""
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(start)
@@ -373,10 +373,10 @@ async def test_slow_requests_time_out() -> None:
     )
     async with running(header_timeout=1.5, body_timeout=1.5) as (url, _):
         for start, each in ((b"GET / HTTP/1.1\r\nX-A: ", b"a"), (b"", b""), (post, b"v")):
-            line = await drip(url, start, each)
+            line = await post_slowly(url, start, each)
             assert line.startswith(b"HTTP/1.1 408"), (start, line)
-        # A connection that is kept and used again has the same clock for its second request.
-        line = await drip(url, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nX: ", b"a")
+        # The timeout also applies to the second request of a kept connection.
+        line = await post_slowly(url, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nX: ", b"a")
         assert line.startswith(b"HTTP/1.1 200")
         async with http(url) as client:
             assert (await client.get("/healthz")).status_code == 200
@@ -423,7 +423,7 @@ async def test_connections_of_one_address_are_limited() -> None:
         for _, one in [*opened, (reader, writer)]:
             one.close()
         async with asyncio.timeout(TEST_TIMEOUT), http(url) as client:
-            # The server hears of it a moment later.
+            # The server notices closed connections a moment later.
             while (await client.get("/healthz", headers={"Connection": "close"})).status_code == 429:
                 pass
 
@@ -444,29 +444,29 @@ async def test_too_large_requests_are_refused_before_they_are_parsed() -> None:
 
 
 async def test_no_datagram_goes_to_a_forbidden_address() -> None:
-    async def knocked(**settings: Any) -> int:
-        """Datagrams that come to an address named in an offer."""
+    async def datagrams_received(**settings: Any) -> int:
+        """Count the datagrams that come to an address named in an offer."""
         loop, count = asyncio.get_running_loop(), 0
 
-        class Door(asyncio.DatagramProtocol):
+        class Counter(asyncio.DatagramProtocol):
             def datagram_received(self, data: bytes, addr: Any) -> None:
                 nonlocal count
                 count += 1
 
-        door, _ = await loop.create_datagram_endpoint(Door, local_addr=("127.0.0.1", 0))
-        port = door.get_extra_info("sockname")[1]
+        transport, _ = await loop.create_datagram_endpoint(Counter, local_addr=("127.0.0.1", 0))
+        port = transport.get_extra_info("sockname")[1]
         async with running(**settings) as (url, server), http(url) as client:
             lines = [x for x in (await Peer(url).offer()).splitlines() if not x.startswith("a=candidate")]
             lines.append(f"a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host")
             answer = await client.post("/session", content="\r\n".join(lines) + "\r\n", headers=SDP_HEADERS)
             assert answer.status_code == 201
-            await until(lambda: count or not server.sessions.by_id, "it knocked or gave up")
-        door.close()
+            await until(lambda: count or not server.sessions.by_id, "a datagram came or the session ended")
+        transport.close()
         return count
 
-    assert await knocked() > 0
-    # The same server as if others could reach it: it waits its time for the peer, and asks nobody.
-    assert await knocked(host="0.0.0.0", connect_timeout=1.0) == 0
+    assert await datagrams_received() > 0
+    # A server that others can reach sends nothing to a loopback address, and the session times out.
+    assert await datagrams_received(host="0.0.0.0", connect_timeout=1.0) == 0
 
 
 async def test_a_peer_whose_addresses_are_all_refused_still_connects() -> None:

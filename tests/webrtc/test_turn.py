@@ -1,4 +1,4 @@
-"""A real coturn between the peers: relay only, over UDP and TCP, with credentials that our server hands out."""
+"""coturn between the peers: relay only, over UDP and TCP, with credentials from our server."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def coturn(folder: Path, *more: str) -> Iterator[int]:
-    """``turnserver`` on loopback, with the shipped configuration's rules and this test's addresses."""
+    """``turnserver`` on loopback, with the rules of docker/turnserver.conf and this test's addresses."""
     program = shutil.which("turnserver")
     assert program, "no coturn found: apt-get install -y coturn"
     port = free_port()
@@ -72,8 +72,8 @@ def coturn(folder: Path, *more: str) -> Iterator[int]:
             log.close()
 
 
-def handed_out(links: list[str]) -> RTCIceServer:
-    """The first TURN server of Link headers, as a client takes it."""
+def first_turn_server(links: list[str]) -> RTCIceServer:
+    """The first TURN server of Link headers, as a client parses it."""
     found = re.match(r'<([^>]+)>; rel="ice-server"; username="([^"]+)"; credential="([^"]+)"', links[0])
     assert found
     return RTCIceServer(urls=found[1], username=found[2], credential=found[3])
@@ -81,13 +81,13 @@ def handed_out(links: list[str]) -> RTCIceServer:
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_relay_only(transport: str, tmp_path: Path) -> None:
-    # The relay's peer is the server on this very machine: what a private network would be to a real TURN server.
+    # The relay's peer is the server on this machine, whose addresses the shipped rules forbid as private.
     with coturn(tmp_path, "allowed-peer-ip=127.0.0.1", f"allowed-peer-ip={own_address()}") as port:
         url_of_turn = f"turn:127.0.0.1:{port}?transport={transport}"
         async with running(turn=(url_of_turn,), turn_secret=TURN_SECRET) as (url, server):
             async with http(url) as client:
                 links = (await client.options("/session")).headers.get_list("link")
-            peer = Peer(url, iceServers=[handed_out(links)], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
+            peer = Peer(url, iceServers=[first_turn_server(links)], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
             opened = await peer.connect()
             assert opened.status_code == 201
             candidates = re.findall(r"^a=candidate:[^\r\n]*typ (\w+)", peer.pc.localDescription.sdp, re.MULTILINE)
@@ -121,13 +121,13 @@ async def test_expired_and_forged_credentials_are_refused(tmp_path: Path) -> Non
 
 
 async def test_turn_relays_to_no_private_address(tmp_path: Path) -> None:
-    """ASVS 17.1.1: with the shipped configuration a relay reaches nothing inside the network it stands in."""
+    """ASVS 17.1.1: with the shipped configuration a relay does not reach its own private network."""
     with coturn(tmp_path) as port:
         url_of_turn = f"turn:127.0.0.1:{port}?transport=udp"
         async with running(turn=(url_of_turn,), turn_secret=TURN_SECRET, connect_timeout=3.0) as (url, server):
             async with http(url) as client:
                 links = (await client.options("/session")).headers.get_list("link")
-            peer = Peer(url, iceServers=[handed_out(links)], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
+            peer = Peer(url, iceServers=[first_turn_server(links)], iceTransportPolicy=RTCIceTransportPolicy.RELAY)
             await peer.connect()
             session = only(server)
             await within(session.closed.wait())
@@ -136,7 +136,7 @@ async def test_turn_relays_to_no_private_address(tmp_path: Path) -> None:
 
 
 def own_address() -> str:
-    """The address this machine's host candidates have."""
+    """The address of this machine's host candidates."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
         probe.connect(("10.255.255.255", 1))
         address: str = probe.getsockname()[0]
@@ -145,7 +145,7 @@ def own_address() -> str:
 
 
 async def test_turn_relays_to_public_addresses_only(tmp_path: Path) -> None:
-    """The rules one by one: a permission is asked for each address, and coturn grants or forbids it."""
+    """Requests a permission for each address, which coturn grants or refuses."""
     addresses = {
         "93.184.216.34": True,
         "8.8.8.8": True,

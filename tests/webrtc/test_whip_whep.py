@@ -1,4 +1,4 @@
-"""WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep) as their texts say, with real peers."""
+"""WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep) as specified, with aiortc peers."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ FRAGMENT_HEADERS = {"Content-Type": "application/trickle-ice-sdpfrag"}
 
 
 def obs_offer(sdp: str) -> str:
-    """What OBS 30 sends, made of a real offer: sendonly, opus as 111 and H264 as 96, and not one candidate."""
+    """An offer like OBS 30's, made from aiortc's: sendonly, opus as 111 and H264 as 96, without candidates."""
     out = []
     for section in [sdp[: sdp.index("m=")], *media_sections(sdp)]:
         if section.startswith("m=video"):
@@ -57,13 +57,13 @@ async def test_publish_and_watch_with_sound(where: dict[str, Any]) -> None:
         assert watched.headers["location"].startswith("/whep/studio/")
         for section in media_sections(watched.text):
             assert direction(section, watched.text) == "sendonly"
-        # One MediaStream: else a browser does not keep sound and picture in step.
+        # One MediaStream, or a browser does not synchronise sound and picture.
         streams = set(re.findall(r"^a=msid:(\S+)", watched.text, re.MULTILINE))
         assert len(streams) == 1
         _, numbers = await viewer.avatars(30)
         assert numbers == sorted(numbers)
         async with http(url) as client:
-            # Who watches can leave, and cannot end what is watched.
+            # A viewer can end its own resource, but not the session.
             assert (await client.delete(f"/whip/{viewer.key}")).status_code == 404
             assert (await client.delete(viewer.location)).status_code == 200
             assert (await client.delete(viewer.location)).status_code == 404
@@ -76,7 +76,7 @@ async def test_publish_and_watch_with_sound(where: dict[str, Any]) -> None:
 
 
 async def test_sound_is_delayed_with_its_picture() -> None:
-    """Painting takes half a second more here; a click that is heard sooner after it was made did not wait."""
+    """Drawing takes half a second longer here, so a click must be heard at least that much later."""
     slower = 0.5
     async with running() as (url, server):
         publisher, viewer = Peer(url, "publish"), Peer(url, "view")
@@ -125,7 +125,7 @@ async def test_obs_publishes_h264_and_never_trickles() -> None:
             assert response.status_code == 201
             assert agreed_codec(response.text, "video") == "H264"
             assert agreed_codec(response.text, "audio") == "opus"
-            # It is peer-reflexive to us: it learns our candidates, we learn its address from its checks.
+            # It is peer-reflexive: OBS gets the server's candidates, the server learns its address from its checks.
             await obs.pc.setLocalDescription(RTCSessionDescription(offer, "offer"))
             await obs.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
             await viewer.connect(path="/whep/obs")
@@ -148,11 +148,11 @@ async def test_many_viewers_share_one_encode() -> None:
         await asyncio.gather(*(viewer.pictures(10) for viewer in viewers))
         sent, encoded = session.broadcast.sent, session.broadcast.encoded
         await asyncio.gather(*(peer.pictures(40) for peer in (publisher, *viewers)))
-        # Counted between two pictures, when the one under way may have been encoded and not counted as sent.
+        # One picture may have been encoded but not yet counted as sent.
         assert session.broadcast.encoded - encoded - (session.broadcast.sent - sent) in (-1, 0, 1)
         assert all(feed.sent > 40 for viewer in session.viewers.values() for feed in viewer.feeds)
         assert session.status()["viewers"] == 5
-        # A viewer that came late began with a key frame and is shown the same picture as all others.
+        # A late viewer starts with a key frame and gets the same pictures.
         late = Peer(url, "view")
         await late.connect(path="/whep/crowd")
         await late.avatars(1)
@@ -194,7 +194,7 @@ async def test_trickle(where: dict[str, Any]) -> None:
         bare = re.sub(r"^a=(candidate|end-of-candidates)[^\r\n]*\r\n", "", whole, flags=re.MULTILINE)
         answer = await client.post("/session", content=bare, headers=SDP_HEADERS)
         etag, location, user = answer.headers["etag"], answer.headers["location"], ice_ufrag(whole)
-        # Withhold our candidates from the peer, so that it is the trickled ones that connect.
+        # Without the server's candidates in the answer, only the trickled ones can connect.
         deaf = re.sub(r"^a=(candidate|end-of-candidates)[^\r\n]*\r\n", "", answer.text, flags=re.MULTILINE)
 
         async def patch(text: str, **headers: str) -> int:
