@@ -1,5 +1,5 @@
-# The CPU server. Build from the repository's root: docker build -f docker/cpu.Dockerfile -t avatar-stream .
-# It runs the very set-up script that `make demo` runs.
+# The server on a CPU. Build from the repository's root: docker build -f docker/cpu.Dockerfile -t avatar-stream .
+# The build uses the same set-up script as `make demo`.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY scripts/setup.sh scripts/setup.sh
@@ -7,7 +7,7 @@ RUN sh scripts/setup.sh venv /opt/avatar
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY avatar_stream avatar_stream
 COPY client_demo client_demo
-# The versions that were tested; open ranges are for those who install beside other packages.
+# The tested versions. pyproject.toml has open ranges, for installations beside other packages.
 RUN /opt/avatar/bin/pip install --no-cache-dir -r requirements.lock && /opt/avatar/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.11-slim-bookworm

@@ -1,5 +1,5 @@
 # The server with TensorRT for RTX; for other GPUs add --build-arg EXTRA=tensorrt. Build from the repository's root: docker build -f docker/cuda.Dockerfile -t avatar-stream:cuda .
-# Run with the NVIDIA container toolkit: docker run --gpus all …. The driver comes from the host; pip brings the rest.
+# Run with the NVIDIA container toolkit: docker run --gpus all …. The driver comes from the host, the rest from pip.
 FROM python:3.11-slim-bookworm AS build
 ARG EXTRA=tensorrt-rtx
 WORKDIR /src
@@ -17,7 +17,7 @@ RUN sh /tmp/setup.sh libraries && rm -rf /var/lib/apt/lists/* /tmp/setup.sh \
     && install -d -o avatar -g avatar /cache
 COPY --from=build /opt/avatar /opt/avatar
 USER 10001
-# Built engines outlive the container where this folder is a volume.
+# If this folder is a volume, compiled plans outlive the container.
 ENV PATH=/opt/avatar/bin:$PATH XDG_CACHE_HOME=/cache NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 VOLUME /cache
 EXPOSE 8080

@@ -1,4 +1,4 @@
-"""A face's motion to another rig by VMC: ``python examples/motion_to_rig.py VIDEO [HOST] [PORT]``."""
+"""Send a face's motion to a rig by VMC: ``python examples/motion_to_rig.py VIDEO [HOST] [PORT]``."""
 
 import sys
 import time

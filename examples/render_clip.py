@@ -1,4 +1,4 @@
-"""A portrait moved by a video: ``python examples/render_clip.py PORTRAIT VIDEO OUT.mp4``."""
+"""Move a portrait by a video: ``python examples/render_clip.py PORTRAIT VIDEO OUT.mp4``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Frames of your own through the loop, one by one: ``python examples/webcam_loop.py PORTRAIT [CAMERA] [FRAMES]``."""
+"""Draw an avatar from your own frames, one by one: ``python examples/webcam_loop.py PORTRAIT [CAMERA] [FRAMES]``."""
 
 import sys
 
