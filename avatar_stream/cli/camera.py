@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace, networks: Callable[[], Networks | None]) 
             camera.run(output, _print_status if sys.stderr.isatty() else lambda line: None)
         took = time.monotonic() - began
     if arguments.json:
-        print(json.dumps({"pictures": camera.shown, "seconds": round(took, 1), "output": output.name}))
+        print(json.dumps({"pictures": camera.shown_count, "seconds": round(took, 1), "output": output.name}))
 
 
 def _check(arguments: argparse.Namespace) -> None:

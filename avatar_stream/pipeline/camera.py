@@ -116,7 +116,7 @@ class LocalCamera:
         )
         ladder = QualityLadder(1 / options.fps) if networks else None
         self.loop = LiveLoop(options.fps, ladder, name="camera", marker=options.marker)
-        self.shown = 0
+        self.shown_count = 0
         """Pictures shown so far."""
 
     def add_frame(self, frame: av.VideoFrame | ArkitFrame) -> None:
@@ -136,7 +136,7 @@ class LocalCamera:
                 if newest is not None and not switches.frozen:
                     picture = np.asarray(newest.to_ndarray(format="rgb24"), np.uint8)
                 output.show(_blank_like(picture) if switches.hidden else picture)
-                self.shown += 1
+                self.shown_count += 1
                 now = time.monotonic()
                 if self._rig is not None and self._avatar.face in (FaceState.FOUND, FaceState.HELD):
                     self._rig.send(self._avatar.motion, now - began)
@@ -196,7 +196,7 @@ class RemoteCamera:
     def __init__(self, options: Options, url: str, token: str = "", *, private: bool = False) -> None:
         self._face_finder = FaceFinder() if private else None
         self.options, self.switches = options, Switches()
-        self.shown = 0
+        self.shown_count = 0
         self._url, self._token = url, token
         self._session: ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -239,7 +239,7 @@ class RemoteCamera:
                 newest = await session.picture()
                 picture = newest if picture is None or not self.switches.frozen else picture
                 await asyncio.to_thread(output.show, _blank_like(picture) if self.switches.hidden else picture)
-                self.shown += 1
+                self.shown_count += 1
                 if self.switches.recalibrate.is_set():
                     self.switches.recalibrate.clear()
                     await session.recalibrate()

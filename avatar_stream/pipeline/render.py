@@ -72,7 +72,7 @@ def render(
         with atomic_file(output, driving) as unfinished:
             done = _write_frames(avatar, source, unfinished, marker or Marker(), progress)
             if done.frames == 0:
-                raise BadClip(f"{driving} has no readable frames")
+                raise BadClip(f"{driving} has no readable frames: use another file, or convert it")
             if done.seen == 0:
                 raise BadClip(no_face_message(driving, avatar.too_small))
             if credentials:

@@ -84,7 +84,9 @@ def prepare(picture: Image, size: int, *, name: str = "the picture", square: boo
         raise BadPicture(f"{len(boxes)} faces found in {name}: crop it to one person")
     landmarks = _landmarks_in(picture, boxes[0])
     if landmarks is None:
-        raise BadPicture(f"no clear face found in {name}: use a sharp picture, face to the camera, nothing before it")
+        raise BadPicture(
+            f"no clear face found in {name}: use a sharp picture, face to the camera, nothing in front of it"
+        )
     if np.linalg.norm(landmarks[234] - landmarks[454]) < MIN_FACE_PIXELS:
         raise BadPicture(f"the face in {name} is too small: crop the picture closer to the head and shoulders")
     _, yaw, _ = geometry.euler_degrees(geometry.head_pose(landmarks).rotation)

@@ -195,7 +195,7 @@ async def test_the_camera_command_draws_on_a_server(private: bool, monkeypatch: 
             source.close()
         # In private mode the server gets face packets and no pictures.
         assert set(came) == {TrackedFace if private else av.VideoFrame}
-        assert made.shown == shown.count
+        assert made.shown_count == shown.count
         assert shown.change > 6
         await no_sessions(server)
         with pytest.raises(BadInput, match="none of this name"):
