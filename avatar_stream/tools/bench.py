@@ -1,4 +1,4 @@
-"""Time every stage of the loop on this machine, and the loop itself."""
+"""Measure the time of every stage of the loop, and of the whole loop, on this machine."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,36 +32,38 @@ from avatar_stream.runtime.work import MatrixProduct, multiply_adds
 from avatar_stream.tools.parity import recorded_ticks
 
 ROUNDS: Final = 5
-PAIRS_PER_ROUND: Final = 12  # of a tick and a product, in a round
+PAIRS_PER_ROUND: Final = 12  # measurements of a network tick and a matrix product
 FRAMES_PER_QUALITY: Final = 60
 STAGES: Final = ("decode", "track", "retarget", "warp", "interior", "align", "network", "compose", "encode")
 
 
 def bench(networks: Networks | None, *, size: int, frames: int, threads: int) -> dict[str, Any]:
-    """Run the whole loop, VP8 in to VP8 out, over the shipped sample clip, in :data:`ROUNDS` rounds.
+    """Run the whole loop, VP8 in to VP8 out, on the shipped sample clip, in :data:`ROUNDS` rounds.
 
-    In every round the loop runs stage by stage on one thread, for the table, then as ``render`` runs it, tracking
-    and painting on two threads, for the frames a second, and then the network in turns with a plain matrix product
-    on its runtime, precision and threads. A figure is the median of the rounds; ``spread`` holds the least and the
-    most of each. The stage ``network`` is per frame of the clip: it runs where the face has changed.
-    ``share_of_ceiling`` is the network's arithmetic rate over the product's. ``processor_ms`` is
-    processor time a frame of the loop, all threads together.
+    Each round has three parts. The loop runs stage by stage on one thread, for the table. It runs as ``render`` runs
+    it, with tracking and painting on two threads, for the frames a second. And the network runs alternately with a
+    plain matrix product on the same runtime, precision and threads.
+
+    Every figure is the median of the rounds; ``spread`` holds its minimum and maximum. The stage ``network`` is an
+    average over all frames, though the network runs only when the face has changed. ``share_of_ceiling`` is the
+    network's arithmetic rate over the matrix product's. ``processor_ms`` is processor time per frame of the loop,
+    summed over all threads.
     """
     portrait = prepare(read_picture(next(iter(sample_pictures().values()))), size, square=True)
-    each = frames // ROUNDS
-    packets = _camera_packets(each)
-    staged, loop = _StageTimer(portrait, networks, packets), _LoopTimer(portrait, networks, packets)
-    against = (_network_timer(networks), MatrixProduct(threads, networks.name)) if networks else None
+    frames_per_round = frames // ROUNDS
+    packets = _camera_packets(frames_per_round)
+    stage_timer, loop_timer = _StageTimer(portrait, networks, packets), _LoopTimer(portrait, networks, packets)
+    network_and_product = (_network_timer(networks), MatrixProduct(threads, networks.name)) if networks else None
     operations = 2 * multiply_adds(tick_path(WEIGHTS))
-    staged.run(min(10, each))
-    loop.run(min(10, each))
+    stage_timer.run(min(10, frames_per_round))
+    loop_timer.run(min(10, frames_per_round))
     rounds = []
     for _ in range(ROUNDS):
-        stages = staged.run(each)
-        fps, processor_ms = loop.run(each)
+        stages = stage_timer.run(frames_per_round)
+        fps, processor_ms = loop_timer.run(frames_per_round)
         found = stages | {"sum_ms": sum(stages.values()), "fps": fps, "processor_ms": processor_ms}
-        if against:
-            tick_seconds, product = against
+        if network_and_product:
+            tick_seconds, product = network_and_product
             pairs = [(operations / tick_seconds(), product.rate()) for _ in range(PAIRS_PER_ROUND)]
             rate, ceiling = np.median(pairs, axis=0)
             found |= {
@@ -70,10 +72,10 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
                 "share_of_ceiling": rate / ceiling,
             }
         rounds.append(found)
-    loop.close()
-    staged.avatar.close()
+    loop_timer.close()
+    stage_timer.avatar.close()
 
-    middle = {name: round(float(np.median([one[name] for one in rounds])), 3) for name in rounds[0]}
+    medians = {name: round(float(np.median([one[name] for one in rounds])), 3) for name in rounds[0]}
     report: dict[str, Any] = {
         "processor": processor(),
         "engine": networks.name if networks else "warp",
@@ -81,19 +83,19 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
         "frames": frames,
         "threads": threads,
         "rounds": ROUNDS,
-        "stages": {name: middle.pop(name) for name in STAGES if name in middle},
-        **middle,
+        "stages": {name: medians.pop(name) for name in STAGES if name in medians},
+        **medians,
         "spread": {name: [round(pick(one[name] for one in rounds), 3) for pick in (min, max)] for name in rounds[0]},
-        "warp_alone_ms": round(_warp_alone(portrait, staged.targets), 2),
+        "warp_alone_ms": round(_warp_alone(portrait, stage_timer.targets), 2),
     }
     if networks:
-        report["qualities"] = _quality_costs(portrait, networks, staged.targets)
+        report["qualities"] = _quality_costs(portrait, networks, stage_timer.targets)
         report["network_gmacs"] = round(operations / 2e9, 2)
     return report
 
 
 class _StageTimer:
-    """The loop stage by stage on one thread."""
+    """Runs the loop stage by stage on one thread."""
 
     def __init__(self, portrait: Portrait, networks: Networks | None, packets: list[bytes]) -> None:
         self.avatar = Avatar(portrait, networks)
@@ -102,7 +104,7 @@ class _StageTimer:
         self._encoder, self._marker, self._times = VideoEncoder("VP8", 25), Marker(), StageTimes()
 
     def run(self, frames: int) -> dict[str, float]:
-        """Milliseconds a frame by stage over the first ``frames``."""
+        """Milliseconds per frame of each stage, over the first ``frames``."""
         counted = (self._times, self.avatar.times, self.avatar.renderer.times)
         for one in counted:
             one.totals.clear()
@@ -119,7 +121,7 @@ class _StageTimer:
 
 
 class _LoopTimer:
-    """The loop as ``render`` runs it: what comes before painting some frames ahead, on another thread."""
+    """Runs the loop as ``render`` does: another thread does all before painting, some frames ahead."""
 
     def __init__(self, portrait: Portrait, networks: Networks | None, packets: list[bytes]) -> None:
         self._avatar = Avatar(portrait, networks)
@@ -127,7 +129,7 @@ class _LoopTimer:
         self._encoder, self._marker = VideoEncoder("VP8", 25), Marker()
 
     def run(self, frames: int) -> tuple[float, float]:
-        """Frames a second over the first ``frames``, and milliseconds of processor time for each."""
+        """Frames a second, and milliseconds of processor time per frame, over the first ``frames``."""
         began, used = time.perf_counter(), time.process_time()
         for warped in prefetched(self._warped(frames, self._drawn)):
             _encode(self._encoder, self._marker, self._drawn, self._avatar.paint(warped).picture)
@@ -150,7 +152,7 @@ def _decode(decoder: vpx.Vp8Decoder, packet: bytes) -> npt.NDArray[np.uint8]:
 
 
 def _network_timer(networks: Networks) -> Callable[[], float]:
-    """What runs the network once and says how many seconds that took."""
+    """A function that runs the network once and returns the seconds it took."""
     face, (frame,) = recorded_ticks(1)
     window = RollingWindow(networks, networks.refer(face["reference"][0]))
 
@@ -159,7 +161,7 @@ def _network_timer(networks: Networks) -> Callable[[], float]:
         window.push(frame["shown"], frame["raster"])
         return time.perf_counter() - began
 
-    seconds()  # the first one fills the window
+    seconds()  # the first call fills the window
     return seconds
 
 
@@ -168,7 +170,7 @@ def _encode(encoder: VideoEncoder, marker: Marker, number: int, picture: npt.NDA
 
 
 def _quality_costs(portrait: Portrait, networks: Networks, targets: list[Floats]) -> dict[str, float]:
-    """Milliseconds a frame of drawing (warp to finished picture) at every quality."""
+    """Milliseconds per frame of drawing, from warp to finished picture, at every drawing quality."""
     costs = {}
     for quality in DRAWING_QUALITIES:
         if quality.slots:
@@ -184,7 +186,7 @@ def _quality_costs(portrait: Portrait, networks: Networks, targets: list[Floats]
 
 
 def _warp_alone(portrait: Portrait, targets: list[Floats]) -> float:
-    """Milliseconds a frame of the warp with nothing else running, on one core."""
+    """Milliseconds per frame of the warp alone, on one core."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)
@@ -197,8 +199,9 @@ def _warp_alone(portrait: Portrait, targets: list[Floats]) -> float:
 
 
 def _camera_packets(count: int) -> list[bytes]:
-    """The sample clip as a browser would send it: VP8 frames, 640 x 480, played back and forth to ``count``
-    from where its driver speaks.
+    """``count`` VP8 frames of the sample clip as a browser sends them, 640 x 480.
+
+    The clip is played back and forth from where its driver speaks.
     """
     clip = Clip(SAMPLES / "driver.mp4")
     pictures = [picture for _, picture in islice(clip.frames(), FIRST_SPEECH_FRAME, None)]

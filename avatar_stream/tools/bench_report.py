@@ -1,4 +1,4 @@
-"""What ``bench`` found, for a person; and beside what it found before."""
+"""The report of ``bench`` as a table, and its comparison with an earlier report."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any, Final
 from avatar_stream.errors import BadInput
 
 COMPARABLE_KEYS: Final = ("processor", "engine", "size", "threads")
-"""What two reports must share for their milliseconds to be comparable."""
+"""Keys that must be equal in two reports for their milliseconds to be comparable."""
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for a person."""
+    """The report as text."""
     spread = report["spread"]
 
     def line(name: str, value: float, unit: str, key: str) -> str:
@@ -20,16 +20,16 @@ def table(report: dict[str, Any]) -> str:
 
     lines = [
         f"engine {report['engine']}, picture {report['size']} x {report['size']}, {report['frames']} frames; "
-        f"medians of {report['rounds']} rounds (least to most)",
+        f"medians of {report['rounds']} rounds (minimum to maximum)",
         "",
     ]
     lines += [line(name, ms, "ms", name) for name, ms in report["stages"].items()]
     lines.append(line("sum", report["sum_ms"], "ms", "sum_ms"))
     lines += ["", line("whole loop", report["fps"], "fps", "fps")]
     lines.append(line("processor", report["processor_ms"], "ms", "processor_ms"))
-    lines += ["", f"the warp by itself on one core: {report['warp_alone_ms']} ms"]
+    lines += ["", f"the warp alone on one core: {report['warp_alone_ms']} ms"]
     if "qualities" in report:
-        lines += ["", "drawing a frame, by quality:"]
+        lines += ["", "drawing one frame, by quality:"]
         lines += [f"  {name:<14}{ms:>8.2f} ms" for name, ms in report["qualities"].items()]
     if "share_of_ceiling" in report:
         least, most = spread["share_of_ceiling"]
@@ -46,21 +46,21 @@ def read(path: Path) -> dict[str, Any]:
     """A report that ``bench --json`` wrote.
 
     Raises:
-        BadInput: it is none, or an older release's.
+        BadInput: the file is not a report, or is one of an older release.
     """
     try:
         found = json.loads(path.read_text())
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
-        raise BadInput(f"{path} is no report: write one with avatar-stream bench --json > {path}") from None
+        raise BadInput(f"{path} is not a report: write one with avatar-stream bench --json > {path}") from None
     if not isinstance(found, dict) or not {"stages", "spread", "fps", "processor_ms"} <= found.keys():
         raise BadInput(f"{path} is not a report of this release's bench: write one with avatar-stream bench --json")
     return found
 
 
 def compare(new: dict[str, Any], old: dict[str, Any]) -> str:
-    """Both reports' figures, their ratio, and whether they differ by more than the rounds do among themselves."""
+    """The figures of both reports, their ratio, and whether the ranges of their rounds are apart."""
     lines = [f"  {'':<14}{'before':>9}{'now':>9}{'ratio':>8}"]
     names = [*new["stages"], "sum_ms", "processor_ms", "fps", "share_of_ceiling"]
     for name in names:
@@ -70,8 +70,8 @@ def compare(new: dict[str, Any], old: dict[str, Any]) -> str:
         (low, high), (least, most) = old["spread"][name], new["spread"][name]
         apart = "" if least <= high and low <= most else "  differs"
         lines.append(f"  {name:<14}{before:>9.2f}{now:>9.2f}{now / before:>8.2f}{apart}")
-    lines += ["", "'differs': no round of one lies within the rounds of the other."]
+    lines += ["", "'differs': the ranges of the rounds do not overlap."]
     for name in COMPARABLE_KEYS:
         if new[name] != old.get(name):
-            lines.append(f"Not the same {name}: {old.get(name)} before, {new[name]} now. Compare with care.")
+            lines.append(f"The {name} differs: {old.get(name)} before, {new[name]} now. Compare with care.")
     return "\n".join(lines)

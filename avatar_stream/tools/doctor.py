@@ -1,4 +1,4 @@
-"""What is installed, which engine will be used and why, and what a camera page needs."""
+"""``avatar-stream doctor``: what is installed, which engine is used and why, and what a camera page needs."""
 
 import importlib.metadata
 import math
@@ -19,15 +19,15 @@ from avatar_stream.runtime.rollout import is_accurate, min_psnr
 
 PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
 CAMERA_HINTS = (
-    "Browsers give the camera to https pages and to http://localhost only.",
+    "Browsers allow the camera only on https pages and on http://localhost.",
     "From another machine: forward the port (ssh -L 8080:localhost:8080 HOST), or serve with --host, --tokens and"
     " --certificate, or behind an https proxy (docs/deploy.md).",
-    "Chromium shows what a page may use under the icon left of the address.",
+    "Chromium shows a page's permissions under the icon to the left of the address.",
 )
 
 
 def examine() -> dict[str, Any]:
-    """Everything :func:`sentences` tells, as data. ``problems`` is empty when the server can run."""
+    """The report as data (see :func:`sentences`). ``problems`` is empty if the server can run."""
     versions = {name: _installed(name) for name in PACKAGES}
     problems = [
         f"{name} is not installed: {reinstall_command()}" for name, version in versions.items() if version is None
@@ -53,7 +53,7 @@ def examine() -> dict[str, Any]:
 
 
 def sentences(report: dict[str, Any]) -> str:
-    """The report for a person."""
+    """The report as text."""
     lines = [f"Python {report['python']} on {report['system']}", f"Processor: {report['processor']}", "", "Packages:"]
     lines += [f"  {name:<15}{version or 'missing'}" for name, version in report["packages"].items()]
     lines += ["", f"Engine: {report['engine']}, {report['why']}"]
@@ -70,7 +70,7 @@ def sentences(report: dict[str, Any]) -> str:
 
 
 def _installed(package: str) -> str | None:
-    """Its version; None where it is not installed."""
+    """Version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -88,16 +88,16 @@ def _engine() -> tuple[str, str]:
     if available[0] == "onnxruntime":
         return "onnxruntime fp32", "because openvino is not installed"
     found = ranked_precisions(WEIGHTS, DEFAULT_CPU_THREADS)
-    why = "because it is the fastest here that computes right"
+    why = "because it is the fastest accurate one on this processor"
     return f"openvino {next(iter(found))}", why if len(
         measurements(WEIGHTS, DEFAULT_CPU_THREADS)
-    ) > 1 else "the only one for it here"
+    ) > 1 else "because it is the only precision on this processor"
 
 
 def _precisions() -> list[dict[str, Any]]:
-    """Each precision that OpenVINO could use here: ``ms`` a frame, ``psnr`` from fp32 in dB, and what follows.
+    """Each precision that OpenVINO can use here: ``ms`` per frame, ``psnr`` in dB against fp32, and a verdict.
 
-    From the measurement that the engine is chosen by; nothing where there is no choice.
+    These are the measurements by which the engine was chosen. The list is empty if there was no choice.
     """
     used = next(iter(ranked_precisions(WEIGHTS, DEFAULT_CPU_THREADS)))
     found = measurements(WEIGHTS, DEFAULT_CPU_THREADS)
@@ -105,11 +105,11 @@ def _precisions() -> list[dict[str, Any]]:
     for name, one in found.items() if len(found) > 1 else ():
         distance = "exact" if name == "fp32" else f"{one.psnr:.1f} dB from fp32"
         if math.isinf(one.ms):
-            verdict = "passed over: it cannot run on this processor"
+            verdict = "not used: it cannot run on this processor"
         elif not is_accurate(name, one.psnr):
-            verdict = f"passed over: it is wrong on this processor ({distance}, {min_psnr(name):g} are needed)"
+            verdict = f"not used: it is inaccurate on this processor ({distance}, {min_psnr(name):g} are needed)"
         else:
-            verdict = f"{'used' if name == used else 'right, not needed'} ({one.ms:.1f} ms a frame, {distance})"
+            verdict = f"{'used' if name == used else 'accurate, but slower'} ({one.ms:.1f} ms a frame, {distance})"
         ms = None if math.isinf(one.ms) else one.ms
         rows.append(
             {
@@ -121,7 +121,7 @@ def _precisions() -> list[dict[str, Any]]:
             }
         )
     if rows and used not in found:
-        rows.append({"precision": used, "ms": None, "psnr": None, "used": True, "verdict": "used: the exact one"})
+        rows.append({"precision": used, "ms": None, "psnr": None, "used": True, "verdict": "used: it is exact"})
     return rows
 
 
@@ -135,9 +135,8 @@ def _import_problems() -> list[str]:
             problems.append(f"{module} cannot be imported ({error}): {hint}")
     if _installed("onnxruntime") and _installed("onnxruntime-gpu") and not onnx_runtime.has_cuda():
         remove, renew = pip_command("uninstall -y onnxruntime"), "install --force-reinstall --no-deps onnxruntime-gpu"
-        problems.append(
-            f"onnxruntime lies over onnxruntime-gpu, both are one module: {remove} && {pip_command(renew)}"
-        )
+        command = f"{remove} && {pip_command(renew)}"
+        problems.append(f"onnxruntime has overwritten onnxruntime-gpu, which is the same module: {command}")
     if sys.version_info >= (3, 13):
         problems.append("mediapipe 0.10.21 has no wheel for this Python: use 3.11 or 3.12")
     return problems

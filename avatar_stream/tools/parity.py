@@ -1,4 +1,4 @@
-"""Does an engine compute what it should? Against onnxruntime on the CPU, over a rolled-out window, state included."""
+"""Check of an engine's accuracy: it is compared with onnxruntime on the CPU over many ticks, including the state."""
 
 import math
 from collections.abc import Callable
@@ -34,19 +34,19 @@ class Parity:
     engine: str
     ticks: int
     psnr: float  # dB, over all residuals
-    psnr_last: float  # dB, over the last tenth: an error that grows shows here
-    largest: float  # grey levels, of any pixel
-    state: float  # largest difference of the state at the end, as a share of its size
-    used: bool = True  # it is not passed over on this processor
+    psnr_last: float  # dB, over the last tenth of the ticks, which shows an error that grows
+    largest: float  # largest error of a pixel, in grey levels
+    state: float  # largest error of the final state, relative to its largest value
+    used: bool = True  # whether this processor may use the engine
 
     @property
     def passed(self) -> bool:
-        """It may be used."""
+        """Whether it is accurate enough."""
         return is_accurate(self.engine, min(self.psnr, self.psnr_last)) and math.isfinite(self.state)
 
 
 def recorded_ticks(count: int = DEFAULT_TICKS) -> tuple[Arrays, list[Arrays]]:
-    """The reference input of a sample portrait, and the frames of ``count`` ticks of it under the sample driver."""
+    """The reference input of a sample portrait, and the network inputs of ``count`` ticks with the sample driver."""
     portrait = prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
     clip = Clip(SAMPLES / "driver.mp4")
     pictures = [picture for _, picture in islice(clip.frames(), count)]
@@ -56,21 +56,21 @@ def recorded_ticks(count: int = DEFAULT_TICKS) -> tuple[Arrays, list[Arrays]]:
     closed_lips = close_lips(portrait.crop, portrait.landmarks)
     warp = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks, closed_lips=closed_lips)
     interior = Interior(portrait.crop, portrait.landmarks)
-    lap = []
+    forward = []
     for k, picture in enumerate(pictures):
-        moved = avatar.follow(picture, k / 25)
-        target = moved.target
+        retargeted = avatar.follow(picture, k / 25)
+        target = retargeted.target
         warped = warp(target)
-        interior.draw(warped.image, target, moved.view)
-        seen = aligned_input(warped, target, rest)
-        lap.append({"shown": seen.shown, "raster": seen.raster})
+        interior.draw(warped.image, target, retargeted.view)
+        aligned = aligned_input(warped, target, rest)
+        forward.append({"shown": aligned.shown, "raster": aligned.raster})
     avatar.close()
-    there_and_back = lap + lap[::-1]
-    return {"reference": rest.image[None]}, [there_and_back[k % len(there_and_back)] for k in range(count)]
+    back_and_forth = forward + forward[::-1]
+    return {"reference": rest.image[None]}, [back_and_forth[k % len(back_and_forth)] for k in range(count)]
 
 
 def compare(name: str, found: Rollout, wanted: Rollout) -> Parity:
-    """The distance of two roll-outs over the same ticks."""
+    """The error of ``found`` against ``wanted``, over the same ticks."""
     errors = squared_errors(found, wanted)
     pairs = zip(found.residuals, wanted.residuals, strict=True)
     largest = max(float(np.abs(a.astype(np.float32) - b.astype(np.float32)).max()) for a, b in pairs)
@@ -84,7 +84,7 @@ def compare(name: str, found: Rollout, wanted: Rollout) -> Parity:
 
 
 def engines_here(weights: Path = WEIGHTS) -> list[tuple[str, str | None]]:
-    """Runtime and precision of every engine that may be able to run here, the reference not among them."""
+    """Runtime and precision of every engine that may run on this machine, without the reference."""
     found: list[tuple[str, str | None]] = []
     for runtime in available_runtimes():
         if runtime == "openvino":
@@ -99,20 +99,20 @@ def engines_here(weights: Path = WEIGHTS) -> list[tuple[str, str | None]]:
 def check(
     ticks: int = DEFAULT_TICKS, weights: Path = WEIGHTS, progress: Callable[[str, int, int], None] | None = None
 ) -> tuple[list[Parity], dict[str, str]]:
-    """Every engine that runs here against the reference; and why those that should and do not, do not."""
+    """Compare every engine of this machine with the reference. Also returns the errors of engines that cannot run."""
     face, frames = recorded_ticks(ticks)
     network, ticker = load(weights, runtime="onnxruntime")
     identity = identity_inputs(network, face)
 
-    def of(name: str) -> Callable[[int, int], None] | None:
+    def progress_of(name: str) -> Callable[[int, int], None] | None:
         return (lambda done, total: progress(name, done, total)) if progress else None
 
-    wanted = roll_out(ticker, identity, frames, of(ticker.name))
+    wanted = roll_out(ticker, identity, frames, progress_of(ticker.name))
     passed, failed = [], {}
     for runtime, precision in engines_here(weights):
         try:
             _, ticker = load(weights, runtime=runtime, precision=precision)
-            found = compare(ticker.name, roll_out(ticker, identity, frames, of(ticker.name)), wanted)
+            found = compare(ticker.name, roll_out(ticker, identity, frames, progress_of(ticker.name)), wanted)
             used = (
                 runtime != "openvino"
                 or precision == "fp32"

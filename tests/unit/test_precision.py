@@ -76,7 +76,7 @@ def test_doctor_tells_which_precision_is_used_and_which_is_passed_over(
     cases = [
         (
             {"fp32": Measurement(47.0, IDENTICAL_PSNR), "int8": Measurement(20.0, 39.6)},
-            "int8  passed over: it is wrong",
+            "int8  not used: it is inaccurate",
             "39.6 dB",
         ),
         (
@@ -86,13 +86,13 @@ def test_doctor_tells_which_precision_is_used_and_which_is_passed_over(
         ),
         (
             {"bf16": Measurement(20.0, 75.0), "int8": Measurement(math.inf, 0.0)},
-            "int8  passed over: it cannot run",
+            "int8  not used: it cannot run",
             "bf16  used",
         ),
         (
             {"bf16": Measurement(20.0, math.nan), "int8": Measurement(9.0, 3.0)},
-            "bf16  passed over",
-            "fp32  used: the exact",
+            "bf16  not used",
+            "fp32  used: it is exact",
         ),
     ]
     for number, (found, verdict, more) in enumerate(cases):

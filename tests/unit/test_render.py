@@ -219,7 +219,7 @@ def test_bench_is_compared_with_before(capsys: pytest.CaptureFixture[str], tmp_p
     (line,) = [one for one in text.splitlines() if one.strip().startswith("decode") and "differs" in one]
     assert float(line.split()[3]) < 0.5
     assert "Not the same processor: an abacus before" in text
-    for content, said in (("no json", "is no report"), ("{}", "is not a report of this release's bench")):
+    for content, said in (("no json", "is not a report"), ("{}", "is not a report of this release's bench")):
         old.write_text(content)
         code, _, error = run(capsys, "bench", "--compare", str(old))
         assert code == 2
