@@ -99,9 +99,7 @@ class Avatar:
         self._animator = Animator(Retargeter(portrait.landmarks, portrait.box[2:], gain=gain, keep=keep))
         self._animator.mirror = mirror
         self._gain, self._guard_gain = gain, 1.0
-        self._driver_kind: type | None = (
-            None  # ArkitFrame, or TrackedFace (also for camera frames); None before the first
-        )
+        self._driver_kind: type | None = None  # ArkitFrame, or TrackedFace for camera frames, too
         self._rest = HeadPoseCalibration()
         self._renderer = PortraitRenderer(portrait, self.networks)
 

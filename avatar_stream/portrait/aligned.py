@@ -103,10 +103,8 @@ def _eye_region(raster: Image, side: slice) -> Image:
     return np.asarray(cv2.dilate(cv2.max(raster[2][:, side], raster[4][:, side] * _BELOW_BROWS), _DILATION), np.uint8)
 
 
-_EYE_HALVES = (
-    slice(0, RASTER_SIZE // 2),
-    slice(RASTER_SIZE // 2, RASTER_SIZE),
-)  # raster columns of the right eye, of the left
+# Raster columns of the right eye, of the left.
+_EYE_HALVES = (slice(0, RASTER_SIZE // 2), slice(RASTER_SIZE // 2, RASTER_SIZE))
 _DILATION = np.ones((3, 3), np.uint8)
 # Lids lie in this band of the aligned frame. Brows lie above it, and the warp shows them well.
 _BELOW_BROWS = np.zeros((RASTER_SIZE, 1), np.uint8)

@@ -34,10 +34,8 @@ LIGHT_PARTED, LIGHT_SMILING = 0.43, 0.50
 LIGHT_NARROW, NARROW_GAP_RANGE = 0.62, (0.05, 0.15)
 LIP_REFLECTANCE: Final = np.array([0.45, 0.32, 0.31], np.float32)  # light reflected by the lips, relative to the skin
 TONGUE_SIZE: Final = (0.24, 0.34)  # half its width and its visible length, eye distances
-GAPING_TONGUE_EXTENSION, GAPING_GAP_RANGE = (
-    0.14,
-    (0.26, 0.40),
-)  # how much more of it a gaping mouth shows, and the range of gaps, eye distances
+# How much more of the tongue a gaping mouth shows, and the gaps of an open and a gaping mouth (eye distances).
+GAPING_TONGUE_EXTENSION, GAPING_GAP_RANGE = 0.14, (0.26, 0.40)
 TONGUE_FALLOFF: Final = (0.8, 0.45)  # light lost from tip to back of the tongue, in an open and in a gaping mouth
 _SMILE_COEFFICIENTS: Final = [COEFFICIENT_INDEX[name] for name in ("mouthSmileLeft", "mouthSmileRight")]
 
