@@ -34,7 +34,7 @@ LID_LANDMARKS: Final = (
 LID_POINTS: Final = len(mesh.RIGHT_LID_UPPER) - 2
 
 MOUTH_COEFFICIENTS: Final = coefficient_indices("jaw", "mouth")
-CALM_DECAY: Final = 0.5  # each such sum of these coefficients divides a frame's weight in the face at rest by e
+CALM_DECAY: Final = 0.5  # a frame's weight in the face at rest falls by 1/e per this sum of mouth coefficients
 
 RELATIVE_COEFFICIENTS: Final = coefficient_indices("brow", "cheekPuff", "noseSneer")
 """Coefficients taken relative to the driver's usual level, because brows at rest differ between people."""
@@ -107,10 +107,10 @@ class RunningQuantile:
 
 
 class RestHeadPose:
-    """The head pose at rest: first that of the first frame that looks ahead, over time the mean of all such frames.
+    """The head pose at rest: first that of the first frame that looks ahead, later a running mean of such frames.
 
-    It adapts slowly. So two sessions of one driver reach the same rest, a moved laptop is forgotten in time, and a
-    look aside of some seconds hardly changes it.
+    The mean adapts slowly: two sessions of one driver reach the same rest, and rest follows a laptop that was moved,
+    but a look aside of some seconds hardly changes it.
     """
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ class MotionEstimator:
         rest = self._head.update(fit.pose)
         middle = self.fitter.neutral[list(mesh.STABLE_LANDMARKS)].mean(0)[None]
         width = rest.scale * float(np.linalg.norm(self.fitter.neutral[234] - self.fitter.neutral[454]))
-        moved = (fit.pose.apply(middle)[0] - rest.apply(middle)[0])[:2] / width
+        shift = (fit.pose.apply(middle)[0] - rest.apply(middle)[0])[:2] / width
         openings = np.array(geometry.eye_openings(fit.face), np.float32)
         lids = openings / np.maximum(self._levels["openings"].update(openings), 0.08)
         # In a blink, trackers often report one eye as half open; in a wink, the other eye is wide open.
@@ -188,7 +188,7 @@ class MotionEstimator:
         coefficients[RELATIVE_COEFFICIENTS] -= self._levels["brows"].update(fit.coefficients[RELATIVE_COEFFICIENTS])
         return Motion(
             geometry.to_rotation_vector(fit.pose.rotation @ rest.rotation.T),
-            np.asarray(moved, np.float32),
+            np.asarray(shift, np.float32),
             math.log(max(fit.pose.scale / rest.scale, 1e-3)),
             coefficients,
             lip_gap(fit.face),

@@ -1,9 +1,9 @@
 """Retargets a driver's motion to a portrait's face.
 
 The 3-D face model gives both faces' absolute expressions. The portrait's own expression is subtracted and the
-driver's added, so that a smiling portrait says "O" when its driver does. The driver's fit residual is added
-unchanged. Expression is added before the head is turned ("expression before rotation", PerformRecast), so a turned
-head opens its mouth along its own axis.
+driver's added, so that a smiling portrait says "O" when its driver does. The driver's fit residual is added too.
+Expression is added before the head is turned ("expression before rotation", PerformRecast), so a turned head opens
+its mouth along its own axis.
 """
 
 import math

@@ -25,11 +25,10 @@ _SPINE_BONES: Final = ("spine", "chest", "upperchest", "neck", "head")  # root f
 _EYE_BONES: Final = {"lefteye": "Left", "righteye": "Right"}
 _READ_BONES: Final = frozenset(_SPINE_BONES) | frozenset(_EYE_BONES)
 _MAX_EYE_TURN_RADIANS: Final = 1.0  # an eye bone turned further rests that way: its rotation is not gaze
-# Some senders do not mark where a frame ends. There a pause this long ends it,
+# For senders that do not mark the end of a frame: a pause without messages that ends it, the longest time from its
+# first message to its end, and the shortest time between frames (SlimeVR sends several hundred bundles a second).
 _FRAME_END_PAUSE_SECONDS: Final = 0.01
-# or this time since its first message.
 _MAX_FRAME_SECONDS: Final = 0.05
-# Such frames are at least this far apart: SlimeVR sends several hundred bundles a second.
 _MIN_FRAME_PERIOD_SECONDS: Final = 0.01
 _NECK_SHARE: Final = 0.5  # of the head's rotation
 

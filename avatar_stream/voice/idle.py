@@ -26,8 +26,9 @@ STRESS_RISE_SECONDS, STRESS_FALL_SECONDS = 0.08, 0.35
 
 @dataclass(frozen=True, slots=True)
 class IdleFrame:
-    """``turn``: nod, turn and tilt in radians. ``blink``: 0 to 1. ``look``: right and down, in eyeLook coefficients.
+    """One frame of idle motion.
 
+    ``turn``: nod, turn and tilt in radians. ``blink``: 0 to 1. ``look``: right and down, in eyeLook coefficients.
     ``brows``: 0 to 1.
     """
 
@@ -91,15 +92,10 @@ class IdleMotion:
     def _glance(self, time: float, step: float) -> tuple[float, float]:
         if time >= self._glances_at:
             self._glances_at = time + float(self._random.uniform(*GLANCE_SECONDS))
-            away = self._random.random() < GLANCE_AWAY_SHARE
-            self._look = (
-                (
-                    float(self._random.normal(0, GLANCE_DEVIATION[0])),
-                    float(self._random.normal(0, GLANCE_DEVIATION[1])),
-                )
-                if away
-                else (0.0, 0.0)
-            )
+            self._look = (0.0, 0.0)
+            if self._random.random() < GLANCE_AWAY_SHARE:
+                right, down = (float(self._random.normal(0, deviation)) for deviation in GLANCE_DEVIATION)
+                self._look = (right, down)
         share = min(step / 0.04, 1.0)  # saccades are fast
         self._shown = (
             self._shown[0] + share * (self._look[0] - self._shown[0]),

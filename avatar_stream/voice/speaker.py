@@ -49,14 +49,8 @@ class VoiceMotion:
         shapes = self._lips(samples)
         if len(shapes):
             self._shape = shapes[-1]
-        loudness = min(
-            max(
-                (self._lips.loudness - LOUDNESS_RANGE_NEPERS[0])
-                / (LOUDNESS_RANGE_NEPERS[1] - LOUDNESS_RANGE_NEPERS[0]),
-                0.0,
-            ),
-            1.0,
-        )
+        whisper, full = LOUDNESS_RANGE_NEPERS
+        loudness = min(max((self._lips.loudness - whisper) / (full - whisper), 0.0), 1.0)
         return arkit_frame(self._shape, self._idle(time, loudness))
 
 
@@ -68,7 +62,7 @@ class VoiceFile:
 
     def __init__(self, path: Path) -> None:
         self.source = path
-        """The file."""
+        """Path of the file."""
         self._sound = Sound(path)
         if self._sound.stream is None:
             self._sound.close()
