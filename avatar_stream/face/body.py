@@ -61,14 +61,14 @@ class TorsoTracker:
     def __init__(self) -> None:
         self._network: Any = None
         self._frames = 0
-        self._usual: Floats | None = None
-        self._seen: Floats | None = None
-        self._shown = np.zeros(3, np.float32)
+        self._rest: Floats | None = None
+        self._target: Floats | None = None
+        self._smoothed = np.zeros(3, np.float32)
 
     def update(self, image: Image | None) -> Torso:
         """The torso in the next RGB frame; without a frame (None) it eases to rest."""
         if image is None:
-            self._seen = None
+            self._target = None
         elif self._frames % FRAMES_PER_DETECTION == 0:
             if self._network is None:
                 self._network = _pose_network(static=False)
@@ -76,14 +76,14 @@ class TorsoTracker:
             if found is not None:
                 self._set_target(found / image.shape[0])
         self._frames += 1
-        wanted = np.zeros(3, np.float32) if self._seen is None else self._seen
-        self._shown = self._shown + np.float32(SMOOTHING_PER_FRAME) * (wanted - self._shown)
-        right, down, roll = (float(value) for value in self._shown)
+        wanted = np.zeros(3, np.float32) if self._target is None else self._target
+        self._smoothed = self._smoothed + np.float32(SMOOTHING_PER_FRAME) * (wanted - self._smoothed)
+        right, down, roll = (float(value) for value in self._smoothed)
         return Torso((right, down), roll)
 
     def recalibrate(self) -> None:
         """Use the next detection as rest."""
-        self._usual = None
+        self._rest = None
 
     def close(self) -> None:
         """Free the network."""
@@ -91,14 +91,14 @@ class TorsoTracker:
             self._network.close()
 
     def _set_target(self, shoulders: Floats) -> None:
-        if self._usual is None:
-            self._usual = shoulders
-        self._usual = self._usual + np.float32(REST_RATE_PER_DETECTION) * (shoulders - self._usual)
-        line, before = shoulders[1] - shoulders[0], self._usual[1] - self._usual[0]
-        shift = (shoulders.mean(0) - self._usual.mean(0)) / max(float(np.linalg.norm(before)), 1e-3)
+        if self._rest is None:
+            self._rest = shoulders
+        self._rest = self._rest + np.float32(REST_RATE_PER_DETECTION) * (shoulders - self._rest)
+        line, before = shoulders[1] - shoulders[0], self._rest[1] - self._rest[0]
+        shift = (shoulders.mean(0) - self._rest.mean(0)) / max(float(np.linalg.norm(before)), 1e-3)
         roll = math.atan2(line[1], line[0]) - math.atan2(before[1], before[0])
         limits = np.array([*MAX_SHIFT_WIDTHS, MAX_ROLL_RADIANS])
-        self._seen = np.asarray(limits * np.tanh(np.array([*shift, roll]) / limits), np.float32)
+        self._target = np.asarray(limits * np.tanh(np.array([*shift, roll]) / limits), np.float32)
 
 
 def _pose_network(static: bool) -> Any:

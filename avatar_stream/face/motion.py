@@ -34,7 +34,7 @@ LID_LANDMARKS: Final = (
 LID_POINTS: Final = len(mesh.RIGHT_LID_UPPER) - 2
 
 MOUTH_COEFFICIENTS: Final = coefficient_indices("jaw", "mouth")
-CALM_DECAY: Final = 0.5  # a frame's weight in the face at rest falls by 1/e per this sum of mouth coefficients
+CALM_DECAY: Final = 0.5  # sum of mouth coefficients at which a frame's weight in the face at rest is 1/e
 
 RELATIVE_COEFFICIENTS: Final = coefficient_indices("brow", "cheekPuff", "noseSneer")
 """Coefficients taken relative to the driver's usual level, because brows at rest differ between people."""
@@ -117,7 +117,7 @@ class RestHeadPose:
         self.pose: Pose | None = None
         self._first: Pose | None = None
         self._frames_left = MAX_FRAMES_TURNED_ASIDE
-        self._away = np.zeros(7, np.float32)
+        self._offset = np.zeros(7, np.float32)
 
     def update(self, pose: Pose) -> Pose:
         """Add a frame's head pose and return the pose at rest."""
@@ -133,12 +133,12 @@ class RestHeadPose:
             first, width = self._first, self._first.scale * _TEMPLATE_WIDTH
             turn = geometry.to_rotation_vector(pose.rotation @ first.rotation.T)
             place = (pose.translation - first.translation) / width
-            away = np.concatenate([turn, place, [math.log(max(pose.scale / first.scale, 1e-3))]])
-            self._away = self._away + (away - self._away) * REST_RATE_PER_FRAME
+            offset = np.concatenate([turn, place, [math.log(max(pose.scale / first.scale, 1e-3))]])
+            self._offset = self._offset + (offset - self._offset) * REST_RATE_PER_FRAME
             self.pose = Pose(
-                first.scale * math.exp(float(self._away[6])),
-                geometry.from_rotation_vector(self._away[:3]) @ first.rotation,
-                np.asarray(first.translation + self._away[3:6] * width, np.float32),
+                first.scale * math.exp(float(self._offset[6])),
+                geometry.from_rotation_vector(self._offset[:3]) @ first.rotation,
+                np.asarray(first.translation + self._offset[3:6] * width, np.float32),
             )
         assert self.pose is not None
         return self.pose

@@ -88,7 +88,7 @@ class Retargeter:
     def with_expression(self, motion: Motion) -> Floats:
         """The portrait's face ``(478, 3)`` in the model's axes with the motion's expression."""
         own = self.fit.coefficients
-        change = self._wanted(motion.coefficients) - own
+        change = self._target_coefficients(motion.coefficients) - own
         change[RELATIVE_COEFFICIENTS] = np.clip(self.gain * motion.coefficients[RELATIVE_COEFFICIENTS], -0.5, 1)
         change[_NOT_ADDED] = 0
         face = self.fit.face.copy()
@@ -113,7 +113,7 @@ class Retargeter:
         offset = where - size * rotation @ middle
         return Pose(size, np.asarray(rotation, np.float32), np.asarray(offset, np.float32)).apply(face)
 
-    def _wanted(self, driver: Floats) -> Floats:
+    def _target_coefficients(self, driver: Floats) -> Floats:
         """Absolute coefficients of the portrait for the driver's, clipped to 0..1, with ``keep`` of its own mood."""
         wanted = np.clip(self.gain * driver, 0, 1)
         if self.keep > 0:

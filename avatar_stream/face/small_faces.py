@@ -105,7 +105,7 @@ class SmallFaceSearch:
         off = max(abs(float(middle[0]) - x), abs(float(middle[1]) - y))
         if off < MAX_OFF_CENTRE_SHARE * side and MIN_WINDOW_FACE_WIDTHS * face < side < MAX_WINDOW_FACE_WIDTHS * face:
             return False
-        self._set(float(middle[0]), float(middle[1]), face, height / width)
+        self._set_window(float(middle[0]), float(middle[1]), face, height / width)
         return True
 
     def clear_window(self) -> None:
@@ -134,7 +134,9 @@ class SmallFaceSearch:
         if across < MIN_FACE_PIXELS:
             self.too_small = max(round(across), 1)
         else:
-            self._set((left + x + across / 2) / width, (top + y + down / 2) / width, across / width, height / width)
+            self._set_window(
+                (left + x + across / 2) / width, (top + y + down / 2) / width, across / width, height / width
+            )
 
     def close(self) -> None:
         """Return the detector to the idle ones."""
@@ -142,7 +144,7 @@ class SmallFaceSearch:
             _IDLE_DETECTORS.append(self._detector)
             self._detector = None
 
-    def _set(self, x: float, y: float, face: float, height: float) -> None:
+    def _set_window(self, x: float, y: float, face: float, height: float) -> None:
         side = WINDOW_FACE_WIDTHS * face
         self._window = (x, y, side) if side < MAX_WINDOW_SHARE * min(height, 1.0) else None
 

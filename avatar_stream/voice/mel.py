@@ -40,7 +40,7 @@ class MelBands:
     """Computes one voice's mel frames; not thread-safe."""
 
     def __init__(self) -> None:
-        self._left = np.zeros(0, np.float32)
+        self._remaining = np.zeros(0, np.float32)
         self._floor: float | None = None
         self._mean: Floats | None = None
         self._voiced_frames = 0
@@ -50,9 +50,9 @@ class MelBands:
 
         A frame has 24 bands minus the voice's mean level, then the loudness above the noise floor.
         """
-        sound = np.concatenate([self._left, samples.astype(np.float32)])
+        sound = np.concatenate([self._remaining, samples.astype(np.float32)])
         count = max((len(sound) - WINDOW_SAMPLES) // HOP_SAMPLES + 1, 0)
-        self._left = sound[count * HOP_SAMPLES :]
+        self._remaining = sound[count * HOP_SAMPLES :]
         if count == 0:
             return np.zeros((0, MEL_BANDS + 1), np.float32)
         cut = np.lib.stride_tricks.sliding_window_view(sound, WINDOW_SAMPLES)[::HOP_SAMPLES][:count]
