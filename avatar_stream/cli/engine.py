@@ -48,12 +48,12 @@ def add_commands(engine: argparse.ArgumentParser) -> None:
 def _build(arguments: argparse.Namespace) -> None:
     cache = PlanCache()
     key = tensorrt_build.plan_key(NETWORK_PATH, target=arguments.target)
-    kept = None if arguments.again else cache.find(key)
-    if kept is None:
+    plan_path = None if arguments.again else cache.find(key)
+    if plan_path is None:
         plan = tensorrt_build.build(NETWORK_PATH, target=arguments.target, progress=_progress(arguments))
-        kept = cache.store(key, plan)
-    report = {"name": key.name, "gpu": key.gpu, "tensorrt": key.tensorrt, "path": str(kept)}
-    print(json.dumps(report) if arguments.json else f"{key.name}: {key.tensorrt} for {key.gpu}, {kept}")
+        plan_path = cache.store(key, plan)
+    report = {"name": key.name, "gpu": key.gpu, "tensorrt": key.tensorrt, "path": str(plan_path)}
+    print(json.dumps(report) if arguments.json else f"{key.name}: {key.tensorrt} for {key.gpu}, {plan_path}")
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -67,7 +67,9 @@ def _list(arguments: argparse.Namespace) -> None:
         f" (GPU: {report['gpu'] or 'none'})"
     )
     for name, noted in built.items():
-        what = f"{noted['tensorrt']} for {noted['gpu']}" if noted["sound"] else "damaged: engine remove it"
+        what = (
+            f"{noted['tensorrt']} for {noted['gpu']}" if noted["sound"] else "damaged: delete it with engine remove"
+        )
         print(f"  {name}  {what}")
     if not built:
         print("  no plans built with TensorRT")

@@ -107,8 +107,8 @@ def contradictions(seen: Mapping[str, bool], description: str) -> list[str]:
     lines = {
         ("glasses", True): "the description says glasses, the picture shows none",
         ("glasses", False): "the description says no glasses, the picture shows some",
-        ("smile", True): "the description says a smile, the picture is serious",
-        ("smile", False): "the description says serious, the picture smiles",
+        ("smile", True): "the description says smiling, the picture shows no smile",
+        ("smile", False): "the description says serious, the picture shows a smile",
         ("teeth", True): "the description says teeth, the picture shows none",
         ("teeth", False): "the description says no teeth, the picture shows some",
     }

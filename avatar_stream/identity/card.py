@@ -41,7 +41,7 @@ def identity_card(character: Character, face: Image) -> Image:
         ("enrolled", format_date(character.created)),
         ("last used", used),
         ("tags", ", ".join(character.tags) or "none"),
-        ("look", character.style or "as the picture"),
+        ("style", character.style or "none"),
         ("picture", f"{character.quality.get('score', 0):.0%}" + (", protected" if character.protected else "")),
     ]
     for title, value in rows:

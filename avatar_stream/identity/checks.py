@@ -169,8 +169,8 @@ def _tag(given: Any, stored: bool) -> str:
 
 
 def _attributes(attributes: Any, what: str, stored: bool) -> dict[str, bool]:
-    sound = isinstance(attributes, Mapping) and len(attributes) <= MAX_MEASURES
-    if not sound or not all(isinstance(value, bool) for value in attributes.values()):
+    is_valid = isinstance(attributes, Mapping) and len(attributes) <= MAX_MEASURES
+    if not is_valid or not all(isinstance(value, bool) for value in attributes.values()):
         raise BadInput(f"{what} must be true or false")
     return {checked_line(name, what, 1, MAX_NAME_LENGTH, stored=stored): value for name, value in attributes.items()}
 
@@ -178,12 +178,12 @@ def _attributes(attributes: Any, what: str, stored: bool) -> dict[str, bool]:
 def _numbers(name: str, given: Any) -> Floats:
     """A vector as float32; raises :class:`BadInput`."""
     if isinstance(given, np.ndarray):
-        sound = given.ndim == 1 and given.dtype.kind == "f"
+        is_valid = given.ndim == 1 and given.dtype.kind == "f"
     else:
-        sound = isinstance(given, list | tuple) and all(
+        is_valid = isinstance(given, list | tuple) and all(
             _is_number(one) and abs(one) <= MAX_VECTOR_VALUE for one in given
         )
-    if not sound or len(given) not in VECTOR_LENGTHS[name]:
+    if not is_valid or len(given) not in VECTOR_LENGTHS[name]:
         raise BadInput(f"{name} must have {' or '.join(str(one) for one in VECTOR_LENGTHS[name])} numbers")
     values = np.array(given, np.float32)
     if not np.all(np.abs(values) <= MAX_VECTOR_VALUE):  # False for NaN, too

@@ -87,7 +87,7 @@ class Library:
         return self._store
 
     @property
-    def keeps(self) -> bool:
+    def keeps_characters(self) -> bool:
         """Whether characters can be enrolled on this server."""
         return self._store is not None
 
@@ -139,13 +139,19 @@ class Library:
         return found.picture
 
     def enrol(
-        self, uploads: Iterable[str], owner: str, networks: Networks | None, *, sees: str | None = None, **about: Any
+        self,
+        uploads: Iterable[str],
+        owner: str,
+        networks: Networks | None,
+        *,
+        visible_to: str | None = None,
+        **about: Any,
     ) -> Enrolled:
-        """Enrol a character from uploads that belong to ``sees`` (None: to anyone). The uploads are kept.
+        """Enrol a character from uploads that belong to ``visible_to`` (None: to anyone). The uploads are kept.
 
         ``about`` are arguments of :func:`avatar_stream.identity.enrol.enrol`.
         """
-        found = [self._upload(key, sees) for key in uploads]
+        found = [self._upload(key, visible_to) for key in uploads]
         if any(one is None for one in found):
             raise UnknownPortrait("a picture is not on the server any more: upload it again")
         pictures = [one.data for one in found if one is not None]
@@ -188,7 +194,7 @@ class Library:
                 self._prepared.popitem(last=False)
             return made
 
-    def used(self, key: str, who: str, how: str) -> None:
+    def record_use(self, key: str, who: str, how: str) -> None:
         """Write to the audit that ``who`` shows a character."""
         if self._store is not None and key.startswith(CHARACTER_ID_PREFIX):
             self._store.use(key, who, how)
@@ -232,11 +238,11 @@ class Library:
             self.character(key, owner)
 
 
-def _limit_entries(kept: "OrderedDict[str, Any]", limit: int) -> None:
+def _limit_entries(entries: "OrderedDict[str, Any]", limit: int) -> None:
     """Drop the oldest entries of the owner with the most, so that no owner displaces the entries of others."""
-    while len(kept) > limit:
-        owner, _ = Counter(one.owner for one in kept.values()).most_common(1)[0]
-        del kept[next(key for key, one in kept.items() if one.owner == owner)]
+    while len(entries) > limit:
+        owner, _ = Counter(one.owner for one in entries.values()).most_common(1)[0]
+        del entries[next(key for key, one in entries.items() if one.owner == owner)]
 
 
 def _shrunk(picture: Image) -> Image:

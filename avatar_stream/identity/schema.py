@@ -82,8 +82,8 @@ def to_character(row: Mapping[str, Any], files: Iterable[StoredFile]) -> Charact
 def to_audit_entry(row: Sequence[Any]) -> AuditEntry:
     """A line of the audit from its row; an impossible time becomes 0."""
     at, *words = row
-    sound = isinstance(at, int | float) and 0 <= at <= MAX_TIMESTAMP
-    return AuditEntry(float(at) if sound else 0.0, *(printable(word, MAX_TEXT_LENGTH) for word in words))
+    is_valid = isinstance(at, int | float) and 0 <= at <= MAX_TIMESTAMP
+    return AuditEntry(float(at) if is_valid else 0.0, *(printable(word, MAX_TEXT_LENGTH) for word in words))
 
 
 def printable(value: Any, max_length: int = MAX_NAME_LENGTH) -> str:

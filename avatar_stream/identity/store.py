@@ -80,23 +80,25 @@ class Store:
             raise UnknownPortrait("there is no such character: it may have been removed")
         return found[0]
 
-    def named(self, said: str) -> tuple[str, str]:
+    def named(self, id_or_name: str) -> tuple[str, str]:
         """Id and name of the character with this id or name. Its record may be damaged.
 
         Raises :class:`UnknownPortrait`, and :class:`BadInput` if several characters have this name.
         """
         with self._database.reading() as connection:
             query = "SELECT id, name FROM characters WHERE id = ? OR name = ?"
-            found = connection.execute(query, (_encodable(said), _encodable(" ".join(said.split())))).fetchall()
+            found = connection.execute(
+                query, (_encodable(id_or_name), _encodable(" ".join(id_or_name.split())))
+            ).fetchall()
         if not found:
-            raise UnknownPortrait(f"there is no character {said!r}: avatar-stream identity list shows all")
+            raise UnknownPortrait(f"there is no character {id_or_name!r}: avatar-stream identity list shows all")
         if len(found) > 1:
-            raise BadInput(f"{len(found)} characters are called {said!r}: use an id instead")
+            raise BadInput(f"{len(found)} characters are called {id_or_name!r}: use an id instead")
         return found[0][0], printable(found[0][1])
 
-    def find(self, said: str) -> Character:
+    def find(self, id_or_name: str) -> Character:
         """The character with this id or name; raises as :meth:`named` does."""
-        return self.get(self.named(said)[0])
+        return self.get(self.named(id_or_name)[0])
 
     def characters(self, *, owner: str | None = None, text: str = "", tag: str = "") -> list[Character]:
         """As :meth:`listed`, without damaged records. The damage is logged once."""

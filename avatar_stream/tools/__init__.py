@@ -1,4 +1,4 @@
-"""What people look into this program with: bench, doctor, parity of engines, what a file says of itself.
+"""Reports for users: benchmark, installation check, accuracy of engines, and the marks in a file.
 
-Owns reports. Knows the pipeline and what it runs on; no command line.
+Owns the reports. Depends on the pipeline and everything below it, not on the command line.
 """

@@ -63,7 +63,7 @@ class LibraryHandlers:
             {
                 "identities": [asdict(one) for one in found],
                 "default": self._library.default,
-                "enrolment": self._library.keeps,
+                "enrolment": self._library.keeps_characters,
                 "styles": list(STYLES),
             }
         )
@@ -86,7 +86,7 @@ class LibraryHandlers:
                 self._library.enrol,
                 owner=_owner(caller),
                 networks=self._networks,
-                sees=caller.visible_owner,
+                visible_to=caller.visible_owner,
                 **fields,
             )
         log.info("%s enrolled %s", caller.name, done.character.id)

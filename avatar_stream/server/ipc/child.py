@@ -38,7 +38,7 @@ THREAD_SWITCH_INTERVAL: Final = 0.0005
 quarter of the machine was idle."""
 
 
-def main(connection: Connection, settings: Settings, keeps: bool) -> None:
+def main(connection: Connection, settings: Settings, keeps_characters: bool) -> None:
     """Host sessions until the other end of ``connection`` closes; ``keeps``: the library stores characters."""
     # Ignore signals to stop: the server gets them too, and closes the pipe.
     for one in (signal.SIGINT, signal.SIGTERM):
@@ -46,15 +46,15 @@ def main(connection: Connection, settings: Settings, keeps: bool) -> None:
     limit_arenas()
     set_up_logging(settings.log)
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
-    asyncio.run(ChildServer(connection, settings, keeps).run())
+    asyncio.run(ChildServer(connection, settings, keeps_characters).run())
     os._exit(0)  # without waiting for remaining threads
 
 
 class ChildServer:
     """Hosts sessions for the server; use it on the event loop only."""
 
-    def __init__(self, connection: Connection, settings: Settings, keeps: bool) -> None:
-        self._connection, self._settings, self._keeps = connection, settings, keeps
+    def __init__(self, connection: Connection, settings: Settings, keeps_characters: bool) -> None:
+        self._connection, self._settings, self._keeps = connection, settings, keeps_characters
         self._sessions: dict[str, Session] = {}
         self._peers: dict[str, Peer] = {}
         self._motion_tasks: dict[str, asyncio.Task[None]] = {}

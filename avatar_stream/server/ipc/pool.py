@@ -81,7 +81,7 @@ class SessionProcess:
 
     async def _start(self) -> None:
         ours, theirs = _CONTEXT.Pipe()
-        arguments = (theirs, self._settings, self._library.keeps)
+        arguments = (theirs, self._settings, self._library.keeps_characters)
         self._process = _CONTEXT.Process(target=child.main, args=arguments, name="avatar-session", daemon=True)
         await asyncio.to_thread(self._process.start)
         theirs.close()

@@ -56,8 +56,8 @@ class MetricsBuffer:
 class LibraryProxy:
     """The server's library, called over the pipe. Blocks: use it in threads other than the event loop's."""
 
-    def __init__(self, pipe: Pipe, keeps: bool) -> None:
-        self.keeps = keeps
+    def __init__(self, pipe: Pipe, keeps_characters: bool) -> None:
+        self.keeps_characters = keeps_characters
         self._pipe, self._loop = pipe, asyncio.get_running_loop()
 
     def get(self, key: str, owner: str | None = None) -> Portrait:
@@ -75,9 +75,9 @@ class LibraryProxy:
         found: Character = self._call("character", key, owner)
         return found
 
-    def used(self, key: str, who: str, how: str) -> None:
-        """See ``Library.used``."""
-        self._call("used", key, who, how)
+    def record_use(self, key: str, who: str, how: str) -> None:
+        """See ``Library.record_use``."""
+        self._call("record_use", key, who, how)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         future = asyncio.run_coroutine_threadsafe(self._pipe.call("library", name, *arguments), self._loop)

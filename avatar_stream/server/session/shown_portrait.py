@@ -18,7 +18,7 @@ class PortraitSource(Protocol):
     """The part of the library that a session uses (see :class:`avatar_stream.identity.library.Library`)."""
 
     @property
-    def keeps(self) -> bool: ...
+    def keeps_characters(self) -> bool: ...
 
     def get(self, key: str, owner: str | None = None) -> Portrait: ...
 
@@ -26,7 +26,7 @@ class PortraitSource(Protocol):
 
     def character(self, key: str, owner: str | None) -> Character: ...
 
-    def used(self, key: str, who: str, how: str) -> None: ...
+    def record_use(self, key: str, who: str, how: str) -> None: ...
 
 
 class ShownPortrait:
@@ -82,10 +82,10 @@ class ShownPortrait:
         return bool(self._character_settings)
 
     def _settings(self, key: str) -> Mapping[str, Any]:
-        if not self._library.keeps or not key.startswith(CHARACTER_ID_PREFIX):
+        if not self._library.keeps_characters or not key.startswith(CHARACTER_ID_PREFIX):
             return {}
         found = self._library.character(key, self.owner)
-        self._library.used(key, self._who, self._how)
+        self._library.record_use(key, self._who, self._how)
         return found.settings
 
     def _on_background(self, key: str, background: str) -> Portrait:
