@@ -1,11 +1,11 @@
-"""Where networks execute: one small protocol, and OpenVINO, onnxruntime and TensorRT behind it.
+"""Executes networks: one small protocol, implemented with OpenVINO, onnxruntime and TensorRT.
 
-Owns devices, batching and compiled engines. Arrays go in and come out: what they mean is unknown here.
+Owns devices, batching and compiled networks. It takes and returns arrays, and does not know what they mean.
 """
 
 import sys
 
-# OpenVINO tells Google Analytics of every import, from a process that it forks beside running threads: nothing may
-# leave this machine unasked, and such a fork can hang and hold up whoever waits for its parent's pipes. Without this
+# OpenVINO reports every import to Google Analytics, from a process that it forks while threads run. Nothing may leave
+# this machine unasked, and such a fork can hang and block a process that reads its parent's pipes. Without this
 # package OpenVINO uses a stub.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

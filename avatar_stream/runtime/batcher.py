@@ -1,4 +1,4 @@
-"""Ticks of several sessions, run together where the runtime gains by it, one after the other where it does not."""
+"""Runs the ticks of several sessions: as batches if the runtime supports them, else one after the other."""
 
 import threading
 import time
@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from avatar_stream.runtime.network import Arrays, Job, Ticker
 
-MAX_BATCH_WAIT_SECONDS = 0.005  # seconds a tick waits at most for others to run with
-MAX_FAILURES = 3  # in a row, after which the engine counts as on_failure
-ACTIVE_SECONDS = 0.5  # seconds since its last tick for which a session counts as company to wait for
+MAX_BATCH_WAIT_SECONDS = 0.005
+MAX_FAILURES = 3  # consecutive ones, after which the runtime counts as broken
+ACTIVE_SECONDS = 0.5  # after its last tick, a batch no longer waits for a session
 
 Residual = npt.NDArray[np.float32]
 
@@ -28,53 +28,53 @@ class _PendingTick:
 
 
 class Batcher:
-    """The one thread that runs a ticker. First come, first served: no session can hold up another's turn.
+    """The only thread that runs a ticker, first come, first served.
 
-    A tick waits up to ``MAX_BATCH_WAIT_SECONDS`` for the sessions that have been ticking lately, so that
-    what is due together runs together; alone, or where the ticker serves one session at a time, it waits for nobody.
+    A tick waits up to ``MAX_BATCH_WAIT_SECONDS`` for the other active sessions, so that they run as one batch. It
+    does not wait if its session is the only active one, or if the ticker serves one session at a time.
     """
 
     def __init__(self, ticker: Ticker, on_failure: Callable[[Exception], None] | None = None) -> None:
-        """``on_failure`` is told when ``MAX_FAILURES`` runs have failed in a row."""
+        """``on_failure`` is called after ``MAX_FAILURES`` consecutive failed runs."""
         self._ticker = ticker
         self._on_failure, self._failures = on_failure, 0
         self._queue: deque[_PendingTick] = deque()
-        self._last_requests: dict[int, float] = {}  # stream -> when it last asked
+        self._last_requests: dict[int, float] = {}  # id of a stream: time of its last tick
         self._wake = threading.Condition()
         self._stopped = False
         self.sizes: deque[int] = deque(maxlen=500)
-        """How many sessions each of the last runs served."""
+        """Number of sessions in each of the last runs."""
         self._running: list[_PendingTick] = []
         self._run_began = 0.0
         self._thread = threading.Thread(target=self._run_batches, name="ticks", daemon=True)
         self._thread.start()
 
     def run(self, stream: Any, frame: Arrays) -> Residual:
-        """One tick of a stream's window; blocks until it is done and raises what the ticker raised."""
+        """Run one tick of a stream's window. Blocks until it is done; raises the ticker's exception if it failed."""
         result: Future[Residual] = Future()
         now = time.monotonic()
         with self._wake:
             if self._stopped:
-                raise RuntimeError("the engine was closed")
+                raise RuntimeError("the networks were closed")
             self._last_requests[id(stream)] = now
             self._queue.append(_PendingTick(Job(stream, frame), result, now))
             self._wake.notify()
         return result.result()
 
     def close(self) -> None:
-        """Finish what is waiting and end the thread."""
+        """Finish the queued ticks and end the thread."""
         with self._wake:
             self._stopped = True
             self._wake.notify()
         self._thread.join()
 
     def is_hanging(self, limit: float) -> bool:
-        """A run has been going on for more than ``limit`` seconds."""
+        """Whether the current run has taken more than ``limit`` seconds."""
         with self._wake:
             return bool(self._running) and time.monotonic() - self._run_began > limit
 
     def abandon(self, error: Exception) -> None:
-        """Give up a run that is_hanging: who waits gets ``error``, and the thread ends if the run ever does."""
+        """Give up a hanging run: all waiting callers get ``error``; the thread ends if the run ever returns."""
         with self._wake:
             self._stopped = True
             left = [*self._running, *self._queue]
@@ -109,13 +109,13 @@ class Batcher:
                 waiting.result.set_result(residual)
 
     def _finish_run(self) -> bool:
-        """The run is over; False if it had been given up."""
+        """Note that the run is over; False if it had been abandoned."""
         with self._wake:
             kept, self._running = bool(self._running), []
             return kept
 
     def _next_batch(self) -> list[_PendingTick]:
-        """The ticks to run now, oldest first; empty when it is time to stop."""
+        """The ticks of the next run, oldest first; empty to stop the thread."""
         with self._wake:
             while not self._queue:
                 if self._stopped:
@@ -131,6 +131,6 @@ class Batcher:
                 if len(self._queue) >= min(largest, len(self._last_requests)) or now >= until:
                     break
                 self._wake.wait(until - now)
-            # A window has one tick at a time, so that the streams in the queue are distinct.
+            # Each stream has at most one tick in the queue, so that the streams of a batch are distinct.
             size = max(n for n in self._ticker.batches if n <= len(self._queue))
             return [self._queue.popleft() for _ in range(size)]

@@ -1,4 +1,4 @@
-"""Which runtime executes the networks here: the best one that works, so that nobody has to choose."""
+"""Chooses the runtime: the best one that works on this machine."""
 
 import importlib.util
 import logging
@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 RUNTIMES = ("tensorrt", "cuda", "openvino", "onnxruntime")
 """Best first. ``cuda`` is onnxruntime with its CUDA provider."""
 DEFAULT_CPU_THREADS = 2
-"""Threads of a CPU engine, where nobody says how many."""
+"""Threads of a CPU runtime by default."""
 
 
 def available_runtimes() -> list[str]:
-    """Runtimes that are installed and have the device they need, best first."""
+    """Runtimes that are installed and whose device is there, best first."""
     gpu = tensorrt_build.gpu_name() is not None
     here = {
         "tensorrt": gpu and tensorrt_build.tensorrt_module() is not None,
@@ -38,11 +38,10 @@ def load(
     threads: int = DEFAULT_CPU_THREADS,
     slots: int = WINDOW_SLOTS[0],
 ) -> tuple[Network, Ticker]:
-    """The reference and the tick network in ``folder`` on ``runtime`` (None: the best that works here).
+    """Load the reference network and the tick network of ``folder`` on ``runtime`` (None: the best that works here).
 
-    ``precision`` None takes the fastest that computes right here (see :mod:`.precision`); ``"int8"`` and ``"fp32"``
-    ask for one.
-    Raises :class:`EngineUnavailable` when nothing works, or not what was asked for.
+    ``precision`` is ``"int8"``, ``"fp32"`` or None: the fastest that is accurate here (see :mod:`.precision`).
+    Raises :class:`EngineUnavailable` if no runtime works, or not the given one.
     """
     wanted = [runtime] if runtime else available_runtimes()
     for name in wanted:
@@ -80,7 +79,7 @@ def _load(name: str, folder: Path, precision: str | None, threads: int, slots: i
 
 
 def _reference_network(path: Path, threads: int) -> Network:
-    """What runs once a portrait may run anywhere."""
+    """The reference network on the CPU: it runs only once per portrait."""
     if _installed("openvino"):
         return openvino_cpu.OpenVinoNetwork(path, threads)
     return onnx_runtime.OnnxRuntimeNetwork(path, threads)

@@ -1,7 +1,7 @@
-"""Networks as OpenVINO has compiled them, kept between starts.
+"""A cache of networks that OpenVINO has compiled.
 
-To compile the networks takes a second and a half of a processor, and every command that draws does it. To read back
-what was compiled takes a fifth of that and computes the same, bit for bit.
+Compiling the networks takes 1.5 s of CPU time in every command that draws. Loading them from the cache takes a fifth
+of that, and the results are the same, bit for bit.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from platformdirs import user_cache_path
 
 from avatar_stream.runtime.plans import write_atomically
 
-MAX_CACHED_FILES: Final = 8  # files kept, those that were used last: two for each way to run, of 7 to 22 MB
-DIGEST_BYTES: Final = hashlib.sha256().digest_size  # bytes at the beginning of a file, of all that follows
+MAX_CACHED_FILES: Final = 8  # least recently used ones are deleted; two per configuration, 7 to 22 MB each
+DIGEST_BYTES: Final = hashlib.sha256().digest_size  # at the beginning of a file: digest of the rest
 
 
 def compile_cached(core: Any, key: str, settings: dict[str, Any], make: Callable[[], Any]) -> Any:
-    """What ``make()`` compiles for the CPU with ``settings``: read back where it was kept under ``key``.
+    """The network that ``make()`` compiles for the CPU with ``settings``, from the cache if ``key`` is there.
 
-    ``key`` names all that it depends on. A file that is damaged, or that OpenVINO refuses, is made anew; a folder
-    that cannot be written costs the time only.
+    ``key`` must contain everything that the network depends on. A file that is damaged, or that OpenVINO rejects, is
+    replaced. If the folder cannot be written, the network is compiled each time.
     """
     from openvino import Tensor
 
@@ -45,15 +45,15 @@ def compile_cached(core: Any, key: str, settings: dict[str, Any], make: Callable
 
 @cache
 def _memory_mapped(file: Path, number: int) -> npt.NDArray[np.uint8]:
-    """The bytes of the file of this inode ``number``, which stay: a network that was read back goes on using them.
+    """The mapped bytes of the file with inode ``number``, which a loaded network keeps using.
 
-    Mapped, so that all processes share them; never written to, though OpenVINO wants them so that it could.
+    They are mapped so that all processes share them. OpenVINO requires a writable buffer but does not write to it.
     """
     return np.memmap(file, np.uint8, "c")
 
 
 def _store(file: Path, data: bytes) -> None:
-    """Keep a file; those used longest ago make room."""
+    """Write a file, and delete the least recently used ones beyond ``MAX_CACHED_FILES``."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, hashlib.sha256(data).digest() + data)
     kept = sorted(file.parent.glob("*.bin"), key=lambda one: one.stat().st_mtime, reverse=True)

@@ -1,4 +1,4 @@
-"""The networks of a tier, loaded once for all sessions, with the next best runtime behind the one in use."""
+"""The networks of a tier, loaded once for all sessions. If their runtime fails, the next best one takes over."""
 
 import functools
 import logging
@@ -17,15 +17,15 @@ from avatar_stream.runtime.network import WINDOW_SLOTS, Arrays, Network, Ticker
 
 log = logging.getLogger(__name__)
 
-CLOSE_DELAY_SECONDS = 5.0  # seconds an engine that was replaced still answers
-MAX_RELOADS = 3  # of an engine that failed where there is no other
+CLOSE_DELAY_SECONDS = 5.0  # a replaced batcher still completes ticks for so long
+MAX_RELOADS = 3  # of a failed runtime, if there is no other
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 class Networks:
     """The networks of a tier, loaded once and shared by all sessions (see ``avatar_stream.runtime.choose``).
 
-    ``slots`` are the lengths of window to load; the first is the one that runs by default.
+    ``slots`` are the window lengths to load; the first is the default.
     """
 
     reference: Network
@@ -55,12 +55,12 @@ class Networks:
     @staticmethod
     @functools.cache
     def shared() -> "Networks":
-        """The networks on the best engine that this machine has, loaded on first use and only once."""
+        """The networks on the best runtime of this machine, loaded once, on first use."""
         return Networks()
 
     @classmethod
     def of(cls, reference: Network, tickers: dict[int, Ticker]) -> "Networks":
-        """Of networks that are already loaded."""
+        """Wrap networks that are already loaded."""
         made = cls.__new__(cls)
         made._load_options = {}
         made._install(reference, tickers)
@@ -68,11 +68,11 @@ class Networks:
 
     @property
     def runtime(self) -> str | None:
-        """The runtime that was chosen; None while the best one is taken."""
+        """The runtime that was asked for; None if the best one is chosen automatically."""
         return self._load_options.get("runtime")
 
     def add(self, *lengths: int) -> None:
-        """Load the tick networks of more lengths of window, on the runtime that is in use."""
+        """Load the tick networks of more window lengths on the current runtime."""
         for slots in lengths:
             if slots not in self.tickers:
                 _, ticker = load(**self._load_options, slots=slots)
@@ -80,32 +80,32 @@ class Networks:
                 self.tickers[slots] = ticker
 
     def switch(self, runtime: str) -> None:
-        """Run on another runtime from the next frame on; windows in flight are refilled, nobody is cut off.
+        """Run on another runtime from the next frame on. Sessions continue; their windows are refilled.
 
-        Raises :class:`EngineUnavailable`, and changes nothing, where that runtime cannot run here.
+        Raises :class:`EngineUnavailable`, and changes nothing, if that runtime cannot run here.
         """
         options = self._load_options | {"runtime": runtime, "precision": None}
         _, ticker = load(**options, slots=self.slots)
         before = list(self.batchers.values())
         self._load_options = options
-        # Only the length in use: the ladder asks for others when it is told that they are there.
+        # Only the default length. Other lengths are used again after ``add`` has loaded them.
         self.batchers, self.tickers = {self.slots: Batcher(ticker, self._failed)}, {self.slots: ticker}
         self.name = ticker.name
-        # Whoever took hold of an old one a moment ago still gets an answer.
+        # A session that just got an old batcher must still get its result.
         for batcher in before:
             leave = threading.Timer(CLOSE_DELAY_SECONDS, batcher.close)
             leave.daemon = True
             leave.start()
 
     def watch(self, limit: float) -> bool:
-        """Give up an engine whose tick takes more than ``limit`` seconds: the next best takes over. True if so."""
+        """Replace the runtime if a tick takes more than ``limit`` seconds; returns whether one did."""
         hanging = [batcher for batcher in list(self.batchers.values()) if batcher.is_hanging(limit)]
         for batcher in hanging:
             batcher.abandon(EngineUnavailable(f"no answer for {limit:g} seconds"))
         return bool(hanging)
 
     def _failed(self, error: Exception) -> None:
-        """A tick failed; after a few in a row the next best runtime takes over."""
+        """Let the next best runtime take over, after consecutive failed ticks."""
         with self._lock:
             if not self._load_options or self._falling_back:
                 return
@@ -121,7 +121,7 @@ class Networks:
         for runtime in others:
             try:
                 self.switch(runtime)
-                log.warning("the engine %s failed (%s): %s goes on", now, error, self.name)
+                log.warning("the engine %s failed (%s): %s takes over", now, error, self.name)
                 break
             except EngineUnavailable as other:
                 log.warning("%s", other)
@@ -137,13 +137,16 @@ class Networks:
         self._reloads = 0
 
     def refer(self, face: npt.NDArray[np.uint8]) -> Arrays:
-        """What a portrait's aligned face, RGB ``uint8 (192, 192, 3)``, says: ``z_id`` and what every tick needs."""
+        """Run the reference network on a portrait's aligned face, RGB ``uint8 (192, 192, 3)``.
+
+        Returns ``z_id`` and the identity inputs of every tick.
+        """
         with self._lock:
             return self.reference.run({"reference": face[None]})
 
 
 def networks_for(engine: str, threads: int = 2) -> Networks | None:
-    """The networks on the chosen engine (``auto``: the best that works here); None for ``warp``."""
+    """The networks on the chosen engine (``auto``: the best runtime that works here); None for ``warp``."""
     if engine == "warp":
         return None
     return Networks(runtime=None if engine == "auto" else engine, threads=threads)

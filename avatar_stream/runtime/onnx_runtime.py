@@ -1,4 +1,4 @@
-"""onnxruntime: fp32 on any CPU, and CUDA where ``onnxruntime-gpu`` and a GPU are there."""
+"""onnxruntime: fp32 on any CPU, and CUDA with ``onnxruntime-gpu`` and a GPU."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 
 def has_cuda() -> bool:
-    """onnxruntime was built with CUDA. Whether there is a GPU shows only when a session is made."""
+    """Whether onnxruntime was built with CUDA. A missing GPU is only noticed when a session is created."""
     import onnxruntime
 
     return PROVIDERS["cuda"] in onnxruntime.get_available_providers()
@@ -25,18 +25,20 @@ def _session(path: Path, threads: int, device: str) -> Any:
 
     if device == "cuda":
         if not has_cuda():
-            raise RuntimeError("onnxruntime-gpu is missing, or plain onnxruntime lies over it (avatar-stream doctor)")
-        # While it looks for the fastest convolutions it writes each one that does not fit down as an error.
+            raise RuntimeError(
+                "onnxruntime-gpu is missing or overwritten by plain onnxruntime: run avatar-stream doctor"
+            )
+        # While it searches for the fastest convolutions, it logs each unsuitable one as an error.
         onnxruntime.set_default_logger_severity(4)
         if hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # CUDA's and cuDNN's libraries may have come with pip
+            onnxruntime.preload_dlls()  # the libraries of CUDA and cuDNN may be pip packages
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Without VNNI sums of signed weights and unsigned activations saturate: multiply unsigned with unsigned there.
+    # Without VNNI, sums of products of signed weights and unsigned activations saturate: use unsigned weights there.
     options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[device]])
-    if session.get_providers()[0] != PROVIDERS[device]:  # onnxruntime falls back to the CPU without a word
+    if session.get_providers()[0] != PROVIDERS[device]:  # onnxruntime falls back to the CPU silently
         raise RuntimeError(f"onnxruntime cannot use {device} here")
     return session
 
@@ -57,7 +59,7 @@ class OnnxRuntimeNetwork:
 class OnnxRuntimeTicker:
     """See :class:`avatar_stream.runtime.network.Ticker`.
 
-    Alone, a session's state stays on ``device``; several at once are stacked in host memory.
+    The state of a single session stays on ``device``; batches of several are stacked in host memory.
     """
 
     def __init__(self, path: Path, threads: int, device: str = "cpu", batches: tuple[int, ...] = (1,)) -> None:
@@ -96,12 +98,12 @@ class OnnxRuntimeTicker:
         binding.bind_output("residual", "cpu")
         self._session.run_with_iobinding(binding)
         stream.current = 1 - stream.current
-        residual = binding.get_outputs()[-1].numpy()  # in the order they were bound
+        residual = binding.get_outputs()[-1].numpy()  # in binding order
         return [np.array(residual[0], np.float32)]
 
 
 class OrtStream:
-    """Identity and two sets of state as values of onnxruntime, on its device."""
+    """Identity and two copies of the state, as onnxruntime values on its device."""
 
     def __init__(self, identity: Arrays, ports: Ports, device: str) -> None:
         self._ports, self._device = ports, device
@@ -112,12 +114,12 @@ class OrtStream:
 
     @property
     def state_in(self) -> dict[str, Any]:
-        """The state that goes in."""
+        """The input state."""
         return self._states[self.current]
 
     @property
     def state_out(self) -> dict[str, Any]:
-        """Where the next state goes."""
+        """Values for the next state."""
         return self._states[1 - self.current]
 
     def reset(self) -> None:
@@ -129,12 +131,12 @@ class OrtStream:
         return {name: np.array(value.numpy()) for name, value in self.state_in.items()}
 
     def load_state(self, state: Arrays) -> None:
-        """Go on from this state."""
+        """Replace the input state."""
         for name, value in state.items():
             self.state_in[name].update_inplace(np.ascontiguousarray(value))
 
     def on_host(self) -> HostStream:
-        """A copy in ordinary memory, to be stacked with others."""
+        """A copy in host memory, for a batch."""
         stream = HostStream({name: value.numpy() for name, value in self.identity.items()}, self._ports)
         for name, value in self.state().items():
             stream.state_in[name][:] = value
@@ -143,7 +145,7 @@ class OrtStream:
     def _value(self, value: npt.NDArray[Any]) -> Any:
         import onnxruntime
 
-        # On the CPU the value shares the array's memory, so that it must be the value's alone.
+        # On the CPU the value shares the array's memory, so it needs a copy of its own.
         return onnxruntime.OrtValue.ortvalue_from_numpy(np.array(value, order="C"), self._device, 0)
 
 

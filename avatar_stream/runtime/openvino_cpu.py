@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, in the precision it is told: bf16 or fp32, by what the CPU has, or int8."""
+"""OpenVINO on the CPU, in int8, or in bf16 if the CPU supports it, else fp32."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from avatar_stream.runtime.compiled import compile_cached
 from avatar_stream.runtime.network import FRAME_INPUTS, Arrays, HostStream, Job, Ports, batched, unbatch
 from avatar_stream.runtime.plans import network_hash
-from avatar_stream.runtime.processor import instructions
+from avatar_stream.runtime.processor import processor_key
 from avatar_stream.runtime.saturation import reduce_weights, reduction_hash
 
 
@@ -19,7 +19,7 @@ class OpenVinoNetwork:
     """See :class:`avatar_stream.runtime.network.Network`."""
 
     def __init__(self, path: Path, threads: int, full_precision: bool = False) -> None:
-        """``full_precision``: fp32, whatever is faster."""
+        """``full_precision`` forces fp32."""
         self.name = f"openvino {_precision_of(path, full_precision)}"
         self._request = _compile(path, threads, 1, full_precision).create_infer_request()
 
@@ -32,13 +32,13 @@ class OpenVinoNetwork:
 class OpenVinoTicker:
     """See :class:`avatar_stream.runtime.network.Ticker`.
 
-    One session at a time by default: on a CPU a run for several takes as long as several runs.
+    It runs one session at a time by default: on a CPU a batch takes as long as separate runs.
     """
 
     def __init__(
         self, path: Path, threads: int, *, full_precision: bool = False, batches: tuple[int, ...] = (1,)
     ) -> None:
-        """``full_precision``: fp32, whatever is faster."""
+        """``full_precision`` forces fp32."""
         self.name = f"openvino {_precision_of(path, full_precision)}"
         self.batches = batches
         compiled = {sessions: _compile(path, threads, sessions, full_precision) for sessions in {1, *batches}}
@@ -62,20 +62,23 @@ class OpenVinoTicker:
         for name in FRAME_INPUTS:
             request.set_tensor(name, _tensor(np.ascontiguousarray(frame[name])[None]))
         if stream.binding is None:
-            # Tensors over the stream's memory, for both turns: bound once here, written by the network ever after.
+            # Tensors that share the stream's memory, for both directions; created once per stream.
             stream.binding = (
                 [
-                    [(name, _tensor(now[name]), self._outputs[f"next_{name}"], _tensor(after[name])) for name in now]
-                    for now, after in (stream.states, stream.states[::-1])
+                    [
+                        (name, _tensor(state_in[name]), self._outputs[f"next_{name}"], _tensor(state_out[name]))
+                        for name in state_in
+                    ]
+                    for state_in, state_out in (stream.states, stream.states[::-1])
                 ],
                 [(name, _tensor(value)) for name, value in stream.identity.items()],
             )
         states, identity = stream.binding
         for name, tensor in identity:
             request.set_tensor(name, tensor)
-        for name, now, output, after in states[stream.current]:
-            request.set_tensor(name, now)
-            request.set_output_tensor(output, after)
+        for name, state_in, output, state_out in states[stream.current]:
+            request.set_tensor(name, state_in)
+            request.set_output_tensor(output, state_out)
         request.infer()
         stream.swap()
         return [np.array(request.get_output_tensor(self._outputs["residual"]).data[0], np.float32)]
@@ -90,7 +93,7 @@ def _tensor(value: npt.NDArray[Any]) -> Any:
 def _outputs(request: Any) -> Arrays:
     out: Arrays = {}
     for index, port in enumerate(request.model_outputs):
-        # A port may carry internal names beside the one it was exported under.
+        # A port may have internal names beside its exported one.
         out |= dict.fromkeys(port.names, request.get_output_tensor(index).data.copy())
     return out
 
@@ -102,7 +105,7 @@ def _compile(path: Path, threads: int, sessions: int, full_precision: bool) -> A
         "INFERENCE_NUM_THREADS": threads,
     }
     core = openvino_core()
-    key = f"{network_hash(path)} {reduction_hash()} {sessions} {settings} {instructions()}"
+    key = f"{network_hash(path)} {reduction_hash()} {sessions} {settings} {processor_key()}"
     return compile_cached(
         core, key, settings, lambda: core.compile_model(read_model(path, sessions), "CPU", settings)
     )
@@ -115,7 +118,7 @@ def _precision_of(path: Path, full_precision: bool) -> str:
 
 
 def read_model(path: Path, sessions: int = 1) -> Any:
-    """An ONNX file as an OpenVINO model with its first dimension, the sessions served by one run, fixed."""
+    """Read an ONNX file as an OpenVINO model with a fixed first dimension: the number of sessions in one run."""
     model = openvino_core().read_model(str(path))
     reduce_weights(model)
     model.reshape({port.any_name: [sessions, *list(port.partial_shape)[1:]] for port in model.inputs})
@@ -124,13 +127,13 @@ def read_model(path: Path, sessions: int = 1) -> Any:
 
 @cache
 def openvino_precision() -> str:
-    """``bf16`` where this CPU multiplies it natively, else ``fp32``."""
+    """``bf16`` if this CPU supports it natively, else ``fp32``."""
     return "bf16" if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
 
 @cache
 def openvino_core() -> Any:
-    """The one OpenVINO core of this process."""
+    """The OpenVINO core of this process."""
     import openvino
 
     return openvino.Core()

@@ -1,7 +1,7 @@
-"""The cache of built TensorRT plans: one file per network, TensorRT, GPU, driver and precision.
+"""The cache of TensorRT plans: one file per network, TensorRT version, GPU, driver and precision.
 
-``$XDG_CACHE_HOME/avatar-stream/engines`` (or what the platform uses instead) holds ``KEY.plan`` and, beside it,
-``KEY.json`` that says what it is. A plan whose checksum is not the one written down is as good as none.
+``$XDG_CACHE_HOME/avatar-stream/engines`` (or the platform's equivalent) holds ``KEY.plan``, and ``KEY.json`` with its
+description. A plan whose checksum differs from the description is ignored.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from avatar_stream.runtime.network import WEIGHTS_FILE
 
 @dataclass(frozen=True, slots=True)
 class PlanKey:
-    """Everything a plan depends on; if one of these differs, it must be built again."""
+    """Everything that a plan depends on; if one of these changes, the plan must be rebuilt."""
 
-    network: str  # first 16 digits of its SHA-256
-    tensorrt: str  # flavour and version: "tensorrt_rtx 1.7.1.116"
+    network: str  # first 16 hexadecimal digits of its SHA-256
+    tensorrt: str  # module and version: "tensorrt_rtx 1.7.1.116"
     gpu: str  # name and compute capability: "NVIDIA L4 sm89"
     driver: str
     precision: str
@@ -31,25 +31,25 @@ class PlanKey:
 
     @property
     def name(self) -> str:
-        """File name without its ending."""
+        """File name without its extension."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:20]
 
 
 def network_hash(path: Path) -> str:
-    """The ``network`` of a key."""
+    """The ``network`` of a :class:`PlanKey`."""
     weights = path.parent / WEIGHTS_FILE
     data = path.read_bytes() + (weights.read_bytes() if weights.is_file() else b"")
     return hashlib.sha256(data).hexdigest()[:16]
 
 
 class PlanCache:
-    """Plans on disk. Written whole or not at all, so that two processes cannot harm each other."""
+    """Plans on disk. Files are written atomically, so that processes can share the folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or user_cache_path("avatar-stream") / "engines"
 
     def find(self, key: PlanKey) -> Path | None:
-        """The plan of ``key``, if a sound one is here."""
+        """Path of the plan of ``key``; None if there is no valid one."""
         plan = self.folder / f"{key.name}.plan"
         try:
             noted = json.loads(plan.with_suffix(".json").read_text())
@@ -60,7 +60,7 @@ class PlanCache:
         return None
 
     def store(self, key: PlanKey, data: bytes) -> Path:
-        """Keep a plan; raises :class:`EngineUnavailable` when the folder cannot be written."""
+        """Store a plan; raises :class:`EngineUnavailable` if the folder cannot be written."""
         plan = self.folder / f"{key.name}.plan"
         noted = asdict(key) | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         try:
@@ -69,13 +69,13 @@ class PlanCache:
             write_atomically(plan.with_suffix(".json"), json.dumps(noted, indent=1).encode())
         except OSError as error:
             raise EngineUnavailable(
-                f"the engine cannot be kept in {self.folder} ({error.strerror}): free some space there, make it"
-                " writable, or set XDG_CACHE_HOME"
+                f"the TensorRT plan cannot be written to {self.folder} ({error.strerror}): free some space there,"
+                " make it writable, or set XDG_CACHE_HOME"
             ) from error
         return plan
 
     def entries(self) -> Iterator[tuple[str, dict[str, object]]]:
-        """Name and description of every plan, with ``sound`` saying whether it can be used."""
+        """Name and description of every plan; ``sound`` in the description tells whether the plan is valid."""
         for note in sorted(self.folder.glob("*.json")):
             try:
                 noted = json.loads(note.read_text())
@@ -94,7 +94,7 @@ class PlanCache:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; raises :class:`OSError`."""
+    """Write a file completely or not at all; raises :class:`OSError`."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as stream:

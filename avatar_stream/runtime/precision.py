@@ -1,9 +1,9 @@
-"""Which precision of the tick network is the fastest on this processor that computes it right: measured, and kept.
+"""Finds the fastest accurate precision of the tick network on this processor by measurement, and caches the result.
 
-What a processor can do does not tell what it does fast: there are Xeons whose bf16 instructions take twice the time
-of fp32's, and three times that of int8's. Nor does it tell what it does right: without VNNI, sums of 8-bit products
-saturate (see :mod:`.saturation`). So every precision is compared with fp32 over a few ticks, and one that is too far
-away is passed over, however fast it is.
+The instructions of a processor do not tell which precision is fast: there are Xeons whose bf16 instructions take
+twice the time of fp32's, and three times that of int8's. Nor do they tell which is accurate: without VNNI, sums of
+8-bit products saturate (see :mod:`.saturation`). So each precision is compared with fp32 over a few ticks, and
+rejected if it differs too much, however fast it is.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from platformdirs import user_cache_path
 from avatar_stream.runtime import openvino_cpu
 from avatar_stream.runtime.network import WINDOW_SLOTS, Job, tick_path
 from avatar_stream.runtime.plans import network_hash
-from avatar_stream.runtime.processor import instructions
+from avatar_stream.runtime.processor import processor_key
 from avatar_stream.runtime.rollout import (
     IDENTICAL_PSNR,
     identity_inputs,
@@ -36,17 +36,15 @@ from avatar_stream.runtime.rollout import (
 
 log = logging.getLogger(__name__)
 
-INT8_MAX_TIME_RATIO: Final = 0.9  # of the exact one's time that int8, the least exact, may take to be first
-CLEAR_TIME_RATIO: Final = (
-    1.3  # times faster, from which one measurement is believed for good: others may just have been busy
-)
-PROBE_TICKS: Final = 4  # over which a precision is compared with fp32
+INT8_MAX_TIME_RATIO: Final = 0.9  # int8, the least accurate, is only preferred below this share of the other's time
+CLEAR_TIME_RATIO: Final = 1.3  # a smaller difference is not cached: other processes may have caused it
+PROBE_TICKS: Final = 4  # for the comparison with fp32
 TIMED_RUNS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A precision on this processor: ``ms`` of a run, and its distance from fp32 over the probe in dB."""
+    """A precision on this processor: ``ms`` per run, and PSNR to fp32 over the probe frames in dB."""
 
     ms: float
     psnr: float
@@ -54,15 +52,15 @@ class Measurement:
 
 @cache
 def ranked_precisions(folder: Path, threads: int, slots: int = WINDOW_SLOTS[0]) -> dict[str, Measurement]:
-    """What was measured of the tick network of ``slots`` on OpenVINO by precision, best first.
+    """Measurements of the accurate precisions of the tick network of ``slots`` on OpenVINO, best first.
 
-    Only what computes right is there; fp32 always does.
+    The result is never empty: fp32 is always accurate.
     """
     exact = openvino_cpu.openvino_precision()
     found = measurements(folder, threads, slots)
     right = {name: one for name, one in found.items() if is_accurate(name, one.psnr)}
     for name in found.keys() - right.keys():
-        log.warning("%s is passed over: it is wrong on this processor (%.1f dB from fp32)", name, found[name].psnr)
+        log.warning("%s is not used: it is inaccurate on this processor (%.1f dB from fp32)", name, found[name].psnr)
     if not right:
         return {"fp32": Measurement(0.0, IDENTICAL_PSNR)}
     better = exact not in right or ("int8" in right and right["int8"].ms < INT8_MAX_TIME_RATIO * right[exact].ms)
@@ -71,7 +69,7 @@ def ranked_precisions(folder: Path, threads: int, slots: int = WINDOW_SLOTS[0]) 
 
 @cache
 def measurements(folder: Path, threads: int, slots: int = WINDOW_SLOTS[0]) -> dict[str, Measurement]:
-    """What was measured of every precision that OpenVINO could use here, right or wrong; not to be changed."""
+    """Measurements of all precisions that OpenVINO could use here, accurate or not. Do not modify the result."""
     exact = openvino_cpu.openvino_precision()
     paths = {exact: tick_path(folder, slots)}
     if (quantised := tick_path(folder, slots, "int8")).is_file():
@@ -91,9 +89,9 @@ def measurements(folder: Path, threads: int, slots: int = WINDOW_SLOTS[0]) -> di
 
 
 def measure(folder: Path, paths: dict[str, Path], threads: int, slots: int) -> dict[str, Measurement]:
-    """Each precision over the probe: its distance from fp32, and the median time of some runs, taking turns.
+    """Measure each precision over the probe frames: PSNR to fp32, and the median time of interleaved runs.
 
-    One that cannot run takes for ever and is 0 dB away.
+    A precision that cannot run gets an infinite time and 0 dB.
     """
     frames = probe_frames(PROBE_TICKS)
     reference = openvino_cpu.OpenVinoNetwork(folder / "reference.onnx", threads, full_precision=True)
@@ -103,7 +101,7 @@ def measure(folder: Path, paths: dict[str, Path], threads: int, slots: int) -> d
     for name in paths.keys() - tickers.keys():
         try:
             tickers[name] = openvino_cpu.OpenVinoTicker(paths[name], threads)
-        except RuntimeError as error:  # OpenVINO's kernels for it do not fit this processor
+        except RuntimeError as error:  # OpenVINO has no kernels for it on this processor
             log.warning("%s cannot run here: %s", name, str(error).strip().splitlines()[-1])
     wanted = roll_out(exact, identity, frames)
     decibels = {
@@ -125,9 +123,9 @@ def measure(folder: Path, paths: dict[str, Path], threads: int, slots: int) -> d
 
 
 def _key(paths: dict[str, Path], threads: int) -> str:
-    """All that the measured figures depend on."""
+    """Everything that the measurements depend on."""
     networks = " ".join(f"{name} {network_hash(path)}" for name, path in paths.items())
-    return f"{instructions()}, {networks}, {threads} threads"
+    return f"{processor_key()}, {networks}, {threads} threads"
 
 
 def _read_measurements(file: Path) -> dict[str, dict[str, Measurement]]:
@@ -141,7 +139,7 @@ def _read_measurements(file: Path) -> dict[str, dict[str, Measurement]]:
 
 
 def _write_measurements(file: Path, found: dict[str, dict[str, Measurement]]) -> None:
-    """Whole or not at all; a folder that cannot be written costs a second at the next start, nothing more."""
+    """Write the file atomically. If the folder cannot be written, the next start measures again for a second."""
     part = file.with_name(f"{file.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A window rolled over frames on an engine, and how far it is from another engine's: what an engine is judged by."""
+"""Runs a window over frames, and compares the results of two engines, to judge whether an engine is accurate."""
 
 import math
 from collections.abc import Callable
@@ -11,26 +11,27 @@ import numpy.typing as npt
 from avatar_stream.runtime.network import WINDOW_SLOTS, Arrays, Job, Network, Ticker
 
 MIN_PSNR: Final = 55.0
-"""dB of the painted residual over the whole grey scale, below which an engine is not used. fp16 and bf16 lie well
-above (bf16: 75 here); int8 (47) is judged by the picture (``engines.evaluate``) and must only not run away."""
+"""Minimum PSNR of the residual relative to the whole grey scale, in dB, for an engine to be used. fp16 and bf16 are
+well above (bf16: 75 here). int8 (47) is judged by picture quality (``engines.evaluate``); it must
+only not diverge."""
 MIN_PSNR_INT8: Final = 40.0
 IDENTICAL_PSNR: Final = 99.0
-"""dB that stand for no difference at all."""
+"""dB, stands for no difference at all."""
 
 
 def min_psnr(precision: str) -> float:
-    """How many dB from fp32 this precision must be, at least."""
+    """Minimum PSNR of a precision to fp32, in dB."""
     return MIN_PSNR_INT8 if precision.endswith("int8") else MIN_PSNR
 
 
 def is_accurate(precision: str, decibels: float) -> bool:
-    """So many dB are enough for this precision. NaN never is."""
+    """Whether a PSNR in dB is enough for this precision. NaN never is."""
     return decibels >= min_psnr(precision)
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Residuals, kept as fp16 (a twentieth of a grey level at worst), and the state at the end."""
+    """Residuals, stored as fp16 (at most a twentieth of a grey level off), and the final state."""
 
     residuals: list[npt.NDArray[np.float16]]
     state: Arrays
@@ -39,7 +40,7 @@ class Rollout:
 def roll_out(
     ticker: Ticker, identity: Arrays, frames: list[Arrays], progress: Callable[[int, int], None] | None = None
 ) -> Rollout:
-    """Roll a window over ``frames``; ``progress`` hears how many are done, of how many."""
+    """Run a window over ``frames``; ``progress(done, total)`` is called after each."""
     stream = ticker.open(identity)
     residuals = []
     for k, frame in enumerate(frames):
@@ -56,7 +57,7 @@ def squared_errors(found: Rollout, wanted: Rollout) -> list[float]:
 
 
 def psnr(squares: list[float]) -> float:
-    """dB of these mean squared errors over the whole grey scale; 0 where one is not finite."""
+    """PSNR of these mean squared errors relative to the whole grey scale, in dB; 0 if one is not finite."""
     mean = float(np.mean(squares))
     if not math.isfinite(mean):
         return 0.0
@@ -64,20 +65,20 @@ def psnr(squares: list[float]) -> float:
 
 
 def identity_inputs(network: Network, face: Arrays, slots: int = WINDOW_SLOTS[0]) -> Arrays:
-    """What the reference network says of a face, as a ticker of so many slots wants it."""
+    """Run the reference network on a face; returns the identity inputs of a ticker with ``slots`` slots."""
     said = {name: value for name, value in network.run(face).items() if name != "z_id"}
     return said | {"modulation": said["modulation"][:, -slots:]}
 
 
 def probe_frames(count: int) -> list[Arrays]:
-    """Frames that stand for a face's where there is none: smooth colours that move, and lines.
+    """Synthetic frames in place of a face's: smooth moving colours, and lines.
 
-    They tell a wrong engine from a right one more clearly than a face does: int8 whose sums saturate is 34 dB from
-    fp32 over them and 40 over a face, int8 whose sums do not 45 and 47.
+    They expose an inaccurate engine more clearly than a face does: int8 with saturated sums has 34 dB to fp32 over
+    them and 40 over a face; int8 without has 45 and 47.
     """
     random = np.random.default_rng(0)
-    waves = random.uniform(-0.12, 0.12, (6, 3, 2))  # radians a pixel
-    lines = random.uniform((20, 20, 6), (76, 76, 30), (7, 3, 3))  # x, y and radius of three circles a channel
+    waves = random.uniform(-0.12, 0.12, (6, 3, 2))  # radians per pixel
+    lines = random.uniform((20, 20, 6), (76, 76, 30), (7, 3, 3))  # x, y and radius of three circles per channel
     noise = random.normal(0, 6, (192, 192, 3))
     y, x = np.mgrid[:192, :192].astype(np.float32)
     rows, columns = np.mgrid[:96, :96].astype(np.float32)

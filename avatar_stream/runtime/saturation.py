@@ -1,8 +1,8 @@
-"""Weights of 8 bits made to fit processors that add products of 8 bits in 16: all of x86 without VNNI.
+"""Reduces 8-bit weights for processors that add 8-bit products in 16 bits: all x86 processors without VNNI.
 
 ``vpmaddubsw`` multiplies unsigned bytes (activations) with signed ones (weights) and adds two neighbouring products
-in a signed 16-bit number, which saturates: 255 * 127 twice is 64,770, and 32,767 is what comes out. With weights from
--64 to 64 the largest sum is 255 * 128 = 32,640. OpenVINO's and onnxruntime's documents call this reduced range.
+in a signed 16-bit number, which saturates: 2 * 255 * 127 is 64,770, but the result is 32,767. With weights from -64
+to 64 the largest sum is 255 * 128 = 32,640. The documentation of OpenVINO and onnxruntime calls this reduced range.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ from typing import Any, Final
 import numpy as np
 
 MAX_WEIGHT: Final = 64
-"""The largest weight of which two, each times 255, fit a signed 16-bit number."""
+"""Two products of the largest such weight with 255 fit a signed 16-bit number."""
 
 
 def reduce_weights(model: Any) -> int:
-    """Halve the 8-bit weights of an OpenVINO model that could saturate, and double their scale; how many there were.
+    """Halve the 8-bit weights of an OpenVINO model that could saturate, and double their scale.
 
-    Done on every processor, so that a network draws the same on all of them. It costs the shipped network 0.3 dB of
-    47 where nothing saturates, and gains it 7 where sums do.
+    Returns the number of changed weight tensors. It is done on every processor, so that a network draws the same on
+    all of them. It costs the shipped network 0.3 dB of 47 if nothing saturates, and gains 7 dB if sums do.
     """
     from openvino import opset13
 
@@ -32,7 +32,7 @@ def reduce_weights(model: Any) -> int:
         weights = node.data
         if np.abs(weights.astype(np.int16)).max(initial=0) <= MAX_WEIGHT:
             continue
-        # A half is rounded to the even number: rounding up each time would shift all weights one way.
+        # np.rint rounds halves to the even number: always rounding up would shift all weights one way.
         halved = opset13.constant(np.rint(weights / 2).astype(np.int8))
         (first,) = node.output(0).get_target_inputs()
         first.replace_source_output(halved.output(0))
@@ -44,7 +44,7 @@ def reduce_weights(model: Any) -> int:
 
 
 def _scale_of(node: Any) -> Any:
-    """The multiplication that scales ``node``, where that is a constant of weights with zero point 0; else None."""
+    """The multiplication that scales ``node`` if that is a constant of weights with zero point 0, else None."""
     if node.get_type_name() != "Constant" or node.get_output_element_type(0).get_type_name() != "i8":
         return None
     if len(node.shape) < 2:
@@ -61,7 +61,7 @@ def _scale_of(node: Any) -> Any:
 
 
 def _is_zero(node: Any) -> bool:
-    """Every constant that ``node`` is made from, its shape aside, is 0."""
+    """Whether ``node`` is a constant of zeros, possibly reshaped or converted."""
     while node.get_type_name() in ("Reshape", "Convert", "Unsqueeze"):
         node = node.input(0).get_source_output().get_node()
     return node.get_type_name() == "Constant" and not np.any(node.data)
@@ -69,5 +69,5 @@ def _is_zero(node: Any) -> bool:
 
 @cache
 def reduction_hash() -> str:
-    """Another one where this module reduces weights in another way."""
+    """A hash of this module, for cache keys: it changes with the way in which weights are reduced."""
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Building TensorRT plans, with ``tensorrt_rtx`` (RTX cards, seconds) or ``tensorrt`` (all others): one API.
+"""Builds TensorRT plans with ``tensorrt_rtx`` (RTX cards, takes seconds) or ``tensorrt`` (all others): one API.
 
 Building needs no GPU with ``tensorrt_rtx``; running needs one, and ``cuda-bindings``.
 """
@@ -18,9 +18,9 @@ TENSORRT_MODULES = ("tensorrt_rtx", "tensorrt")
 
 
 def tensorrt_module(target: str | None = None) -> Any:
-    """The TensorRT module that is installed, the RTX one first; None if there is none that works.
+    """The installed TensorRT module, preferably the RTX one; None if none works.
 
-    Without a ``target`` it must be able to run on the GPU that is here, if there is one.
+    Without a ``target``, it must be able to run on this machine's GPU, if there is one.
     """
     for module in _installed():
         if target or _can_run_on(module, gpu_name()):
@@ -32,14 +32,14 @@ def _installed() -> Iterator[Any]:
     for name in TENSORRT_MODULES:
         try:
             module = importlib.import_module(name)
-        except Exception:  # an installed TensorRT without its libraries fails in its own ways
+        except Exception:  # a TensorRT without its libraries raises various exceptions
             continue
         if hasattr(module, "Builder"):
             yield module
 
 
 def _can_run_on(trt: Any, gpu: str | None) -> bool:
-    """TensorRT for RTX builds on every GPU and runs on those it knows: an H100 (sm90) cannot load what it built."""
+    """Whether plans run on this GPU. TensorRT for RTX builds for all GPUs; an H100 (sm90) cannot load the plan."""
     number = gpu.rpartition("sm")[2] if gpu else ""
     if trt.__name__ != "tensorrt_rtx" or not number.isdecimal():
         return True
@@ -47,7 +47,7 @@ def _can_run_on(trt: Any, gpu: str | None) -> bool:
 
 
 def _require_tensorrt(target: str | None) -> Any:
-    """See :func:`tensorrt_module`; raises :class:`EngineUnavailable` that says what to install."""
+    """Like :func:`tensorrt_module`, but raises :class:`EngineUnavailable`, which says what to install."""
     found = tensorrt_module(target)
     if found is None and any(_installed()):
         raise EngineUnavailable(
@@ -70,7 +70,7 @@ def gpu_name() -> str | None:
             return None
         found = check_cuda(cuda.cudaGetDeviceProperties(0))
         return f"{found.name.decode().rstrip(chr(0))} sm{found.major}{found.minor}"
-    except Exception:  # no driver: the bindings raise whatever their loader raises
+    except Exception:  # no driver: the bindings raise various exceptions
         return None
 
 
@@ -79,16 +79,16 @@ def plan_key(network: Path, sessions: Sequence[int] = BATCH_SIZES, target: str |
     trt = _require_tensorrt(target)
     gpu = target or gpu_name()
     if gpu is None:
-        raise EngineUnavailable("there is no NVIDIA GPU here: name the GPU to build for, as --target sm89")
+        raise EngineUnavailable("there is no NVIDIA GPU here: name the GPU to build for, for example --target sm89")
     version = f"{trt.__name__} {trt.__version__}"
     return PlanKey(network_hash(network), version, gpu, "" if target else _driver(), "fp16", tuple(sessions))
 
 
 def cached_plan(network: Path, cache_: PlanCache | None = None) -> bytes:
-    """The plan of ``network`` for this machine; :class:`EngineUnavailable` if it was not built yet."""
+    """The plan of ``network`` for this machine; raises :class:`EngineUnavailable` if it was not built yet."""
     found = (cache_ or PlanCache()).find(plan_key(network))
     if found is None:
-        raise EngineUnavailable("no TensorRT engine was built yet: avatar-stream engine build")
+        raise EngineUnavailable("there is no TensorRT plan yet: run avatar-stream engine build")
     return found.read_bytes()
 
 
@@ -100,7 +100,8 @@ def build(
 ) -> bytes:
     """Compile an exported network to a plan, in the precision it was exported in (fp16).
 
-    ``progress`` is told phase, step and number of steps. Raises :class:`EngineUnavailable` with TensorRT's reason.
+    ``progress(phase, step, steps)`` is called after each step.
+    Raises :class:`EngineUnavailable` with TensorRT's error.
     """
     trt = _require_tensorrt(target)
     messages: list[str] = []
@@ -133,15 +134,15 @@ def build(
 
 
 def check_cuda(answer: Any) -> Any:
-    """The values of a CUDA call's answer; :class:`EngineUnavailable` if it failed."""
+    """The results of a CUDA call; raises :class:`EngineUnavailable` if it failed."""
     error, *values = answer
     if int(error):
-        raise EngineUnavailable(f"the GPU refused ({getattr(error, 'name', error)})")
+        raise EngineUnavailable(f"a CUDA call failed ({getattr(error, 'name', error)})")
     return values[0] if len(values) == 1 else values
 
 
 def logger_of(trt: Any, messages: list[str]) -> Any:
-    """A TensorRT logger that keeps errors for the one line a user sees."""
+    """A TensorRT logger that collects errors in ``messages``."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -155,7 +156,7 @@ def logger_of(trt: Any, messages: list[str]) -> Any:
 
 
 def first_line(messages: list[str]) -> str:
-    """What went wrong, in one line."""
+    """The first line of the error messages."""
     lines = [line.strip() for text in messages for line in text.splitlines() if line.strip()]
     return lines[0][:200] if lines else "it gave no reason"
 

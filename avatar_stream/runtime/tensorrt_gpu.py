@@ -1,4 +1,4 @@
-"""TensorRT on an NVIDIA GPU: state stays on the device, frames go through pinned memory, a tick is one CUDA graph."""
+"""TensorRT on an NVIDIA GPU. State stays on the device, frames use pinned memory, and a tick is one CUDA graph."""
 
 import ctypes
 import importlib
@@ -17,21 +17,21 @@ from avatar_stream.runtime.tensorrt_build import BATCH_SIZES, check_cuda, first_
 class TensorRtTicker:
     """See :class:`avatar_stream.runtime.network.Ticker`.
 
-    Alone, a session's two sets of state are bound as they are and take turns; together, states are gathered and
-    scattered on the device. Copies of frames in (pinned), the network and the residual out are one CUDA graph each.
+    For a single session, its two copies of the state are bound directly and alternate. For several, states are
+    gathered and scattered on the device. One CUDA graph copies frames in, runs the network, and copies residuals out.
     """
 
     def __init__(
         self, plan: bytes, batches: tuple[int, ...] = BATCH_SIZES, *, trt: Any = None, cuda: Any = None
     ) -> None:
-        """``trt`` and ``cuda`` stand in for TensorRT and ``cuda.bindings.runtime`` in tests."""
+        """``trt`` and ``cuda`` replace TensorRT and ``cuda.bindings.runtime`` in tests."""
         self._trt = trt or tensorrt_module()
         self.cuda = cuda or importlib.import_module("cuda.bindings.runtime")
         self._messages: list[str] = []
         self._runtime = self._trt.Runtime(logger_of(self._trt, self._messages))
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise EngineUnavailable(f"TensorRT cannot load the engine: {first_line(self._messages)}")
+            raise EngineUnavailable(f"TensorRT cannot load the plan: {first_line(self._messages)}")
         self.name = f"{self._trt.__name__} fp16"
         self.batches = batches
         engine = self._engine
@@ -52,7 +52,7 @@ class TensorRtTicker:
         for name in self.identity_names:
             value = np.ascontiguousarray(identity[name], self.types[name])
             self.copy(stream.identity[name].address, value.ctypes.data, value.nbytes, "HostToDevice")
-            self.synchronize()  # the array copied from goes out of use here
+            self.synchronize()  # the source array is freed after this iteration
         return stream
 
     def run(self, jobs: Sequence[Job]) -> list[npt.NDArray[np.float32]]:
@@ -83,7 +83,7 @@ class TensorRtTicker:
         return [np.array(residual, np.float32) for residual in run.residual]
 
     def buffers(self, names: Sequence[str], count: int) -> "dict[str, _Buffer]":
-        """Zeroed device memory for the named tensors of ``count`` sessions."""
+        """Allocate zeroed device memory for the named tensors of ``count`` sessions."""
         return {name: _Buffer(self.cuda, count * self.size(name)) for name in names}
 
     def size(self, name: str) -> int:
@@ -124,7 +124,7 @@ class TensorRtTicker:
 
 
 class _Buffer:
-    """Device memory, zeroed, freed with its owner."""
+    """Zeroed device memory that is freed with this object."""
 
     def __init__(self, cuda: Any, size: int) -> None:
         self.address = int(check_cuda(cuda.cudaMalloc(size)))
@@ -134,7 +134,7 @@ class _Buffer:
 
 
 class DeviceStream:
-    """One identity and two sets of state on the device. See :class:`avatar_stream.runtime.network.Stream`."""
+    """One identity and two copies of the state on the device. See :class:`avatar_stream.runtime.network.Stream`."""
 
     def __init__(self, ticker: TensorRtTicker) -> None:
         self._ticker = ticker
@@ -160,7 +160,7 @@ class DeviceStream:
 
 
 class _CapturedRun:
-    """A run for ``count`` sessions with fixed memory: captured as a CUDA graph when it is first launched."""
+    """A run for ``count`` sessions with fixed memory, captured as a CUDA graph at its first launch."""
 
     def __init__(
         self,
@@ -178,10 +178,10 @@ class _CapturedRun:
         self._graph: Any = None
 
     def launch(self) -> None:
-        """Frames to the device, the network, the residual back; returns before it is done."""
+        """Copy frames to the device, run the network, copy the residuals back; returns before that is done."""
         ticker = self._ticker
         if self._graph is None:
-            self._work()  # a first run outside the capture lets TensorRT load its kernels
+            self._work()  # TensorRT loads its kernels in a first run outside the capture
             ticker.synchronize()
             mode = ticker.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
             check_cuda(ticker.cuda.cudaStreamBeginCapture(ticker.cuda_stream, mode))
@@ -203,12 +203,12 @@ class _CapturedRun:
         for name, value in self.frames.items():
             ticker.copy(self._device[name].address, value.ctypes.data, value.nbytes, "HostToDevice")
         if not context.execute_async_v3(int(ticker.cuda_stream)):
-            raise EngineUnavailable("TensorRT failed to run the engine")
+            raise EngineUnavailable("TensorRT failed to run the plan")
         source = self._device["residual"]
         ticker.copy(self.residual.ctypes.data, source.address, self.residual.nbytes, "DeviceToHost")
 
     def _pinned(self, name: str) -> npt.NDArray[Any]:
-        """Page-locked host memory as an array: what the device copies from and to without waiting."""
+        """A page-locked host array, which the device can copy from and to asynchronously."""
         cuda, dtype = self._ticker.cuda, self._ticker.types[name]
         size = self._count * self._ticker.size(name)
         address = int(check_cuda(cuda.cudaMallocHost(size)))

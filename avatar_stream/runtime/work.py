@@ -1,4 +1,4 @@
-"""How much arithmetic a network asks for, and how much this machine can do."""
+"""The arithmetic work of a network, and the arithmetic throughput of this machine."""
 
 import time
 from pathlib import Path
@@ -10,7 +10,7 @@ from avatar_stream.runtime.openvino_cpu import openvino_core, read_model
 
 
 def multiply_adds(path: Path) -> int:
-    """Multiply-adds of one run of an ONNX network: its convolutions and matrix products."""
+    """Number of multiply-adds in one run of an ONNX network: its convolutions and matrix products."""
     total = 0
     for node in read_model(path).get_ordered_ops():
         kind = node.get_type_name()
@@ -25,7 +25,7 @@ def multiply_adds(path: Path) -> int:
 
 
 class MatrixProduct:
-    """A plain matrix product on OpenVINO, in the precision of ``engine``: what this machine does at best."""
+    """A matrix product on OpenVINO, in the precision of ``engine``, to measure this machine's peak throughput."""
 
     def __init__(self, threads: int, engine: str, side: int = 1536) -> None:
         from openvino import Model, Type, opset13
@@ -49,7 +49,7 @@ class MatrixProduct:
         self._request.infer(self._values)
 
     def rate(self) -> float:
-        """Operations a second of one product."""
+        """Run one product; returns operations per second."""
         began = time.perf_counter()
         self._request.infer(self._values)
         return self._operations / (time.perf_counter() - began)

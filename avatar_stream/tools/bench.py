@@ -27,7 +27,7 @@ from avatar_stream.portrait.rolling_window import RollingWindow
 from avatar_stream.portrait.warp import PortraitWarp
 from avatar_stream.runtime.network import tick_path
 from avatar_stream.runtime.networks import WEIGHTS, Networks
-from avatar_stream.runtime.processor import processor
+from avatar_stream.runtime.processor import processor_name
 from avatar_stream.runtime.work import MatrixProduct, multiply_adds
 from avatar_stream.tools.parity import recorded_ticks
 
@@ -77,7 +77,7 @@ def bench(networks: Networks | None, *, size: int, frames: int, threads: int) ->
 
     medians = {name: round(float(np.median([one[name] for one in rounds])), 3) for name in rounds[0]}
     report: dict[str, Any] = {
-        "processor": processor(),
+        "processor": processor_name(),
         "engine": networks.name if networks else "warp",
         "size": size,
         "frames": frames,

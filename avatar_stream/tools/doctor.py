@@ -14,7 +14,7 @@ from avatar_stream.runtime.choose import DEFAULT_CPU_THREADS
 from avatar_stream.runtime.network import WEIGHTS_FILE, tick_path
 from avatar_stream.runtime.networks import WEIGHTS
 from avatar_stream.runtime.precision import measurements, ranked_precisions
-from avatar_stream.runtime.processor import processor
+from avatar_stream.runtime.processor import processor_name
 from avatar_stream.runtime.rollout import is_accurate, min_psnr
 
 PACKAGES = ("avatar-stream", "aiortc", "av", "mediapipe", "numpy", "openvino", "onnxruntime", "starlette", "uvicorn")
@@ -42,7 +42,7 @@ def examine() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": processor(),
+        "processor": processor_name(),
         "packages": versions,
         "engine": engine,
         "why": why,

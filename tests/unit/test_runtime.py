@@ -132,7 +132,7 @@ def test_the_gpu_gets_its_memory_back_and_graphs_are_launched(toy: Path) -> None
     del stream
     gc.collect()
     assert not cuda.memory
-    with pytest.raises(EngineUnavailable, match="cannot load the engine"):
+    with pytest.raises(EngineUnavailable, match="cannot load the plan"):
         TensorRtTicker(b"", trt=FakeTensorRt(tick_path(toy), cuda), cuda=cuda)
 
 
