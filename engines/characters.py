@@ -1,7 +1,7 @@
-"""A character from its enrolment on: how fast it is there, and whether it is the same in every session.
+"""Measures characters: time from enrolment to the first frame, and constancy between sessions.
 
-``python -m engines.characters`` enrols a sample and drives it by the sample clip in ten sessions, each begun at
-another place of it; dlib says how far its pictures are apart within a session and between two.
+``python -m engines.characters`` enrols a sample and drives it by the sample clip in ten sessions, which start at
+different places of the clip. It prints dlib's distances between pictures within a session and between two sessions.
 """
 
 import argparse
@@ -23,27 +23,27 @@ from avatar_stream.runtime.networks import Networks
 from engines.data.packs import load_packs
 from engines.judges import IdentityJudge, Image
 
-SESSIONS = 10
-EVERY = 25  # frames between two that are compared
-SETTLED = 250  # frames in which a driver's rest is learnt
+SESSION_COUNT = 10
+SAMPLE_INTERVAL = 25  # frames
+SETTLING_FRAMES = 250  # in which the live path calibrates to the driver
 
 
-def enrolled(store: Store, name: str) -> str:
-    """Id of a sample, enrolled."""
+def enrol_sample(store: Store, name: str) -> str:
+    """Enrol a sample; returns its id."""
     said = {"name": name, "consent": "An average of two dozen people: nobody is shown", "owner": "measurement"}
     picture = sample_pictures()[name].read_bytes()
     return enrol(store, [picture], refer=Networks.shared().refer, **said).character.id  # type: ignore[arg-type]
 
 
-def session(
+def session_embeddings(
     portrait: Portrait, pictures: list[Image], start: int, judge: IdentityJudge, settled: int
 ) -> npt.NDArray[np.float64]:
-    """What dlib says of a session's pictures, at the same moments of the clip wherever it begins."""
+    """dlib's embeddings ``(n, 128)`` of a session's pictures, at the same moments of the clip for every ``start``."""
     avatar, found = Avatar(portrait, Networks.shared()), {}
     for k in range(settled + len(pictures)):
         phase = (start + k) % len(pictures)
         shown = avatar.draw(avatar.follow(pictures[phase], k / 25)).picture
-        if k >= settled and phase % EVERY == EVERY // 2:
+        if k >= settled and phase % SAMPLE_INTERVAL == SAMPLE_INTERVAL // 2:
             vector = judge.embed(shown)
             if vector is not None:
                 found[phase] = vector
@@ -51,9 +51,9 @@ def session(
     return np.stack([found[phase] for phase in sorted(found)])
 
 
-def guarded(packs: Path, most: int) -> None:
-    """How far painted faces are from unpainted ones while all is well: every fourth of 120 frames of each person."""
-    clips, stills = load_packs(packs, "dev", "clip"), load_packs(packs, "dev", "still")[:most]
+def measure_guard(packs: Path, limit: int) -> None:
+    """Print distances between painted and unpainted faces without a fault: every fourth of 120 frames per person."""
+    clips, stills = load_packs(packs, "dev", "clip"), load_packs(packs, "dev", "still")[:limit]
     embed, found = Likeness.shared(), []
     for number, still in enumerate(stills):
         clip = clips[number % len(clips)]
@@ -74,19 +74,19 @@ def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packs", type=Path, help="measure the guard on dev people instead")
     parser.add_argument("--stills", type=int, default=1000)
-    parser.add_argument("--settled", type=int, default=SETTLED, help="frames of a session before it is judged")
+    parser.add_argument("--settled", type=int, default=SETTLING_FRAMES, help="frames of a session before measuring")
     arguments = parser.parse_args(given)
     if arguments.packs:
-        guarded(arguments.packs, arguments.stills)
+        measure_guard(arguments.packs, arguments.stills)
         return
     clip = Clip(SAMPLES / "driver.mp4")
     pictures = [picture for _, picture in clip.frames()]
     clip.close()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        enrolled(store, "noor")  # what is loaded once is loaded
+        enrol_sample(store, "noor")  # loads the networks, which must not be measured
         began = time.perf_counter()
-        key = enrolled(store, "felix")
+        key = enrol_sample(store, "felix")
         portrait = portrait_of(store, store.get(key), 384, square=True)
         avatar = Avatar(portrait, Networks.shared())
         avatar.draw(avatar.follow(pictures[0], 0.0))
@@ -98,8 +98,11 @@ def main(given: list[str] | None = None) -> None:
             library.get(key)
             print(f"prepared portrait {what}: {1e3 * (time.perf_counter() - began):.1f} ms")
         judge = IdentityJudge()
-        step = len(pictures) // SESSIONS
-        runs = [session(library.get(key), pictures, k * step, judge, arguments.settled) for k in range(SESSIONS)]
+        step = len(pictures) // SESSION_COUNT
+        runs = [
+            session_embeddings(library.get(key), pictures, k * step, judge, arguments.settled)
+            for k in range(SESSION_COUNT)
+        ]
         store.close()
     count = min(len(run) for run in runs)
     runs = [run[:count] for run in runs]
@@ -109,8 +112,10 @@ def main(given: list[str] | None = None) -> None:
         return float(np.linalg.norm(a[:, None] - b[None], axis=-1)[others].mean())
 
     within = np.mean([apart(run, run) for run in runs])
-    between = np.mean([apart(runs[a], runs[b]) for a in range(SESSIONS) for b in range(a)])
-    same = np.mean([np.linalg.norm(runs[a] - runs[b], axis=-1).mean() for a in range(SESSIONS) for b in range(a)])
+    between = np.mean([apart(runs[a], runs[b]) for a in range(SESSION_COUNT) for b in range(a)])
+    same = np.mean(
+        [np.linalg.norm(runs[a] - runs[b], axis=-1).mean() for a in range(SESSION_COUNT) for b in range(a)]
+    )
     print(f"dlib between different moments: within a session {within:.3f}, between two {between:.3f}")
     print(f"dlib between the same moment of two sessions: {same:.3f}")
 

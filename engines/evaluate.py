@@ -1,8 +1,8 @@
-"""Measure a release on people never trained on: ``python -m engines.evaluate --packs runs/packs``.
+"""Measure a release on people it was not trained on: ``python -m engines.evaluate --packs runs/packs``.
 
-Self-reenactment over pairs that differ and over whole clips, cross-reenactment through the live path, a long
+Measures self-reenactment on differing pairs and on whole clips, cross-reenactment through the live path, and a long
 roll-out, each against the warp alone. Writes ``report.json``, a table and contact sheets to ``--out``. With
-``--against``, the report of the previous release, it ends with status 1 and says why if this one is worse.
+``--against``, the report of the previous release, it exits with status 1 and the reasons if this release is worse.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from avatar_stream.runtime.networks import WEIGHTS, Networks
 from engines.data.packs import load_packs
 from engines.judges import IdentityJudge, Image
 from engines.measure import contact_sheet, dev_cases
-from engines.reenactment import Row, cross, gaze_sweep, own_motion, pairs, roll_out
+from engines.reenactment import Row, cross_reenactment, gaze_sweep, pair_figures, roll_out, self_reenactment
 
-# What a release may not lose: where it is in the report, whether more is better, by how much measurements scatter.
-GUARDED = (
+# Figures that must not get worse: path in the report, whether more is better, scatter of the measurement.
+GUARDED_FIGURES = (
     ("pairs mouth/mouth gain_db", True, 0.1),
     ("pairs mouth/hole gain_db", True, 0.15),
     ("pairs lids/eyes gain_db", True, 0.1),
@@ -37,8 +37,8 @@ GUARDED = (
 )
 
 
-def figure(report: dict[str, Any], path: str) -> float | None:
-    """A figure of a report by its path, None where it was not measured."""
+def figure_at(report: dict[str, Any], path: str) -> float | None:
+    """A figure of a report by its path; None if it was not measured."""
     found: Any = report
     for key in path.split():
         if not isinstance(found, dict) or key not in found:
@@ -47,11 +47,11 @@ def figure(report: dict[str, Any], path: str) -> float | None:
     return float(found)
 
 
-def worse(report: dict[str, Any], previous: dict[str, Any]) -> list[str]:
-    """One line for every guarded figure in which ``report`` is worse than ``previous`` by more than its scatter."""
+def regressions(report: dict[str, Any], previous: dict[str, Any]) -> list[str]:
+    """One line per guarded figure in which ``report`` is worse than ``previous`` by more than the scatter."""
     lines = []
-    for path, more, scatter in GUARDED:
-        now, before = figure(report, path), figure(previous, path)
+    for path, more, scatter in GUARDED_FIGURES:
+        now, before = figure_at(report, path), figure_at(previous, path)
         if now is None or before is None:
             continue
         if (before - now if more else now - before) > scatter:
@@ -60,13 +60,13 @@ def worse(report: dict[str, Any], previous: dict[str, Any]) -> list[str]:
 
 
 def mean_of(rows: list[Row]) -> Row:
-    """Mean of every figure over the rows that have it."""
+    """Mean of every figure over the rows that contain it."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return {name: round(float(np.mean([row[name] for row in rows if name in row])), 4) for name in names}
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as Markdown: pairs, then whole clips and cross-reenactment beside the warp alone."""
+    """The report as Markdown: pairs, then clips, cross-reenactment and gaze sweep beside the warp alone."""
     lines = [
         "| pairs, PSNR in dB | pairs | warp | engine | gain | SSIM warp | engine | contrast | edges |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -87,21 +87,21 @@ def table(report: dict[str, Any]) -> str:
 
 
 def write_png(path: Path, picture: Image) -> None:
-    """An RGB picture to a file."""
+    """Write an RGB picture."""
     cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
 
 def main(given: list[str] | None = None) -> None:
-    """Measure, print and, against a previous report, refuse."""
+    """Measure and print; exit with status 1 if the release is worse than ``--against``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packs", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--precision", choices=("fp32", "int8"), help="default: what runs fastest here")
+    parser.add_argument("--precision", choices=("fp32", "int8"), help="default: the fastest one here")
     parser.add_argument(
         "--slots", type=int, choices=WINDOW_SLOTS, default=WINDOW_SLOTS[0], help="length of the window"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
-    parser.add_argument("--pairs", type=int, default=10, help="self-reenactment pairs a clip and kind; 0 skips them")
+    parser.add_argument("--pairs", type=int, default=10, help="self-reenactment pairs per clip and kind; 0: none")
     parser.add_argument("--clips", type=int, default=7, help="clips driven by themselves")
     parser.add_argument("--portraits", type=int, default=14, help="portraits driven by others")
     parser.add_argument("--frames", type=int, default=200)
@@ -116,18 +116,18 @@ def main(given: list[str] | None = None) -> None:
     judge = IdentityJudge()
     if arguments.pairs:
         cases = dev_cases(arguments.packs, arguments.pairs)
-        report["pairs"], painted = pairs(networks, cases)
+        report["pairs"], painted = pair_figures(networks, cases)
         shown = [k for k in range(len(cases)) if cases[k].kind != "any"][::3]
         write_png(
             arguments.out / "pairs.png", contact_sheet([cases[k] for k in shown], [painted[k] for k in shown], 3)
         )
     if arguments.clips:
         for name, used in (("clips", networks), ("clips_warp", None)):
-            report[name] = mean_of([own_motion(used, clip, judge) for clip in clips[: arguments.clips]])
+            report[name] = mean_of([self_reenactment(used, clip, judge) for clip in clips[: arguments.clips]])
     if arguments.portraits:
         chosen = [stills[k] for k in np.linspace(0, len(stills) - 1, arguments.portraits).astype(int)]
         for name, used in (("cross", networks), ("cross_warp", None)):
-            rows, strip = cross(used, chosen, clips, arguments.frames, judge)
+            rows, strip = cross_reenactment(used, chosen, clips, arguments.frames, judge)
             report[name] = mean_of(rows) | {"pairs": len(rows)}
             write_png(arguments.out / f"{name}.png", strip)
         for name, used in (("sweep", networks), ("sweep_warp", None)):
@@ -139,7 +139,7 @@ def main(given: list[str] | None = None) -> None:
     (arguments.out / "report.md").write_text(table(report))
     print(table(report))
     if arguments.against:
-        lines = worse(report, json.loads(arguments.against.read_text()))
+        lines = regressions(report, json.loads(arguments.against.read_text()))
         if lines:
             raise SystemExit("worse than the previous release:\n" + "\n".join(lines))
         print("not worse than the previous release")

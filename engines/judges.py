@@ -1,4 +1,4 @@
-"""What evaluation measures: pixels against the truth, motion by tracking again, identity by an outside judge."""
+"""Measures of evaluation: pixels against the truth, motion by tracking again, identity by an independent network."""
 
 from dataclasses import dataclass
 
@@ -20,19 +20,19 @@ def psnr(a: Image, b: Image, mask: Mask) -> float:
     return float(10 * np.log10(255**2 / max(error.mean(), 1e-3)))
 
 
-def spread(image: Image, mask: npt.NDArray[np.bool_]) -> float:
-    """Standard deviation of the grey levels under a mask."""
+def grey_deviation(image: Image, mask: npt.NDArray[np.bool_]) -> float:
+    """Standard deviation of the grey levels in a mask."""
     return float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[mask].std())
 
 
-def edges(image: Image, mask: npt.NDArray[np.bool_]) -> float:
-    """Mean size of the grey levels' gradient under a mask."""
+def mean_gradient(image: Image, mask: npt.NDArray[np.bool_]) -> float:
+    """Mean magnitude of the grey levels' gradient in a mask."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return float(np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))[mask].mean())
 
 
 def similarity_map(a: Image, b: Image) -> npt.NDArray[np.float64]:
-    """SSIM at every pixel (Wang et al., IEEE TIP 2004), mean of the channels."""
+    """SSIM at every pixel ``(h, w)`` (Wang et al., IEEE TIP 2004), mean of the channels."""
     from skimage.metrics import structural_similarity
 
     _, full = structural_similarity(
@@ -42,7 +42,7 @@ def similarity_map(a: Image, b: Image) -> npt.NDArray[np.float64]:
 
 
 def track_again(pictures: list[Image]) -> list[Floats | None]:
-    """Landmarks of every picture of a clip at 25 frames a second, unsmoothed; None where no face is found."""
+    """Landmarks of every picture of a clip at 25 frames per second, unsmoothed; None if no face is found."""
     tracker = FaceTracker(smooth=False, hold=0)
     found = [tracker.update(picture, k / 25).landmarks for k, picture in enumerate(pictures)]
     tracker.close()
@@ -54,7 +54,7 @@ class Signals:
     """Measures of a face over time; angles in degrees, openings and gaze relative (see ``geometry``)."""
 
     mouth: Floats
-    smile: Floats  # distance of the mouth's corners over that of the eyes'
+    smile: Floats  # distance of the mouth's corners relative to that of the eyes
     blink: Floats
     gaze: Floats  # horizontal
     yaw: Floats
@@ -64,7 +64,7 @@ class Signals:
 
     @staticmethod
     def of(faces: list[Floats]) -> "Signals":
-        """Measures of landmarks ``(478, 3)``, one a frame."""
+        """Measures of landmarks ``(478, 3)``, one array per frame."""
         poses = [geometry.head_pose(face) for face in faces]
         angles = np.array([geometry.euler_degrees(pose.rotation) for pose in poses], np.float32).reshape(-1, 3)
         heads = [pose.apply_inverse(face) for pose, face in zip(poses, faces, strict=True)]
@@ -88,18 +88,18 @@ class Signals:
         return float(np.abs(p[2:] - 2 * p[1:-1] + p[:-2]).mean())
 
 
-BLINK = 3  # frames before and after a shut eye in which it is not open yet, or no longer
-# A driver who does not move a thing says nothing of how it is followed: least deviation, by signal.
-MOVES = {"mouth": 0.015, "smile": 0.02, "blink": 0.03, "gaze": 0.015, "yaw": 1.5, "pitch": 1.5}
+BLINK_MARGIN = 3  # frames before and after a shut eye in which it is not fully open
+# Least standard deviation of a driver's signal: if it is smaller, following cannot be measured.
+MIN_DEVIATIONS = {"mouth": 0.015, "smile": 0.02, "blink": 0.03, "gaze": 0.015, "yaw": 1.5, "pitch": 1.5}
 
 
-def followed(driver: Signals, avatar: Signals) -> dict[str, float]:
-    """Correlation with the driver and range relative to the driver's, for what the driver moves."""
+def following_figures(driver: Signals, avatar: Signals) -> dict[str, float]:
+    """Correlation with the driver, and range relative to the driver's, for every signal that the driver moves."""
     row = {}
-    # Where an eye that is shut, or about to be, looks is only the tracker's guess.
+    # The tracker only guesses the gaze of an eye that is nearly shut: leave these frames out.
     shut = driver.blink < 0.6 * np.median(driver.blink)
-    looking = np.convolve(shut, np.ones(2 * BLINK + 1), "same") < 0.5
-    for name, least in MOVES.items():
+    looking = np.convolve(shut, np.ones(2 * BLINK_MARGIN + 1), "same") < 0.5
+    for name, least in MIN_DEVIATIONS.items():
         theirs, ours = getattr(driver, name), getattr(avatar, name)
         if name == "gaze":
             theirs, ours = theirs[looking], ours[looking]
@@ -110,7 +110,7 @@ def followed(driver: Signals, avatar: Signals) -> dict[str, float]:
 
 
 class IdentityJudge:
-    """dlib's ResNet, an outside judge: below 0.6 it takes two pictures for one person."""
+    """dlib's ResNet as an independent judge of identity: a distance below 0.6 means the same person."""
 
     def __init__(self) -> None:
         import dlib
@@ -121,7 +121,7 @@ class IdentityJudge:
         self._network = dlib.face_recognition_model_v1(models.face_recognition_model_location())
 
     def embed(self, picture: Image) -> npt.NDArray[np.float64] | None:
-        """128 numbers, or None where dlib sees no face."""
+        """Embedding ``(128,)``, or None if dlib finds no face."""
         boxes = self._detector(picture, 1)
         if not boxes:
             return None
@@ -129,7 +129,7 @@ class IdentityJudge:
         return np.array(self._network.compute_face_descriptor(picture, self._shape(picture, box)))
 
     def distances(self, reference: Image, pictures: list[Image]) -> list[float]:
-        """Distance of every picture in which a face is seen to ``reference``."""
+        """Distance to ``reference`` of every picture with a face; empty if ``reference`` shows none."""
         own = self.embed(reference)
         if own is None:
             return []

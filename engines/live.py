@@ -1,8 +1,8 @@
-"""People driven by themselves through the whole live path: what a person meets, measured against the real clip.
+"""People driven by themselves through the whole live path, measured against the real clip.
 
-The portrait is the clip's first frame, prepared as an upload is; landmarks are tracked from pixels; nothing is given
-that a session would not have. ``python -m engines.live runs/live --packs runs/packs [--split dev] [--weights DIR]``
-writes ``report.json`` and prints a table of the engine beside the warp alone.
+The portrait is the clip's first frame, prepared like an upload; landmarks are tracked from pixels; all inputs are
+those of a real session. ``python -m engines.live runs/live --packs runs/packs [--split dev] [--weights DIR]`` writes
+``report.json`` and prints a table of the model beside the warp alone.
 """
 
 import argparse
@@ -22,18 +22,18 @@ from avatar_stream.portrait.aligned import ALIGNED_SIZE, to_aligned
 from avatar_stream.portrait.portrait import prepare
 from avatar_stream.runtime.networks import WEIGHTS, Networks
 from engines.data.packs import Footage, load_packs
-from engines.judges import IdentityJudge, Image, Mask, Signals, edges, psnr, spread, track_again
+from engines.judges import IdentityJudge, Image, Mask, Signals, grey_deviation, mean_gradient, psnr, track_again
 
-OPENED = 0.06  # mouth opening from which a frame counts as opened
-SETTLED = 10  # frames at the beginning that do not count
-LIPS = sorted({*mesh.LIPS_RING, *mesh.MOUTH_RING})
-EYES = sorted({*mesh.RIGHT_EYE_RING, *mesh.LEFT_EYE_RING})
+MIN_OPEN_MOUTH = 0.06  # eye distances from which a mouth counts as open
+SETTLING_FRAMES = 10  # at the beginning of a clip, not measured
+LIP_LANDMARKS = sorted({*mesh.LIPS_RING, *mesh.MOUTH_RING})
+EYE_LANDMARKS = sorted({*mesh.RIGHT_EYE_RING, *mesh.LEFT_EYE_RING})
 
 
-def driven(networks: Networks | None, clip: Footage) -> list[Image]:
+def self_driven_pictures(networks: Networks | None, clip: Footage) -> list[Image]:
     """The pictures of a session whose portrait is the clip's first frame and whose camera is the clip.
 
-    Raises ``BadPicture`` where the first frame cannot be a portrait.
+    Raises ``BadPicture`` if the first frame cannot be a portrait.
     """
     frames = [clip.picture(k) for k in range(len(clip))]
     avatar = Avatar(prepare(frames[0], 512), networks)
@@ -44,7 +44,7 @@ def driven(networks: Networks | None, clip: Footage) -> list[Image]:
 
 
 def mouth_regions(landmarks: Floats) -> tuple[Floats, Mask, Mask]:
-    """The aligned frame of a face, and in it its lips with what is inside, and the inside alone."""
+    """Matrix ``(2, 3)`` of a face's aligned frame, and in that frame masks of lips with inside and of the inside."""
     matrix = geometry.aligned_frame(landmarks, ALIGNED_SIZE)
     raster = landmark_raster((geometry.transform_2d(matrix, landmarks) + 0.5) / ALIGNED_SIZE)
 
@@ -56,18 +56,18 @@ def mouth_regions(landmarks: Floats) -> tuple[Floats, Mask, Mask]:
 
 
 def shape_error(face: Floats, truth: Floats, points: list[int]) -> float:
-    """Mean distance of ``points`` after the best similarity of both meshes, in the truth's eye distances."""
+    """Mean distance of ``points`` after aligning both meshes by a similarity, in the truth's eye distances."""
     a, b = (x[:468, 0] + 1j * x[:468, 1] for x in (face.astype(np.float64), truth.astype(np.float64)))
     a, b = a - a.mean(), b - b.mean()
     scale = (a.conj() @ b) / (a.conj() @ a)
     return float(np.abs(a * scale - b)[points].mean() / geometry.eye_distance(truth))
 
 
-def judged(clip: Footage, pictures: list[Image], judge: IdentityJudge | None) -> dict[str, float]:
-    """Figures of one clip; those of opened mouths are missing where it hardly has any."""
+def clip_figures(clip: Footage, pictures: list[Image], judge: IdentityJudge | None) -> dict[str, float]:
+    """Figures of one clip; those of open mouths are missing if it has fewer than five."""
     rows = []
     for k in clip.has_face.nonzero()[0]:
-        if k < SETTLED or clip.mouth[k] < OPENED:
+        if k < SETTLING_FRAMES or clip.mouth[k] < MIN_OPEN_MOUTH:
             continue
         matrix, mouth, inside = mouth_regions(clip.landmarks[k])
         if inside.sum() < 12:
@@ -77,8 +77,8 @@ def judged(clip: Footage, pictures: list[Image], judge: IdentityJudge | None) ->
             (
                 psnr(shown, truth, mouth),
                 psnr(shown, truth, inside),
-                spread(shown, inside) / max(spread(truth, inside), 1e-3),
-                edges(shown, inside) / max(edges(truth, inside), 1e-3),
+                grey_deviation(shown, inside) / max(grey_deviation(truth, inside), 1e-3),
+                mean_gradient(shown, inside) / max(mean_gradient(truth, inside), 1e-3),
             )
         )
     out: dict[str, float] = {}
@@ -89,9 +89,9 @@ def judged(clip: Footage, pictures: list[Image], judge: IdentityJudge | None) ->
     both = [
         (face, clip.landmarks[k])
         for k, face in enumerate(found)
-        if face is not None and clip.has_face[k] and k >= SETTLED
+        if face is not None and clip.has_face[k] and k >= SETTLING_FRAMES
     ]
-    for name, points in (("lips", LIPS), ("eyes", EYES), ("face", list(range(468)))):
+    for name, points in (("lips", LIP_LANDMARKS), ("eyes", EYE_LANDMARKS), ("face", list(range(468)))):
         out[f"{name}_shape"] = float(np.mean([shape_error(face, truth, points) for face, truth in both]))
     real, avatar = Signals.of([truth for _, truth in both]), Signals.of([face for face, _ in both])
     out["jitter_ratio"] = avatar.jitter / max(real.jitter, 1e-6)
@@ -104,18 +104,18 @@ def judged(clip: Footage, pictures: list[Image], judge: IdentityJudge | None) ->
 def measure(
     networks: Networks | None, clips: list[Footage], judge: IdentityJudge | None
 ) -> dict[str, dict[str, float]]:
-    """Figures by clip, for those whose first frame can be a portrait."""
+    """Figures by clip, for clips whose first frame can be a portrait."""
     report = {}
     for clip in clips:
         try:
-            report[clip.name] = judged(clip, driven(networks, clip), judge)
+            report[clip.name] = clip_figures(clip, self_driven_pictures(networks, clip), judge)
         except BadPicture as error:
             print(f"{clip.name}: {error}", flush=True)
     return report
 
 
 def table(engine: dict[str, dict[str, float]], warp: dict[str, dict[str, float]]) -> str:
-    """Every clip, and the means, as Markdown: the engine, and what it gains over the warp alone."""
+    """Markdown with a row per clip and the means: the model's figures, and its gain over the warp alone."""
     names = ["mouth_db", "inside_db", "contrast", "edges", "lips_shape", "eyes_shape", "face_shape"]
     names += ["jitter_ratio", "identity"]
     lines = ["| clip | gain | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
@@ -133,7 +133,7 @@ def table(engine: dict[str, dict[str, float]], warp: dict[str, dict[str, float]]
 
 
 def main(given: list[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure, write the report and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--packs", type=Path, required=True)
@@ -141,7 +141,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--clips", type=int, default=1000)
-    parser.add_argument("--fold", help="K/N: only the people that engines.train --leave-out K/N did not see")
+    parser.add_argument("--fold", help="K/N: only the people that engines.train --leave-out K/N left out")
     arguments = parser.parse_args(given)
     clips = load_packs(arguments.packs, arguments.split, "clip", only=arguments.fold)[: arguments.clips]
     judge = IdentityJudge()

@@ -1,10 +1,9 @@
-"""Smiles put on and taken off, against the truth: ``python -m engines.pairs --pairs DATA/pairs``.
+"""Adding and removing smiles, against the truth: ``python -m engines.pairs --pairs DATA/pairs``.
 
-Twenty people of the pairs who are in no training (see ``engines.data.portrayals``): the smiling picture is the
-portrait and their own neutral one drives it, and the other way round, through the whole live path. The driver's
-session begins with the neutral face, as sessions do. Prints the decibels around the mouth beside those of doing
-nothing (the portrait as it is, laid over the truth), how far the lips are from the truth after tracking again, and
-the area of teeth against the true picture's.
+Uses twenty people of the pairs who are in no training (see ``engines.data.portrayals``). The smiling picture is the
+portrait and the same person's neutral picture drives it through the whole live path; and the other way round. The
+session begins with the driver's neutral face, as real sessions do. Prints the PSNR around the mouth beside that of
+the unchanged portrait, the distance of tracked lips from the truth, and the area of teeth against the true picture's.
 """
 
 import argparse
@@ -27,18 +26,18 @@ from avatar_stream.runtime.networks import WEIGHTS, Networks
 from engines.data.packs import Footage
 from engines.data.portrayals import pair_footage
 from engines.judges import Image, Mask, psnr, track_again
-from engines.live import LIPS, shape_error
+from engines.live import LIP_LANDMARKS, shape_error
 
 NEUTRAL, SMILING = 0, 1
-CALM: Final = 12  # frames of the neutral face with which a driver's session begins
-HELD: Final = 15  # frames for which the other face is held: smoothing comes to rest
-AROUND: Final = 0.14  # eye distances around the lips that are measured
-TOOTH: Final = (0.55, 0.72)  # least light, and least green and blue over red, of a tooth's own
+NEUTRAL_FRAMES: Final = 12  # of the neutral face, at the beginning of a session
+HELD_FRAMES: Final = 15  # of the other face, until smoothing has settled
+MOUTH_MARGIN: Final = 0.14  # eye distances around the lips, measured
+TOOTH_THRESHOLDS: Final = (0.55, 0.72)  # least brightness, and least green and blue over red, relative to a tooth
 
 
-def driven(networks: Networks | None, person: Footage, portrait: int, driver: int) -> Image:
-    """What a session shows in the end whose portrait and driver are these pictures of one person."""
-    frames = [person.picture(NEUTRAL)] * CALM + [person.picture(driver)] * HELD
+def last_picture(networks: Networks | None, person: Footage, portrait: int, driver: int) -> Image:
+    """The last picture of a session; ``portrait`` and ``driver`` are indices of one person's pictures."""
+    frames = [person.picture(NEUTRAL)] * NEUTRAL_FRAMES + [person.picture(driver)] * HELD_FRAMES
     with Avatar(prepare(person.picture(portrait), 512), networks) as avatar:
         for k, frame in enumerate(frames):
             picture = avatar.draw(avatar.follow(frame, k / 25)).picture
@@ -47,7 +46,7 @@ def driven(networks: Networks | None, person: Footage, portrait: int, driver: in
 
 
 def around_mouth(landmarks: Floats) -> tuple[Floats, Mask, Mask]:
-    """The aligned frame of a face, and in it what lies around its mouth, and the gap between its lips."""
+    """Matrix ``(2, 3)`` of a face's aligned frame, and in that frame masks around the mouth and between the lips."""
     matrix = geometry.aligned_frame(landmarks, ALIGNED_SIZE)
     points = geometry.transform_2d(matrix, landmarks)
 
@@ -57,12 +56,12 @@ def around_mouth(landmarks: Floats) -> tuple[Floats, Mask, Mask]:
         return out
 
     span = float(np.linalg.norm(points[33] - points[263]))
-    reach = 2 * round(AROUND * span) + 1
+    reach = 2 * round(MOUTH_MARGIN * span) + 1
     return matrix, cv2.dilate(filled(mesh.LIPS_RING), _disc(reach)) > 0, filled(mesh.MOUTH_RING) > 0
 
 
 def teeth_area(picture: Image, landmarks: Floats) -> float:
-    """Area between the lips that is as bright and as pale as teeth, in squared eye distances."""
+    """Area between the lips that is as bright and pale as teeth, in squared eye distances."""
     matrix, _, inside = around_mouth(landmarks)
     if geometry.lip_gaps(landmarks).max() < 0.02 or not inside.any():
         return 0.0
@@ -71,17 +70,17 @@ def teeth_area(picture: Image, landmarks: Floats) -> float:
     pale = seen[:, 1:].mean(1) / np.maximum(seen[:, 0], 0.05)
     points = geometry.transform_2d(matrix, landmarks)
     span = float(np.linalg.norm(points[33] - points[263]))
-    return float(((light > TOOTH[0]) & (pale > TOOTH[1])).sum() / span**2)
+    return float(((light > TOOTH_THRESHOLDS[0]) & (pale > TOOTH_THRESHOLDS[1])).sum() / span**2)
 
 
-def judged(person: Footage, picture: Image, portrait: int, driver: int) -> dict[str, float]:
-    """One direction of one person; ``picture`` is what the session showed."""
+def direction_figures(person: Footage, picture: Image, portrait: int, driver: int) -> dict[str, float]:
+    """Figures of one direction of one person; ``picture`` is the session's last picture."""
     truth, face = person.picture(driver), person.landmarks[driver]
     own = person.landmarks[portrait]
     (found,) = track_again([picture])
     if found is None:
         return {"face_found": 0.0}
-    # Both pictures in the truth's frame, each by its own eyes and nose: the pairs were taken moments apart.
+    # Align each picture by its own eyes and nose, because the pairs were taken moments apart.
     matrix, region, _ = around_mouth(face)
     wanted = to_aligned(truth, matrix)
     shown = to_aligned(picture, geometry.aligned_frame(found, ALIGNED_SIZE))
@@ -91,8 +90,8 @@ def judged(person: Footage, picture: Image, portrait: int, driver: int) -> dict[
         "face_found": 1.0,
         "db": psnr(shown, wanted, region),
         "db_nothing": psnr(nothing, wanted, region),
-        "lips": shape_error(found, face, LIPS),
-        "lips_nothing": shape_error(own, face, LIPS),
+        "lips": shape_error(found, face, LIP_LANDMARKS),
+        "lips_nothing": shape_error(own, face, LIP_LANDMARKS),
         "teeth": teeth_area(picture, found),
         "teeth_true": true_teeth,
         "teeth_error": abs(teeth_area(picture, found) - true_teeth),
@@ -100,27 +99,27 @@ def judged(person: Footage, picture: Image, portrait: int, driver: int) -> dict[
 
 
 def measure(networks: Networks | None, people: list[Footage]) -> dict[str, dict[str, dict[str, float]]]:
-    """``unsmile`` and ``smile``: figures by person, for those whose pictures can be portraits."""
+    """Figures by direction (``unsmile``, ``smile``) and person, for people whose pictures can be portraits."""
     report: dict[str, dict[str, dict[str, float]]] = {"unsmile": {}, "smile": {}}
     for person in people:
         for name, portrait, driver in (("unsmile", SMILING, NEUTRAL), ("smile", NEUTRAL, SMILING)):
             try:
-                picture = driven(networks, person, portrait, driver)
+                picture = last_picture(networks, person, portrait, driver)
             except BadPicture as error:
                 print(f"{person.name}: {error}", flush=True)
                 continue
-            report[name][person.name] = judged(person, picture, portrait, driver)
+            report[name][person.name] = direction_figures(person, picture, portrait, driver)
     return report
 
 
 def means(rows: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Means over the people; a person whose face is lost counts only as lost."""
+    """Means over the people; a person whose face is not found counts only in ``face_found``."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     return {name: float(np.mean([row[name] for row in rows.values() if name in row])) for name in names}
 
 
 def table(report: dict[str, dict[str, float]]) -> str:
-    """Markdown: a row a direction and engine."""
+    """Markdown with a row per direction and model."""
     names = ["db", "db_nothing", "lips", "lips_nothing", "teeth", "teeth_true", "teeth_error", "face_found"]
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for title, row in report.items():
@@ -134,7 +133,7 @@ def _disc(size: int) -> npt.NDArray[np.uint8]:
 
 
 def main(given: list[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print; bad input ends the command with a one-line message."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), help="(default %(default)s)")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)

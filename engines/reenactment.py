@@ -1,4 +1,4 @@
-"""The dev people put through the live engine: as themselves, driven by others, and for minutes on end."""
+"""Runs dev people through the live path: driven by themselves, driven by others, and for many minutes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,11 +19,11 @@ from engines.judges import (
     IdentityJudge,
     Image,
     Signals,
-    edges,
-    followed,
+    following_figures,
+    grey_deviation,
+    mean_gradient,
     psnr,
     similarity_map,
-    spread,
     track_again,
 )
 from engines.measure import Case, face_regions
@@ -31,12 +31,14 @@ from engines.measure import Case, face_regions
 Row = dict[str, float]
 
 
-def pairs(networks: Networks, cases: list[Case]) -> tuple[dict[str, Any], list[Image]]:
-    """Pixels of the released engine against the warp over the dev pairs; every frame is rolled in a full window."""
+def pair_figures(networks: Networks, cases: list[Case]) -> tuple[dict[str, Any], list[Image]]:
+    """Pixel figures of the released model and of the warp on the dev pairs, and the pictures; every frame passes
+    through a full window.
+    """
     rows: dict[str, list[Row]] = {}
     pictures = []
     for case in cases:
-        picture = _painted(networks, case)
+        picture = _render_case(networks, case)
         pictures.append(picture)
         truth, warp = case.window.target[0], case.window.warp[0]
         alike, alike_warp = similarity_map(picture, truth), similarity_map(warp, truth)
@@ -50,9 +52,9 @@ def pairs(networks: Networks, cases: list[Case]) -> tuple[dict[str, Any], list[I
                 "engine_l1": float(np.abs(picture[mask].astype(int) - truth[mask]).mean()),
                 "warp_ssim": float(alike_warp[mask].mean()),
                 "engine_ssim": float(alike[mask].mean()),
-                # A painter that only knows the mean wins pixels and loses these.
-                "contrast": spread(picture, mask) / max(spread(truth, mask), 1e-3),
-                "edges": edges(picture, mask) / max(edges(truth, mask), 1e-3),
+                # A blurred mean would score well on pixels, but badly on these two.
+                "contrast": grey_deviation(picture, mask) / max(grey_deviation(truth, mask), 1e-3),
+                "edges": mean_gradient(picture, mask) / max(mean_gradient(truth, mask), 1e-3),
             }
             rows.setdefault(f"{case.kind}/{region}", []).append(row)
     report = {}
@@ -63,8 +65,8 @@ def pairs(networks: Networks, cases: list[Case]) -> tuple[dict[str, Any], list[I
     return report, pictures
 
 
-def _painted(networks: Networks, case: Case) -> Image:
-    """What the live engine shows for a pair, in the aligned frame of its truth."""
+def _render_case(networks: Networks, case: Case) -> Image:
+    """The live path's picture of a pair, in the aligned frame of its truth."""
     renderer = PortraitRenderer(case.renderer_input.portrait, networks)
     for _ in range(networks.slots):
         picture = renderer(case.renderer_input.target, view=case.renderer_input.view).picture
@@ -73,8 +75,8 @@ def _painted(networks: Networks, case: Case) -> Image:
     return to_aligned(picture[top : top + height, left : left + width], matrix)
 
 
-def own_motion(networks: Networks | None, clip: Footage, judge: IdentityJudge) -> Row:
-    """A clip's calmest frame moved by the clip itself, landmarks smoothed as they are live, against the clip."""
+def self_reenactment(networks: Networks | None, clip: Footage, judge: IdentityJudge) -> Row:
+    """Figures of a clip that drives its own calmest frame; landmarks are smoothed as in the live path."""
     good = clip.has_face.nonzero()[0]
     first = int(good[np.argmin(clip.mouth[good] - 0.2 * clip.eyes[good])])
     portrait = prepare_tracked(clip.picture(first), clip.landmarks[first], 512)
@@ -106,21 +108,25 @@ def own_motion(networks: Networks | None, clip: Footage, judge: IdentityJudge) -
         "pitch_error": float(np.abs(real.pitch - avatar.pitch).mean()),
         "jitter_ratio": avatar.jitter / max(real.jitter, 1e-6),
     }
-    row |= {f"{name}_correlation": value for name, value in followed(real, avatar).items() if "range" not in name}
+    row |= {
+        f"{name}_correlation": value for name, value in following_figures(real, avatar).items() if "range" not in name
+    }
     found = judge.distances(portrait.picture, outputs[::25])
     return row | ({"identity": float(np.mean(found))} if found else {})
 
 
-def cross(
+def cross_reenactment(
     networks: Networks | None, stills: list[Footage], clips: list[Footage], frames: int, judge: IdentityJudge
 ) -> tuple[list[Row], Image]:
-    """Every clip drives ``len(stills) / len(clips)`` portraits through the whole live path; one row a pair."""
+    """Every clip drives ``len(stills) / len(clips)`` portraits through the whole live path; one row per portrait,
+    and a contact sheet.
+    """
     rows, strips = [], []
     for number, still in enumerate(stills):
         clip = clips[number % len(clips)]
         portrait = prepare_tracked(still.picture(0), still.landmarks[0], 512)
-        outputs = list(_driven(networks, portrait, [clip.picture(k) for k in range(min(frames, len(clip)))]))
-        rows.append(_judged(portrait, clip, outputs, judge))
+        outputs = list(_drive(networks, portrait, [clip.picture(k) for k in range(min(frames, len(clip)))]))
+        rows.append(_driving_figures(portrait, clip, outputs, judge))
         chosen = np.linspace(10, len(outputs) - 1, 6).astype(int)
         cells = [portrait.picture] + [x for k in chosen for x in (clip.picture(int(k)), outputs[k])]
         strips.append(np.hstack([cv2.resize(cell, (160, 160), interpolation=cv2.INTER_AREA) for cell in cells]))
@@ -129,14 +135,14 @@ def cross(
     return rows, np.vstack(strips).astype(np.uint8)
 
 
-def _judged(portrait: Portrait, clip: Footage, outputs: list[Image], judge: IdentityJudge) -> Row:
+def _driving_figures(portrait: Portrait, clip: Footage, outputs: list[Image], judge: IdentityJudge) -> Row:
     found = track_again(outputs)
     seen = [k for k, face in enumerate(found) if face is not None and clip.has_face[k]]
     driver = Signals.of([clip.landmarks[k] for k in seen])
     avatar = Signals.of([face for k in seen if (face := found[k]) is not None])
-    row = {"face_found": sum(face is not None for face in found) / len(found)} | followed(driver, avatar)
+    row = {"face_found": sum(face is not None for face in found) / len(found)} | following_figures(driver, avatar)
     row["jitter_ratio"] = avatar.jitter / max(driver.jitter, 1e-6)
-    # By how far the avatar's head is turned: the middle of the range flatters any method.
+    # Split identity by head rotation, because small rotations make any method look good.
     turned = dict(zip(seen, np.abs(avatar.yaw), strict=True))
     for name, low, high in (
         ("identity", 0, 90),
@@ -151,9 +157,9 @@ def _judged(portrait: Portrait, clip: Footage, outputs: list[Image], judge: Iden
 
 
 def gaze_sweep(networks: Networks | None, stills: list[Footage], frames: int = 60) -> list[Row]:
-    """Portraits told to look from side to side, the head still: is that where the tracker sees them look?
+    """Portraits whose landmarks look from side to side with a still head: correlation and range of the tracked gaze.
 
-    The clips hardly look anywhere (a hundredth of an eye's width), so that what correlates there is noise.
+    In the clips gaze moves by a hundredth of an eye's width, so correlations there would only measure noise.
     """
     rows = []
     for still in stills:
@@ -180,15 +186,15 @@ def gaze_sweep(networks: Networks | None, stills: list[Footage], frames: int = 6
 
 
 def roll_out(networks: Networks, still: Footage, clip: Footage, minutes: float, judge: IdentityJudge) -> Row:
-    """A portrait driven for ``minutes`` by a clip played to and fro; identity in its first and its last minute."""
+    """A portrait driven for ``minutes`` by a clip played back and forth; identity in the first and last minute."""
     portrait = prepare_tracked(still.picture(0), still.landmarks[0], 512)
     there = [clip.picture(k) for k in range(len(clip))]
     period = there + there[::-1]
     total = round(minutes * 60 * 25)
     minute = min(1500, total // 2)
     kept: dict[str, list[Image]] = {"first": [], "last": []}
-    for k, picture in enumerate(_driven(networks, portrait, (period[k % len(period)] for k in range(total)))):
-        # The same phases of the clip in both minutes, so that only time differs.
+    for k, picture in enumerate(_drive(networks, portrait, (period[k % len(period)] for k in range(total)))):
+        # Keep the same phases of the clip in both minutes, so that only time differs.
         if k % 10 == 0 and (k < minute or k >= total - minute):
             kept["first" if k < minute else "last"].append(picture)
     row = {"minutes": minutes}
@@ -198,7 +204,7 @@ def roll_out(networks: Networks, still: Footage, clip: Footage, minutes: float, 
     return row
 
 
-def _driven(networks: Networks | None, portrait: Portrait, frames: Any) -> Iterator[Image]:
+def _drive(networks: Networks | None, portrait: Portrait, frames: Any) -> Iterator[Image]:
     avatar = Avatar(portrait, networks)
     for k, frame in enumerate(frames):
         picture = avatar.draw(avatar.follow(frame, k / 25)).picture

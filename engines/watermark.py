@@ -1,8 +1,7 @@
-"""How surely the watermark is found, and how seldom where there is none: ``python -m engines.watermark DATA --packs
-runs/packs``.
+"""Measures detection and false alarms of the watermark: ``python -m engines.watermark DATA --packs runs/packs``.
 
-Dev portraits driven through the warp, streamed as our server does at 1.5 Mbit/s, recorded from there as VP8 at
-1 Mbit/s, read from two seconds. False alarms: every still and every clip of the data folder.
+Detection: dev portraits driven through the warp, encoded as the server does at 1.5 Mbit/s, encoded again as VP8 at
+1 Mbit/s, and read from two seconds. False alarms: every still and every clip of the data folder.
 """
 
 import argparse
@@ -22,23 +21,23 @@ from avatar_stream.tools.inspect import FRAMES_PER_PIECE, _pieces
 from engines.data.packs import Footage, load_packs
 from engines.judges import Image
 
-SIDE = 384
-SETTLED = 8  # frames of a recording before the two seconds
+PICTURE_SIZE = 384
+SETTLING_FRAMES = 8  # of a recording, before the two seconds
 
 
-def shown(still: Footage, clip: Footage) -> list[Image]:
-    """A little more than two seconds of an avatar."""
+def avatar_pictures(still: Footage, clip: Footage) -> list[Image]:
+    """Avatar pictures for a little more than two seconds."""
     picture = still.picture(0)
-    scale = SIDE / picture.shape[0]
-    large = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
-    avatar = Avatar(prepare_tracked(large, (still.landmarks[0] * scale).astype(np.float32), SIDE), None)
-    pictures = [avatar(clip.picture(k % len(clip)), k / 25) for k in range(FRAMES_PER_PIECE + SETTLED)]
+    scale = PICTURE_SIZE / picture.shape[0]
+    large = cv2.resize(picture, (PICTURE_SIZE, PICTURE_SIZE), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    avatar = Avatar(prepare_tracked(large, (still.landmarks[0] * scale).astype(np.float32), PICTURE_SIZE), None)
+    pictures = [avatar(clip.picture(k % len(clip)), k / 25) for k in range(FRAMES_PER_PIECE + SETTLING_FRAMES)]
     avatar.close()
     return pictures
 
 
-def through(frames: list[av.VideoFrame], bitrate: int) -> list[av.VideoFrame]:
-    """VP8 as our server encodes it, decoded."""
+def transcode(frames: list[av.VideoFrame], bitrate: int) -> list[av.VideoFrame]:
+    """Encode as the server does (VP8, ``bitrate`` in bit/s) and decode."""
     encoder, decoder = VideoEncoder("VP8", 25), av.CodecContext.create("vp8", "r")
     encoder.bitrate = bitrate
     out: list[av.VideoFrame] = []
@@ -49,7 +48,7 @@ def through(frames: list[av.VideoFrame], bitrate: int) -> list[av.VideoFrame]:
 
 
 def luma(frame: av.VideoFrame) -> Luma:
-    """Its luma plane."""
+    """The luma plane of a frame."""
     return np.asarray(frame.to_ndarray()[: frame.height, : frame.width], np.uint8)
 
 
@@ -64,12 +63,12 @@ def main(given: list[str] | None = None) -> None:
     stills = load_packs(arguments.packs, "dev", "still")[: arguments.stills]
     sigmas, quality = [], []
     for number, still in enumerate(stills):
-        pictures = shown(still, clips[number % len(clips)])
+        pictures = avatar_pictures(still, clips[number % len(clips)])
         marker, plain = Marker(), Marker(watermark=False)
         marked = [marker(picture) for picture in pictures]
         error = luma(marked[0]).astype(float) - luma(plain(pictures[0]))
         quality.append(10 * np.log10(255**2 / (error**2).mean()))
-        recorded = through(through(marked, 1_500_000), 1_000_000)
+        recorded = transcode(transcode(marked, 1_500_000), 1_000_000)
         sigmas.append(detection_score(luma(frame) for frame in recorded[-FRAMES_PER_PIECE:]))
     read = np.array(sigmas)
     print(

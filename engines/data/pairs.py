@@ -29,7 +29,7 @@ TARGET_CANDIDATES = 6
 LIP_EDGE_GAP = 0.035  # eye distances
 LIVE_SHARE = 0.5  # of a clip's windows use the landmarks that the live path would give
 UNSEEN_MOUTH_SHARE = 0.2  # of the windows have no camera view of the driver's mouth
-MAX_LANDMARK_ERRORS = (0.06, 0.12)  # of live landmarks: lip gap, eye opening (in eye distances)
+MAX_LANDMARK_ERRORS = (0.06, 0.12)  # of live landmarks: lip gap (eye distances), eye opening (eye widths)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from avatar_stream.media.recorder import Recorder
 from engines import blind
 from engines.data.packs import Footage, in_fold
 from engines.judges import Image, track_again
-from engines.live import driven, judged, measure, shape_error, table
+from engines.live import clip_figures, measure, self_driven_pictures, shape_error, table
 from tests.unit.faces import face
 
 pytestmark = pytest.mark.slow
@@ -40,20 +40,20 @@ def footage(pictures: list[Image]) -> Footage:
 def test_a_clip_that_is_repeated_is_perfect_and_one_that_stands_still_is_not(
     footage: Footage, pictures: list[Image]
 ) -> None:
-    perfect = judged(footage, pictures, None)
+    perfect = clip_figures(footage, pictures, None)
     assert perfect["mouth_db"] > 60
     assert perfect["lips_shape"] < 0.002
     assert perfect["edges"] == pytest.approx(1, abs=1e-3)
-    frozen = judged(footage, [pictures[0]] * len(pictures), None)
+    frozen = clip_figures(footage, [pictures[0]] * len(pictures), None)
     assert frozen["mouth_db"] < 25
     assert frozen["lips_shape"] > 3 * perfect["lips_shape"] + 0.01
 
 
 def test_the_live_path_beats_standing_still(footage: Footage, pictures: list[Image]) -> None:
-    shown = driven(None, footage)
+    shown = self_driven_pictures(None, footage)
     assert len(shown) == len(footage)
-    frozen = judged(footage, [pictures[0]] * len(pictures), None)
-    assert judged(footage, shown, None)["lips_shape"] < 0.6 * frozen["lips_shape"]
+    frozen = clip_figures(footage, [pictures[0]] * len(pictures), None)
+    assert clip_figures(footage, shown, None)["lips_shape"] < 0.6 * frozen["lips_shape"]
     report = measure(None, [footage], None)
     text = table(report, report)
     assert "+0.00" in text
@@ -76,7 +76,7 @@ def test_a_blind_sheet_keeps_its_key_apart(pictures: list[Image], tmp_path: Path
     blind.main([str(tmp_path / "out"), str(tmp_path / "driver.mp4"), *named, "--rows", "3", "--seed", "4"])
     key = json.loads((tmp_path / "out" / "key.json").read_text())
     sheet = cv2.imread(str(tmp_path / "out" / "sheet.png"))
-    assert sheet.shape == (len(key) * blind.SIDE, 3 * blind.SIDE, 3)
+    assert sheet.shape == (len(key) * blind.CELL_PIXELS, 3 * blind.CELL_PIXELS, 3)
     assert all(sorted(row) == ["before", "now"] for row in key)
     with pytest.raises(SystemExit, match="name every clip"):
         blind.main([str(tmp_path / "out"), str(tmp_path / "driver.mp4"), "nameless.mp4"])

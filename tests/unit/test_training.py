@@ -239,6 +239,6 @@ def test_release_is_exported_measured_and_refused_when_worse(
     previous.write_text(json.dumps(report))
     better = json.loads(json.dumps(report))
     better["pairs"]["mouth/hole"]["gain_db"] += 1
-    assert evaluate.worse(report, report) == []
-    (line,) = evaluate.worse(report, better)
+    assert evaluate.regressions(report, report) == []
+    (line,) = evaluate.regressions(report, better)
     assert line.startswith("pairs mouth/hole gain_db")
