@@ -111,9 +111,11 @@ def _serve(arguments: argparse.Namespace) -> None:
     given = {name: value for name, value in vars(arguments).items() if name not in ("run", "settings")}
     settings = load_settings(given, os.environ, arguments.settings)
     settings = replace(settings, library=library_folder(settings.library))
-    if settings.processes:
+    if settings.processes:  # they load the networks
         start_fork_server()
-    serve(settings, networks_for(settings.engine, settings.threads))
+        serve(settings, None)
+    else:
+        serve(settings, networks_for(settings.engine, settings.threads))
 
 
 def _token(arguments: argparse.Namespace) -> None:

@@ -39,8 +39,8 @@ from avatar_stream.portrait.interior.mouth import MIN_SHOWN_TEETH_GAP
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 
 Image = npt.NDArray[np.uint8]
-ReferenceNetwork = Callable[[Image], Mapping[str, npt.NDArray[Any]]]
-"""Runs the reference network on an aligned face, RGB; returns its outputs by name."""
+ReferenceNetwork = Callable[[Image], Mapping[str, npt.NDArray[Any]] | None]
+"""Runs the reference network on an aligned face, RGB; returns its outputs by name, None if there are no networks."""
 
 log = logging.getLogger(__name__)
 
@@ -300,5 +300,5 @@ def _identity_vector(portrait: Portrait, refer: ReferenceNetwork | None) -> npt.
     """``z_id (512,)`` of length 1; empty without networks."""
     if refer is None:
         return np.zeros(0, np.float32)
-    face = rest_face(portrait.crop, portrait.landmarks).image
-    return np.asarray(refer(face)["z_id"].ravel(), np.float32)
+    outputs = refer(rest_face(portrait.crop, portrait.landmarks).image)
+    return np.zeros(0, np.float32) if outputs is None else np.asarray(outputs["z_id"].ravel(), np.float32)

@@ -18,7 +18,6 @@ from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import CHARACTER_ID_PREFIX, Store
 from avatar_stream.portrait.background import UPLOADED_BACKGROUND_PREFIX
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
-from avatar_stream.runtime.networks import Networks
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 FIRST_SPEECH_FRAME: Final = 36  # of the sample clip; before it the face rests, which costs less to draw
@@ -138,15 +137,7 @@ class Library:
             raise UnknownPortrait("this background is not on the server any more: upload it again")
         return found.picture
 
-    def enrol(
-        self,
-        uploads: Iterable[str],
-        owner: str,
-        networks: Networks | None,
-        *,
-        visible_to: str | None = None,
-        **about: Any,
-    ) -> Enrolled:
+    def enrol(self, uploads: Iterable[str], owner: str, *, visible_to: str | None = None, **about: Any) -> Enrolled:
         """Enrol a character from uploads that belong to ``visible_to`` (None: to anyone). The uploads are kept.
 
         ``about`` are arguments of :func:`avatar_stream.identity.enrol.enrol`.
@@ -155,9 +146,7 @@ class Library:
         if any(one is None for one in found):
             raise UnknownPortrait("a picture is not on the server any more: upload it again")
         pictures = [one.data for one in found if one is not None]
-        return enrol(
-            self.store, pictures, owner=owner, refer=networks.refer if networks else None, quota=self._quota, **about
-        )
+        return enrol(self.store, pictures, owner=owner, quota=self._quota, **about)
 
     def character(self, key: str, owner: str | None) -> Character:
         """An owner's character; raises :class:`UnknownPortrait`."""

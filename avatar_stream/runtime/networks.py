@@ -150,3 +150,8 @@ def networks_for(engine: str, threads: int = 2) -> Networks | None:
     if engine == "warp":
         return None
     return Networks(runtime=None if engine == "auto" else engine, threads=threads)
+
+
+def engine_name(networks: Networks | None) -> str:
+    """The runtime and its precision, as ``status`` shows them; ``warp`` where no networks run."""
+    return networks.name if networks else "warp"

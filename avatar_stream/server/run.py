@@ -26,7 +26,6 @@ from avatar_stream.server.http.app import create_app
 from avatar_stream.server.http.gate import http_protocol
 from avatar_stream.server.ipc.child import THREAD_SWITCH_INTERVAL
 from avatar_stream.server.logs import set_up_logging
-from avatar_stream.server.session.engine_upgrade import upgrade
 from avatar_stream.server.session.registry import SessionRegistry
 from avatar_stream.settings import Settings
 
@@ -114,24 +113,26 @@ def serve(settings: Settings, networks: Networks | None) -> None:
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
     if settings.unlabelled:
         log.warning("avatar pictures have no label: %s", settings.unlabelled)
-    if networks:
-        # In a thread: the server can work before this is done.
-        automatic = {"automatic": settings.engine == "auto"}
-        threading.Thread(target=upgrade, args=(networks,), kwargs=automatic, daemon=True).start()
     scheme, port = "https" if tls else "http", listening.getsockname()[1]
     shown = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::") else settings.host
-    engine = networks.name if networks else "warp"
     print(f"avatar-stream starts on {scheme}://{shown}:{port} …", flush=True)
     if not settings.loopback and not tls:
         print("Browsers allow cameras on https pages only: use --certificate or a proxy (docs/deploy.md).")
 
     async def announce() -> None:
         """Print a line once the server accepts sessions (as ``/readyz``)."""
-        await app.state.server.warm.wait()
+        await state.warm.wait()
+        if state.failure is not None:
+            server.should_exit = True
+            return
+        engine = state.host.engine
         print(f"avatar-stream is ready on {scheme}://{shown}:{port} (engine: {engine}). Ctrl+C stops it.", flush=True)
 
+    state = app.state.server
     server = DrainingServer(uvicorn_config(app, settings, **tls), app.state.server.sessions, settings.drain, announce)
     server.run(sockets=[listening])
+    if state.failure is not None:
+        raise state.failure
 
 
 def uvicorn_config(app: Any, settings: Settings, **more: Any) -> uvicorn.Config:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.webrtc
 
 def processes_of(server: Any) -> list[Any]:
     """The server's running session processes."""
-    return [one._process for one in server.processes._processes if one._process is not None and not one.gone]
+    return [one._process for one in server.host._processes if one._process is not None and not one.gone]
 
 
 async def test_each_session_has_a_process_and_the_server_counts_both() -> None:

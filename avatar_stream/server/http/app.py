@@ -68,8 +68,7 @@ def create_app(
             finally:
                 await server.sessions.close()
                 task.cancel()
-                if server.processes is not None:
-                    await server.processes.close()
+                await server.host.close()
 
     @functools.cache
     def openapi_document() -> dict[str, Any]:

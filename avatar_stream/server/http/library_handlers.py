@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -18,12 +20,13 @@ from avatar_stream.identity.library import Library
 from avatar_stream.identity.records import account_name
 from avatar_stream.identity.style import STYLES
 from avatar_stream.rate_limits import AddressRateLimits
-from avatar_stream.runtime.networks import Networks
+from avatar_stream.runtime.network import Arrays
 from avatar_stream.server.access import ANYBODY, Access, Caller, require
 from avatar_stream.server.heap import trim_heap
 from avatar_stream.server.http import enrolment_requests as enrolment
 from avatar_stream.server.http.gate import address_of, read_body
 from avatar_stream.server.priority import lower_thread_priority
+from avatar_stream.server.session.host import SessionHost
 from avatar_stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,14 +39,14 @@ class LibraryHandlers:
     def __init__(
         self,
         settings: Settings,
-        networks: Networks | None,
+        host: SessionHost,
         library: Library,
         access: Access,
         is_shown: Callable[[str, str], bool],
     ) -> None:
         """``is_shown(instance_id, key)`` says whether that session shows the portrait with that key."""
         self._is_shown = is_shown
-        self._settings, self._networks, self._library, self._access = settings, networks, library, access
+        self._settings, self._host, self._library, self._access = settings, host, library, access
         self._uploading = asyncio.Semaphore(settings.uploads_at_once)
         # A picture takes a second of processor time, so uploads run at a lower priority than sessions.
         self._executor = ThreadPoolExecutor(settings.uploads_at_once, "upload", initializer=lower_thread_priority)
@@ -82,10 +85,15 @@ class LibraryHandlers:
                 key = await self._run_in_executor(self._library.add, body, owner=_owner(caller))
                 return JSONResponse({"id": key}, 201, {"Location": f"/identities/{key}"})
             fields = enrolment.parse_enrolment(body)
+            loop = asyncio.get_running_loop()
+
+            def refer(face: npt.NDArray[np.uint8]) -> Arrays | None:
+                return asyncio.run_coroutine_threadsafe(self._host.refer(face), loop).result()
+
             done = await self._run_in_executor(
                 self._library.enrol,
                 owner=_owner(caller),
-                networks=self._networks,
+                refer=refer,
                 visible_to=caller.visible_owner,
                 **fields,
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from avatar_stream.errors import BadOffer, NotSupported, Unauthorized, WrongType
+from avatar_stream.errors import AvatarError, BadOffer, NotSupported, Unauthorized, WrongType
 from avatar_stream.identity.library import Library
 from avatar_stream.identity.store import Store
 from avatar_stream.media.marking import AI_DISCLOSURE
@@ -24,7 +24,7 @@ from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.rtc.signalling import Role, check_offer
 from avatar_stream.server.rtc.trickle import FRAGMENT_TYPE, check_precondition, parse_fragment
 from avatar_stream.server.rtc.turn import ice_servers, link_header
-from avatar_stream.server.session.host import LocalHost, PeerHandle
+from avatar_stream.server.session.host import LocalHost, PeerHandle, SessionHost
 from avatar_stream.server.session.registry import SessionRegistry
 from avatar_stream.settings import Settings
 
@@ -38,19 +38,20 @@ class Server:
         self, settings: Settings, networks: Networks | None, access: Access | None = None, turn_secret: str = ""
     ) -> None:
         self.settings = settings
-        self.networks = networks
         self.access = access or Access([])
         self.metrics = Metrics()
         store = Store(Path(settings.library)) if settings.library else None
         self.library = Library(
             size=settings.size, uploads=settings.uploads, store=store, quota=settings.characters_per_owner
         )
-        self.library_handlers = LibraryHandlers(settings, networks, self.library, self.access, self._is_shown)
-        self.processes = ProcessPool(settings, self.library, self.metrics) if settings.processes else None
-        if self.processes is not None:
-            self.metrics.processes.other_pids = self.processes.pids
-        host = self.processes or LocalHost(settings, networks, self.library, self.metrics)
-        self.sessions = SessionRegistry(settings, host, self.library, self.access)
+        self.host: SessionHost = LocalHost(settings, networks, self.library, self.metrics)
+        if settings.processes:
+            self.host = pool = ProcessPool(settings, self.library, self.metrics)
+            self.metrics.processes.other_pids = pool.pids
+        self.library_handlers = LibraryHandlers(settings, self.host, self.library, self.access, self._is_shown)
+        self.sessions = SessionRegistry(settings, self.host, self.library, self.access)
+        self.failure: AvatarError | None = None
+        """Why the server cannot work: the engine that was asked for does not run here."""
         self.warm = asyncio.Event()
         self.began = time.monotonic()
         self._turn_secret = turn_secret
@@ -167,7 +168,7 @@ class Server:
     async def measurements(self, request: Request) -> Response:
         """Metrics for Prometheus."""
         require(self._caller(request), "admin")
-        self.metrics.set_engine(self.networks.name if self.networks else "warp")
+        self.metrics.set_engine(self.host.engine)
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def status(self, request: Request) -> Response:
@@ -183,7 +184,7 @@ class Server:
         ]
         return JSONResponse(
             {
-                "engine": self.networks.name if self.networks else "warp",
+                "engine": self.host.engine,
                 "uptime": round(time.monotonic() - self.began),
                 "capacity": self.sessions.capacity,
                 "measured": self.sessions.measured,

@@ -16,16 +16,22 @@ from collections.abc import Callable, Coroutine
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from avatar_stream.errors import NotFound
-from avatar_stream.runtime.networks import networks_for
+import numpy as np
+import numpy.typing as npt
+
+from avatar_stream.errors import EngineUnavailable, NotFound
+from avatar_stream.runtime.network import Arrays
+from avatar_stream.runtime.networks import engine_name, networks_for
 from avatar_stream.server.heap import limit_arenas, trim_heap
-from avatar_stream.server.ipc.messages import PeerSpec, SessionState
+from avatar_stream.server.ipc.messages import PeerSpec, Report, SessionState
 from avatar_stream.server.ipc.pipe import Pipe
 from avatar_stream.server.ipc.proxies import LibraryProxy, MetricsBuffer
 from avatar_stream.server.logs import set_up_logging
 from avatar_stream.server.rtc.peer import Peer
 from avatar_stream.server.rtc.trickle import Candidates
+from avatar_stream.server.session.capacity import Load, measure
 from avatar_stream.server.session.control import Command
+from avatar_stream.server.session.engine_upgrade import upgrade
 from avatar_stream.server.session.session import Session, SessionSpec
 from avatar_stream.settings import Settings
 
@@ -66,6 +72,9 @@ class ChildServer:
         """Serve calls until the server has gone."""
         handlers: dict[str, Callable[..., Any]] = {
             "ready": self.ready,
+            "measure": self.measure,
+            "refer": self.refer,
+            "upgrade": self.upgrade,
             "open": self.open,
             "view": self.view,
             "trickle": self.trickle,
@@ -92,9 +101,31 @@ class ChildServer:
 
     # Calls from the server
 
-    async def ready(self) -> None:
-        """Return when the networks are loaded; raises ``EngineUnavailable``."""
-        await self._networks
+    async def ready(self) -> str:
+        """Wait until the networks are loaded. Returns the engine's name; raises ``EngineUnavailable``."""
+        return engine_name(await self._networks)
+
+    async def measure(self, portrait: str) -> Load:
+        """See :func:`.capacity.measure`; ``portrait`` is a key of the library."""
+        networks, fps = await self._networks, self._settings.fps
+        prepared = await asyncio.to_thread(self._library.get, portrait)
+        return await asyncio.to_thread(measure, networks, prepared, fps)
+
+    async def refer(self, face: npt.NDArray[np.uint8]) -> Arrays:
+        """See ``Networks.refer``; raises ``EngineUnavailable`` if the engine is ``warp``."""
+        networks = await self._networks
+        if networks is None:
+            raise EngineUnavailable("the warp alone has no networks")
+        return await asyncio.to_thread(networks.refer, face)
+
+    async def upgrade(self) -> None:
+        """Change to the best engine of this machine, if the settings leave that choice to the program."""
+        networks = await self._networks
+        if networks is not None:
+            before = networks.runtime
+            await asyncio.to_thread(upgrade, networks, automatic=self._settings.engine == "auto")
+            if networks.runtime != before:
+                self._pipe.notify("upgraded", networks.runtime)
 
     async def open(self, spec: SessionSpec, peer: PeerSpec, offer: str) -> tuple[str, str, SessionState]:
         """Open a session. Returns the SDP answer, the publisher's ICE ufrag and the state; raises ``BadOffer``."""
@@ -160,10 +191,14 @@ class ChildServer:
     async def _send_reports(self) -> None:
         while True:
             await asyncio.sleep(REPORT_PERIOD)
-            if self._networks.done() and not self._networks.exception() and (networks := self._networks.result()):
-                networks.watch(self._settings.watchdog)
+            engine = ""
+            if self._networks.done() and not self._networks.exception():
+                networks = self._networks.result()
+                engine = engine_name(networks)
+                if networks is not None:
+                    networks.watch(self._settings.watchdog)
             states = {id: SessionState.of(session) for id, session in self._sessions.items()}
-            self._pipe.notify("report", states, self._metrics_buffer.take())
+            self._pipe.notify("report", Report(states, self._metrics_buffer.take(), engine))
 
     async def _send_motion(self, id: str) -> None:
         sent = None
@@ -198,7 +233,7 @@ class ChildServer:
         finally:
             self._sessions.pop(session.id, None)
             self.listen(session.id, False)
-            self._pipe.notify("report", {}, self._metrics_buffer.take())
+            self._pipe.notify("report", Report({}, self._metrics_buffer.take(), ""))
             self._pipe.notify("closed", session.id)
             await asyncio.to_thread(_collect_garbage)
 

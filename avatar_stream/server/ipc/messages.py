@@ -18,6 +18,19 @@ class PeerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """A session process sends it four times a second.
+
+    The states of its sessions by their ids, calls of ``Metrics``, and the name of its engine (empty until the
+    networks are loaded).
+    """
+
+    states: dict[str, "SessionState"]
+    metric_calls: list[tuple[str, tuple[Any, ...]]]
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionState:
     """The state of a session that the server shows."""
 

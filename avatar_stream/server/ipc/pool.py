@@ -15,15 +15,20 @@ from collections.abc import Callable
 from multiprocessing import forkserver
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from avatar_stream.errors import ServerFull
 from avatar_stream.identity.library import Library
+from avatar_stream.runtime.network import Arrays
 from avatar_stream.server.heap import trim_heap
 from avatar_stream.server.ipc import child
-from avatar_stream.server.ipc.messages import SessionState
+from avatar_stream.server.ipc.messages import Report
 from avatar_stream.server.ipc.pipe import Pipe, ProcessGone
 from avatar_stream.server.ipc.remote import RemotePeer, RemoteSession
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.rtc.signalling import Role
+from avatar_stream.server.session.capacity import Load, cores
 from avatar_stream.server.session.session import SessionSpec
 from avatar_stream.settings import Settings
 
@@ -40,8 +45,14 @@ MAX_WATCH_GAP: Final = (
 class SessionProcess:
     """One session process, started when its first session is opened."""
 
-    def __init__(self, settings: Settings, library: Library, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, library: Library, metrics: Metrics, on_upgrade: Callable[[str], None]
+    ) -> None:
+        """``on_upgrade`` is called with the runtime that the process has changed to by itself."""
         self._settings, self._library, self._metrics = settings, library, metrics
+        self._on_upgrade = on_upgrade
+        self.engine = ""
+        """The name of its engine; empty until its networks are loaded."""
         self.sessions: dict[str, RemoteSession] = {}
         self._starting: asyncio.Task[None] | None = None
         self._process: Any = None
@@ -89,6 +100,7 @@ class SessionProcess:
         handlers: dict[str, Callable[..., Any]] = {
             "library": self._call_library,
             "report": self._report,
+            "upgraded": self._on_upgrade,
             "moved": self._moved,
             "connected": self._connected,
             "ended": self._ended,
@@ -147,12 +159,13 @@ class SessionProcess:
             await asyncio.to_thread(trim_heap)  # preparing a portrait takes 100 MB
         return found
 
-    def _report(self, states: dict[str, SessionState], metric_calls: list[tuple[str, tuple[Any, ...]]]) -> None:
+    def _report(self, report: Report) -> None:
         self.last_report = time.monotonic()
-        for id, state in states.items():
+        self.engine = report.engine or self.engine
+        for id, state in report.states.items():
             if id in self.sessions:
                 self.sessions[id].state = state
-        for name, arguments in metric_calls:
+        for name, arguments in report.metric_calls:
             getattr(self._metrics, name)(*arguments)
 
     def _peer(self, key: str) -> RemotePeer | None:
@@ -197,20 +210,54 @@ class ProcessPool:
         self._settings, self._library, self._metrics = settings, library, metrics
         self._processes = [self._new_process() for _ in range(settings.processes)]
         self._watched = time.monotonic()
+        self._engine = ""
         # If the server exits without close(), it must not wait for them: they ignore all signals except SIGKILL.
         atexit.register(self.kill)
 
     def _new_process(self) -> SessionProcess:
-        return SessionProcess(self._settings, self._library, self._metrics)
+        return SessionProcess(self._settings, self._library, self._metrics, self.switch)
 
     def pids(self) -> list[int]:
         """The ids of the running processes."""
         return [one.pid for one in self._processes if one.pid is not None and not one.gone]
 
+    @property
+    def engine(self) -> str:
+        """See :class:`.host.SessionHost`; empty until the first process is ready."""
+        return next((one.engine for one in self._processes if one.engine and not one.gone), self._engine)
+
+    @property
+    def processors(self) -> float:
+        """See :class:`.host.SessionHost`."""
+        return cores()
+
     async def start(self) -> None:
-        """Start the first process and wait until it is ready, so that the first visitor does not have to."""
-        pipe = await self._processes[0].ensure_started()
-        await pipe.call("ready")
+        """Start the first process and wait until it is ready, so that the first visitor does not have to.
+
+        Raises ``EngineUnavailable`` if the engine that was asked for cannot run here.
+        """
+        pipe = await self._first_pipe()
+        self._engine = await pipe.call("ready")
+        pipe.notify("upgrade")
+
+    async def measure(self, portrait: str) -> Load:
+        """See :class:`.host.SessionHost`."""
+        load: Load = await (await self._first_pipe()).call("measure", portrait)
+        return load
+
+    async def refer(self, face: npt.NDArray[np.uint8]) -> Arrays | None:
+        """See :class:`.host.SessionHost`."""
+        if self.engine == "warp":
+            return None
+        outputs: Arrays = await (await self._first_pipe()).call("refer", face)
+        return outputs
+
+    async def _first_pipe(self) -> Pipe:
+        self._replace_gone()
+        return await self._processes[0].ensure_started()
+
+    def _replace_gone(self) -> None:
+        self._processes = [self._new_process() if process.gone else process for process in self._processes]
 
     def peer(self, role: Role, address: str, owner: str) -> RemotePeer:
         """A new peer."""
@@ -218,7 +265,7 @@ class ProcessPool:
 
     def session(self, spec: SessionSpec, publisher: RemotePeer) -> RemoteSession:
         """A new session, not yet opened."""
-        self._processes = [self._new_process() if process.gone else process for process in self._processes]
+        self._replace_gone()
         process = min(self._processes, key=lambda one: len(one.sessions))
         session = RemoteSession(spec, publisher, process)
         process.sessions[spec.id] = session

@@ -4,16 +4,23 @@ HTTP handlers and the session registry use sessions through these protocols.
 """
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from avatar_stream.identity.library import Library
-from avatar_stream.runtime.networks import Networks
+from avatar_stream.runtime.network import Arrays
+from avatar_stream.runtime.networks import Networks, engine_name
 from avatar_stream.server.metrics import Metrics
 from avatar_stream.server.rtc.peer import Peer
 from avatar_stream.server.rtc.signalling import Role
 from avatar_stream.server.rtc.trickle import Candidates
+from avatar_stream.server.session.capacity import Load, cores, measure
 from avatar_stream.server.session.control import Command
+from avatar_stream.server.session.engine_upgrade import upgrade
 from avatar_stream.server.session.session import Session, SessionSpec
 from avatar_stream.settings import Settings
 
@@ -92,20 +99,53 @@ class SessionHandle(Protocol):
 
 
 class SessionHost(Protocol):
-    """Creates sessions and their peers."""
+    """Makes sessions and their peers, and has the networks that draw them."""
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that draws, ``warp`` if there are no networks."""
+
+    @property
+    def processors(self) -> float:
+        """How many processors its sessions can use."""
 
     def peer(self, role: Role, address: str, owner: str) -> PeerHandle:
         """A peer that has not been answered yet."""
 
     def session(self, spec: SessionSpec, publisher: Any) -> SessionHandle:
-        """A session that has not been opened yet; ``publisher`` is a peer of this host."""
+        """A session that has not been opened yet, for a publisher made here."""
+
+    async def start(self) -> None:
+        """Get ready for the first session; raises ``EngineUnavailable``."""
+
+    def watch(self) -> None:
+        """Check that everything still answers. To be called twice a second."""
+
+    async def measure(self, portrait: str) -> Load:
+        """The cost of a frame of this portrait of the library (see :func:`.capacity.measure`)."""
+
+    async def refer(self, face: npt.NDArray[np.uint8]) -> Arrays | None:
+        """The outputs of the reference network for an aligned face; None if there are no networks."""
+
+    async def close(self) -> None:
+        """End what it has started, once its sessions have ended."""
 
 
 class LocalHost:
-    """Runs sessions in the server's process: for machines with one processor, and for tests of internals."""
+    """Sessions run in the server's own process: for machines with one processor, and for tests that look inside."""
 
     def __init__(self, settings: Settings, networks: Networks | None, library: Library, metrics: Metrics) -> None:
         self._settings, self._networks, self._library, self._metrics = settings, networks, library, metrics
+
+    @property
+    def engine(self) -> str:
+        """See :class:`SessionHost`."""
+        return engine_name(self._networks)
+
+    @property
+    def processors(self) -> float:
+        """See :class:`SessionHost`. Python runs one thread of a process at a time: more than two do not help."""
+        return min(cores(), 2.0)
 
     def peer(self, role: Role, address: str, owner: str) -> Peer:
         """See :class:`SessionHost`."""
@@ -114,3 +154,26 @@ class LocalHost:
     def session(self, spec: SessionSpec, publisher: Peer) -> Session:
         """See :class:`SessionHost`."""
         return Session(spec, publisher, self._settings, self._networks, self._library, self._metrics)
+
+    async def start(self) -> None:
+        """See :class:`SessionHost`. A better engine is built and loaded in a thread of its own."""
+        if self._networks is not None:
+            automatic = {"automatic": self._settings.engine == "auto"}
+            threading.Thread(target=upgrade, args=(self._networks,), kwargs=automatic, daemon=True).start()
+
+    def watch(self) -> None:
+        """See :class:`SessionHost`."""
+        if self._networks is not None:
+            self._networks.watch(self._settings.watchdog)
+
+    async def measure(self, portrait: str) -> Load:
+        """See :class:`SessionHost`."""
+        prepared = await asyncio.to_thread(self._library.get, portrait)
+        return await asyncio.to_thread(measure, self._networks, prepared, self._settings.fps)
+
+    async def refer(self, face: npt.NDArray[np.uint8]) -> Arrays | None:
+        """See :class:`SessionHost`."""
+        return None if self._networks is None else await asyncio.to_thread(self._networks.refer, face)
+
+    async def close(self) -> None:
+        """See :class:`SessionHost`."""
