@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from avatar_stream.identity.enrol import enrol, portrait_of
 from avatar_stream.identity.library import SAMPLES, Library, sample_pictures
-from avatar_stream.identity.likeness import Likeness, distance, shrink_aligned
+from avatar_stream.identity.likeness import Likeness, likeness_distance, shrink_aligned
 from avatar_stream.identity.store import Store
 from avatar_stream.media.files import Clip
 from avatar_stream.pipeline.avatar import Avatar
@@ -62,7 +62,7 @@ def measure_guard(packs: Path, limit: int) -> None:
             avatar.draw(avatar.follow(clip.picture((k + 7 * number) % len(clip)), k / 25))
             faces = avatar.renderer.last_faces()
             if k % 4 == 0 and faces is not None:
-                found.append(distance(*(embed(shrink_aligned(face)) for face in faces)))
+                found.append(likeness_distance(*(embed(shrink_aligned(face)) for face in faces)))
         avatar.close()
     middle, rare, last = np.quantile(found, [0.5, 0.99, 1])
     looks = f"{len(found)} looks at {len(stills)} people"

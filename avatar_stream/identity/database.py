@@ -68,7 +68,7 @@ class Database:
             if not self._is_same_file():
                 raise LibraryFault(f"{self.path} was replaced while it was changed: try again")
 
-    # Underneath
+    # Internals
 
     def _current_connection(self) -> sqlite3.Connection:
         if self._connection is not None and self._connection.in_transaction:

@@ -29,7 +29,7 @@ from avatar_stream.identity.checks import (
     checked_tags,
     checked_text,
 )
-from avatar_stream.identity.likeness import Likeness, distance
+from avatar_stream.identity.likeness import Likeness, likeness_distance
 from avatar_stream.identity.picture_quality import PictureQuality, assess_portrait
 from avatar_stream.identity.records import Character
 from avatar_stream.identity.store import Store
@@ -108,7 +108,7 @@ def enrol(
         quality["description"] = contradictions(seen, description)
         quality["unchecked"] = unchecked_topics(description)
     if style:
-        quality["style_distance"] = round(distance(likenesses[shown], likeness_of(styled(best, style))), 3)
+        quality["style_distance"] = round(likeness_distance(likenesses[shown], likeness_of(styled(best, style))), 3)
     character = Character(
         "", name, owner, agreed, time.time(), 0.0, tags, description, style, protected, quality,
         z_id=_identity_vector(best, refer),
@@ -205,7 +205,7 @@ def likeness_of(portrait: Portrait) -> npt.NDArray[np.float32]:
 def refuse_protected(store: Store, likeness: npt.NDArray[np.float32], owner: str) -> None:
     """Raise :class:`Forbidden`, with an audit entry, if another owner protects this face."""
     for one in store.protected():
-        if one.owner != owner and distance(one.likeness, likeness) < MAX_PROTECTED_DISTANCE:
+        if one.owner != owner and likeness_distance(one.likeness, likeness) < MAX_PROTECTED_DISTANCE:
             store.note(owner, "refused", one.id, "a protected face")
             raise Forbidden("this face is protected: only its owner may use it here")
 
@@ -290,7 +290,7 @@ def _check_same_person(likenesses: Sequence[npt.NDArray[np.float32]]) -> None:
     """Raise :class:`BadPicture` unless all pictures can show one person."""
     for a in range(len(likenesses)):
         for b in range(a + 1, len(likenesses)):
-            if distance(likenesses[a], likenesses[b]) > MAX_SAME_PERSON_DISTANCE:
+            if likeness_distance(likenesses[a], likenesses[b]) > MAX_SAME_PERSON_DISTANCE:
                 raise BadPicture(
                     f"pictures {a + 1} and {b + 1} do not look like one person: enrol each person separately"
                 )

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from avatar_stream.identity.likeness import Likeness, distance, shrink_aligned
+from avatar_stream.identity.likeness import Likeness, likeness_distance, shrink_aligned
 from avatar_stream.portrait.renderer import PortraitRenderer
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Guard:
         intact, faces = self.renderer.is_intact(), self.renderer.last_faces()
         if faces is not None:
             painted, own = (self._embed(shrink_aligned(face)) for face in faces)
-            self.distance = distance(painted, own)
+            self.distance = likeness_distance(painted, own)
         if not intact or (faces is not None and self.distance is not None and self.distance > MAX_LIKENESS_DISTANCE):
             self._fault(now)
         elif self.step and now - self._fault_at > RECOVERY_TIME:

@@ -68,6 +68,6 @@ class Likeness:
         return self(likeness_face(picture, landmarks))
 
 
-def distance(a: Floats, b: Floats) -> float:
+def likeness_distance(a: Floats, b: Floats) -> float:
     """Euclidean distance of two likenesses; 0 for the same picture."""
     return float(np.linalg.norm(a - b))

@@ -270,7 +270,7 @@ class Store:
                             old.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,))
                     old.commit()
 
-    # Underneath
+    # Internals
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:

@@ -30,7 +30,7 @@ from avatar_stream.identity.enrol import (
     unpack_portrait,
 )
 from avatar_stream.identity.library import SAMPLES, Library, sample_pictures
-from avatar_stream.identity.likeness import distance
+from avatar_stream.identity.likeness import likeness_distance
 from avatar_stream.identity.picture_quality import assess_portrait
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.style import STYLES, styled
@@ -189,7 +189,7 @@ def test_a_style_is_another_look_of_the_same_face(style: str) -> None:
     assert shown.picture.shape == portrait.picture.shape
     assert np.abs(shown.picture.astype(int) - portrait.picture).mean() > 5
     own, other = likeness_of(shown), likeness_of(prepare(read_picture(NOOR), 256, square=True))
-    assert distance(likeness_of(portrait), own) < distance(likeness_of(portrait), other)
+    assert likeness_distance(likeness_of(portrait), own) < likeness_distance(likeness_of(portrait), other)
 
 
 def test_a_character_in_a_style(store: Store) -> None:

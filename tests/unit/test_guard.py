@@ -10,7 +10,7 @@ import pytest
 from avatar_stream.identity import guard
 from avatar_stream.identity.guard import CHECK_INTERVAL, MAX_LIKENESS_DISTANCE, Guard
 from avatar_stream.identity.library import SAMPLES, sample_pictures
-from avatar_stream.identity.likeness import Likeness, distance, likeness_face, shrink_aligned
+from avatar_stream.identity.likeness import Likeness, likeness_distance, likeness_face, shrink_aligned
 from avatar_stream.media.files import Clip
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
@@ -49,7 +49,7 @@ class Loop:
         faces = self.avatar.renderer.last_faces()
         if faces is None:
             return 0.0
-        return distance(*(Likeness.shared()(shrink_aligned(face)) for face in faces))
+        return likeness_distance(*(Likeness.shared()(shrink_aligned(face)) for face in faces))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +137,6 @@ def test_faces_of_one_person_are_near(portrait: Portrait) -> None:
     own = likeness.of(portrait.crop, portrait.landmarks)
     brighter = np.clip(portrait.crop * 0.8 + 30, 0, 255).astype(np.uint8)
     other = prepare(read_picture(sample_pictures()["noor"]), 256, square=True)
-    assert distance(own, likeness.of(brighter, portrait.landmarks)) < 0.2
-    assert distance(own, likeness.of(other.crop, other.landmarks)) > 0.45
+    assert likeness_distance(own, likeness.of(brighter, portrait.landmarks)) < 0.2
+    assert likeness_distance(own, likeness.of(other.crop, other.landmarks)) > 0.45
     assert likeness_face(portrait.crop, portrait.landmarks).shape == (96, 96, 3)
