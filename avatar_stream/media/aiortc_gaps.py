@@ -59,7 +59,7 @@ def listen_to_feedback(sender: RTCRtpSender, listener: FeedbackListener) -> None
     handle = sender._handle_rtcp_packet
     resent = RateLimit(*RESEND_RATE_LIMIT)
 
-    async def listen(packet: Any) -> None:
+    async def handle_packet(packet: Any) -> None:
         if isinstance(packet, RtcpRtpfbPacket):
             # One datagram can request six thousand packets, or the same packet six thousand times.
             now = time.monotonic()
@@ -76,7 +76,7 @@ def listen_to_feedback(sender: RTCRtpSender, listener: FeedbackListener) -> None
                     pass
         await handle(packet)
 
-    sender._handle_rtcp_packet = listen  # type: ignore[method-assign]
+    sender._handle_rtcp_packet = handle_packet  # type: ignore[method-assign]
 
 
 class _SingleNalUnits(H264Encoder):
@@ -115,15 +115,15 @@ def limit_receive_delay(receiver: RTCRtpReceiver) -> None:
     nacks = receiver._RTCRtpReceiver__nack_generator  # type: ignore[attr-defined]
     handle = receiver._handle_rtp_packet
     send_nack, send_pli = receiver._send_rtcp_nack, receiver._send_rtcp_pli
-    asked = moved = time.monotonic()
-    key_frame_asked = -MIN_PLI_INTERVAL_SECONDS
+    last_nack = last_progress = time.monotonic()
+    last_pli = -MIN_PLI_INTERVAL_SECONDS
     wants_key_frame = False
     origin: int | None = None
     guards: dict[int, SequenceGuard] = {}
     collector = _FrameCollector(buffer)
 
-    async def listen(packet: Any, arrival_time_ms: int) -> None:
-        nonlocal asked, moved, origin
+    async def handle_packet(packet: Any, arrival_time_ms: int) -> None:
+        nonlocal last_nack, last_progress, origin
         codec = codecs.get(packet.payload_type)
         retransmitted = codec is not None and "apt" in codec.parameters  # RFC 4588
         if retransmitted:
@@ -146,7 +146,7 @@ def limit_receive_delay(receiver: RTCRtpReceiver) -> None:
         if (
             nacks is not None
             and buffer._origin == origin
-            and now - moved > MAX_LOSS_WAIT_SECONDS
+            and now - last_progress > MAX_LOSS_WAIT_SECONDS
             and _skip_gap(buffer)
         ):
             nacks.missing.clear()
@@ -155,28 +155,28 @@ def limit_receive_delay(receiver: RTCRtpReceiver) -> None:
             frame.timestamp = mapper.map(frame.timestamp)
             receiver._RTCRtpReceiver__decoder_queue.put((codec, frame))  # type: ignore[attr-defined]
         if buffer._origin != origin:
-            origin, moved = buffer._origin, now
-        if nacks is not None and nacks.missing and now - asked > NACK_REPEAT_SECONDS:
+            origin, last_progress = buffer._origin, now
+        if nacks is not None and nacks.missing and now - last_nack > NACK_REPEAT_SECONDS:
             await request_lost(_ssrc(receiver, packet.ssrc), sorted(nacks.missing))
         if wants_key_frame:
             await request_key_frame(_ssrc(receiver, packet.ssrc))
 
     async def request_lost(ssrc: int, lost: list[int]) -> None:
-        nonlocal asked
+        nonlocal last_nack
         now = time.monotonic()
-        if now - asked > MIN_NACK_INTERVAL_SECONDS:  # otherwise the next request includes these packets
-            asked = now
+        if now - last_nack > MIN_NACK_INTERVAL_SECONDS:  # otherwise the next request includes these packets
+            last_nack = now
             await send_nack(ssrc, lost)
 
     async def request_key_frame(ssrc: int) -> None:
-        nonlocal key_frame_asked, wants_key_frame
+        nonlocal last_pli, wants_key_frame
         now = time.monotonic()
-        wants_key_frame = now - key_frame_asked <= MIN_PLI_INTERVAL_SECONDS
+        wants_key_frame = now - last_pli <= MIN_PLI_INTERVAL_SECONDS
         if not wants_key_frame:
-            key_frame_asked = now
+            last_pli = now
             await send_pli(ssrc)
 
-    receiver._handle_rtp_packet = listen  # type: ignore[method-assign]
+    receiver._handle_rtp_packet = handle_packet  # type: ignore[method-assign]
     receiver._send_rtcp_nack = request_lost  # type: ignore[assignment, method-assign]
     receiver._send_rtcp_pli = request_key_frame  # type: ignore[assignment, method-assign]
 

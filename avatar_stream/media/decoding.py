@@ -72,7 +72,7 @@ class StreamDecoder:
             self._changed.notify()
 
     def run(self, loop: asyncio.AbstractEventLoop, output: "asyncio.Queue[Any]", failed: threading.Event) -> None:
-        """Decode until stopped. Frames go to ``output``, which keeps the newest. ``failed`` requests a key frame."""
+        """Decode until stopped. ``output`` keeps the newest frames; ``failed`` is set to request a key frame."""
         decoders: dict[str, Any] = {}
         with contextlib.suppress(RuntimeError):  # the event loop has ended
             while (item := self._next_frame()) is not None:

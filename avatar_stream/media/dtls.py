@@ -47,12 +47,12 @@ def _with_rsa(create: Any) -> Any:
 def _with_any_curve(dtls: Any, certificate: Any) -> Any:
     handshake = dtls._do_handshake
 
-    async def shake() -> None:
+    async def do_handshake() -> None:
         if dtls._role == "client":
             dtls._ssl = AnyCurveConnection(dtls._ssl, certificate._key, certificate._cert)
         await handshake()
 
-    return shake
+    return do_handshake
 
 
 class AnyCurveConnection:

@@ -309,8 +309,8 @@ class DtlsClient:
         def encrypt(kind: int, content: bytes) -> bytes:
             counter = (1 << 48 | self._encrypted_records).to_bytes(8, "big")
             self._encrypted_records += 1
-            more = counter + bytes([kind]) + DTLS_1_2 + len(content).to_bytes(2, "big")
-            sealed = ours.encrypt(nonce(our_salt, counter), content, more)
+            additional_data = counter + bytes([kind]) + DTLS_1_2 + len(content).to_bytes(2, "big")
+            sealed = ours.encrypt(nonce(our_salt, counter), content, additional_data)
             return encode_record(kind, 1, self._encrypted_records - 1, counter + sealed if aes else sealed)
 
         def decrypt(one: Record) -> bytes:
@@ -318,8 +318,8 @@ class DtlsClient:
             explicit, sealed = (one.content[:8], one.content[8:]) if aes else (counter, one.content)
             if len(sealed) < 16:
                 raise InvalidTag
-            more = counter + bytes([one.kind]) + DTLS_1_2 + (len(sealed) - 16).to_bytes(2, "big")
-            return bytes(theirs.decrypt(nonce(their_salt, explicit), sealed, more))
+            additional_data = counter + bytes([one.kind]) + DTLS_1_2 + (len(sealed) - 16).to_bytes(2, "big")
+            return bytes(theirs.decrypt(nonce(their_salt, explicit), sealed, additional_data))
 
         self._encrypt, self._decrypt = encrypt, decrypt
 

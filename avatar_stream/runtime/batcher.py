@@ -15,7 +15,7 @@ from avatar_stream.runtime.network import Arrays, Job, Ticker
 
 MAX_BATCH_WAIT_SECONDS = 0.005
 MAX_FAILURES = 3  # consecutive ones, after which the runtime counts as broken
-ACTIVE_SECONDS = 0.5  # after its last tick, a batch no longer waits for a session
+ACTIVE_SECONDS = 0.5  # batches do not wait for sessions whose last tick was earlier
 
 Residual = npt.NDArray[np.float32]
 

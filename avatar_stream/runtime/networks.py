@@ -93,9 +93,9 @@ class Networks:
         self.name = ticker.name
         # A session that just got an old batcher must still get its result.
         for batcher in before:
-            leave = threading.Timer(CLOSE_DELAY_SECONDS, batcher.close)
-            leave.daemon = True
-            leave.start()
+            timer = threading.Timer(CLOSE_DELAY_SECONDS, batcher.close)
+            timer.daemon = True
+            timer.start()
 
     def watch(self, limit: float) -> bool:
         """Replace the runtime if a tick takes more than ``limit`` seconds; returns whether one did."""
@@ -113,15 +113,15 @@ class Networks:
         threading.Thread(target=self._fall_back, args=(error,), daemon=True).start()
 
     def _fall_back(self, error: Exception) -> None:
-        now, known = self._load_options["runtime"] or available_runtimes()[0], available_runtimes()
-        others = known[known.index(now) + 1 :] if now in known else known
+        current, available = self._load_options["runtime"] or available_runtimes()[0], available_runtimes()
+        others = available[available.index(current) + 1 :] if current in available else available
         if not others and self._reloads < MAX_RELOADS:
             self._reloads += 1
-            others = [now]
+            others = [current]
         for runtime in others:
             try:
                 self.switch(runtime)
-                log.warning("the engine %s failed (%s): %s takes over", now, error, self.name)
+                log.warning("the engine %s failed (%s): %s takes over", current, error, self.name)
                 break
             except EngineUnavailable as other:
                 log.warning("%s", other)

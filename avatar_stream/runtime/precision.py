@@ -58,13 +58,15 @@ def ranked_precisions(folder: Path, threads: int, slots: int = WINDOW_SLOTS[0]) 
     """
     exact = openvino_cpu.openvino_precision()
     found = measurements(folder, threads, slots)
-    right = {name: one for name, one in found.items() if is_accurate(name, one.psnr)}
-    for name in found.keys() - right.keys():
+    accurate = {name: one for name, one in found.items() if is_accurate(name, one.psnr)}
+    for name in found.keys() - accurate.keys():
         log.warning("%s is not used: it is inaccurate on this processor (%.1f dB from fp32)", name, found[name].psnr)
-    if not right:
+    if not accurate:
         return {"fp32": Measurement(0.0, IDENTICAL_PSNR)}
-    better = exact not in right or ("int8" in right and right["int8"].ms < INT8_MAX_TIME_RATIO * right[exact].ms)
-    return dict(sorted(right.items(), key=lambda one: (one[0] == "int8") != better))
+    prefers_int8 = exact not in accurate or (
+        "int8" in accurate and accurate["int8"].ms < INT8_MAX_TIME_RATIO * accurate[exact].ms
+    )
+    return dict(sorted(accurate.items(), key=lambda one: (one[0] == "int8") != prefers_int8))
 
 
 @cache

@@ -66,8 +66,8 @@ def psnr(squares: list[float]) -> float:
 
 def identity_inputs(network: Network, face: Arrays, slots: int = WINDOW_SLOTS[0]) -> Arrays:
     """Run the reference network on a face; returns the identity inputs of a ticker with ``slots`` slots."""
-    said = {name: value for name, value in network.run(face).items() if name != "z_id"}
-    return said | {"modulation": said["modulation"][:, -slots:]}
+    outputs = {name: value for name, value in network.run(face).items() if name != "z_id"}
+    return outputs | {"modulation": outputs["modulation"][:, -slots:]}
 
 
 def probe_frames(count: int) -> list[Arrays]:

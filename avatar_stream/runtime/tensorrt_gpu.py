@@ -105,8 +105,8 @@ class TensorRtTicker:
                     (stream.identity[name], run.identity[name], self.size(name)) for name in self.identity_names
                 ]
             for own, shared, size in pairs:
-                there, here = shared.address + k * size, own.address
-                target, source = (there, here) if gather else (here, there)
+                addresses = (shared.address + k * size, own.address)
+                target, source = addresses if gather else addresses[::-1]
                 self.copy(target, source, size, "DeviceToDevice")
 
     def copy(self, target: int, source: int, size: int, kind: str) -> None:
@@ -167,11 +167,11 @@ class _CapturedRun:
         ticker: TensorRtTicker,
         count: int,
         identity: dict[str, _Buffer],
-        now: dict[str, _Buffer],
-        after: dict[str, _Buffer],
+        state_in: dict[str, _Buffer],
+        state_out: dict[str, _Buffer],
     ) -> None:
         self._ticker, self._count = ticker, count
-        self.identity, self.state_in, self.state_out = identity, now, after
+        self.identity, self.state_in, self.state_out = identity, state_in, state_out
         self._device = ticker.buffers((*FRAME_INPUTS, "residual"), count)
         self.frames = {name: self._pinned(name) for name in FRAME_INPUTS}
         self.residual = self._pinned("residual")
@@ -181,18 +181,18 @@ class _CapturedRun:
         """Copy frames to the device, run the network, copy the residuals back; returns before that is done."""
         ticker = self._ticker
         if self._graph is None:
-            self._work()  # TensorRT loads its kernels in a first run outside the capture
+            self._enqueue()  # TensorRT loads its kernels in a first run outside the capture
             ticker.synchronize()
             mode = ticker.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
             check_cuda(ticker.cuda.cudaStreamBeginCapture(ticker.cuda_stream, mode))
-            self._work()
+            self._enqueue()
             self._graph = check_cuda(
                 ticker.cuda.cudaGraphInstantiate(check_cuda(ticker.cuda.cudaStreamEndCapture(ticker.cuda_stream)), 0)
             )
             return
         check_cuda(ticker.cuda.cudaGraphLaunch(self._graph, ticker.cuda_stream))
 
-    def _work(self) -> None:
+    def _enqueue(self) -> None:
         ticker = self._ticker
         context = ticker.context(self._count)
         bound = (
