@@ -1,9 +1,10 @@
-"""What a machine's engines reach: ``python -m engines.gpu_report OUT``. Made for a GPU, and runs on any CPU.
+"""Measures the engines of a machine: ``python -m engines.gpu_report OUT``. Made for a GPU; runs on any CPU, too.
 
-Trains nothing. Builds what TensorRT can, checks every engine against onnxruntime over a rolled-out window, and
-measures: milliseconds a tick for 1 to 16 sessions in one run, the whole loop at 256 and 512 without the codec, how
-many live streams of 25 frames a second that holds, memory, and each tick as a share of the floor that this machine's
-measured matrix rate and copy bandwidth set. Writes ``report.json`` and ``report.md``.
+Trains nothing. Builds TensorRT plans if possible, and checks every engine against onnxruntime over a rolled-out
+window. Measures milliseconds per tick for 1 to 16 sessions in one run, the whole loop at 256 and 512 without the
+codec, how many live streams of 25 frames per second that allows, memory, and each tick relative to its floor: the
+least time that this machine's measured matrix rate and copy bandwidth allow. Writes ``report.json`` and
+``report.md``.
 """
 
 import argparse
@@ -33,13 +34,13 @@ from avatar_stream.runtime.work import multiply_adds
 from avatar_stream.tools import parity
 from engines.report import table
 
-FPS = 25
+FRAME_RATE = 25
 
 
-def floor(seconds: float) -> dict[str, float]:
-    """This machine's matrix rate (operations/s) and copy bandwidth (bytes/s), measured.
+def measure_floor(seconds: float) -> dict[str, float]:
+    """Measure this machine's matrix rate (operations/s) and copy bandwidth (bytes/s), for ``seconds`` each.
 
-    The rate is that of fp16 on a GPU; on a CPU of bf16 where it multiplies it natively, else of fp32.
+    The rate is for fp16 on a GPU, for bf16 on a CPU with native bf16, otherwise for fp32.
     """
     import torch
 
@@ -70,8 +71,8 @@ def floor(seconds: float) -> dict[str, float]:
     }
 
 
-def ticks(ticker: Ticker, identity: Arrays, frames: list[Arrays], seconds: float) -> dict[int, float]:
-    """Median milliseconds of a run, by number of sessions in it."""
+def measure_ticks(ticker: Ticker, identity: Arrays, frames: list[Arrays], seconds: float) -> dict[int, float]:
+    """Median milliseconds of a run, by the number of sessions in it."""
     found = {}
     for count in ticker.batches:
         streams = [ticker.open(identity) for _ in range(count)]
@@ -86,20 +87,20 @@ def ticks(ticker: Ticker, identity: Arrays, frames: list[Arrays], seconds: float
     return found
 
 
-def loop(networks: Networks, size: int, frames: int) -> dict[str, Any]:
-    """The whole loop on one thread without the codec: frames a second, and milliseconds a frame by stage."""
+def measure_loop(networks: Networks, size: int, frames: int) -> dict[str, Any]:
+    """The whole loop on one thread without the codec: frames per second, and milliseconds per frame by stage."""
     portrait = prepare(read_picture(next(iter(sample_pictures().values()))), size, square=True)
     clip = Clip(SAMPLES / "driver.mp4")
     driver = [picture for _, picture in islice(clip.frames(), frames)]
     clip.close()
     avatar = Avatar(portrait, networks)
     for k, picture in enumerate(driver[:8]):
-        avatar.draw(avatar.follow(picture, k / FPS))
+        avatar.draw(avatar.follow(picture, k / FRAME_RATE))
     for counted in (avatar.times, avatar.renderer.times):
         counted.totals.clear()
     began = time.perf_counter()
     for k, picture in enumerate(driver):
-        avatar.draw(avatar.follow(picture, k / FPS))
+        avatar.draw(avatar.follow(picture, k / FRAME_RATE))
     took = time.perf_counter() - began
     stages = avatar.times.totals | avatar.renderer.times.totals
     avatar.close()
@@ -110,14 +111,18 @@ def loop(networks: Networks, size: int, frames: int) -> dict[str, Any]:
 
 
 def report(weights: Path, seconds: float, parity_ticks: int, frames: int) -> dict[str, Any]:
-    """Everything, as data."""
-    out: dict[str, Any] = {"gpu": tensorrt_build.gpu_name(), "floor": floor(seconds), "built": _build(weights)}
+    """Measure everything; the result is written as ``report.json``."""
+    out: dict[str, Any] = {
+        "gpu": tensorrt_build.gpu_name(),
+        "floor": measure_floor(seconds),
+        "built": _build(weights),
+    }
     rows, failed = parity.check(parity_ticks, weights)
     out["parity"] = [asdict(row) | {"passed": row.passed} for row in rows]
     out["cannot_run"] = failed
     face, recorded = parity.recorded_ticks(60)
     operations = 2 * multiply_adds(tick_path(weights))
-    moved = _weights_of(tick_path(weights))
+    moved = _weight_bytes(tick_path(weights))
     out["engines"] = {}
     for name in choose.available_runtimes():
         try:
@@ -125,7 +130,7 @@ def report(weights: Path, seconds: float, parity_ticks: int, frames: int) -> dic
         except AvatarError as error:
             out["cannot_run"][name] = str(error)
             continue
-        times = ticks(ticker, identity_inputs(network, face), recorded, seconds)
+        times = measure_ticks(ticker, identity_inputs(network, face), recorded, seconds)
         least = {
             n: max(n * operations / out["floor"]["operations_per_s"], moved / out["floor"]["copied_bytes_per_s"])
             for n in times
@@ -134,15 +139,15 @@ def report(weights: Path, seconds: float, parity_ticks: int, frames: int) -> dic
         out["engines"][ticker.name] = {
             "ms_by_sessions": times,
             "share_of_floor": {n: round(least[n] * 1e3 / ms, 3) for n, ms in times.items()},
-            "streams_the_network_holds": max(int(n * 1e3 / FPS / ms) for n, ms in times.items()),
-            "loop": {str(size): loop(networks, size, frames) for size in (256, 512)},
+            "streams_the_network_holds": max(int(n * 1e3 / FRAME_RATE / ms) for n, ms in times.items()),
+            "loop": {str(size): measure_loop(networks, size, frames) for size in (256, 512)},
         }
     out["gpu_memory_mb"] = _gpu_memory()
     return out
 
 
-def _weights_of(graph: Path) -> int:
-    """Bytes of a graph's weights."""
+def _weight_bytes(graph: Path) -> int:
+    """Size of a graph's weights in bytes."""
     model = onnx.load(str(graph), load_external_data=False)
     entries = [entry for weight in model.graph.initializer for entry in weight.external_data]
     return sum(int(entry.value) for entry in entries if entry.key == "length")
@@ -167,8 +172,8 @@ def _gpu_memory() -> float | None:
     return round((total - free) / 1e6, 1)
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """The report for a person, in Markdown."""
+def as_markdown(found: dict[str, Any]) -> str:
+    """The report as Markdown."""
     limit = found["floor"]
     lines = [
         f"GPU: {found['gpu'] or 'none'}; matrix rate {limit['operations_per_s'] / 1e12:.2f} TFLOP/s, "
@@ -196,19 +201,19 @@ def as_text(found: dict[str, Any]) -> str:
 
 
 def main(given: list[str] | None = None) -> None:
-    """The command."""
+    """Measure, write the report and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--seconds", type=float, default=3, help="to measure each number of sessions for")
+    parser.add_argument("--seconds", type=float, default=3, help="length of each measurement")
     parser.add_argument("--ticks", type=int, default=parity.DEFAULT_TICKS, help="of the parity check")
     parser.add_argument("--frames", type=int, default=150, help="of the whole loop")
     arguments = parser.parse_args(given)
     found = report(arguments.weights, arguments.seconds, arguments.ticks, arguments.frames)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "report.json").write_text(json.dumps(found, indent=1) + "\n")
-    (arguments.out / "report.md").write_text(as_text(found))
-    print(as_text(found))
+    (arguments.out / "report.md").write_text(as_markdown(found))
+    print(as_markdown(found))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The network that says whether an avatar still looks like its person.
+"""Trains the network that checks whether an avatar still looks like its person.
 
-``python -m engines.likeness --packs runs/packs``: it learns to say what dlib's face recognition says (128 numbers, a
-distance under 0.6 is one person), from an aligned face and in a hundredth of the work. It is not what conditions the
-portrait model, so a fault there is seen here. Writes ``avatar_stream/identity/likeness.onnx`` and says how well it
-tells people apart whom it has not met.
+``python -m engines.likeness --packs runs/packs``: the network learns to output dlib's face recognition embedding (128
+numbers; a distance below 0.6 means one person) from an aligned face, at a hundredth of the cost. The portrait model
+is not conditioned on it, so it detects that model's faults. Writes ``avatar_stream/identity/likeness.onnx`` and
+prints how well it separates people whom it was not trained on.
 """
 
 import argparse
@@ -28,16 +28,22 @@ from engines.data.packs import Footage, load_packs
 from engines.data.pairs import perturb_landmarks, plain_warp
 
 Image = npt.NDArray[np.uint8]
-WIDTHS = (32, 64, 96, 160, 224)
-LENGTH = 128
-CLIP_FRAMES = 24  # of every clip
-MOVED = 2  # made pictures of every still
+CHANNEL_WIDTHS = (32, 64, 96, 160, 224)
+EMBEDDING_LENGTH = 128
+FRAMES_PER_CLIP = 24
+WARPED_COPIES = 2  # per still
 # dlib's five points: outer and inner corners of the eyes, and the base of the nose.
-FIVE = (mesh.LEFT_LID_UPPER[-1], mesh.LEFT_LID_UPPER[0], mesh.RIGHT_LID_UPPER[0], mesh.RIGHT_LID_UPPER[-1], 2)
+DLIB_LANDMARKS = (
+    mesh.LEFT_LID_UPPER[-1],
+    mesh.LEFT_LID_UPPER[0],
+    mesh.RIGHT_LID_UPPER[0],
+    mesh.RIGHT_LID_UPPER[-1],
+    2,
+)
 
 
 class Teacher:
-    """dlib's ResNet on landmarks that are known."""
+    """dlib's ResNet on known landmarks."""
 
     def __init__(self) -> None:
         self._network = dlib.face_recognition_model_v1(models.face_recognition_model_location())
@@ -45,8 +51,8 @@ class Teacher:
         self._shape = dlib.shape_predictor(models.pose_predictor_five_point_model_location())
 
     def __call__(self, picture: Image, landmarks: Floats) -> Floats:
-        """128 numbers of the face in RGB ``picture``."""
-        points = landmarks[list(FIVE), :2]
+        """Embedding ``(128,)`` of the face in RGB ``picture``."""
+        points = landmarks[list(DLIB_LANDMARKS), :2]
         points = points[[1, 0, 3, 2, 4]] if points[0, 0] < points[2, 0] else points
         left, top = landmarks[:468, :2].min(0)
         right, bottom = landmarks[:468, :2].max(0)
@@ -55,42 +61,50 @@ class Teacher:
         return np.array(self._network.compute_face_descriptor(np.ascontiguousarray(picture), parts), np.float32)
 
 
-def faces_of(footage: list[Footage], random: np.random.Generator) -> tuple[Image, Floats, npt.NDArray[np.int64]]:
-    """Aligned faces ``(n, FACE_SIZE, FACE_SIZE, 3)``, the teacher's embeddings ``(n, 128)``, and whose they are."""
+def training_faces(
+    footage: list[Footage], random: np.random.Generator
+) -> tuple[Image, Floats, npt.NDArray[np.int64]]:
+    """Aligned faces ``(n, FACE_SIZE, FACE_SIZE, 3)``, the teacher's embeddings ``(n, 128)``, and person numbers."""
     teacher = Teacher()
-    faces, said, whose = [], [], []
+    faces, embeddings, persons = [], [], []
     people = {name: k for k, name in enumerate(sorted({one.identity for one in footage}))}
 
     def add(picture: Image, landmarks: Floats, person: str) -> None:
         faces.append(likeness_face(picture, landmarks))
-        said.append(teacher(picture, landmarks))
-        whose.append(people[person])
+        embeddings.append(teacher(picture, landmarks))
+        persons.append(people[person])
 
     for one in footage:
         good = one.has_face.nonzero()[0]
         if one.kind == "clip":
-            for k in good[:: max(1, len(good) // CLIP_FRAMES)]:
+            for k in good[:: max(1, len(good) // FRAMES_PER_CLIP)]:
                 add(one.picture(int(k)), one.landmarks[k], one.identity)
             continue
         picture, landmarks = one.picture(0), one.landmarks[0]
         add(picture, landmarks, one.identity)
         moved = plain_warp(picture, landmarks)
-        for _ in range(MOVED):
+        for _ in range(WARPED_COPIES):
             target = perturb_landmarks(landmarks, random)
             add(moved(target).image, target, one.identity)
-    return np.stack(faces), np.stack(said), np.array(whose)
+    return np.stack(faces), np.stack(embeddings), np.array(persons)
 
 
 class LikenessNetwork(nn.Module):
-    """Strided and depthwise convolutions (Howard et al., "MobileNets", 2017) to 128 numbers."""
+    """Strided and depthwise convolutions (Howard et al., "MobileNets", 2017) to an embedding of 128 numbers."""
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, WIDTHS[0], 3, 2, 1), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU()]
-        for before, after in itertools.pairwise(WIDTHS):
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, CHANNEL_WIDTHS[0], 3, 2, 1),
+            nn.BatchNorm2d(CHANNEL_WIDTHS[0]),
+            nn.ReLU(),
+        ]
+        for before, after in itertools.pairwise(CHANNEL_WIDTHS):
             layers += _block(before, after, 2) + _block(after, after, 1)
-        self.body = nn.Sequential(*layers, nn.Conv2d(WIDTHS[-1], WIDTHS[-1], 3, groups=WIDTHS[-1]), nn.Flatten())
-        self.out = nn.Linear(WIDTHS[-1], LENGTH)
+        self.body = nn.Sequential(
+            *layers, nn.Conv2d(CHANNEL_WIDTHS[-1], CHANNEL_WIDTHS[-1], 3, groups=CHANNEL_WIDTHS[-1]), nn.Flatten()
+        )
+        self.out = nn.Linear(CHANNEL_WIDTHS[-1], EMBEDDING_LENGTH)
 
     def forward(self, face: Tensor) -> Tensor:
         """RGB ``[B, FACE_SIZE, FACE_SIZE, 3]``, 0 to 255 -> ``[B, 128]``."""
@@ -111,8 +125,8 @@ def _block(before: int, after: int, stride: int) -> list[nn.Module]:
     ]
 
 
-def seen_by_cameras(faces: Tensor, random: torch.Generator) -> Tensor:
-    """The same faces in other light, a little aside, softer, noisier."""
+def augment(faces: Tensor, random: torch.Generator) -> Tensor:
+    """Vary light, position, sharpness and noise of faces; mirror half of them."""
     n = len(faces)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -129,7 +143,7 @@ def seen_by_cameras(faces: Tensor, random: torch.Generator) -> Tensor:
     )
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    x = torch.where(uniform(0, 1, 1, 1, 1) < 0.5, x.flip(3), x)  # a mirror shows the same person
+    x = torch.where(uniform(0, 1, 1, 1, 1) < 0.5, x.flip(3), x)  # mirrored, it is still the same person
     small = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
     x = x + uniform(0, 1, 1, 1, 1) * (small - x)
     x = (x - 128) * uniform(0.7, 1.25, 1, 1, 1) + 128 + uniform(-30, 30, 1, 1, 1)
@@ -137,25 +151,27 @@ def seen_by_cameras(faces: Tensor, random: torch.Generator) -> Tensor:
     return x.clamp(0, 255).permute(0, 2, 3, 1)
 
 
-def trained(faces: Image, said: Floats, whose: npt.NDArray[np.int64], minutes: float) -> LikenessNetwork:
-    """The network after so many minutes."""
+def train_network(
+    faces: Image, embeddings: Floats, persons: npt.NDArray[np.int64], minutes: float
+) -> LikenessNetwork:
+    """Train the network for ``minutes``."""
     torch.manual_seed(1)
     random = torch.Generator().manual_seed(2)
     network = LikenessNetwork()
-    people = nn.Linear(LENGTH, int(whose.max()) + 1, bias=False)
+    people = nn.Linear(EMBEDDING_LENGTH, int(persons.max()) + 1, bias=False)
     optimizer = torch.optim.AdamW([*network.parameters(), *people.parameters()], 2e-3, weight_decay=1e-2)
-    x, y, who = torch.from_numpy(faces), torch.from_numpy(said), torch.from_numpy(whose)
+    x, y, who = torch.from_numpy(faces), torch.from_numpy(embeddings), torch.from_numpy(persons)
     began, step = time.monotonic(), 0
     while (done := (time.monotonic() - began) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(1, step / 200 + 0.02) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
         chosen = torch.randint(len(x), (96,), generator=random)
-        found = network(seen_by_cameras(x[chosen], random))
-        loss = F.mse_loss(found, y[chosen]) * LENGTH
-        # Distances between people matter more than where all of them lie.
+        found = network(augment(x[chosen], random))
+        loss = F.mse_loss(found, y[chosen]) * EMBEDDING_LENGTH
+        # Distances between people matter more than absolute embeddings.
         near, wanted = (torch.cdist(z, z) for z in (found, y[chosen]))
         loss = loss + ((near - wanted) ** 2).mean()
-        # The same person is the same, whatever the teacher thinks of a picture.
+        # Classify persons as well, because the teacher's embedding varies between pictures of one person.
         logits = 12 * F.normalize(found) @ F.normalize(people.weight).T
         loss = loss + 0.02 * F.cross_entropy(logits, who[chosen])
         optimizer.zero_grad()
@@ -167,8 +183,8 @@ def trained(faces: Image, said: Floats, whose: npt.NDArray[np.int64], minutes: f
     return network.eval()
 
 
-def told_apart(embed: Any, footage: list[Footage]) -> dict[str, float]:
-    """How well people are told apart in their clips: distances, and the equal error rate."""
+def verification_figures(embed: Any, footage: list[Footage]) -> dict[str, float]:
+    """How well embeddings separate people: distances, equal error rate, and recall at 0.1 % false alarms."""
     vectors: dict[str, list[Floats]] = {}
     for one in footage:
         good = one.has_face.nonzero()[0]
@@ -195,7 +211,7 @@ def told_apart(embed: Any, footage: list[Footage]) -> dict[str, float]:
 
 
 def export(network: LikenessNetwork, path: Path) -> None:
-    """To ONNX."""
+    """Export to ONNX."""
     shape = torch.zeros(1, FACE_SIZE, FACE_SIZE, 3)
     torch.onnx.export(
         network, (shape,), str(path), input_names=["face"], output_names=["likeness"], dynamo=False,
@@ -215,13 +231,17 @@ def main(given: list[str] | None = None) -> None:
     path = Path(likeness.__file__).parent / "likeness.onnx"
     if not arguments.measure:
         footage = load_packs(arguments.packs, "train")
-        faces, said, whose = faces_of(footage, np.random.default_rng(5))
-        print(f"{len(faces)} faces of {whose.max() + 1} people", flush=True)
-        export(trained(faces, said, whose, arguments.minutes), path)
+        faces, embeddings, persons = training_faces(footage, np.random.default_rng(5))
+        print(f"{len(faces)} faces of {persons.max() + 1} people", flush=True)
+        export(train_network(faces, embeddings, persons, arguments.minutes), path)
     clips, stills = (load_packs(arguments.packs, "dev", kind) for kind in ("clip", "still"))
     ours, teacher = likeness.Likeness(), Teacher()
     for name, embed in (("ours", ours.of), ("dlib", teacher)):
-        print(name, {key: round(value, 4) for key, value in told_apart(embed, clips + stills).items()}, flush=True)
+        print(
+            name,
+            {key: round(value, 4) for key, value in verification_figures(embed, clips + stills).items()},
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The pictures of README and model card, from the shipped samples alone.
+"""Makes the pictures of README and model card from the shipped samples.
 
 ``python -m engines.picture example docs/example.jpg``: the sample driver above, portraits below it.
 ``python -m engines.picture moving docs/moving.webp``: driver and portraits side by side, moving.
-``python -m engines.picture steps docs/steps.jpg``: one frame on its way through the loop.
-``python -m engines.picture failures docs/failures.jpg``: what the model is known to do badly, a portrait a row.
+``python -m engines.picture steps docs/steps.jpg``: the steps of the loop for one frame.
+``python -m engines.picture failures docs/failures.jpg``: known weaknesses of the model, one portrait per row.
 """
 
 import argparse
@@ -27,39 +27,39 @@ from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
 
 Image = npt.NDArray[np.uint8]
-CELL = 232
-STEP = 138
-MOVING, MOVING_CELL = slice(20, 244), 200
-FRAMES = (10, 60, 138, 166, 218)
+CELL_PIXELS = 232
+STEPS_FRAME = 138
+MOVING_FRAMES, MOVING_CELL_PIXELS = slice(20, 244), 200
+EXAMPLE_FRAMES = (10, 60, 138, 166, 218)
 
 
 def example(names: list[str], networks: Networks) -> list[list[Image]]:
-    """Rows of pictures: the driver, then every portrait driven by it."""
+    """Rows of pictures: the driver, then each portrait driven by it."""
     clip = Clip(SAMPLES / "driver.mp4")
     driver = [picture for _, picture in clip.frames()]
     clip.close()
-    square = [driver[k][:, 80:560] for k in FRAMES]
+    square = [driver[k][:, 80:560] for k in EXAMPLE_FRAMES]
     rows = [[np.full_like(square[0], 255), *square]]
     for name in names:
         portrait = prepare(read_picture(sample_pictures()[name]), 512, square=True)
         avatar = Avatar(portrait, networks)
         pictures = [avatar.draw(avatar.follow(frame, k / 25)).picture for k, frame in enumerate(driver)]
         avatar.close()
-        rows.append([portrait.picture] + [pictures[k + avatar.renderer.delay] for k in FRAMES])
+        rows.append([portrait.picture] + [pictures[k + avatar.renderer.delay] for k in EXAMPLE_FRAMES])
     return rows
 
 
 def moving(names: list[str], networks: Networks, out: Path) -> None:
-    """The sample driver and portraits driven by it, half the frames, as an animated WebP."""
+    """Write an animated WebP of the sample driver and the portraits driven by it, with every second frame."""
     clip = Clip(SAMPLES / "driver.mp4")
-    driver = [picture for _, picture in clip.frames()][MOVING]
+    driver = [picture for _, picture in clip.frames()][MOVING_FRAMES]
     clip.close()
     columns = [[frame[:, 80:560] for frame in driver]]
     for name in names:
         portrait = prepare(read_picture(sample_pictures()[name]), 384, square=True)
         with Avatar(portrait, networks) as avatar:
             columns.append(list(avatar.stream((k / 25, frame) for k, frame in enumerate(driver))))
-    size = (MOVING_CELL, MOVING_CELL)
+    size = (MOVING_CELL_PIXELS, MOVING_CELL_PIXELS)
     frames = [
         np.hstack([cv2.resize(cell, size, interpolation=cv2.INTER_AREA) for cell in row])
         for row in list(zip(*columns, strict=True))[::2]
@@ -69,11 +69,11 @@ def moving(names: list[str], networks: Networks, out: Path) -> None:
 
 
 def steps(names: list[str], networks: Networks) -> list[list[Image]]:
-    """A row for each portrait: the driver with its landmarks, what its mouth shows, the portrait, its mesh moved, the
-    warp, mouth and eyes drawn, and the light of the network.
+    """A row per portrait: the driver with landmarks, the mouth view, the portrait, the mesh of retargeted landmarks,
+    the warp, the warp with drawn mouth and eyes, and the final picture with the network's light.
     """
     clip = Clip(SAMPLES / "driver.mp4")
-    driver = [picture for _, picture in clip.frames()][: STEP + 1]
+    driver = [picture for _, picture in clip.frames()][: STEPS_FRAME + 1]
     clip.close()
     face = landmarks_of_still(driver[-1])
     assert face is not None
@@ -103,35 +103,37 @@ def steps(names: list[str], networks: Networks) -> list[list[Image]]:
 
 
 def failures(names: list[str], networks: Networks) -> list[list[Image]]:
-    """Rows of pictures: a portrait, far turned, tilted back, with a mouth torn open, and its own shut eyes opened."""
+    """Rows of pictures: a portrait, turned far, tilted back, with a very wide mouth, with shut eyes, and that last
+    picture as a portrait whose eyes are opened.
+    """
     rows = []
     for name in names:
         portrait = prepare(read_picture(sample_pictures()[name]), 512, square=True)
         rest = portrait.landmarks
-        targets = [turned(rest, 0, 38), turned(rest, -28, 0), opened(rest, 0.42)]
-        asleep = shown(portrait, lids(rest, 0), networks)
-        row = [portrait.picture, *(shown(portrait, target, networks) for target in targets), asleep]
-        rows.append([*row, shown(prepare(asleep, 512, square=True), rest, networks)])
+        targets = [turn_head(rest, 0, 38), turn_head(rest, -28, 0), open_mouth(rest, 0.42)]
+        asleep = render(portrait, scale_eye_opening(rest, 0), networks)
+        row = [portrait.picture, *(render(portrait, target, networks) for target in targets), asleep]
+        rows.append([*row, render(prepare(asleep, 512, square=True), rest, networks)])
     return rows
 
 
-def shown(portrait: Portrait, target: Floats, networks: Networks) -> Image:
-    """The portrait as the renderer shows it with landmarks ``target (478, 3)``."""
+def render(portrait: Portrait, target: Floats, networks: Networks) -> Image:
+    """Render the portrait with landmarks ``target (478, 3)``."""
     renderer = PortraitRenderer(portrait, networks)
     for _ in range(networks.slots):
         picture = renderer(target).picture
     return picture
 
 
-def turned(landmarks: Floats, pitch: float, yaw: float) -> Floats:
-    """The head turned, in degrees."""
+def turn_head(landmarks: Floats, pitch: float, yaw: float) -> Floats:
+    """Landmarks with the head turned by ``pitch`` and ``yaw`` degrees."""
     pose = geometry.head_pose(landmarks)
     turn = geometry.from_rotation_vector(np.radians([pitch, yaw, 0]))
     return geometry.Pose(pose.scale, turn @ pose.rotation, pose.translation).apply(pose.apply_inverse(landmarks))
 
 
-def opened(landmarks: Floats, wide: float) -> Floats:
-    """The mouth opened to ``wide`` eye distances by lowering the jaw."""
+def open_mouth(landmarks: Floats, wide: float) -> Floats:
+    """Landmarks with the mouth opened to ``wide`` eye distances by lowering the jaw."""
     pose = geometry.head_pose(landmarks)
     face = pose.apply_inverse(landmarks)
     drop = (wide - geometry.mouth_opening(landmarks)) * geometry.eye_distance(face)
@@ -144,8 +146,8 @@ def opened(landmarks: Floats, wide: float) -> Floats:
     return pose.apply(face)
 
 
-def lids(landmarks: Floats, share: float) -> Floats:
-    """The eyes opened to ``share`` of what they are."""
+def scale_eye_opening(landmarks: Floats, share: float) -> Floats:
+    """Landmarks with the opening of the eyes scaled by ``share``."""
     out = landmarks.copy()
     for upper, lower in (
         (mesh.RIGHT_LID_UPPER, mesh.RIGHT_LID_LOWER),
@@ -172,7 +174,9 @@ def main() -> None:
         "failures": (failures, ["noor", "walter"]),
     }[arguments.kind]
     rows = make(arguments.portraits or names, Networks())
-    cells = [[cv2.resize(cell, (CELL, CELL), interpolation=cv2.INTER_AREA) for cell in row] for row in rows]
+    cells = [
+        [cv2.resize(cell, (CELL_PIXELS, CELL_PIXELS), interpolation=cv2.INTER_AREA) for cell in row] for row in rows
+    ]
     sheet = np.vstack([np.hstack(row) for row in cells])
     cv2.imwrite(str(arguments.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
 

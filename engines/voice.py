@@ -1,7 +1,7 @@
-"""Train and measure the network that hears what lips do: ``python -m engines.voice``.
+"""Train and measure the network that estimates mouth shapes from sound: ``python -m engines.voice``.
 
-Trains on synthetic speech, writes ``avatar_stream/voice/visemes.npz`` and prints how well the shapes are followed: by
-voices that were trained on, by other voices, by other languages, and by another kind of synthesizer (klatt voices).
+Trains on synthetic speech, writes ``avatar_stream/voice/visemes.npz`` and prints how well it estimates the shapes:
+for voices of the training, for other voices, for other languages, and for another kind of synthesizer (klatt voices).
 """
 
 import argparse
@@ -45,13 +45,13 @@ VOICES: Final = (
     *("Lee", "Michael", "aunty", "boris", "david", "grandma", "iven", "john", "norbert", "pablo", "shelby", "victor"),
 )
 OTHER_VOICES: Final = ("m8", "f5", "adam", "belinda", "ed")
-ANOTHER_KIND: Final = ("klatt", "klatt2", "klatt3", "klatt4")
-HIDDEN: Final = 96
-ROUNDS: Final = 3  # through all voices and sentences, each time in another room
+KLATT_VOICES: Final = ("klatt", "klatt2", "klatt3", "klatt4")
+HIDDEN_UNITS: Final = 96
+AUGMENTATION_ROUNDS: Final = 3  # over all voices and sentences, each with new random rooms
 
 
-def somebody_else(spoken: SyntheticSpeech, random: np.random.Generator) -> SyntheticSpeech:
-    """The same by a longer or shorter throat: played faster or slower."""
+def change_voice(spoken: SyntheticSpeech, random: np.random.Generator) -> SyntheticSpeech:
+    """Vary the voice as by a longer or shorter vocal tract: play it slower or faster."""
     by = float(random.uniform(0.84, 1.2))
     sound = cv2.resize(spoken.sound[None], (round(len(spoken.sound) / by), 1), interpolation=cv2.INTER_LINEAR)[0]
     shapes = cv2.resize(
@@ -60,8 +60,8 @@ def somebody_else(spoken: SyntheticSpeech, random: np.random.Generator) -> Synth
     return SyntheticSpeech(sound, shapes)
 
 
-def in_a_room(spoken: SyntheticSpeech, random: np.random.Generator) -> Floats:
-    """The sound as some microphone hears it: louder or softer, duller or sharper, with an echo and noise."""
+def add_room(spoken: SyntheticSpeech, random: np.random.Generator) -> Floats:
+    """Vary the sound as by rooms and microphones: loudness, spectral tilt, echo and noise."""
     sound = spoken.sound
     tilt = float(random.uniform(-0.6, 0.6))
     sound = np.append(sound[:1], sound[1:] + tilt * sound[:-1])
@@ -78,15 +78,18 @@ def in_a_room(spoken: SyntheticSpeech, random: np.random.Generator) -> Floats:
     return np.asarray((sound + noise) * 10 ** random.uniform(-1.5, 0), np.float32)
 
 
-def examples(spoken: list[SyntheticSpeech], random: np.random.Generator | None) -> tuple[Floats, Floats]:
-    """Contexts ``(n, 300)`` and the shapes wanted for them ``(n, 5)``; one of them hears six sentences."""
+def training_examples(spoken: list[SyntheticSpeech], random: np.random.Generator | None) -> tuple[Floats, Floats]:
+    """Contexts ``(n, 300)`` and their true shapes ``(n, 5)``; the state of :class:`MelBands` spans six sentences.
+
+    With ``random``, rooms and noise are added.
+    """
     inputs, wanted = [], []
     bands = MelBands()
     for number, one in enumerate(spoken):
         if number % 6 == 0:
             bands = MelBands()
         pause = np.zeros(SAMPLE_RATE // 2, np.float32)
-        sound = np.concatenate([pause, one.sound if random is None else in_a_room(one, random), pause])
+        sound = np.concatenate([pause, one.sound if random is None else add_room(one, random), pause])
         if random is not None:
             sound = sound + random.normal(0, 10 ** random.uniform(-4.5, -2.5), len(sound)).astype(np.float32)
         frames = bands(sound)
@@ -98,20 +101,20 @@ def examples(spoken: list[SyntheticSpeech], random: np.random.Generator | None) 
     return np.concatenate(inputs), np.concatenate(wanted)
 
 
-def trained(inputs: Floats, wanted: Floats, steps: int) -> nn.Sequential:
-    """The network."""
+def train_network(inputs: Floats, wanted: Floats, steps: int) -> nn.Sequential:
+    """Train the network for ``steps``."""
     torch.manual_seed(1)
     model = nn.Sequential(
-        nn.Linear((FRAMES_BEFORE + FRAMES_AFTER + 1) * (MEL_BANDS + 1), HIDDEN),
+        nn.Linear((FRAMES_BEFORE + FRAMES_AFTER + 1) * (MEL_BANDS + 1), HIDDEN_UNITS),
         nn.ReLU(),
-        nn.Linear(HIDDEN, len(MOUTH_SHAPES)),
+        nn.Linear(HIDDEN_UNITS, len(MOUTH_SHAPES)),
     )
     x, y = torch.from_numpy(inputs), torch.from_numpy(wanted)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in range(steps):
         chosen = torch.randint(len(x), (1024,))
-        # Lips that must meet are rare and looked for.
+        # Closed lips are rare, but errors there are visible: weight them higher.
         weight = torch.ones(len(chosen), len(MOUTH_SHAPES))
         weight[:, 4] += 5 * y[chosen, 4]
         loss = (weight * (model(x[chosen]).sigmoid() - y[chosen]) ** 2).mean()
@@ -123,16 +126,16 @@ def trained(inputs: Floats, wanted: Floats, steps: int) -> nn.Sequential:
 
 
 def write(model: nn.Sequential, path: Path) -> None:
-    """As ``VisemeNetwork`` reads it: in alphabetical order."""
+    """Write the weights for ``VisemeNetwork``, which reads them in alphabetical order."""
     first, second = model[0], model[2]
     parts = {"a": first.weight.T, "b": first.bias, "c": second.weight.T, "d": second.bias}
     np.savez_compressed(path, **{name: part.detach().numpy().astype(np.float16) for name, part in parts.items()})
     visemes.viseme_network.cache_clear()
 
 
-def followed(spoken: list[SyntheticSpeech]) -> dict[str, float]:
-    """Correlation of each shape with what was spoken, and the share of pressed lips that are seen, live."""
-    inputs, wanted = examples(spoken, np.random.default_rng(9))
+def shape_figures(spoken: list[SyntheticSpeech]) -> dict[str, float]:
+    """Correlation of each estimated shape with the truth, and shares of closed lips detected and falsely detected."""
+    inputs, wanted = training_examples(spoken, np.random.default_rng(9))
     found = visemes.viseme_network()(inputs)
     out = {name: float(np.corrcoef(found[:, k], wanted[:, k])[0, 1]) for k, name in enumerate(MOUTH_SHAPES)}
     pressed = wanted[:, 4] > 0.6
@@ -160,18 +163,19 @@ def main(given: list[str] | None = None) -> None:
     path = Path(visemes.__file__).parent / "visemes.npz"
     if not arguments.measure:
         rounds = [
-            examples([somebody_else(one, random) for one in say(SENTENCES, VOICES)], random) for _ in range(ROUNDS)
+            training_examples([change_voice(one, random) for one in say(SENTENCES, VOICES)], random)
+            for _ in range(AUGMENTATION_ROUNDS)
         ]
         inputs, wanted = (np.concatenate(part) for part in zip(*rounds, strict=True))
         print(f"{len(inputs) / 6000:.0f} minutes of speech")
-        write(trained(inputs, wanted, arguments.steps), path)
+        write(train_network(inputs, wanted, arguments.steps), path)
     for name, spoken in (
         ("trained voices", say(SENTENCES, VOICES[:4])),
         ("other voices", say(SENTENCES, OTHER_VOICES)),
         ("other languages and voices", say(OTHER_LANGUAGES, OTHER_VOICES)),
-        ("another kind of voice", say(SENTENCES, ANOTHER_KIND)),
+        ("another kind of voice", say(SENTENCES, KLATT_VOICES)),
     ):
-        print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in followed(spoken).items()))
+        print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in shape_figures(spoken).items()))
 
 
 if __name__ == "__main__":
