@@ -32,7 +32,7 @@ _FIELDS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedCharacter:
     """An imported character, and the fingerprint of the library that signed it."""
 
     character: Character
@@ -88,7 +88,7 @@ def export_character(store: Store, character: Character, who: str) -> bytes:
     return buffer.getvalue()
 
 
-def import_character(store: Store, data: bytes, *, owner: str, name: str = "", quota: int = 0) -> Imported:
+def import_character(store: Store, data: bytes, *, owner: str, name: str = "", quota: int = 0) -> ImportedCharacter:
     """Add a character from a file that :func:`export_character` made, under its own name or as ``name``.
 
     Raises :class:`BadInput` if the file was changed or is invalid, and ``NameTaken``.
@@ -96,7 +96,7 @@ def import_character(store: Store, data: bytes, *, owner: str, name: str = "", q
     character, files, signer = read_export(data, owner)
     if name:
         character = replace(character, name=name)
-    return Imported(store.add(character, files, quota=quota, who=f"{owner}, signed by {signer}"), signer)
+    return ImportedCharacter(store.add(character, files, quota=quota, who=f"{owner}, signed by {signer}"), signer)
 
 
 def read_export(data: bytes, owner: str) -> tuple[Character, dict[str, bytes], str]:

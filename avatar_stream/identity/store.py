@@ -38,7 +38,7 @@ CHARACTER_ID_PREFIX: Final = "c-"
 
 
 @dataclass(frozen=True, slots=True)
-class Protected:
+class ProtectedFace:
     """A face that only its owner may use."""
 
     id: str
@@ -124,13 +124,13 @@ class Store:
         found, faults = self._read(query, (owner, owner, pattern, pattern, pattern))
         return [one for one in found if not tag or tag.lower() in one.tags], faults
 
-    def protected(self) -> list[Protected]:
+    def protected(self) -> list[ProtectedFace]:
         """The protected faces, also those of records that are damaged elsewhere."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT id, owner, likeness FROM characters WHERE protected != 0").fetchall()
         length = 4 * VECTOR_LENGTHS["likeness"][0]
         return [
-            Protected(id, owner, floats_from_bytes(data))
+            ProtectedFace(id, owner, floats_from_bytes(data))
             for id, owner, data in rows
             if isinstance(data, bytes) and len(data) == length
         ]

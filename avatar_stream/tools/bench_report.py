@@ -15,8 +15,8 @@ def table(report: dict[str, Any]) -> str:
     spread = report["spread"]
 
     def line(name: str, value: float, unit: str, key: str) -> str:
-        least, most = spread[key]
-        return f"  {name:<14}{value:>8.2f} {unit:<4}({least:.2f} to {most:.2f})"
+        low, high = spread[key]
+        return f"  {name:<14}{value:>8.2f} {unit:<4}({low:.2f} to {high:.2f})"
 
     lines = [
         f"engine {report['engine']}, picture {report['size']} x {report['size']}, {report['frames']} frames; "
@@ -32,11 +32,11 @@ def table(report: dict[str, Any]) -> str:
         lines += ["", "drawing one frame, by quality:"]
         lines += [f"  {name:<14}{ms:>8.2f} ms" for name, ms in report["qualities"].items()]
     if "share_of_ceiling" in report:
-        least, most = spread["share_of_ceiling"]
+        low, high = spread["share_of_ceiling"]
         lines += [
             "",
             f"network: {report['network_gmacs']} GMACs a tick at {report['network_gflops']:.1f} GFLOP/s, "
-            f"{report['share_of_ceiling']:.0%} ({least:.0%} to {most:.0%}) of a plain matrix product's "
+            f"{report['share_of_ceiling']:.0%} ({low:.0%} to {high:.0%}) of a plain matrix product's "
             f"{report['ceiling_gflops']:.0f} in the same round",
         ]
     return "\n".join(lines)
@@ -67,8 +67,8 @@ def compare(new: dict[str, Any], old: dict[str, Any]) -> str:
         before, now = (one["stages"].get(name, one.get(name)) for one in (old, new))
         if not before or now is None:
             continue
-        (low, high), (least, most) = old["spread"][name], new["spread"][name]
-        apart = "" if least <= high and low <= most else "  differs"
+        (old_low, old_high), (new_low, new_high) = old["spread"][name], new["spread"][name]
+        apart = "" if new_low <= old_high and old_low <= new_high else "  differs"
         lines.append(f"  {name:<14}{before:>9.2f}{now:>9.2f}{now / before:>8.2f}{apart}")
     lines += ["", "'differs': the ranges of the rounds do not overlap."]
     for name in COMPARABLE_KEYS:
