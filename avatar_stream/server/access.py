@@ -38,7 +38,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a request. ``session`` is the name of the session that a viewer's link is for; None: any.
+    """The sender of a request. A viewer's link is for one ``session``, by its name; None: any.
 
     The other fields belong to a link: the session's ``instance_id``, the link's number, and its expiry time (seconds
     since 1970).
@@ -107,9 +107,8 @@ class Access:
         self._tokens = tuple(tokens)
         self._secret = secrets.token_bytes(32)
         self._issued = 0
-        self._void: dict[
-            str, int
-        ] = {}  # number of the last void link, by the instance id of each running session with links
+        self._void: dict[str, int] = {}
+        """The number of the last void link of each running session with links, by its instance id."""
 
     @property
     def open(self) -> bool:

@@ -158,7 +158,7 @@ async def test_a_process_that_reports_but_does_not_answer_is_killed(monkeypatch:
         await peer.connect()
         await peer.pictures(3)
         session, (process,) = only(server), processes_of(server)
-        await until(lambda: session._process._speaks, "the process has answered once")
+        await until(lambda: session._process._has_answered, "the process has answered once")
         heard, asked = session._process.last_report, asyncio.Event()
 
         async def unanswered() -> None:

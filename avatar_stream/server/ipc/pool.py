@@ -37,9 +37,7 @@ log = logging.getLogger(__name__)
 HANG_TIMEOUT: Final = 10.0  # seconds without a report or an answer; at least twice the setting ``watchdog``
 STARTUP_TIMEOUT: Final = 60.0  # the same before the first answer, while the process imports modules
 EXIT_TIMEOUT: Final = 15.0  # seconds for a process to exit after its pipe has ended
-MAX_WATCH_GAP: Final = (
-    3.0  # seconds; a longer gap between checks means that the server itself was stopped (Ctrl+Z, debugger)
-)
+MAX_WATCH_GAP: Final = 3.0  # seconds between checks; a longer gap: the server was stopped (Ctrl+Z, debugger)
 
 
 class SessionProcess:

@@ -172,8 +172,8 @@ class Peer:
             self.end("failed")  # unless it has another reason
             for feed in self.feeds:
                 feed.stop()
-            for pump in self._forwarders:
-                pump.cancel()
+            for task in self._forwarders:
+                task.cancel()
             await asyncio.gather(*self._forwarders, return_exceptions=True)
             try:
                 await asyncio.wait_for(close_connection(self._pc), CLOSE_TIMEOUT)

@@ -24,9 +24,7 @@ log = logging.getLogger(__name__)
 MEASURED_FRAMES: Final = 36
 FRAMES_PER_SAMPLE: Final = 6  # timed together
 USABLE_SHARE: Final = 0.9  # of the machine that sessions may use; the rest is for signalling and load peaks
-ROUNDING_TOLERANCE: Final = (
-    0.15  # of a session: less is within the measurement's error, and the quality ladder absorbs it
-)
+ROUNDING_TOLERANCE: Final = 0.15  # of a session: within the measurement's error, and the quality ladder adapts
 PACKET_CORES: Final = 0.2  # per session, for packets and decoding, which aiortc does in Python (measured)
 
 
