@@ -49,13 +49,13 @@ def test_tokens_and_scopes() -> None:
             access.authenticate(bad, NOW)
 
 
-def test_without_tokens_everybody_may() -> None:
+def test_without_tokens_anyone_may_do_anything() -> None:
     caller = Access([]).authenticate(None, NOW)
     for scope in ("publish", "view", "admin"):
         require(caller, scope)
 
 
-def test_a_revoked_link_is_over_and_a_new_one_is_not() -> None:
+def test_a_revoked_link_is_refused_and_a_new_one_works() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
     links = [access.link(session, f"{session}-1", NOW + 60) for session in ("studio", "studio", "other")]
     watching = access.authenticate(f"Bearer {links[0]}", NOW)
@@ -71,7 +71,7 @@ def test_a_revoked_link_is_over_and_a_new_one_is_not() -> None:
     assert not access.void_reason(access.authenticate(f"Bearer {links[2]}", NOW), NOW)
 
 
-def test_a_link_ends_with_its_session_and_the_next_of_that_name_has_none() -> None:
+def test_a_link_is_not_valid_for_the_next_session_of_that_name() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
     link = access.link("studio", "first", NOW + 60)
     caller = access.authenticate(f"Bearer {link}", NOW)
@@ -91,7 +91,7 @@ def test_a_link_ends_with_its_session_and_the_next_of_that_name_has_none() -> No
     require_instance(ANYBODY, "any")
 
 
-def test_links_are_for_one_session_and_end() -> None:
+def test_a_link_is_for_one_session_and_expires() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
     link = access.link("studio", "1a", NOW + 60)
     caller = access.authenticate(f"Bearer {link}", NOW)
@@ -120,7 +120,7 @@ def test_links_are_for_one_session_and_end() -> None:
 
 
 @given(st.text(max_size=600))
-def test_any_authorization_is_refused(text: str) -> None:
+def test_arbitrary_authorization_headers_are_refused(text: str) -> None:
     with pytest.raises(Unauthorized):
         Access(parse_tokens(make_token("a", ["admin"])[1])).authenticate(text, NOW)
 
@@ -128,7 +128,7 @@ def test_any_authorization_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "line", ["studio", "studio publish", "studio publish short", "studio fly " + "0" * 64, "A view " + "0" * 64]
 )
-def test_a_bad_tokens_file_names_its_line(line: str) -> None:
+def test_an_error_in_a_tokens_file_names_its_line(line: str) -> None:
     with pytest.raises(BadInput, match="line 2"):
         parse_tokens(f"# tokens\n{line}\n")
 
@@ -160,14 +160,16 @@ def test_the_token_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["--certificate", "/nowhere/cert.pem"], "certificate"),
     ],
 )
-def test_serve_refuses_what_cannot_work(flags: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_refuses_invalid_combinations_of_flags(
+    flags: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["serve", "--engine", "warp", "--port", "0", *flags]) == 2
     said = capsys.readouterr().err.strip()
     assert word in said
     assert len(said.splitlines()) == 1
 
 
-def test_a_short_token_in_the_environment(
+def test_a_short_token_in_the_environment_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AVATAR_STREAM_TOKEN", "short")
@@ -201,7 +203,7 @@ def test_origins() -> None:
             allowed_origin(foreign, "localhost:8080", ())
 
 
-def test_turn_credentials_are_coturns() -> None:
+def test_turn_credentials_match_coturns() -> None:
     (server, stun) = ice_servers(("turn:t.example:3478?transport=udp", "stun:s.example"), "secret", 60, NOW, "studio")
     assert server.username == f"{int(NOW) + 3600}:studio"
     mac = hmac.new(b"secret", server.username.encode(), hashlib.sha1).digest()

@@ -17,11 +17,11 @@ def portrait(request: pytest.FixtureRequest) -> Portrait:
     return prepare(read_picture(sample_pictures()["mona-lisa"]), 384, square=request.param)
 
 
-def test_its_own_stays_its_own(portrait: Portrait) -> None:
+def test_the_own_background_changes_nothing(portrait: Portrait) -> None:
     assert on_background(portrait, "own") is portrait
 
 
-def test_a_colour_is_all_that_is_behind(portrait: Portrait) -> None:
+def test_a_colour_replaces_the_whole_background(portrait: Portrait) -> None:
     shown = on_background(portrait, "#00FF00")
     left, top, width, height = portrait.box
     far = np.zeros(shown.picture.shape[:2], bool)
@@ -33,7 +33,7 @@ def test_a_colour_is_all_that_is_behind(portrait: Portrait) -> None:
     assert np.abs(shown.picture[person].astype(int) - portrait.picture[person]).max() <= 6
 
 
-def test_nothing_shines_through_at_the_edges(portrait: Portrait) -> None:
+def test_the_old_background_does_not_show_at_the_edges(portrait: Portrait) -> None:
     dark, light = (on_background(portrait, colour).picture.astype(int) for colour in ("#000000", "#ffffff"))
     # The same person on both: the difference is the share of the background, which colour has no say in.
     share = (light - dark) / 255
@@ -41,7 +41,7 @@ def test_nothing_shines_through_at_the_edges(portrait: Portrait) -> None:
     assert np.abs(share - share.mean(-1, keepdims=True)).max() < 0.02
 
 
-def test_out_of_focus_keeps_the_colours(portrait: Portrait) -> None:
+def test_a_blurred_background_keeps_its_colours(portrait: Portrait) -> None:
     shown = on_background(portrait, "blur").picture[:40]
     own = portrait.picture[:40]
     assert np.abs(shown.mean((0, 1)) - own.mean((0, 1))).max() < 12
@@ -56,7 +56,7 @@ def test_a_moving_avatar_keeps_its_background() -> None:
         assert np.abs(corner - [0, 255, 0]).max() <= 4
 
 
-def test_another_picture_is_behind(portrait: Portrait) -> None:
+def test_a_picture_replaces_the_background(portrait: Portrait) -> None:
     behind = np.zeros((50, 400, 3), np.uint8)
     behind[:, :200], behind[:, 200:] = (200, 0, 0), (0, 0, 200)
     shown = on_background(portrait, behind)
@@ -66,6 +66,6 @@ def test_another_picture_is_behind(portrait: Portrait) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "green", "#0f0", "##00ff00", "#00ff0g", "own ", "b-short"])
-def test_what_is_no_background(name: str) -> None:
+def test_invalid_backgrounds_are_refused(name: str) -> None:
     with pytest.raises(BadInput, match="background"):
         checked_background(name)

@@ -44,7 +44,7 @@ def test_a_torso_shifts_and_rolls_about_its_middle() -> None:
     assert Torso((0.1, 0.05), 0.2).mirrored == Torso((-0.1, 0.05), -0.2)
 
 
-def test_shoulders_are_known_where_they_are_seen(portrait: Portrait) -> None:
+def test_shoulders_are_found_only_where_they_are_visible(portrait: Portrait) -> None:
     assert portrait.shoulders is not None
     right, left = portrait.shoulders
     assert right[0] < portrait.landmarks[152, 0] < left[0]
@@ -53,7 +53,7 @@ def test_shoulders_are_known_where_they_are_seen(portrait: Portrait) -> None:
     assert find_shoulders(np.full((200, 200, 3), 128, np.uint8)) is None
 
 
-def test_the_chest_moves_and_the_rest_stays(portrait: Portrait) -> None:
+def test_only_the_chest_moves(portrait: Portrait) -> None:
     renderer = PortraitRenderer(portrait, None)
     still, moved = (
         renderer.paint(renderer.warp_to(portrait.landmarks, torso=torso)).picture.astype(int)
@@ -96,7 +96,7 @@ def test_a_drivers_shoulders_are_followed_and_limited() -> None:
     assert abs(there.roll) < 0.05
 
 
-def test_an_avatar_moves_its_shoulders_only_if_it_has_any(portrait: Portrait) -> None:
+def test_an_avatar_without_visible_shoulders_moves_none(portrait: Portrait) -> None:
     with Avatar(portrait, None) as avatar:
         assert avatar.follow(person(), 0.0).torso is not None
         assert avatar.follow(TrackedFace(face()), 0.1).torso == Torso()

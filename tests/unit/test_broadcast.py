@@ -27,7 +27,7 @@ def picture(level: int, side: int = 128) -> av.VideoFrame:
 
 
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
-def test_an_encoder_gives_a_key_frame_when_asked_and_decodes(codec: str) -> None:
+def test_an_encoder_makes_a_key_frame_on_request(codec: str) -> None:
     encoder, decoder = VideoEncoder(codec, 25), av.CodecContext.create("vp8" if codec == "VP8" else "h264", "r")
     keys, shown = [], 0
     for number in range(30):
@@ -40,7 +40,7 @@ def test_an_encoder_gives_a_key_frame_when_asked_and_decodes(codec: str) -> None
     assert encoder.encode(picture(1, 256), 999_999)[0].is_keyframe  # a new size is a new start
 
 
-def test_an_encoder_changes_its_rate_only_where_it_is_worth_a_key_frame() -> None:
+def test_an_encoder_ignores_small_changes_of_the_bit_rate() -> None:
     encoder = VideoEncoder("VP8", 25)
     encoder.encode(picture(1), 0)
     for rate, key in (
@@ -65,7 +65,7 @@ def test_opus_packets_are_20_ms() -> None:
     assert {packet.time_base.denominator for packet in packets} == {48_000}
 
 
-async def test_a_feed_that_falls_behind_goes_on_with_a_key_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_feed_that_falls_behind_continues_with_a_key_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcast, "MAX_QUEUED_PACKETS", 5)
     monkeypatch.setattr(broadcast, "KEY_FRAME_INTERVAL_SECONDS", 0.1)
     level = 0
@@ -98,7 +98,7 @@ async def test_a_feed_that_falls_behind_goes_on_with_a_key_frame(monkeypatch: py
     sender.close()
 
 
-async def test_one_bad_line_does_not_make_everybodys_picture_bad() -> None:
+async def test_one_slow_viewer_does_not_lower_the_bit_rate_of_all() -> None:
     sender = Broadcast(lambda: None, 25)
     assert sender._bitrate("VP8", [], MAX_BITRATE, 0) == MAX_BITRATE
     assert sender._bitrate("VP8", [10_000, MAX_BITRATE, MAX_BITRATE], MAX_BITRATE, 0) == MAX_BITRATE
@@ -109,7 +109,7 @@ async def test_one_bad_line_does_not_make_everybodys_picture_bad() -> None:
     sender.close()
 
 
-async def test_sound_that_cannot_be_encoded_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_in_encoding_sound_loses_only_that_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     sender = Broadcast(lambda: None, 25)
     feed = sender.open("audio", "opus")
     sending = asyncio.create_task(sender.send_sound())
@@ -131,7 +131,7 @@ async def test_sound_that_cannot_be_encoded_costs_itself(monkeypatch: pytest.Mon
     sender.close()
 
 
-async def test_feedback_reaches_its_feed() -> None:
+async def test_rtcp_feedback_reaches_its_feed() -> None:
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     sender = Broadcast(lambda: None, 25)
     feed = sender.open("video", "VP8")
@@ -198,7 +198,7 @@ class Line:
         return found
 
 
-async def test_packets_of_no_known_codec_are_nobodys_business() -> None:
+async def test_packets_of_unknown_codecs_are_passed_to_aiortc() -> None:
     line = Line()
     packet = RtpPacket(payload_type=13, sequence_number=1, timestamp=0)
     packet.ssrc, packet.payload = 7, b""
@@ -207,7 +207,7 @@ async def test_packets_of_no_known_codec_are_nobodys_business() -> None:
     assert line.out() == [2]
 
 
-async def test_a_frame_is_handed_out_with_its_last_packet() -> None:
+async def test_a_frame_is_complete_with_its_last_packet() -> None:
     line = Line()
     await line.send(0, 1, 2, per_frame=3, marked=2)
     assert line.out() == [0, 1, 2]
@@ -220,7 +220,7 @@ async def test_a_frame_is_handed_out_with_its_last_packet() -> None:
     assert line.out() == [6, 7, 8]
 
 
-async def test_markers_before_a_frames_end_are_not_believed_twice() -> None:
+async def test_a_sender_with_wrong_marker_bits_is_recognised() -> None:
     line = Line()
     await line.send(*range(12), per_frame=3, marked=1)
     assert line.out()[:2] == [0, 1]
@@ -228,7 +228,7 @@ async def test_markers_before_a_frames_end_are_not_believed_twice() -> None:
     assert line.out()[-3:] == [12, 13, 14]
 
 
-async def test_padding_behind_a_frame_is_no_sign_and_no_frame() -> None:
+async def test_padding_after_a_frame_is_ignored() -> None:
     line = Line()
     await line.send(0, 1, 2, per_frame=3, marked=2)
     padding = RtpPacket(payload_type=96, sequence_number=3, timestamp=0)
@@ -257,7 +257,7 @@ async def test_a_packet_of_sound_is_a_frame() -> None:
     assert ended.take_frame() is None
 
 
-async def test_what_waits_behind_a_lost_packet_is_worked_off_at_once() -> None:
+async def test_frames_behind_a_lost_packet_come_at_once_when_it_arrives() -> None:
     line = Line()
     await line.send(0, 1, 2)
     assert line.out() == [0, 1]
@@ -269,7 +269,7 @@ async def test_what_waits_behind_a_lost_packet_is_worked_off_at_once() -> None:
     assert line.out() == [8]
 
 
-async def test_lost_packets_are_asked_for_again_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lost_packets_are_requested_again_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(aiortc_gaps, "time", SimpleNamespace(monotonic=lambda: now))
     line = Line()
@@ -287,7 +287,7 @@ async def test_lost_packets_are_asked_for_again_and_given_up(monkeypatch: pytest
     assert line.keys == 1
 
 
-async def test_any_order_and_any_loss_keeps_the_order_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_frames_stay_in_order_for_any_order_and_loss_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiortc_gaps, "MAX_LOSS_WAIT_SECONDS", 0.0)
     chance = random.Random(5)
     for _ in range(40):

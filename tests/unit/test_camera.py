@@ -66,7 +66,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> type[FakeDevice]:
     return FakeDevice
 
 
-def test_cameras_are_named_and_chosen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cameras_are_listed_and_chosen_by_name_or_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(av, "enumerate_input_devices", lambda backend: LISTED)
     monkeypatch.setattr(sys, "platform", "linux")
     assert [one.name for one in cameras()] == ["Integrated Camera", "USB Webcam"]
@@ -83,7 +85,7 @@ def test_cameras_are_named_and_chosen(monkeypatch: pytest.MonkeyPatch, capsys: p
 @pytest.mark.parametrize(
     ("system", "word"), [("linux", "group video"), ("darwin", "Privacy"), ("win32", "desktop apps")]
 )
-def test_no_camera_says_what_to_do(system: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_camera_the_error_says_what_to_do(system: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(av, "enumerate_input_devices", lambda backend: [])
     monkeypatch.setattr(sys, "platform", system)
     with pytest.raises(BadInput, match=word):
@@ -97,7 +99,7 @@ def test_windows_cameras_are_opened_by_name(monkeypatch: pytest.MonkeyPatch) -> 
     assert [one.id for one in cameras()] == ["video=/dev/video0", "video=/dev/video2"]
 
 
-def test_a_device_is_read_and_opened_again_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_is_reopened_after_it_was_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
     # FFmpeg's own test device stands for the webcam; it ends after half a second, as if it were pulled out.
     monkeypatch.setattr(devices, "BACKENDS", {sys.platform: "lavfi"})
     monkeypatch.setattr(devices, "CAPTURE_OPTIONS", {})
@@ -111,7 +113,7 @@ def test_a_device_is_read_and_opened_again_when_it_is_back(monkeypatch: pytest.M
     assert (frames[0].width, frames[0].height) == (320, 240)
 
 
-def test_a_camera_that_does_not_open_is_said() -> None:
+def test_a_camera_that_cannot_be_opened_is_reported() -> None:
     with pytest.raises(BadInput, match="another program"):
         Camera("/dev/video63", lambda frame: None)
     with pytest.raises(BadInput, match="not a video"):
@@ -148,7 +150,9 @@ def test_a_file_plays_at_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("system", "word"), [("linux", "v4l2loopback"), ("darwin", "OBS 30"), ("win32", "OBS 28")])
-def test_no_driver_says_what_to_install(system: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_virtual_camera_the_error_says_what_to_install(
+    system: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import pyvirtualcam
 
     def broken(*given: Any, **named: Any) -> None:
@@ -160,7 +164,7 @@ def test_no_driver_says_what_to_install(system: str, word: str, monkeypatch: pyt
         VirtualCamera((256, 256), 25)
 
 
-def test_pictures_are_fitted_whole() -> None:
+def test_pictures_are_scaled_to_fit_without_cropping() -> None:
     picture = np.full((100, 50, 3), 200, np.uint8)
     shown = fitted(picture, (320, 240))
     assert shown.shape == (240, 320, 3)
@@ -191,7 +195,7 @@ def test_the_command_shows_the_avatar_on_the_virtual_camera(
     assert report["pictures"] == len(made.sent) - 1
 
 
-def test_the_command_is_driven_by_motion_where_it_is_told_to(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_camera_command_can_be_driven_by_motion(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -232,7 +236,7 @@ class Shown:
         pass
 
 
-def test_motion_from_a_rig_moves_it_and_goes_on_to_another() -> None:
+def test_motion_from_a_rig_moves_the_avatar_and_is_sent_on() -> None:
     listener = RigListener(0)
     made = LocalCamera(
         Options(["noor", "robin"], size=256, seconds=TEST_TIMEOUT), None, rig=VmcSender(port=listener.port)
@@ -265,7 +269,7 @@ def test_motion_from_a_rig_moves_it_and_goes_on_to_another() -> None:
     assert sent.shapes["jawOpen"] > 0.05
 
 
-def test_hotkeys_do_what_they_say() -> None:
+def test_hotkeys_work() -> None:
     made = LocalCamera(Options(["noor", "robin"], size=256), None)
     shown = Shown()
     running = threading.Thread(target=made.run, args=(shown, lambda line: None))
@@ -302,7 +306,7 @@ def test_hotkeys_do_what_they_say() -> None:
         source.close()
 
 
-def test_a_key_means_the_same_on_the_page_and_in_the_terminal() -> None:
+def test_hotkeys_are_the_same_on_the_page_and_in_the_terminal() -> None:
     page = (Path(__file__).parents[2] / "client_demo" / "main.js").read_text()
     (listed,) = re.findall(r"const action = \{ (.*?) \}\[event\.key", page)
     on_page = dict(re.findall(r"(\w): \$\('(\w+)'\)", listed))
@@ -330,7 +334,7 @@ def test_unknown_keys_do_nothing() -> None:
         (["--motion-port", "vmc"], "HOST:PORT"),
     ],
 )
-def test_what_cannot_work_is_said_in_one_line(
+def test_invalid_options_give_an_error_of_one_line(
     given: list[str], word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")

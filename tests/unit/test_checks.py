@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize("text", UNSEEN)
-def test_what_cannot_be_seen_is_refused_everywhere(store: Store, text: str) -> None:
+def test_invisible_characters_are_refused_everywhere(store: Store, text: str) -> None:
     said = f"before {text} after"
     for check in (checked_name, lambda one: checked_text(one, "a text"), lambda one: checked_tags([one])):
         with pytest.raises(BadInput, match=r"cannot be seen \("):
@@ -63,12 +63,12 @@ def test_what_cannot_be_seen_is_refused_everywhere(store: Store, text: str) -> N
 
 
 @pytest.mark.parametrize("text", SEEN)
-def test_writing_of_all_kinds_is_kept(text: str) -> None:
+def test_text_in_all_scripts_is_kept(text: str) -> None:
     assert checked_name(text) == text
     assert escaped(text) == text
 
 
-def test_escaping_says_what_was_there() -> None:
+def test_escaping_shows_the_code_points() -> None:
     assert escaped("a\x1b[31m\u202eb\ud800\U000e0041") == r"a\x1b[31m\u202eb\ud800\U000e0041"
     assert escaped("a\nb\x1b", keep="\n") == "a\nb\\x1b"
 
@@ -120,7 +120,7 @@ NUMBERS = [[1.0] * 127, ["1"] * 128, [float("nan")] * 128, [1e30] * 128, [True] 
 
 
 @pytest.mark.parametrize(("field", "value"), WRONG, ids=lambda one: str(one)[:30])
-def test_an_import_is_checked_whole(store: Store, tmp_path: Path, field: str, value: Any) -> None:
+def test_every_field_of_an_import_is_checked(store: Store, tmp_path: Path, field: str, value: Any) -> None:
     data = signed(store, lambda manifest: manifest["character"].update({field: value}))
     there = Store(tmp_path / "there")
     with pytest.raises(BadInput, match=r"cannot be imported|not an exported character"):
@@ -132,12 +132,12 @@ def test_an_import_is_checked_whole(store: Store, tmp_path: Path, field: str, va
 
 @pytest.mark.parametrize("value", NUMBERS, ids=lambda one: str(one)[:20])
 @pytest.mark.parametrize("field", ["z_id", "likeness", "shape", "mood"])
-def test_an_imports_numbers_are_numbers(store: Store, field: str, value: Any) -> None:
+def test_an_imports_vectors_are_checked(store: Store, field: str, value: Any) -> None:
     with pytest.raises(BadInput):
         import_character(store, signed(store, lambda one: one["numbers"].update({field: value})), owner="them")
 
 
-def test_an_imports_pictures_are_pictures(store: Store) -> None:
+def test_an_imports_pictures_are_checked(store: Store) -> None:
     from hashlib import sha256
 
     def unread(manifest: Any) -> None:
@@ -184,7 +184,7 @@ def damage(store: Store, key: str, column: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("column", "value"), DAMAGE, ids=lambda one: str(one)[:20])
-def test_a_damaged_row_is_said_and_others_are_listed(
+def test_a_damaged_row_is_reported_and_others_are_listed(
     store: Store, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], column: str, value: Any
 ) -> None:
     ana, bo = store.add(person("Ana"), PICTURES), store.add(person("Bo"), PICTURES)
@@ -207,7 +207,7 @@ def test_a_damaged_row_is_said_and_others_are_listed(
     assert store.problems() == []
 
 
-def test_a_row_names_no_file_outside_the_library(store: Store, tmp_path: Path) -> None:
+def test_a_row_cannot_name_a_file_outside_the_library(store: Store, tmp_path: Path) -> None:
     ana = store.add(person(), PICTURES)
     outside = tmp_path / "precious"
     outside.write_text("kept")
@@ -226,7 +226,9 @@ def test_a_damaged_record_keeps_its_protection(store: Store) -> None:
     assert [(one.id, one.owner, len(one.likeness)) for one in store.protected()] == [(ana.id, "me", 128)]
 
 
-def test_what_an_older_version_let_in_is_shown_escaped(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invisible_characters_in_old_records_are_shown_escaped(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     ana = store.add(person(), PICTURES)
     evil = "\x1b]0;owned\x07\u202e"
     consent = {"statement": f"This is me {evil}", "by": evil, "at": 1.0}
@@ -251,7 +253,7 @@ def test_what_an_older_version_let_in_is_shown_escaped(store: Store, capsys: pyt
     assert identity_card(one, np.zeros((96, 96, 3), np.uint8)).shape == (420, 860, 3)
 
 
-def test_measures_of_a_newer_version_are_kept() -> None:
+def test_quality_measures_of_a_newer_version_are_kept() -> None:
     said = {"score": 0.5, "sharpness": 3, "note": "fine", "notes": ["a"], "sure": True}
     assert checked_quality(said) == said
 
@@ -265,7 +267,7 @@ def test_measures_of_a_newer_version_are_kept() -> None:
         {"pictures": {"a": 1}}, {"beard": True}, {"Protected": True}, {"\x1b[2J": 1}, {"owner": "bo"},
     ],
 )  # fmt: skip
-def test_an_enrolment_says_what_it_cannot_use(more: dict[str, Any]) -> None:
+def test_invalid_enrolments_are_refused_with_a_reason(more: dict[str, Any]) -> None:
     assert parse_enrolment(json.dumps(GOOD | {"protected": True}).encode())["protected"] is True
     with pytest.raises(BadInput) as raised:
         parse_enrolment(json.dumps(GOOD | more).encode())
@@ -275,7 +277,7 @@ def test_an_enrolment_says_what_it_cannot_use(more: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "said", [{"name": 1}, {"name": None}, {"settings": None}, {"name": "Ana", "owner": "bo"}, {"protected": True}]
 )
-def test_a_change_says_what_it_cannot_use(said: Any) -> None:
+def test_invalid_changes_are_refused_with_a_reason(said: Any) -> None:
     with pytest.raises(BadInput):
         parse_changes(json.dumps(said).encode())
 

@@ -44,7 +44,7 @@ def off(found: Floats | None, right: Floats) -> float:
     return float(np.linalg.norm((found - right)[:, :2], axis=1).mean()) / geometry.eye_distance(right)
 
 
-def test_tiles_cover_a_picture_and_what_one_cuts_is_whole_in_another() -> None:
+def test_tiles_cover_a_picture_and_overlap_by_a_face() -> None:
     for height, width in ((2160, 3840), (3840, 2160), (1080, 1920), (480, 640), (700, 700)):
         sides = [side for _, _, side in tiles(height, width)]
         assert sides == sorted(sides, reverse=True)
@@ -58,7 +58,7 @@ def test_tiles_cover_a_picture_and_what_one_cuts_is_whole_in_another() -> None:
                 assert all(b - a <= 0.75 * side for a, b in pairwise(along))
 
 
-def test_a_small_head_is_found_followed_and_left(head: tuple[Image, Floats]) -> None:
+def test_a_small_head_is_found_followed_and_lost(head: tuple[Image, Floats]) -> None:
     tracker = FaceTracker(smooth=False)
     try:
         states, time = [], 0.0
@@ -88,7 +88,7 @@ def test_a_small_head_is_found_followed_and_left(head: tuple[Image, Floats]) -> 
         tracker.close()
 
 
-def test_a_live_picture_that_was_scaled_down_is_searched_at_its_own_size(head: tuple[Image, Floats]) -> None:
+def test_a_downscaled_live_picture_is_searched_at_full_size(head: tuple[Image, Floats]) -> None:
     large, right = far_away(head, 100, (1350, 500), (1920, 1080))
     small = np.asarray(cv2.resize(large, (640, 360), interpolation=cv2.INTER_AREA), np.uint8)
     tracker = FaceTracker(smooth=False)
@@ -103,7 +103,7 @@ def test_a_live_picture_that_was_scaled_down_is_searched_at_its_own_size(head: t
         tracker.close()
 
 
-def test_a_head_that_is_too_small_is_said(head: tuple[Image, Floats]) -> None:
+def test_a_too_small_head_is_reported(head: tuple[Image, Floats]) -> None:
     tracker = FaceTracker()
     try:
         picture, _ = far_away(head, 26, (800, 500), (1280, 720))
@@ -115,7 +115,7 @@ def test_a_head_that_is_too_small_is_said(head: tuple[Image, Floats]) -> None:
         tracker.close()
 
 
-def test_a_face_that_is_found_costs_no_search_and_none_costs_one_detection(head: tuple[Image, Floats]) -> None:
+def test_a_found_face_needs_no_search_and_a_missing_one_a_single_detection(head: tuple[Image, Floats]) -> None:
     tracker = FaceTracker()
     calls: list[Image] = []
 
@@ -141,7 +141,7 @@ def test_a_face_that_is_found_costs_no_search_and_none_costs_one_detection(head:
             tracker.close()
 
 
-def test_the_window_is_dropped_where_the_face_fills_the_picture(
+def test_the_window_is_dropped_when_the_face_fills_the_picture(
     head: tuple[Image, Floats], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(closer, "_IDLE_DETECTORS", [])  # where its detector goes
@@ -157,7 +157,7 @@ def test_the_window_is_dropped_where_the_face_fills_the_picture(
     assert look.crop(image, None).image is image
 
 
-def test_what_is_said_of_a_file_without_a_face() -> None:
+def test_the_report_of_a_file_without_a_face() -> None:
     assert closer.no_face_message("far.mp4", 0).startswith("no face found in far.mp4: ")
     said = closer.no_face_message("far.mp4", 31)
     assert "31 pixels wide" in said

@@ -38,7 +38,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cache:
     return Cache(monkeypatch, tmp_path)
 
 
-def test_what_is_read_back_computes_the_same(cache: Cache) -> None:
+def test_a_cached_network_computes_the_same(cache: Cache) -> None:
     first, again = cache.run(), cache.run()
     assert cache.made == 1
     for name in ("code", "sink", "z_id", "modulation"):  # OpenVINO names what is within it anew
@@ -47,7 +47,7 @@ def test_what_is_read_back_computes_the_same(cache: Cache) -> None:
     assert cache.made == 2
 
 
-def test_what_is_damaged_is_made_anew(cache: Cache) -> None:
+def test_a_damaged_cache_entry_is_compiled_again(cache: Cache) -> None:
     cache.run()
     (kept,) = cache.folder.glob("*.bin")
     whole = kept.read_bytes()
@@ -59,14 +59,16 @@ def test_what_is_damaged_is_made_anew(cache: Cache) -> None:
         assert len(kept.read_bytes()) == len(whole)
 
 
-def test_the_oldest_make_room(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_cache_entries_are_removed(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "MAX_CACHED_FILES", 2)
     for threads in (1, 2, 3):
         cache.run(threads)
     assert len(list(cache.folder.iterdir())) == 2
 
 
-def test_a_folder_that_cannot_be_written_costs_the_time_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_writable_cache_networks_are_compiled_each_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     cache = Cache(monkeypatch, tmp_path / "file")
     assert cache.run().keys() == cache.run().keys()

@@ -24,17 +24,17 @@ def painted(residual: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Imag
     return add_residual(stripes(), AlignedInput(shown, raster, gate, matrix), residual)
 
 
-def test_nothing_painted_nothing_changed() -> None:
+def test_a_zero_residual_changes_nothing() -> None:
     assert np.array_equal(painted(np.zeros((ALIGNED_SIZE, ALIGNED_SIZE, 3), np.float32)), stripes())
 
 
-def test_light_changes_and_fine_lines_stay() -> None:
+def test_a_change_of_light_keeps_fine_lines() -> None:
     out = painted(np.full((ALIGNED_SIZE, ALIGNED_SIZE, 3), -40, np.float32)).astype(int)
     for region in (INSIDE, OUTSIDE):
         assert np.abs(out[region] - stripes()[region].astype(int) + 40).max() <= 2
 
 
-def test_inside_a_mouth_no_edge_can_be_painted_or_washed_away() -> None:
+def test_inside_a_mouth_the_residual_changes_no_edges() -> None:
     lines = np.zeros((ALIGNED_SIZE, ALIGNED_SIZE, 3), np.float32)
     lines[:, ::4], lines[:, 1::4] = 60, 60
     out = painted(lines - 30).astype(int) - stripes()

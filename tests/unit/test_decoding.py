@@ -66,7 +66,7 @@ def thread() -> Iterator[Any]:
         decoder.put(None)
 
 
-async def test_frames_come_and_the_track_ends(thread: Any) -> None:
+async def test_frames_are_decoded_until_the_track_ends(thread: Any) -> None:
     for codec, kind in ((VP8, "VP8"), (H264, "H264")):
         decoder, output, failed = StreamDecoder("video"), asyncio.Queue[Any](), threading.Event()
         thread(decoder, output, failed)
@@ -80,7 +80,7 @@ async def test_frames_come_and_the_track_ends(thread: Any) -> None:
 
 
 @pytest.mark.parametrize(("codec", "kind"), [(VP8, "VP8"), (H264, "H264")])
-async def test_too_large_a_picture_is_named_and_the_next_one_that_fits_is_shown(
+async def test_a_too_large_picture_is_reported_and_the_next_that_fits_is_shown(
     thread: Any, codec: RTCRtpCodecParameters, kind: str
 ) -> None:
     decoder, output, failed = StreamDecoder("video"), asyncio.Queue[Any](), threading.Event()
@@ -99,7 +99,7 @@ async def test_too_large_a_picture_is_named_and_the_next_one_that_fits_is_shown(
     assert MAX_PIXELS < 2048 * 2048
 
 
-async def test_after_damage_a_key_frame_is_asked_for_and_waited_for(thread: Any) -> None:
+async def test_after_damage_a_key_frame_is_requested_and_awaited(thread: Any) -> None:
     decoder, output, failed = StreamDecoder("video"), asyncio.Queue[Any](), threading.Event()
     thread(decoder, output, failed)
     key, other = coded("VP8", 64, 48, 2)
@@ -111,7 +111,7 @@ async def test_after_damage_a_key_frame_is_asked_for_and_waited_for(thread: Any)
     assert failed.is_set()
 
 
-def test_what_waits_is_bounded_and_a_slow_decoder_is_not_waited_for() -> None:
+def test_the_decoders_queue_is_bounded_and_never_blocks() -> None:
     decoder = StreamDecoder("video")  # nobody decodes
     for _ in range(1000):
         decoder.put((VP8, JitterFrame(bytes(1000), 0)))
@@ -125,7 +125,7 @@ def test_what_waits_is_bounded_and_a_slow_decoder_is_not_waited_for() -> None:
     assert not decoder._queue
 
 
-async def test_what_waits_behind_a_gap_is_not_decoded_without_a_key_frame(thread: Any) -> None:
+async def test_after_a_gap_only_a_key_frame_is_decoded(thread: Any) -> None:
     decoder, output, failed = StreamDecoder("video"), asyncio.Queue[Any](), threading.Event()
     key, other = coded("VP8", 64, 48, 2)
     for _ in range(MAX_QUEUED_FRAMES):

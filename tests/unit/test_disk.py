@@ -49,7 +49,7 @@ def command(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("served", [False, True], ids=["closed", "open elsewhere"])
-def test_a_full_disk_lists_and_makes_room(tmp_path: Path, served: bool) -> None:
+def test_with_a_full_disk_listing_and_removing_work(tmp_path: Path, served: bool) -> None:
     with mounted(tmp_path / "disk", "-o", "size=1m") as disk:
         folder = disk / "library"
         store = Store(folder)
@@ -81,7 +81,9 @@ def test_a_full_disk_lists_and_makes_room(tmp_path: Path, served: bool) -> None:
         store.close()
 
 
-def test_a_full_disk_refuses_a_new_one_and_keeps_the_rest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_with_a_full_disk_enrolling_is_refused_and_nothing_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with mounted(tmp_path / "disk", "-o", "size=1m") as disk:
         store = Store(disk / "library")
         ana = store.add(person("Ana"), PICTURES)
@@ -97,7 +99,7 @@ def test_a_full_disk_refuses_a_new_one_and_keeps_the_rest(tmp_path: Path, caplog
         store.close()
 
 
-def test_shared_pictures_stay_when_room_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removing_keeps_pictures_that_others_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What :func:`mounted` shows where it may, shown everywhere: the first try finds the disk full."""
     store = Store(tmp_path)
     ana, bo = store.add(person("Ana"), PICTURES), store.add(person("Bo"), {"source 0": PICTURES["source 0"]})
@@ -119,7 +121,7 @@ def test_shared_pictures_stay_when_room_is_made(tmp_path: Path, monkeypatch: pyt
     store.close()
 
 
-def test_a_library_that_can_only_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_read_only_library(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with mounted(tmp_path / "disk", "-o", "size=8m") as disk:
         store = Store(disk / "library")
         ana = store.add(person("Ana"), PICTURES)
@@ -153,12 +155,12 @@ def test_a_library_that_can_only_be_read(tmp_path: Path, caplog: pytest.LogCaptu
         store.close()
 
 
-def test_there_is_nothing_to_read(tmp_path: Path) -> None:
+def test_an_unreadable_library(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-o", "size=1m,ro") as disk, pytest.raises(LibraryFault, match="Read-only"):
         Store(disk / "library")
 
 
-def test_a_database_that_was_deleted_takes_no_more(tmp_path: Path) -> None:
+def test_a_deleted_database_accepts_no_characters(tmp_path: Path) -> None:
     store = Store(tmp_path)
     ana = store.add(person("Ana"), PICTURES)
     before = {place.name for place in files(store)}
@@ -180,7 +182,7 @@ def test_a_database_that_was_deleted_takes_no_more(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_database_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
+def test_a_replaced_database_is_reopened(tmp_path: Path) -> None:
     store = Store(tmp_path / "library")
     store.add(person("Ana"), PICTURES)
     backup = tmp_path / "backup.db"
@@ -200,14 +202,14 @@ def test_a_database_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_database_that_goes_in_the_middle_of_a_change(tmp_path: Path) -> None:
+def test_a_database_deleted_during_a_change(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(LibraryFault, match="deleted"), store._change():
         (tmp_path / "library.db").unlink()
     store.close()
 
 
-def test_a_lost_folder_of_files_is_said(tmp_path: Path) -> None:
+def test_a_missing_folder_of_files_is_reported(tmp_path: Path) -> None:
     store = Store(tmp_path)
     ana = store.add(person("Ana"), PICTURES)
     shutil.rmtree(tmp_path / "files")
@@ -222,7 +224,7 @@ def test_a_lost_folder_of_files_is_said(tmp_path: Path) -> None:
     store.close()
 
 
-def test_an_export_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_export_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "library")
     store.add(person("Ana"), PICTURES)
     store.close()
@@ -247,7 +249,9 @@ def test_an_export_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("wrong", [-5.0, 0.0, 4e9, 1e300], ids=["before 1970", "1970", "2096", "never"])
-def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float) -> None:
+def test_jumps_of_the_clock_do_not_break_a_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float
+) -> None:
     store = Store(tmp_path)
     ana = store.add(person("Ana"), PICTURES)
     monkeypatch.setattr("avatar_stream.identity.store.time.time", lambda: wrong)

@@ -11,7 +11,7 @@ from avatar_stream.settings import Settings
 DOCKER = Path(__file__).parent.parent.parent / "docker"
 
 
-def test_the_compose_file_speaks_of_what_there_is(monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_the_compose_file_uses_existing_flags_and_files(monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
     services = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
     avatar, turn = services["avatar"], services["turn"]
     for flag in avatar["command"][1:]:

@@ -42,13 +42,13 @@ def commands() -> list[tuple[str, str]]:
     ]
 
 
-def test_there_are_commands_to_check() -> None:
+def test_commands_are_found_in_the_documents() -> None:
     said = {command.split()[1] for _, command in commands()}
     assert {"serve", "render", "camera", "record-motion", "bench", "doctor"} <= said
 
 
 @pytest.mark.parametrize(("page", "command"), commands())
-def test_a_documented_command_is_understood(page: str, command: str) -> None:
+def test_documented_commands_are_parsed(page: str, command: str) -> None:
     words = shlex.split(command.split("#")[0])[1:]
     try:
         parser().parse_args(words)
@@ -57,7 +57,7 @@ def test_a_documented_command_is_understood(page: str, command: str) -> None:
             pytest.fail(f"{page}: {command} ends with status {error.code}")
 
 
-def test_every_link_between_documents_leads_somewhere() -> None:
+def test_links_between_documents_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
@@ -140,7 +140,7 @@ def in_short(word: str, desk: Path) -> str:
 @pytest.mark.parametrize(
     "command", sorted({command.split("#")[0].strip() for _, command in commands() if "--server" not in command})
 )
-def test_a_documented_command_runs(command: str, desk: Path, enrolled: Path) -> None:
+def test_documented_commands_run(command: str, desk: Path, enrolled: Path) -> None:
     """As it is written, but for what a test has to add: a port, a video in place of a webcam, an earlier end.
 
     Other tests run what these commands draw with; here it is the warp alone, which is there at once.
@@ -172,7 +172,7 @@ def test_a_documented_command_runs(command: str, desk: Path, enrolled: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_scene_collection_leads_to_this_servers_pages() -> None:
+def test_the_obs_scene_collection_uses_existing_pages() -> None:
     scenes = json.loads((ROOT / "docs" / "obs" / "avatar-stream.json").read_text())
     sources = {source["name"]: source for source in scenes["sources"]}
     assert scenes["current_scene"] in sources

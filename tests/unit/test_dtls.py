@@ -111,7 +111,7 @@ def taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_openssl_meets_every_kind_that_it_knows(kind: str) -> None:
+def test_handshakes_by_openssl_with_each_kind_of_key(kind: str) -> None:
     server, own = Server(KEYS[kind]()).connection, RTCCertificate.generateCertificate()
     client = client_of(own)
     assert shake(client, server)
@@ -123,7 +123,7 @@ def test_openssl_meets_every_kind_that_it_knows(kind: str) -> None:
 @pytest.mark.parametrize("kind", OURS)
 @pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize("cipher", [b"ECDHE-ECDSA-AES128-GCM-SHA256", b"ECDHE-ECDSA-CHACHA20-POLY1305"])
-def test_a_handshake_is_carried_on_without_openssl(kind: str, asked: bool, cipher: bytes) -> None:
+def test_handshakes_continued_without_openssl(kind: str, asked: bool, cipher: bytes) -> None:
     server, own = Server(KEYS[kind](), cipher, asked).connection, RTCCertificate.generateCertificate()
     client = client_of(own)
     assert shake(client, server)
@@ -144,7 +144,7 @@ def test_a_handshake_is_carried_on_without_openssl(kind: str, asked: bool, ciphe
 
 @pytest.mark.usefixtures("taken_over")
 @pytest.mark.parametrize("group", ["X25519", "P-256", "P-384", "P-521"])
-def test_keys_are_agreed_on_over_every_curve_that_is_offered(group: str) -> None:
+def test_key_agreement_with_each_offered_curve(group: str) -> None:
     server, own = Server(KEYS["P-256"]()).connection, RTCCertificate.generateCertificate()
     server.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
     assert SSL._lib.SSL_set1_curves_list(server._ssl, ":".join(dict.fromkeys([group, "P-256"])).encode())
@@ -155,7 +155,7 @@ def test_keys_are_agreed_on_over_every_curve_that_is_offered(group: str) -> None
 
 
 @pytest.mark.usefixtures("taken_over")
-def test_fragments_doubles_and_lost_flights_change_nothing() -> None:
+def test_fragmented_repeated_and_lost_records_do_not_break_a_handshake() -> None:
     server, own = Server(KEYS["P-256"]()).connection, RTCCertificate.generateCertificate()
     client = client_of(own)
 
@@ -199,7 +199,7 @@ def test_fragments_doubles_and_lost_flights_change_nothing() -> None:
 
 @pytest.mark.usefixtures("taken_over")
 @pytest.mark.parametrize("kind", [2, 11, 12, 14, 20, 22])
-def test_whoever_changes_a_message_is_found_out(kind: int) -> None:
+def test_a_changed_message_fails_the_handshake(kind: int) -> None:
     """A changed ServerHello, certificate, key, its signature, or Finished never makes a connection."""
     server = Server(KEYS["P-256"]()).connection
     client = client_of(RTCCertificate.generateCertificate())
@@ -222,7 +222,7 @@ def test_whoever_changes_a_message_is_found_out(kind: int) -> None:
 @pytest.mark.parametrize(
     ("curve", "refused"), [(ec.SECP224R1(), True), (ec.SECP256K1(), True), (ec.SECP256R1(), False), (None, False)]
 )
-def test_which_certificates_openssl_does_not_see(curve: Any, refused: bool) -> None:
+def test_which_curves_openssl_refuses(curve: Any, refused: bool) -> None:
     made = certificate_of(ec.generate_private_key(curve) if curve else KEYS["RSA"]())
     der = made.public_bytes(serialization.Encoding.DER)
     assert dtls._is_refused_by_openssl(bytes(3) + len(der).to_bytes(3, "big") + der) is refused
@@ -230,7 +230,7 @@ def test_which_certificates_openssl_does_not_see(curve: Any, refused: bool) -> N
 
 
 @given(st.binary(min_size=1, max_size=200), st.integers(0, 3))
-def test_no_datagram_breaks_it(data: bytes, kind: int) -> None:
+def test_arbitrary_datagrams_do_not_raise(data: bytes, kind: int) -> None:
     client = client_of(OWN)
     head = [b"", b"\x16\xfe\xfd" + bytes(8), b"\x15\xfe\xfd" + bytes(8), b"\x16\xfe\xfd\x00\x01" + bytes(6)][kind]
     datagram = head + len(data).to_bytes(2, "big") * bool(head) + data

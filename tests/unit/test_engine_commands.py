@@ -42,7 +42,7 @@ def test_build_list_remove(cache: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.skipif(tensorrt_build.gpu_name() is not None, reason="there is a GPU")
-def test_without_a_gpu_build_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_engine_build_without_a_gpu_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", "build"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -51,7 +51,7 @@ def test_without_a_gpu_build_says_what_to_do(capsys: pytest.CaptureFixture[str])
 
 @needs_rtx
 @pytest.mark.parametrize(("sm", "runs"), [("75", True), ("89", True), ("90", False), ("100", False), ("122", True)])
-def test_tensorrt_for_rtx_is_left_out_on_gpus_it_does_not_know(
+def test_tensorrt_for_rtx_is_not_used_on_unsupported_gpus(
     sm: str, runs: bool, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tensorrt_build, "gpu_name", lambda: f"NVIDIA Some GPU sm{sm}")
@@ -64,7 +64,7 @@ def test_tensorrt_for_rtx_is_left_out_on_gpus_it_does_not_know(
         assert main(["engine", "build", "--target", "sm89"]) == 0
 
 
-def test_check_compares_every_engine_that_runs_here(capsys: pytest.CaptureFixture[str]) -> None:
+def test_engine_check_compares_every_engine_that_runs_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", "check", "--ticks", "12", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert any(row["engine"] == "openvino int8" for row in found["engines"])

@@ -81,7 +81,7 @@ def test_one_picture_becomes_a_character(store: Store) -> None:
     assert store.uses()[0].action == "add"
 
 
-def test_several_pictures_of_one_person(store: Store) -> None:
+def test_several_pictures_make_one_character(store: Store) -> None:
     done = enrolled(store, another(FELIX), FELIX)
     assert len(done.qualities) == 2
     shown = done.character.file("source 0")
@@ -89,7 +89,7 @@ def test_several_pictures_of_one_person(store: Store) -> None:
     assert store.read(shown) == (another(FELIX), FELIX)[done.shown]
 
 
-def test_the_teeth_of_another_picture_go_with_a_closed_mouth(store: Store) -> None:
+def test_a_portrait_with_a_closed_mouth_gets_teeth_from_another_picture(store: Store) -> None:
     """Felix enrols twice himself: as he is, and as the engine shows him with his mouth open."""
     clip = Clip(SAMPLES / "driver.mp4")
     driver = [picture for _, picture in islice(clip.frames(), 0, 140, 2)]
@@ -139,19 +139,19 @@ def test_pictures_of_two_people_are_refused(store: Store) -> None:
         ({"tags": ["x" * 99]}, "a tag has"),
     ],
 )
-def test_what_is_missing_is_said(store: Store, more: dict[str, Any], word: str) -> None:
+def test_missing_and_invalid_fields_are_reported(store: Store, more: dict[str, Any], word: str) -> None:
     with pytest.raises(BadInput, match=word):
         enrolled(store, **more)
 
 
-def test_a_bad_picture_is_named_by_its_number(store: Store) -> None:
+def test_an_error_names_the_number_of_the_picture(store: Store) -> None:
     with pytest.raises(BadPicture, match="picture 2 of 2"):
         enrolled(store, FELIX, b"no picture")
     with pytest.raises(BadInput, match="one to 5"):
         enrolled(store, *[FELIX] * 6)
 
 
-def test_a_protected_face_is_somebody_elses(store: Store) -> None:
+def test_a_protected_face_cannot_be_enrolled_by_others(store: Store) -> None:
     mine = enrolled(store, protected=True).character
     with pytest.raises(Forbidden, match="protected"):
         enrolled(store, another(FELIX), owner="them", name="Bo")
@@ -174,7 +174,7 @@ def test_a_portrait_is_prepared_once(store: Store, monkeypatch: pytest.MonkeyPat
     assert np.array_equal(again.landmarks, first.landmarks)
 
 
-def test_a_packed_portrait_is_the_same(tmp_path: Path) -> None:
+def test_a_packed_portrait_equals_the_original(tmp_path: Path) -> None:
     portrait = prepare(read_picture(NOOR), 256)
     found = unpack_portrait(pack_portrait(portrait))
     for name in ("picture", "plate", "matte", "landmarks", "box"):
@@ -182,7 +182,7 @@ def test_a_packed_portrait_is_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_style_is_another_look_of_the_same_face(style: str) -> None:
+def test_a_style_changes_the_picture_and_keeps_the_identity(style: str) -> None:
     portrait = prepare(read_picture(SAMUEL), 256, square=True)
     shown = styled(portrait, style)
     assert np.array_equal(shown.landmarks, portrait.landmarks)
@@ -199,13 +199,13 @@ def test_a_character_in_a_style(store: Store) -> None:
     assert done.quality["style_distance"] > 0
 
 
-def test_advice_is_given_for_poor_pictures() -> None:
+def test_poor_pictures_get_advice() -> None:
     soft = cv2.GaussianBlur(read_picture(FELIX), (0, 0), 6)
     assert any("soft" in sentence for sentence in assess_portrait(prepare(soft.astype(np.uint8), 512)).advice)
     assert assess_portrait(prepare(read_picture(FELIX), 512)).advice == ()
 
 
-def test_what_is_seen_of_a_face() -> None:
+def test_attributes_of_a_face_are_measured() -> None:
     seen = attributes_of(prepare(read_picture(FELIX), 384))
     assert seen == {"glasses": False, "smile": seen["smile"], "teeth": False}
 
@@ -223,11 +223,11 @@ def test_what_is_seen_of_a_face() -> None:
         ("", {}),
     ],
 )
-def test_claims_are_read_from_words(words: str, said: dict[str, bool]) -> None:
+def test_attributes_are_parsed_from_a_description(words: str, said: dict[str, bool]) -> None:
     assert claimed_attributes(words) == said
 
 
-def test_a_description_is_checked_where_it_can_be(store: Store) -> None:
+def test_a_description_is_compared_with_the_picture(store: Store) -> None:
     done = enrolled(store, description="a young woman with glasses").character
     assert done.quality["description"] == ["the description says glasses, the picture shows none"]
     assert done.quality["unchecked"] == ["age", "sex"]
@@ -248,14 +248,14 @@ def test_characters_are_found_by_description(store: Store) -> None:
         assert (found and found.id) == (wanted and wanted.id), words
 
 
-def test_a_card_shows_who_it_is(store: Store) -> None:
+def test_a_card_shows_the_character(store: Store) -> None:
     character = enrolled(store, tags=("a",) * 1, name="A name that is far too long for one line of a card").character
     card = identity_card(character, prepare(read_picture(FELIX), 256).picture)
     assert card.shape == (420, 860, 3)
     assert (card[60:340, 40:340].std()) > 20
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_identity_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     library = ("--library", str(tmp_path / "library"))
 
     def run(*words: str) -> str:
@@ -325,7 +325,7 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         yield made
 
 
-async def test_over_http(client: httpx.AsyncClient) -> None:
+async def test_enrolment_over_http(client: httpx.AsyncClient) -> None:
     upload = (await client.post("/identities", content=FELIX)).json()["id"]
     said = {"pictures": [upload], "name": "Felix", "consent": CONSENT, "style": "film"}
     answer = await client.post("/identities", json=said)
@@ -385,7 +385,7 @@ async def test_bad_changes_over_http(client: httpx.AsyncClient, said: Any) -> No
     assert (await client.patch(f"/identities/{key}", json=said)).status_code == 400
 
 
-async def test_characters_are_their_owners(tmp_path: Path) -> None:
+async def test_characters_belong_to_their_owners(tmp_path: Path) -> None:
     tokens = {name: make_token(name, ["publish", "view"]) for name in ("ana", "bo")}
     access = Access(parse_tokens("\n".join(line for _, line in tokens.values())))
     app = create_app(Settings(library=str(tmp_path), size=256, characters_per_owner=1), None, access)
@@ -404,7 +404,7 @@ async def test_characters_are_their_owners(tmp_path: Path) -> None:
         assert (await client.post("/identities", json=said)).status_code == 401
 
 
-async def test_a_server_without_a_library_says_so() -> None:
+async def test_a_server_without_a_library_refuses_enrolments() -> None:
     app = create_app(Settings(size=256), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
         assert not (await client.get("/identities")).json()["enrolment"]

@@ -50,12 +50,12 @@ def shown(*hold: str) -> Floats:
     return animator.follow_motion(busy(), 0.0)
 
 
-def test_nothing_held_changes_nothing() -> None:
+def test_without_holds_nothing_changes() -> None:
     motion = busy()
     assert hold_parts(motion, frozenset()) is motion
 
 
-def test_each_hold_holds_its_part_alone() -> None:
+def test_each_hold_affects_only_its_part() -> None:
     free, gaze, mouth, brows = shown(), shown("gaze"), shown("mouth"), shown("brows")
     assert geometry.mouth_opening(mouth) < 0.02 < 0.1 < geometry.mouth_opening(free)
     eyes = slice(468, 478)
@@ -77,12 +77,12 @@ def test_a_serious_face_does_not_smile() -> None:
     assert serious.coefficients.max() == 0
 
 
-def test_covered_teeth_leave_a_mouth_that_speaks() -> None:
+def test_with_covered_teeth_the_mouth_still_opens() -> None:
     covered = geometry.mouth_opening(shown("teeth"))
     assert 0.01 < covered < 0.06 < geometry.mouth_opening(shown())
 
 
-def test_awake_eyes_never_quite_close() -> None:
+def test_awake_eyes_never_close_fully() -> None:
     tired = replace(busy(), lids=np.array([0.1, 1.0], np.float32))
     assert np.allclose(hold_parts(tired, frozenset({"awake"})).lids, [0.62, 1.0])
 
@@ -95,7 +95,7 @@ def test_awake_eyes_never_quite_close() -> None:
         ("mouth", geometry.mouth_opening),
     ],
 )
-def test_a_region_is_scaled_alone(region: str, measure: Callable[[Floats], float]) -> None:
+def test_a_gain_scales_only_its_region(region: str, measure: Callable[[Floats], float]) -> None:
     def at(gain: float) -> Floats:
         animator = Animator(Retargeter(face()))
         animator.expression = Expression(gains={region: gain})
@@ -106,7 +106,7 @@ def test_a_region_is_scaled_alone(region: str, measure: Callable[[Floats], float
     assert np.allclose(at(1.0), shown(), atol=1e-3)
 
 
-def test_a_movement_is_limited_by_its_name() -> None:
+def test_a_blend_shape_can_be_limited() -> None:
     limits = Expression.from_json(
         {"limits": {"jawOpen": [0, 0.1], "mouthSmileLeft": [0.5, 1], "eyeBlinkLeft": [0, 0.3]}}
     )
@@ -118,13 +118,13 @@ def test_a_movement_is_limited_by_its_name() -> None:
     assert np.abs(bounded.gap).max() < 0.07 < np.abs(shut.gap).max()
 
 
-def test_an_expression_is_the_same_as_json() -> None:
+def test_an_expression_survives_json() -> None:
     said = {"hold": ["smile"], "limits": {"jawOpen": [0.0, 0.5]}, "gains": {"head": 0.5}}
     assert Expression.from_json(said).to_json() == said
     assert Expression.from_json({}).free
 
 
-def test_an_expression_is_checked_when_it_is_made() -> None:
+def test_invalid_expressions_raise() -> None:
     assert Expression(hold=["smile"], limits={"jawOpen": (0, 0.3)}).hold == frozenset({"smile"})
     assert Expression(hold="gaze").hold == frozenset({"gaze"})
     for wrong in ({"hold": {"beard"}}, {"limits": {"jawOpen": (0, 3)}}, {"gains": {"hair": 1.0}}):
@@ -146,7 +146,7 @@ def test_expressions_come_over_the_control_channel() -> None:
             parse_command(json.dumps({"type": "expression", "value": wrong}), 4096)
 
 
-def test_another_kind_of_driver_takes_over_without_a_jump(portrait: Portrait) -> None:
+def test_switching_between_video_and_motion_makes_no_jump(portrait: Portrait) -> None:
     with Avatar(portrait, None) as avatar:
         turned = face(turn=(0, 0.3, 0), jawOpen=0.4)
         seen = [avatar.follow(TrackedFace(face()), k / 25).target for k in range(20)]

@@ -20,7 +20,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 
 
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "docs"])
-def test_in_a_clone_it_is_pips_for_the_clone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_clone_the_install_line_is_for_the_clone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
     monkeypatch.setattr(Path, "exists", lambda path: path.name == "pip")
@@ -30,7 +30,9 @@ def test_in_a_clone_it_is_pips_for_the_clone(folder: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("extra", ["tensorrt-rtx", "tensorrt", "cuda", "camera", "heic", "provenance"])
-def test_elsewhere_it_is_the_packages_themselves(extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_elsewhere_the_install_line_names_the_packages(
+    extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(extras, "CLONE_FOLDER", tmp_path)
     line = install_command(extra)
     for wanted in EXTRAS[extra]:
@@ -38,13 +40,13 @@ def test_elsewhere_it_is_the_packages_themselves(extra: str, monkeypatch: pytest
     assert line.count('"') == 2 * len(EXTRAS[extra])
 
 
-def test_nothing_names_an_index_that_does_not_have_it() -> None:
+def test_no_message_names_a_package_index_without_the_package() -> None:
     files = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("avatar_stream/**/*.py")]
     for file in files:
         assert not re.search(r"pip install [\"']*avatar-stream", file.read_text()), file
 
 
-def test_a_missing_package_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
     with pytest.raises(BadInput, match=r"needs one more package: .*pip install -e \"\.\[camera\]"):
         VirtualCamera((64, 64), 25)
@@ -57,7 +59,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"avatar-stream \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
-def test_make_demo_says_how_the_command_is_reached() -> None:
+def test_make_demo_prints_how_to_run_the_command() -> None:
     run = subprocess.run(
         ["make", "-n", "demo"], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True, cwd=ROOT
     )
@@ -69,7 +71,7 @@ def test_make_demo_says_how_the_command_is_reached() -> None:
 
 
 @pytest.mark.parametrize(("module", "missing"), [("tests.soak", "psutil"), ("tests.fuzz", "atheris")])
-def test_a_bench_says_what_it_needs(module: str, missing: str) -> None:
+def test_a_bench_names_its_missing_package(module: str, missing: str) -> None:
     program = (
         f"import runpy, sys; sys.modules[{missing!r}] = None; sys.argv = [{module!r}, '--help'];"
         f" runpy.run_module({module!r}, run_name='__main__')"

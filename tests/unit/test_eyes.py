@@ -37,7 +37,7 @@ def looking(points: Floats, step: float) -> Floats:
     return target
 
 
-def test_irises_go_where_they_are_asked_to(portrait: Portrait) -> None:
+def test_irises_move_with_the_landmarks(portrait: Portrait) -> None:
     points, eyes, found = portrait.landmarks, Eyes(portrait.crop, portrait.landmarks), []
     step = 0.1 * float(np.linalg.norm(points[33] - points[133]))
     for way in (-step, step):
@@ -51,7 +51,7 @@ def test_irises_go_where_they_are_asked_to(portrait: Portrait) -> None:
         assert 0.6 * 2 * step < found[1][eye] - found[0][eye] < 1.4 * 2 * step
 
 
-def test_a_moved_eye_has_its_white_and_its_rim(portrait: Portrait) -> None:
+def test_a_moved_iris_keeps_the_eyes_white_and_rim(portrait: Portrait) -> None:
     points = portrait.landmarks
     shown = portrait.crop.copy()
     step = 0.12 * float(np.linalg.norm(points[33] - points[133]))
@@ -62,13 +62,13 @@ def test_a_moved_eye_has_its_white_and_its_rim(portrait: Portrait) -> None:
         assert after > before, f"eye {eye}: white where the iris was"
 
 
-def test_eyes_at_rest_are_left_alone(portrait: Portrait) -> None:
+def test_eyes_at_rest_are_unchanged(portrait: Portrait) -> None:
     shown = portrait.crop.copy()
     Eyes(portrait.crop, portrait.landmarks).draw(shown, portrait.landmarks)
     assert np.array_equal(shown, portrait.crop)
 
 
-def test_shut_eyes_are_skin_and_a_dark_line(portrait: Portrait) -> None:
+def test_closed_eyes_are_skin_and_a_dark_line(portrait: Portrait) -> None:
     shut = portrait.landmarks.copy()
     for upper, lower, _ in EYE_LANDMARKS:
         shut[upper[1:-1]] = shut[lower[1:-1]]
@@ -85,7 +85,7 @@ def test_shut_eyes_are_skin_and_a_dark_line(portrait: Portrait) -> None:
         assert after.std() < before.std()
 
 
-def test_a_shut_eye_has_no_iris_to_turn(portrait: Portrait) -> None:
+def test_a_closed_eye_shows_no_iris(portrait: Portrait) -> None:
     shut = portrait.landmarks.copy()
     for upper, lower, _ in EYE_LANDMARKS:
         shut[upper + lower, 1] = shut[upper + lower, 1].mean()

@@ -30,7 +30,7 @@ def moved(portrait: Portrait, right: float, down: float, scale: float) -> Floats
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_hair_goes_with_the_head(portrait: Portrait, move: tuple[float, float, float]) -> None:
+def test_hair_moves_with_the_head(portrait: Portrait, move: tuple[float, float, float]) -> None:
     target = moved(portrait, *move)
     shown = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)(target).image
     stable = list(mesh.STABLE_LANDMARKS)
@@ -63,7 +63,7 @@ def test_a_face_stays_in_the_picture(portrait: Portrait, move: tuple[float, floa
     assert (oval < portrait.box[2:]).all()
 
 
-def test_what_is_within_a_necks_reach_is_followed_as_it_is(portrait: Portrait) -> None:
+def test_small_head_movements_are_not_limited(portrait: Portrait) -> None:
     width = float(np.linalg.norm(portrait.landmarks[234] - portrait.landmarks[454]))
     rest, aside = moved(portrait, 0, 0, 0), moved(portrait, 0.15, 0, 0)
     assert (aside - rest)[1, 0] / width == pytest.approx(0.15, abs=0.02)

@@ -3,7 +3,7 @@ import numpy as np
 from avatar_stream.face.filters import OneEuro
 
 
-def test_a_still_signal_is_smoothed_and_a_quick_one_followed() -> None:
+def test_slow_signals_are_smoothed_and_fast_ones_followed() -> None:
     random = np.random.default_rng(0)
     still = random.normal(0, 0.003, (200, 3)).astype(np.float32)
     one_euro = OneEuro(2.5, 14.0)
@@ -26,7 +26,7 @@ def test_the_first_value_and_the_first_after_a_reset_pass_unchanged() -> None:
     assert one_euro(np.array([-3], np.float32), 0.2)[0] == -3
 
 
-def test_time_that_stands_still_does_no_harm() -> None:
+def test_equal_timestamps_do_no_harm() -> None:
     one_euro = OneEuro(1.0, 1.0)
     values = [one_euro(np.array([k], np.float32), 1.0) for k in range(5)]
     assert np.isfinite(values).all()

@@ -30,7 +30,9 @@ def settled(landmarks: Floats, frames: int = 5) -> Fit:
         ({}, {}, dict.fromkeys(("jawOpen", "mouthSmileLeft", "mouthPucker", "eyeBlinkLeft"), 0.1)),
     ],
 )
-def test_a_made_face_is_read_back(made: dict[str, float], least: dict[str, float], most: dict[str, float]) -> None:
+def test_the_coefficients_of_a_generated_face_are_recovered(
+    made: dict[str, float], least: dict[str, float], most: dict[str, float]
+) -> None:
     found = settled(face(expression=made)).named
     assert all(found[name] > value for name, value in least.items()), found
     assert all(found[name] < value for name, value in most.items()), found
@@ -38,7 +40,7 @@ def test_a_made_face_is_read_back(made: dict[str, float], least: dict[str, float
 
 @settings(max_examples=25, deadline=None)
 @given(st.floats(40, 400), st.floats(-0.3, 0.3), st.floats(-0.45, 0.45), st.floats(-0.4, 0.4))
-def test_size_and_turn_change_nothing(scale: float, pitch: float, yaw: float, roll: float) -> None:
+def test_the_fit_is_independent_of_size_and_rotation(scale: float, pitch: float, yaw: float, roll: float) -> None:
     made = {"jawOpen": 0.4, "mouthSmile": 0.4}
     ahead, turned = settled(face(expression=made)), settled(face(scale, (pitch, yaw, roll), expression=made))
     assert np.abs(ahead.coefficients - turned.coefficients).max() < 0.05
@@ -60,7 +62,7 @@ def test_a_still_face_does_not_flicker() -> None:
     assert fitter.settled
 
 
-def test_identity_is_learnt_and_kept_apart_from_expression() -> None:
+def test_identity_is_learnt_separately_from_expression() -> None:
     who = np.random.default_rng(3).normal(0, 0.7, len(face_model().identities)).astype(np.float32)
     fitter, errors = Fitter(), []
     for k in range(120):
@@ -73,14 +75,14 @@ def test_identity_is_learnt_and_kept_apart_from_expression() -> None:
     assert calm.coefficients.max() < 0.25
 
 
-def test_gaze_is_read_by_eye_and_by_direction() -> None:
+def test_gaze_is_measured_for_each_eye_and_direction() -> None:
     ahead, aside, down = (settled(face(look=look)).gaze for look in ((0, 0), (0.05, 0), (0, 0.03)))
     assert ((aside - ahead)[:, 0] > np.radians(8)).all()
     assert np.abs((aside - ahead)[:, 1]).max() < np.radians(2)
     assert ((down - ahead)[:, 1] > np.radians(4)).all()
 
 
-def test_quality_falls_when_a_mouth_is_no_mouth() -> None:
+def test_the_fits_quality_falls_for_an_impossible_mouth() -> None:
     landmarks = face(jawOpen=0.3)
     sound = settled(landmarks)
     random = np.random.default_rng(1)
@@ -89,7 +91,7 @@ def test_quality_falls_when_a_mouth_is_no_mouth() -> None:
     assert settled(torn).mouth_error > 4 * max(sound.mouth_error, 0.004)
 
 
-def test_a_still_is_read_at_once() -> None:
+def test_a_single_picture_is_fitted_at_once() -> None:
     fit, fitter = fit_still(face(90, (0.05, 0.2, 0), mouthSmile=0.8, jawOpen=0.2))
     assert fit.named["mouthSmileLeft"] > 0.5
     assert fitter.settled

@@ -26,7 +26,7 @@ def box(x: float, y: float, width: float) -> tuple[float, float, float, float]:
     return x - width / 2, y - width / 2, width, width
 
 
-def test_a_head_moves_and_another_head_is_another() -> None:
+def test_a_moved_head_is_the_same_and_a_distant_one_is_not() -> None:
     followed = FollowedPerson()
     followed.update(landmarks(0.3, 0.4, 0.2), 0.0)
     assert followed.matches(landmarks(0.4, 0.4, 0.21), STEP)
@@ -34,7 +34,7 @@ def test_a_head_moves_and_another_head_is_another() -> None:
     assert not followed.matches(landmarks(0.32, 0.4, 0.4), STEP)
 
 
-def test_who_is_gone_is_waited_for_and_then_the_largest_is_followed() -> None:
+def test_a_lost_person_is_awaited_before_the_largest_is_followed() -> None:
     followed = FollowedPerson()
     assert followed.choose([], 0.0) is None
     assert followed.choose([box(0.7, 0.4, 0.3), box(0.2, 0.4, 0.2)], 0.0) == 0
@@ -61,7 +61,7 @@ def room(small: Image | None, large: Image | None) -> Image:
 
 
 @pytest.mark.slow
-def test_another_larger_face_takes_over_only_once_the_first_has_gone(people: tuple[Image, Image]) -> None:
+def test_a_larger_face_takes_over_only_after_the_first_is_gone(people: tuple[Image, Image]) -> None:
     small, large = people
     tracker = FaceTracker(smooth=False)
     time = 0.0
@@ -92,7 +92,7 @@ def test_another_larger_face_takes_over_only_once_the_first_has_gone(people: tup
 
 
 @pytest.mark.slow
-def test_who_is_followed_is_chosen_again_when_asked(people: tuple[Image, Image]) -> None:
+def test_recalibration_chooses_the_followed_person_again(people: tuple[Image, Image]) -> None:
     small, large = people
     tracker = FaceTracker(smooth=False)
     for k in range(5):

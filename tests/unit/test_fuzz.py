@@ -34,7 +34,7 @@ def damaged(draw: Any, sound: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_nothing_from_outside_breaks(name: str) -> None:
+def test_fuzzed_inputs_raise_only_expected_errors(name: str) -> None:
     @settings(max_examples=CASES.get(name, 400), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.one_of(damaged(SEEDS[name]), st.binary(max_size=400)))
     def run(data: bytes) -> None:

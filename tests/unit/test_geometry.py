@@ -53,7 +53,7 @@ def test_aligned_frame_puts_every_face_in_the_same_place(scale: float, roll: flo
     assert points[152, 1] < 1.02 * 192  # the chin is at its lower edge
 
 
-def test_the_template_is_a_mirror_image_of_itself() -> None:
+def test_the_template_is_symmetric() -> None:
     face = mesh.template()
     np.testing.assert_allclose(face[33] * [-1, 1, 1], face[263], atol=1e-3)
     assert np.linalg.norm(face[33] - face[263]) == pytest.approx(1, abs=1e-3)
@@ -70,7 +70,7 @@ def test_triangles_cover_the_face_once() -> None:
     assert len(used) - len(edges) + len(skin) + len(eyes) + len(mouth) == 1
 
 
-def test_openings_grow_with_the_gap() -> None:
+def test_mouth_and_eye_openings_grow_with_the_gap() -> None:
     face = mesh.template() * 100
     closed = face.copy()
     closed[list(mesh.INNER_LIP_LOWER)] = closed[list(mesh.INNER_LIP_UPPER)]

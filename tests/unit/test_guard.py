@@ -80,7 +80,7 @@ def corrupt_conditioning(loop: Loop) -> None:
         value += np.random.default_rng(1).normal(0, 300, value.shape).astype(value.dtype)
 
 
-def test_an_avatar_that_is_well_is_left_alone(loop: Loop) -> None:
+def test_the_guard_leaves_a_healthy_avatar_alone(loop: Loop) -> None:
     loop.run(150)
     assert loop.guard.faults == 0
     assert loop.guard.step.name == "WATCHING"
@@ -106,7 +106,7 @@ def test_drift_is_corrected_within_25_ticks(loop: Loop, corrupt: Callable[[Loop]
     other.avatar.close()
 
 
-def test_a_network_that_paints_somebody_else_is_switched_off(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_changes_the_identity_is_switched_off(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anchoring does not help there: within 25 ticks only the portrait's own pixels are left."""
     monkeypatch.setattr(guard, "RECOVERY_TIME", 1.0)
     loop.run(122)  # the mouth is about to open wide: where nothing is painted nobody can be painted
@@ -132,7 +132,7 @@ def test_a_network_that_paints_somebody_else_is_switched_off(loop: Loop, monkeyp
     assert loop.apart() < MAX_LIKENESS_DISTANCE
 
 
-def test_faces_of_one_person_are_near(portrait: Portrait) -> None:
+def test_identity_distances_within_a_person_are_small(portrait: Portrait) -> None:
     likeness = Likeness.shared()
     own = likeness.of(portrait.crop, portrait.landmarks)
     brighter = np.clip(portrait.crop * 0.8 + 30, 0, 255).astype(np.uint8)

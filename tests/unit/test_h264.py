@@ -90,7 +90,7 @@ def parameters(answer: str, payload: str = "96") -> dict[str, str]:
 
 @pytest.mark.parametrize("name", FMTP)
 @pytest.mark.parametrize("role", [Role.PUBLISH, Role.VIEW, Role.BOTH])
-async def test_any_profile_is_answered_in_its_own_terms(name: str, role: Role) -> None:
+async def test_each_profile_is_answered_with_its_own_parameters(name: str, role: Role) -> None:
     way = {Role.PUBLISH: "sendonly", Role.VIEW: "recvonly", Role.BOTH: "sendrecv"}[role]
     answer, peer = await answered(offer({"96": FMTP[name]}, way), role)
     assert agreed_codec(answer, "video") == "H264"
@@ -104,7 +104,7 @@ async def test_any_profile_is_answered_in_its_own_terms(name: str, role: Role) -
         assert feed.codec == ("H264" if said["packetization-mode"] == "1" else "H264/0")
 
 
-async def test_no_fmtp_at_all() -> None:
+async def test_an_offer_without_fmtp() -> None:
     for role, way in ((Role.PUBLISH, "sendonly"), (Role.VIEW, "recvonly")):
         answer, _ = await answered(offer({"96": None}, way), role)
         said = parameters(answer)
@@ -112,7 +112,7 @@ async def test_no_fmtp_at_all() -> None:
 
 
 @pytest.mark.parametrize("payload", ["35", "39", "63", "96", "127"])
-async def test_every_dynamic_number_is_kept(payload: str) -> None:
+async def test_every_dynamic_payload_type_is_kept(payload: str) -> None:
     """Chromium's last profiles are below 64."""
     answer, _ = await answered(offer({payload: FMTP["high (FFmpeg)"]}, "recvonly"), Role.VIEW)
     assert re.search(rf"^m=video \d+ \S+ {payload}\r$", answer, re.MULTILINE)
@@ -129,7 +129,7 @@ async def test_every_dynamic_number_is_kept(payload: str) -> None:
         ({"96": "main", "98": "main 4.1 (OBS)"}, "96"),
     ],
 )
-async def test_the_simplest_that_is_offered_is_sent(fmtp: dict[str, str], chosen: str) -> None:
+async def test_the_simplest_offered_profile_is_sent(fmtp: dict[str, str], chosen: str) -> None:
     answer, _ = await answered(offer({key: FMTP[name] for key, name in fmtp.items()}, "recvonly"), Role.VIEW)
     assert re.search(rf"^m=video \d+ \S+ {chosen}\b", answer, re.MULTILINE)
 
@@ -152,13 +152,13 @@ def test_vp8_goes_first() -> None:
         (offer({"96": None}).replace("SAVPF 96", "SAVPF 97"), "no codec"),
     ],
 )
-def test_what_cannot_be_is_named(sdp: str, named: str) -> None:
+def test_unsupported_offers_are_refused_with_the_reason(sdp: str, named: str) -> None:
     with pytest.raises(Unacceptable, match=re.escape(named)):
         check_offer(sdp, Role.PUBLISH, Settings())
 
 
 @given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])))
-def test_any_parameters_are_used_or_named(text: str) -> None:
+def test_arbitrary_parameters_are_accepted_or_refused(text: str) -> None:
     sdp = offer({"96": text})
     said = ""
     try:
@@ -175,7 +175,7 @@ def test_any_parameters_are_used_or_named(text: str) -> None:
         }
 
 
-def test_in_mode_0_every_unit_fits_into_a_packet() -> None:
+def test_in_packetization_mode_0_every_unit_is_one_packet() -> None:
     encoder, sender = VideoEncoder(H264_SINGLE_NAL, 25), _SingleNalUnits()
     decoder = av.CodecContext.create("h264", "r")
     sizes, decoded = [], 0
@@ -196,6 +196,6 @@ def noise(count: int) -> Iterator[av.VideoFrame]:
         yield av.VideoFrame.from_ndarray(chance.integers(0, 255, (384, 256), np.uint8), format="yuv420p")
 
 
-async def test_aiortc_packs_as_it_is_extended() -> None:
+async def test_aiortc_uses_the_extended_packetizer() -> None:
     assert "_packetize" in vars(_SingleNalUnits.__mro__[1])
     assert hasattr(RTCPeerConnection().addTransceiver("video").sender, "_RTCRtpSender__encoder")

@@ -39,13 +39,13 @@ def costs(*milliseconds: float) -> dict[str, float]:
     return {quality.name: ms / 1e3 for quality, ms in zip(DRAWING_QUALITIES, milliseconds, strict=True)}
 
 
-def test_a_fast_machine_stays_on_top() -> None:
+def test_a_fast_machine_keeps_the_best_quality() -> None:
     machine = Machine(costs(20, 10, 8, 5))
     machine.run(60)
     assert set(machine.qualities) == {"full"}
 
 
-def test_a_slow_machine_finds_its_rung_in_seconds_and_stays() -> None:
+def test_a_slow_machine_settles_on_a_quality_in_seconds() -> None:
     machine = Machine(costs(90, 45, 30, 8))
     machine.run(12)
     assert machine.ladder.quality.name == "half rate"
@@ -55,13 +55,13 @@ def test_a_slow_machine_finds_its_rung_in_seconds_and_stays() -> None:
     assert machine.changes - before <= 8, "tries upwards must become rare"
 
 
-def test_the_slowest_machine_ends_at_the_warp() -> None:
+def test_the_slowest_machine_draws_only_the_warp() -> None:
     machine = Machine(costs(400, 200, 100, 60))
     machine.run(30)
     assert machine.ladder.quality.name == "warp"
 
 
-def test_a_passing_load_is_forgotten() -> None:
+def test_the_quality_recovers_after_a_temporary_load() -> None:
     machine = Machine(costs(25, 12, 9, 5))
     machine.run(5)
     machine.costs = costs(80, 38, 25, 10)
@@ -77,7 +77,7 @@ def portrait() -> Portrait:
     return prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
 
 
-def test_every_quality_draws_the_portrait_and_may_follow_any_other(portrait: Portrait) -> None:
+def test_every_quality_draws_the_portrait_after_any_other(portrait: Portrait) -> None:
     renderer = PortraitRenderer(portrait, Networks())
     order = [0, 1, 2, 3, 2, 0, 3, 1, 0]
     for level in order:

@@ -17,7 +17,7 @@ assert "matplotlib.axes" in sys.modules
 """
 
 
-def test_pyplot_is_loaded_when_it_is_asked_for() -> None:
+def test_pyplot_is_imported_on_first_use() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
     )

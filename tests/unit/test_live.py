@@ -37,7 +37,7 @@ def footage(pictures: list[Image]) -> Footage:
     return Footage("sample", "nobody", "clip", "", frames, np.stack(faces))
 
 
-def test_a_clip_that_is_repeated_is_perfect_and_one_that_stands_still_is_not(
+def test_a_repeated_clip_scores_perfect_and_a_frozen_one_does_not(
     footage: Footage, pictures: list[Image]
 ) -> None:
     perfect = clip_figures(footage, pictures, None)
@@ -49,7 +49,7 @@ def test_a_clip_that_is_repeated_is_perfect_and_one_that_stands_still_is_not(
     assert frozen["lips_shape"] > 3 * perfect["lips_shape"] + 0.01
 
 
-def test_the_live_path_beats_standing_still(footage: Footage, pictures: list[Image]) -> None:
+def test_the_live_path_scores_better_than_a_frozen_clip(footage: Footage, pictures: list[Image]) -> None:
     shown = self_driven_pictures(None, footage)
     assert len(shown) == len(footage)
     frozen = clip_figures(footage, [pictures[0]] * len(pictures), None)
@@ -60,7 +60,7 @@ def test_the_live_path_beats_standing_still(footage: Footage, pictures: list[Ima
     assert "sample" in text
 
 
-def test_shape_is_what_remains_without_place_size_and_roll() -> None:
+def test_shape_is_independent_of_position_size_and_roll() -> None:
     a, b = face(100), face(160, (0, 0, 0.3))
     assert shape_error(a, b, list(range(468))) < 1e-3
     assert shape_error(face(100, jawOpen=0.6), b, [13, 14, 17]) > 0.03
@@ -82,7 +82,7 @@ def test_a_blind_sheet_keeps_its_key_apart(pictures: list[Image], tmp_path: Path
         blind.main([str(tmp_path / "out"), str(tmp_path / "driver.mp4"), "nameless.mp4"])
 
 
-def test_folds_part_people_and_leave_nobody_out() -> None:
+def test_folds_are_disjoint_and_cover_all_people() -> None:
     people = [f"p{k:04}" for k in range(200)]
     parts = [[p for p in people if in_fold(p, f"{k}/5")] for k in range(1, 6)]
     assert sorted(person for part in parts for person in part) == people

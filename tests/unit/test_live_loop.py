@@ -157,7 +157,7 @@ def test_a_command_that_fails_leaves_the_loop_alive(loop: LiveLoop, avatar: Fake
     assert set(listener.failures) == {"follow"}
 
 
-def test_without_a_camera_the_avatar_goes_on_with_nobody(loop: LiveLoop, avatar: FakeAvatar) -> None:
+def test_without_a_camera_the_avatar_is_drawn_without_a_face(loop: LiveLoop, avatar: FakeAvatar) -> None:
     start(loop, avatar)
     wait_until(lambda: len(avatar.painted) > 3, "pictures went on without a camera")
     assert set(avatar.followed) == {None}
@@ -174,7 +174,7 @@ def test_without_a_camera_the_voice_moves_the_avatar(loop: LiveLoop, avatar: Fak
     )
 
 
-def test_an_engine_that_fails_shows_the_warp(
+def test_the_warp_is_shown_if_a_network_fails(
     loop: LiveLoop, avatar: FakeAvatar, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
     avatar.fail_paint = True
@@ -220,7 +220,7 @@ def test_a_thread_that_hangs_keeps_its_avatar(
     assert not avatar.closed, "its thread still uses it"
 
 
-def test_the_ladder_says_how_well_to_draw(avatar: FakeAvatar) -> None:
+def test_the_quality_ladder_sets_the_drawing_quality(avatar: FakeAvatar) -> None:
     loop = LiveLoop(25, QualityLadder(1 / 25))
     start(loop, avatar)
     loop.add_frame(camera_frame(10))

@@ -67,7 +67,7 @@ def made(job: factory.Job) -> factory.Job:
     return job
 
 
-def test_a_closed_mouth_opens_and_eyes_shut(made: factory.Job) -> None:
+def test_made_faces_open_the_mouth_and_close_the_eyes(made: factory.Job) -> None:
     line = factory.Factory(made)
     still = line.sitters._stills[0]
     picture, landmarks = still.picture(0), still.landmarks[0]
@@ -92,7 +92,7 @@ def test_a_closed_mouth_opens_and_eyes_shut(made: factory.Job) -> None:
     assert grey.max() > 2 * grey.min(), "teeth, and the dark behind them"
 
 
-def test_people_are_packed_with_what_a_tracker_sees(made: factory.Job) -> None:
+def test_made_people_are_packed_with_tracked_landmarks(made: factory.Job) -> None:
     people = load_packs(made.out, "train", "made")
     assert len(people) == 2
     for person in people:
@@ -105,7 +105,7 @@ def test_people_are_packed_with_what_a_tracker_sees(made: factory.Job) -> None:
     assert list(made.out.glob("sheet-*.jpg"))
 
 
-def test_a_killed_run_goes_on_and_a_seed_is_a_promise(made: factory.Job) -> None:
+def test_a_killed_run_resumes_and_a_seed_is_reproducible(made: factory.Job) -> None:
     first, second = (made.out / f"train-0000{k}.npz" for k in (0, 1))
     before, kept = first.stat().st_mtime_ns, load_packs(made.out, "train")
     second.unlink()
@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_and_a_seed_is_a_promise(made: factory.Job) -> None
     assert [one.frames for one in again] == [one.frames for one in kept]
 
 
-def test_windows_come_from_made_people(made: factory.Job) -> None:
+def test_training_windows_come_from_made_people(made: factory.Job) -> None:
     person = load_packs(made.out, "train", "made")[0]
     windows = PortrayalWindows(person)
     opened = int(np.nanargmax(np.where(person.has_face, person.mouth, np.nan)))

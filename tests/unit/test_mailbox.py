@@ -10,7 +10,7 @@ from tests.waiting import TEST_TIMEOUT
 
 
 @given(st.lists(st.one_of(st.integers(0, 99), st.none()), max_size=60))
-def test_the_newest_wins_and_nothing_is_delivered_twice(steps: list[int | None]) -> None:
+def test_only_the_newest_item_is_delivered_and_only_once(steps: list[int | None]) -> None:
     """Numbers are put, None takes: what is taken is always the last put, and every loss is counted."""
     box: Mailbox[int] = Mailbox()
     waiting: int | None = None
@@ -49,7 +49,7 @@ def test_close_wakes_a_waiting_taker() -> None:
     assert seen == ["closed"]
 
 
-def test_none_is_an_item_like_any_other() -> None:
+def test_none_can_be_an_item() -> None:
     box: Mailbox[int | None] = Mailbox()
     box.put(None)
     assert box.take(0) is None

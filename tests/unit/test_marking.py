@@ -81,7 +81,7 @@ def test_the_watermark_is_read_at_another_size(pictures: list[Image]) -> None:
     )
 
 
-def test_the_watermark_is_not_seen(pictures: list[Image]) -> None:
+def test_the_watermark_is_invisible(pictures: list[Image]) -> None:
     plain = luma(Marker(watermark=False)(pictures[0]))
     marked = luma(Marker()(pictures[0]))
     difference = marked.astype(int) - plain
@@ -89,7 +89,7 @@ def test_the_watermark_is_not_seen(pictures: list[Image]) -> None:
     assert np.abs(difference).max() <= 4
 
 
-def test_no_picture_of_ours_is_taken_for_a_marked_one() -> None:
+def test_unmarked_samples_are_not_taken_for_marked_ones() -> None:
     for path in sample_pictures().values():
         assert not inspect(path).marked
 
@@ -101,7 +101,7 @@ def test_a_watermark_fits_each_size() -> None:
         assert mark(flat).shape == flat.shape
 
 
-def test_nothing_is_found_in_nothing() -> None:
+def test_no_watermark_is_found_in_noise() -> None:
     assert detection_score([]) == 0.0
     assert detection_score([np.zeros((64, 64), np.uint8)]) == 0.0
 
@@ -124,7 +124,7 @@ def test_a_label_fits_any_picture() -> None:
         assert Marker(Label("made by a machine")).labelled(np.zeros(shape, np.uint8)).shape == shape
 
 
-def test_no_label_only_for_a_reason() -> None:
+def test_omitting_the_label_requires_a_reason() -> None:
     assert label_for("AI", "top-left", "").text == "AI"
     assert label_for("AI", "top-left", "shown on a stage that says so").text == ""
     for text, position, reason in (("AI", "top-left", "no"), (" ", "top-left", ""), ("x" * 25, "top-left", ""),
@@ -145,7 +145,9 @@ def render(tmp_path: Path, *more: str) -> tuple[Path, dict[str, Any]]:
     return out, inspect(out).report()
 
 
-def test_a_rendered_file_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rendered_file_has_label_watermark_and_credentials(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, said = render(tmp_path)
     assert said["marked"]
     assert said["share"] == 1.0
@@ -160,13 +162,13 @@ def test_a_rendered_file_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["marked"]
 
 
-def test_marks_are_left_out_only_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_marks_are_omitted_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, said = render(tmp_path, "--no-watermark", "--unlabelled", "for a study of labels")
     assert not said["marked"]
     assert "for a study of labels" in capsys.readouterr().err
 
 
-def test_a_changed_file_is_not_intact(tmp_path: Path) -> None:
+def test_inspect_reports_a_changed_file(tmp_path: Path) -> None:
     out, _ = render(tmp_path)
     data = bytearray(out.read_bytes())
     data[len(data) // 2] ^= 1
@@ -176,7 +178,7 @@ def test_a_changed_file_is_not_intact(tmp_path: Path) -> None:
     assert not said["intact"]
 
 
-def test_without_the_library_files_are_rendered_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_c2pa_files_are_rendered_unsigned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "installed", lambda: False)
     _, said = render(tmp_path)
     assert said["marked"]
@@ -184,7 +186,9 @@ def test_without_the_library_files_are_rendered_all_the_same(tmp_path: Path, mon
     assert not said["readable"]
 
 
-def test_what_cannot_be_signed_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_formats_that_cannot_be_signed_are_refused_before_rendering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     began: list[Any] = []
@@ -196,7 +200,7 @@ def test_what_cannot_be_signed_is_said_before_the_work(tmp_path: Path, monkeypat
     assert began == []
 
 
-def test_what_cannot_be_inspected_is_said(tmp_path: Path) -> None:
+def test_files_that_cannot_be_inspected_are_reported(tmp_path: Path) -> None:
     for name, data in (("no.mp4", None), ("text.mp4", b"hello"), ("empty.jpg", b"")):
         path = tmp_path / name
         if data is not None:

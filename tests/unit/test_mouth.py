@@ -47,7 +47,7 @@ def lips(target: Floats, shape: tuple[int, ...], grown: int) -> Image:
     return cv2.dilate(mask, np.ones((grown, grown), np.uint8))
 
 
-def test_an_open_mouth_shows_upper_teeth_above_the_dark(portrait: Portrait) -> None:
+def test_an_open_mouth_shows_upper_teeth_above_a_dark_area(portrait: Portrait) -> None:
     target, shown = opened(portrait, mouthSmile=0.5), portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(shown, target)
     hole = find_mouth_opening(target, shown.shape[1], shown.shape[0])
@@ -91,7 +91,7 @@ def _interior() -> Interior:
     return made
 
 
-def test_a_fit_that_fails_draws_no_teeth(portrait: Portrait) -> None:
+def test_no_teeth_are_drawn_if_the_fit_fails(portrait: Portrait) -> None:
     target, interior = opened(portrait, 0.3, mouthSmile=0.5), Interior(portrait.crop, portrait.landmarks)
     fit = interior._fitter(target)
     brightest = []
@@ -105,7 +105,7 @@ def test_a_fit_that_fails_draws_no_teeth(portrait: Portrait) -> None:
     assert brightest[1] < 0.8 * brightest[0]
 
 
-def test_a_closed_mouth_is_left_alone(portrait: Portrait) -> None:
+def test_a_closed_mouth_is_unchanged(portrait: Portrait) -> None:
     shown = portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(shown, portrait.landmarks)
     assert np.array_equal(shown, portrait.crop)
@@ -138,7 +138,7 @@ def blueness(interior: Interior, picture: Image, target: Floats) -> float:
     return float(part[..., 2].mean() - part[..., 0].mean())
 
 
-def test_teeth_that_show_are_kept(portrait: Portrait) -> None:
+def test_visible_teeth_are_kept(portrait: Portrait) -> None:
     """A portrait with blue teeth has them still when its mouth opens further."""
     picture, smile = blue_teeth(portrait)
     wide = opened(portrait, 0.3, mouthSmile=0.7)
@@ -191,7 +191,7 @@ def test_lips_meet_without_a_change_around_them(portrait: Portrait) -> None:
     assert close_lips(crop, portrait.landmarks) is crop
 
 
-def test_thin_lips_go_on_without_bars(portrait: Portrait) -> None:
+def test_thin_lips_are_extended_without_stripes(portrait: Portrait) -> None:
     """The few rows of a thin lip are noise from side to side: continued as they are, they would be bars."""
     picture, smile = smiling(portrait)
     thin = smile.copy()
@@ -208,7 +208,7 @@ def test_thin_lips_go_on_without_bars(portrait: Portrait) -> None:
     assert beside[upper[:, 1:]].mean() < 0.3 * np.abs(np.diff(noise[0], axis=0)).mean()
 
 
-def test_upper_teeth_stay_with_the_skull_and_lower_ones_go_with_the_jaw() -> None:
+def test_upper_teeth_move_with_the_skull_and_lower_ones_with_the_jaw() -> None:
     from avatar_stream.face.fit import fit_still
 
     calm, wide = (fit_still(face(100, jawOpen=value))[0] for value in (0.0, 0.8))
@@ -218,7 +218,7 @@ def test_upper_teeth_stay_with_the_skull_and_lower_ones_go_with_the_jaw() -> Non
         assert (b[1] - a[1] > 8) == moves
 
 
-def test_an_arch_is_unrolled_where_it_is() -> None:
+def test_a_dental_arch_is_unrolled_in_place() -> None:
     from avatar_stream.face.fit import fit_still
 
     fit, _ = fit_still(face(100, (0.1, 0.3, 0.2)))
@@ -231,7 +231,7 @@ def test_an_arch_is_unrolled_where_it_is() -> None:
     assert below[0, 0] == pytest.approx(0.5, abs=0.05)
 
 
-def test_softness_is_read_off_a_picture(portrait: Portrait) -> None:
+def test_sharpness_is_measured_in_a_picture(portrait: Portrait) -> None:
     found = []
     for blur in (0, 1.0, 2.0, 3.0):
         picture = cv2.GaussianBlur(portrait.crop, (0, 0), blur) if blur else portrait.crop

@@ -59,7 +59,7 @@ def test_closed_lips_show_nothing(portrait: Portrait) -> None:
     [rows(0.9, 0.9, 0.5, 0.3, 0.3, 0.4), rows(0.1, 0.1, 0.1, 0.15, 0.2, 0.25, pale=0.6), rows(*[0.8] * 6)],
     ids=["teeth above", "a dark O", "clenched"],
 )
-def test_a_mouth_is_lit_as_it_was_seen(portrait: Portrait, wanted: Floats) -> None:
+def test_a_mouth_gets_the_light_that_was_seen(portrait: Portrait, wanted: Floats) -> None:
     target, shown = opened(portrait, 0.3), portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(shown, target, wanted)
     found = read_mouth(shown, target)
@@ -68,7 +68,7 @@ def test_a_mouth_is_lit_as_it_was_seen(portrait: Portrait, wanted: Floats) -> No
     assert np.abs(found - wanted)[1:-1, 1:-1].mean() < 0.08
 
 
-def test_a_soft_camera_lays_no_lips_over_teeth(portrait: Portrait) -> None:
+def test_a_blurry_camera_does_not_darken_narrow_teeth(portrait: Portrait) -> None:
     """Teeth between lips that are a few pixels apart are read as pale as they are."""
     small = prepare(read_picture(sample_pictures()["felix"]), 160)
     target, shown = opened(small, 0.2), small.crop.copy()
@@ -106,7 +106,7 @@ def test_a_dark_mouth_is_darker_than_one_with_teeth(portrait: Portrait) -> None:
     ],
     ids=["above", "below", "under a lip's shadow", "clenched", "dark", "tongue"],
 )
-def test_where_teeth_end(view: Floats, upper: tuple[float, float], lower: tuple[float, float]) -> None:
+def test_the_edges_of_teeth_are_found(view: Floats, upper: tuple[float, float], lower: tuple[float, float]) -> None:
     found = teeth_reach(view)
     assert upper[0] <= found[0].share <= upper[1]
     assert lower[0] <= found[1].share <= lower[1]
@@ -114,13 +114,13 @@ def test_where_teeth_end(view: Floats, upper: tuple[float, float], lower: tuple[
     assert found[1].confidence > 0.9
 
 
-def test_in_deep_shade_nothing_is_said_of_teeth() -> None:
+def test_in_deep_shade_no_teeth_are_reported() -> None:
     upper, lower = teeth_reach(rows(0.4, 0.37, 0.36, 0.4, 0.42, 0.4, pale=0.66))
     assert upper.confidence < 0.5
     assert lower.confidence < 0.5
 
 
-def test_a_view_is_mirrored() -> None:
+def test_a_mouth_view_can_be_mirrored() -> None:
     view = np.random.default_rng(1).random((VIEW_ROWS, VIEW_COLUMNS, 2)).astype(np.float32)
     assert np.array_equal(mirrored_view(view)[:, 0], view[:, -1])
     assert np.array_equal(mirrored_view(mirrored_view(view)), view)
@@ -140,7 +140,7 @@ def test_no_view_draws_outside_the_lips(portrait: Portrait, view: Floats, by: fl
     assert np.array_equal(shown[outside], portrait.crop[outside])
 
 
-def test_a_colder_light_than_the_skins_makes_no_green_teeth(portrait: Portrait) -> None:
+def test_cold_light_does_not_make_teeth_green(portrait: Portrait) -> None:
     target, shown = opened(portrait, 0.3), portrait.crop.copy()
     shown[..., 0] = shown[..., 0] // 3
     view = read_mouth(shown, target)
@@ -148,7 +148,7 @@ def test_a_colder_light_than_the_skins_makes_no_green_teeth(portrait: Portrait) 
     assert (view[..., 1] <= view[..., 0]).all()
 
 
-def test_a_filtered_view_is_steadier(portrait: Portrait) -> None:
+def test_a_filtered_mouth_view_is_steadier(portrait: Portrait) -> None:
     random, filtered = np.random.default_rng(3), ViewFilter()
     target, read, seen = opened(portrait, 0.3), [], []
     drawn = portrait.crop.copy()
@@ -164,7 +164,7 @@ def test_a_filtered_view_is_steadier(portrait: Portrait) -> None:
     assert np.diff(seen[10:], axis=0).std() < 0.75 * np.diff(read[10:], axis=0).std()
 
 
-def test_the_live_path_looks_into_the_drivers_mouth(portrait: Portrait) -> None:
+def test_the_live_path_uses_the_drivers_mouth_view(portrait: Portrait) -> None:
     clip, avatar = Clip(SAMPLES / "driver.mp4"), Avatar(portrait, None)
     views = [avatar.follow(picture, k / 25).view for k, (_, picture) in zip(range(150), clip.frames(), strict=False)]
     assert any(view is not None for view in views)

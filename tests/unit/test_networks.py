@@ -39,7 +39,7 @@ def test_codec_and_noise_are_exact() -> None:
     torch.testing.assert_close(add_noise(latent, noise, 1.0), noise)
 
 
-def test_streamed_landmarks_equal_the_sequence() -> None:
+def test_streamed_encoding_equals_encoding_the_sequence() -> None:
     encoder = LandmarkEncoder(LIVE_256).eval()
     rasters = torch.rand(1, CONTEXT_FRAMES + 4, 7, 96, 96)
     state = [torch.zeros(1, c, 32, 32) for c in encoder.state_channels]
@@ -53,7 +53,7 @@ def test_streamed_landmarks_equal_the_sequence() -> None:
         )
 
 
-def test_a_grown_model_is_the_model_it_grew_from() -> None:
+def test_a_widened_model_computes_the_same() -> None:
     torch.manual_seed(0)
     small = Model(TOY).eval()
     for parameter in small.parameters():
@@ -78,7 +78,7 @@ def test_a_grown_model_is_the_model_it_grew_from() -> None:
         grow(small, LIVE_256)
 
 
-def test_a_mixture_lies_between_its_models() -> None:
+def test_averaged_weights_lie_between_their_models() -> None:
     a, b = Model(TOY), Model(TOY)
     mixed = mix([a, b], [1, 3])
     name = "denoiser.enter.weight"
@@ -91,7 +91,7 @@ def test_a_mixture_lies_between_its_models() -> None:
 @pytest.mark.parametrize(
     ("tier", "most"), [(LIVE_256, 15e6), (TEACHER_256, 40e6), (LIVE_512, 20e6)], ids=lambda x: getattr(x, "name", "")
 )
-def test_every_tier_runs_within_its_size(tier: Tier, most: float) -> None:
+def test_each_tiers_model_stays_within_its_size(tier: Tier, most: float) -> None:
     model = Model(tier).eval()
     assert sum(p.numel() for p in model.parameters()) < most
     face = torch.rand(1, 3, tier.size, tier.size)
@@ -107,7 +107,7 @@ def test_every_tier_runs_within_its_size(tier: Tier, most: float) -> None:
 
 @pytest.mark.parametrize("slots", [2, 1])
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
-def test_the_export_rolls_like_the_model(runtime: str, slots: int, tmp_path: Path) -> None:
+def test_the_exported_network_equals_the_model(runtime: str, slots: int, tmp_path: Path) -> None:
     torch.manual_seed(2)
     model = Model(TOY)
     with torch.no_grad():
@@ -146,7 +146,7 @@ def test_the_export_rolls_like_the_model(runtime: str, slots: int, tmp_path: Pat
         assert window.push(frame["shown"], frame["raster"]).shape == (192, 192, 3)
 
 
-def test_the_critic_learns_what_is_painted() -> None:
+def test_the_critic_learns_to_recognise_drawn_pictures() -> None:
     torch.manual_seed(0)
     critic = Critic(7, width=16)
     optimizer = torch.optim.AdamW(critic.parameters(), 2e-3)

@@ -44,7 +44,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize("message", MESSAGES)
 @pytest.mark.parametrize("value", [*NUMBERS, *OTHERS], ids=lambda value: value[:12])
-def test_each_is_one_sentence_on_the_control_channel(message: str, value: str) -> None:
+def test_each_invalid_value_is_refused_with_one_sentence(message: str, value: str) -> None:
     with pytest.raises(BadInput) as caught:
         parse_command(message % value, LONGEST)
     assert 0 < len(str(caught.value)) < 300
@@ -56,7 +56,7 @@ def test_each_is_one_sentence_on_the_control_channel(message: str, value: str) -
             parse_changes((message % value).encode())
 
 
-def test_a_token_with_half_of_a_character_is_refused() -> None:
+def test_a_token_with_a_lone_surrogate_is_refused() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
     for token in ("\ud800", "v.a.b.1.2.\ud800", "v.\ud800.b.1.2.x", "é"):
         with pytest.raises(Exception, match="token") as caught:
@@ -76,7 +76,7 @@ sound_json = st.recursive(
 
 
 @given(sound_json)
-def test_what_is_sound_is_read_as_it_was_written(value: Any) -> None:
+def test_valid_json_is_read_as_written(value: Any) -> None:
     def depth(one: Any) -> int:
         inside = list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else []
         return 1 + max(map(depth, inside), default=0)
@@ -87,7 +87,7 @@ def test_what_is_sound_is_read_as_it_was_written(value: Any) -> None:
 
 
 @given(st.integers(1, 3 * MAX_DEPTH), st.booleans())
-def test_nesting_has_an_end(depth: int, lists: bool) -> None:
+def test_the_depth_of_nesting_is_limited(depth: int, lists: bool) -> None:
     text = "[" * depth + "]" * depth if lists else '{"a":' * depth + "0" + "}" * depth
     if depth > MAX_DEPTH + 1:
         with pytest.raises(BadInput, match="deep"):
@@ -97,7 +97,7 @@ def test_nesting_has_an_end(depth: int, lists: bool) -> None:
 
 
 @given(st.floats() | st.integers(-(10**400), 10**400), st.integers(0, 2))
-def test_no_number_of_a_frame_comes_through_unsound(number: float, where: int) -> None:
+def test_no_invalid_number_of_a_frame_is_passed_on(number: float, where: int) -> None:
     rotation: list[float] = [0.0, 0.0, 0.0, number if where == 1 else 1.0]
     position: list[float] = [0.0, number if where == 2 else 0.0, 0.0]
     shapes = {"jawOpen": number if where == 0 else 0.5}
@@ -111,7 +111,7 @@ def test_no_number_of_a_frame_comes_through_unsound(number: float, where: int) -
         assert np.isfinite(value).all()
 
 
-def test_a_rig_that_sends_no_numbers_leaves_the_last_ones() -> None:
+def test_nan_from_a_rig_keeps_the_last_values() -> None:
     decode = MotionDecoder()
     for datagram in seeds()["rig"][0].split(b"\xff--\xff"):
         frame = decode(datagram) or None
@@ -131,7 +131,7 @@ HEAD = b"\x01\x00" + b"\0" * 6 + (9000).to_bytes(2, "little") + b"\x00\x10\x00\x
 
 @settings(max_examples=40, deadline=None)
 @given(st.binary(min_size=12, max_size=12), st.binary(min_size=64, max_size=64), st.booleans())
-def test_no_packet_of_a_face_makes_a_driver_unsound(head: bytes, numbers: bytes, extreme: bool) -> None:
+def test_no_face_packet_breaks_the_drivers_calibration(head: bytes, numbers: bytes, extreme: bool) -> None:
     """Whatever the bytes say: what is learnt of the driver stays finite, and so is the next face's motion."""
     driver = MotionEstimator()
     usual = unpack(HEAD + bytes(64)).landmarks
@@ -148,7 +148,7 @@ def test_no_packet_of_a_face_makes_a_driver_unsound(head: bytes, numbers: bytes,
             assert np.isfinite(getattr(motion, name)).all(), name
 
 
-def test_landmarks_that_are_no_numbers_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_landmarks_with_nan_count_as_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[Any] = []
     animator = Animator.__new__(Animator)
     monkeypatch.setattr(Animator, "move", lambda self, motion, time: moved.append(motion))
@@ -166,13 +166,13 @@ def test_a_candidates_port_of_many_digits_is_dropped() -> None:
         assert not allowed_candidate(line.format(port), private=True)
 
 
-def test_every_kind_of_message_was_tried() -> None:
+def test_every_type_of_message_is_covered() -> None:
     assert {kind for kind in COMMAND_FORMATS if COMMAND_FORMATS[kind].field or kind == "motion"} <= {
         json.loads(message % "0").get("type") for message in MESSAGES[:-1]
     }
 
 
-def test_a_bundle_whose_element_goes_back_is_none() -> None:
+def test_an_osc_bundle_with_a_negative_size_is_ignored() -> None:
     """python-osc reads an element of size -4 for ever."""
     from avatar_stream.rigs.osc import messages
 
@@ -187,7 +187,7 @@ def test_a_bundle_whose_element_goes_back_is_none() -> None:
         messages(nested)
 
 
-def test_an_odd_type_in_a_datagram_writes_no_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_osc_type_writes_no_log_line(caplog: pytest.LogCaptureFixture) -> None:
     datagram = b"/VMC/Ext/Blend/Val\0\0" + b",&2s\0\0\0\0" + b"abc\0"
     for _ in range(3):
         MotionDecoder()(datagram)

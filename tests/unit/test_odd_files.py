@@ -81,7 +81,7 @@ def copied(source: Path, path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_what_comes_out_is_as_long_and_in_step(name: str, odd: dict[str, Path], tmp_path: Path) -> None:
+def test_output_has_the_same_duration_and_stays_in_sync(name: str, odd: dict[str, Path], tmp_path: Path) -> None:
     wanted = FILMS[name]
     copied(odd[name], tmp_path / "out.mp4")
     pictures, clicks = played(tmp_path / "out.mp4")
@@ -102,7 +102,7 @@ def test_what_comes_out_is_as_long_and_in_step(name: str, odd: dict[str, Path], 
 @pytest.mark.parametrize(("name", "wanted"), [
     ("speech.mp3", [0, 1, 2]), ("speech.mp2", [0, 1, 2]), ("speech.wav", [0, 1, 2]), ("gap.mka", [0, 1, 4]),
 ])  # fmt: skip
-def test_speech_keeps_its_sound_and_lips_wait_in_gaps(
+def test_speech_keeps_its_sound_and_gaps_close_the_mouth(
     name: str, wanted: list[float], odd: dict[str, Path], tmp_path: Path
 ) -> None:
     voice = VoiceFile(odd[name])
@@ -118,7 +118,7 @@ def test_speech_keeps_its_sound_and_lips_wait_in_gaps(
     assert clicks == pytest.approx(wanted, abs=FRAME)
 
 
-def test_channels_in_opposite_phase_are_heard() -> None:
+def test_channels_in_opposite_phase_do_not_cancel() -> None:
     from avatar_stream.voice.speaker import to_mono
 
     sound = np.sin(np.arange(1600) * 0.1).astype(np.float32)
@@ -127,7 +127,7 @@ def test_channels_in_opposite_phase_are_heard() -> None:
     assert to_mono(np.zeros((2, 0), np.float32)).shape == (0,)
 
 
-def test_a_sound_that_nobody_can_decode_leaves_a_silent_film(odd: dict[str, Path], tmp_path: Path) -> None:
+def test_an_undecodable_sound_gives_a_silent_video(odd: dict[str, Path], tmp_path: Path) -> None:
     clip = Clip(odd["unknown-sound.mp4"])
     recorder = Recorder(tmp_path / "out.mp4", clip.rate, (PICTURE_SIDE, PICTURE_SIDE), clip)
     for _, picture in clip.frames():
@@ -139,7 +139,7 @@ def test_a_sound_that_nobody_can_decode_leaves_a_silent_film(odd: dict[str, Path
     assert (len(pictures), clicks) == (50, [])
 
 
-def test_a_clock_that_is_mended_only_runs_on() -> None:
+def test_repaired_timestamps_only_increase() -> None:
     clock = PresentationClock(10.0, 0.04)
     times = [clock(stamp) for stamp in (10.0, 10.04, 10.04, 10.03, None, float("nan"), 10.3, 3.0, 3.04, 500.0)]
     assert all(later > earlier for earlier, later in itertools.pairwise(times))
@@ -173,7 +173,7 @@ COMMANDS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_ends_in_a_traceback(
+def test_no_command_raises_for_odd_files(
     command: str,
     odd: dict[str, Path],
     tmp_path: Path,
@@ -193,14 +193,14 @@ def test_no_command_ends_in_a_traceback(
     assert set(left) <= {"out.mp4", "out.jsonl"}
 
 
-def test_a_motion_file_that_is_none(odd: dict[str, Path], tmp_path: Path) -> None:
+def test_an_invalid_motion_file_is_refused(odd: dict[str, Path], tmp_path: Path) -> None:
     for name in ("empty.mp4", "noise.mp4", "plain.mp4"):
         broken = tmp_path / "broken.jsonl"
         broken.write_bytes(odd[name].read_bytes())
         assert main(["render", str(PORTRAIT), str(broken), "-o", str(tmp_path / "o.mp4"), "--engine", "warp"]) == 2
 
 
-def test_a_camera_that_is_no_film_is_refused_before_it_runs(odd: dict[str, Path]) -> None:
+def test_a_camera_file_that_is_no_video_is_refused_at_once(odd: dict[str, Path]) -> None:
     for name in ("speech.wav", "speech.mp3", "empty.mp4", "noise.mp4", "text.mp4", "folder.mp4"):
         with pytest.raises(BadInput):
             Camera(str(odd[name]), lambda frame: None)
@@ -217,7 +217,9 @@ def small_disk() -> Iterator[None]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(odd: dict[str, Path], tmp_path: Path, small_disk: None) -> None:
+def test_a_full_disk_gives_one_line_and_leaves_no_file(
+    odd: dict[str, Path], tmp_path: Path, small_disk: None
+) -> None:
     def record() -> None:
         with atomic_file(tmp_path / "o.mp4") as path:
             recorder = Recorder(path, Fraction(25), (256, 256))
@@ -234,7 +236,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(odd: dict[str, Path], tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_places_that_cannot_be_written(odd: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
+def test_unwritable_outputs_are_refused(odd: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(odd["plain.mp4"].read_bytes())
     (tmp_path / "folder.mp4").mkdir()

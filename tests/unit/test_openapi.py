@@ -35,7 +35,7 @@ GOOD: list[dict[str, Any]] = [
 ]
 
 
-async def test_the_description_is_openapi_and_names_every_route() -> None:
+async def test_the_openapi_description_is_valid_and_has_every_route() -> None:
     app = create_app(Settings(), None)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
@@ -57,7 +57,7 @@ async def test_the_description_is_openapi_and_names_every_route() -> None:
 
 
 @pytest.mark.parametrize("message", GOOD)
-def test_what_the_schema_allows_is_understood(message: dict[str, Any]) -> None:
+def test_messages_that_the_schema_allows_are_parsed(message: dict[str, Any]) -> None:
     SCHEMA.validate(message)
     parse_command(json.dumps(message), 4096)
 

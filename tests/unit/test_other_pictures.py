@@ -39,7 +39,7 @@ def warped(portrait: Portrait, target: Floats) -> Image:
     return PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)(target).image.copy()
 
 
-def test_shut_lids_are_the_persons_own(portrait: Portrait) -> None:
+def test_closed_lids_come_from_the_persons_other_picture(portrait: Portrait) -> None:
     target = shut(portrait.landmarks)
     asleep = warped(portrait, target)
     Eyes(portrait.crop, portrait.landmarks).draw(asleep, target)
@@ -61,7 +61,7 @@ def test_shut_lids_are_the_persons_own(portrait: Portrait) -> None:
     assert blueness(Eyes(portrait.crop, portrait.landmarks, (asleep, target))) > 40
 
 
-def test_a_cheek_that_is_turned_away_comes_from_another_picture(portrait: Portrait) -> None:
+def test_a_hidden_cheek_comes_from_another_picture(portrait: Portrait) -> None:
     away = turned(portrait, 22)
     aside = warped(portrait, away)
     # The portrait looks aside; the other picture looks ahead and has a mark on each cheek.
@@ -89,7 +89,7 @@ def test_a_cheek_that_is_turned_away_comes_from_another_picture(portrait: Portra
     assert np.array_equal(untouched, aside)
 
 
-def test_a_turned_portraits_other_side_is_its_mirror_image(portrait: Portrait) -> None:
+def test_a_hidden_side_without_another_picture_is_mirrored(portrait: Portrait) -> None:
     away = turned(portrait, 16)
     found = TurnedTexture.all_of(warped(portrait, away), away, ())
     assert len(found) == 1
@@ -100,7 +100,7 @@ def test_a_turned_portraits_other_side_is_its_mirror_image(portrait: Portrait) -
     assert len(TurnedTexture.all_of(warped(portrait, away), away, [other])) == 1
 
 
-def test_hair_and_lips_are_not_laid_on_a_cheek(portrait: Portrait) -> None:
+def test_hair_and_lips_are_not_copied_to_a_cheek(portrait: Portrait) -> None:
     away = turned(portrait, 22)
     dark = (portrait.crop * 0.15).astype(np.uint8)
     half = portrait.crop.shape[1] // 2

@@ -50,7 +50,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
     await made.client.aclose()
 
 
-async def test_an_upload_is_its_owners(guarded: Guarded) -> None:
+async def test_an_upload_is_visible_to_its_owner_only(guarded: Guarded) -> None:
     upload = await guarded.upload("ana")
     said = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
     missing = (await guarded.ask("bo", "GET", "/identities/u-nothing")).json()
@@ -67,7 +67,7 @@ async def test_an_upload_is_its_owners(guarded: Guarded) -> None:
     assert (await guarded.ask("ana", "GET", f"/identities/{upload}")).status_code == 404
 
 
-async def test_a_characters_picture_is_its_owners(guarded: Guarded) -> None:
+async def test_a_characters_picture_is_visible_to_its_owner_only(guarded: Guarded) -> None:
     said = {"pictures": [await guarded.upload("ana")], "name": "Felix", "consent": CONSENT}
     key = (await guarded.ask("ana", "POST", "/identities", json=said)).json()["id"]
     for who, status in (("bo", 404), ("eve", 404), ("", 401), ("ana", 200), ("root", 200)):
@@ -79,7 +79,7 @@ async def test_a_characters_picture_is_its_owners(guarded: Guarded) -> None:
     assert (await guarded.ask("", "GET", "/identities/noor")).status_code == 200
 
 
-async def test_a_link_shows_what_its_session_shows(guarded: Guarded) -> None:
+async def test_a_link_gives_access_to_its_sessions_portrait(guarded: Guarded) -> None:
     upload, other = await guarded.upload("ana"), await guarded.upload("ana")
 
     class Showing:
@@ -98,7 +98,7 @@ async def test_a_link_shows_what_its_session_shows(guarded: Guarded) -> None:
     assert (await guarded.client.get(f"/identities/{upload}", headers=link)).status_code == 404
 
 
-async def test_nobody_pushes_out_what_others_sent(guarded: Guarded) -> None:
+async def test_uploads_of_one_owner_do_not_displace_anothers(guarded: Guarded) -> None:
     kept = await guarded.upload("ana")
     sent = [await guarded.upload("bo") for _ in range(5)]
     found = [(await guarded.ask("bo", "GET", f"/identities/{one}")).status_code for one in sent]
@@ -106,7 +106,7 @@ async def test_nobody_pushes_out_what_others_sent(guarded: Guarded) -> None:
     assert (await guarded.ask("ana", "GET", f"/identities/{kept}")).status_code == 200
 
 
-def test_a_background_is_its_owners() -> None:
+def test_a_background_is_usable_by_its_owner_only() -> None:
     library = Library(size=128, uploads=2)
     key = library.add_background(FELIX, "ana")
     assert library.background(key, "ana").shape == library.background(key).shape
@@ -114,7 +114,7 @@ def test_a_background_is_its_owners() -> None:
         library.background(key, "bo")
 
 
-async def test_a_server_of_ones_own_asks_for_no_token(tmp_path: Path) -> None:
+async def test_without_tokens_everything_is_accessible(tmp_path: Path) -> None:
     app = create_app(Settings(library=str(tmp_path / "library"), size=128), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
         upload = (await client.post("/identities", content=FELIX)).json()["id"]
@@ -132,7 +132,7 @@ async def test_a_server_of_ones_own_asks_for_no_token(tmp_path: Path) -> None:
         {"\ud800": 1}, {"style": "\ud800"},
     ],
 )  # fmt: skip
-async def test_what_is_refused_leaves_nothing_behind(tmp_path: Path, more: dict[str, Any]) -> None:
+async def test_a_refused_enrolment_leaves_no_files(tmp_path: Path, more: dict[str, Any]) -> None:
     app = create_app(Settings(library=str(tmp_path / "library"), size=128), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
         upload = (await client.post("/identities", content=FELIX)).json()["id"]
@@ -144,7 +144,7 @@ async def test_what_is_refused_leaves_nothing_behind(tmp_path: Path, more: dict[
     assert not [place for place in (tmp_path / "library" / "files").rglob("*") if place.is_file()]
 
 
-async def test_no_201_for_what_is_not_on_disk(tmp_path: Path) -> None:
+async def test_no_201_for_a_character_that_is_not_on_disk(tmp_path: Path) -> None:
     app = create_app(Settings(library=str(tmp_path / "library"), size=128), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
         upload = (await client.post("/identities", content=FELIX)).json()["id"]

@@ -18,7 +18,7 @@ from tests.unit.faces import face
 
 
 @pytest.mark.parametrize("name", ["felix", "noor", "mona-lisa"])
-def test_a_face_comes_back(name: str) -> None:
+def test_a_packed_face_is_unpacked(name: str) -> None:
     picture = read_picture(sample_pictures()[name])
     landmarks = landmarks_of_still(picture)
     assert landmarks is not None
@@ -30,7 +30,7 @@ def test_a_face_comes_back(name: str) -> None:
 
 
 @pytest.mark.parametrize("turn", [(0, 0, 0), (0, 0.5, 0), (0.3, -0.4, 0.2), (0, 0, 3.0)])
-def test_at_any_angle_and_size(turn: tuple[float, float, float]) -> None:
+def test_faces_of_any_angle_and_size_are_packed(turn: tuple[float, float, float]) -> None:
     landmarks = face(turn=turn) * np.float32(1.7)
     found = unpack(pack(TrackedFace(landmarks, height=900))).landmarks
     assert found is not None
@@ -38,7 +38,7 @@ def test_at_any_angle_and_size(turn: tuple[float, float, float]) -> None:
     assert np.linalg.norm((found - there)[:, :2], axis=1).mean() < 0.03 * geometry.eye_distance(there)
 
 
-def test_a_mouths_view_comes_back() -> None:
+def test_a_mouth_view_is_packed() -> None:
     view = np.random.default_rng(1).uniform(0, 1.05, (6, 5, 2)).astype(np.float32)
     packet = pack(TrackedFace(face(), view))
     found = unpack(packet).view
@@ -48,20 +48,20 @@ def test_a_mouths_view_comes_back() -> None:
     assert len(pack(TrackedFace(face()))) == 78
 
 
-def test_nobody_is_one_byte() -> None:
+def test_no_face_is_packed_as_one_byte() -> None:
     assert pack(TrackedFace(None)) == b"\0"
     assert unpack(b"\0") == TrackedFace(None)
 
 
 @pytest.mark.parametrize("packet", [b"", b"\1", b"\2" * 78, b"\1\0" + b"\0" * 77, b"\1\1" + b"\7" * 76, b"\0\0"])
-def test_what_is_no_packet(packet: bytes) -> None:
+def test_invalid_packets_are_refused(packet: bytes) -> None:
     with pytest.raises(BadInput, match="a packet of a face"):
         unpack(packet)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(st.binary(max_size=120), st.binary(min_size=77, max_size=77).map(lambda rest: b"\1" + rest)))
-def test_any_bytes_are_a_face_or_refused(packet: bytes) -> None:
+def test_arbitrary_bytes_are_unpacked_or_refused(packet: bytes) -> None:
     try:
         found = unpack(packet).landmarks
     except BadInput:
@@ -69,7 +69,7 @@ def test_any_bytes_are_a_face_or_refused(packet: bytes) -> None:
     assert found is None or np.isfinite(found).all()
 
 
-def test_an_avatar_follows_packets() -> None:
+def test_an_avatar_follows_face_packets() -> None:
     portrait = prepare(read_picture(sample_pictures()["felix"]), 256)
     with Avatar(portrait, None) as avatar:
         rest = avatar.follow(TrackedFace(face()), 0.0)

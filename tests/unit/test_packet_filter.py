@@ -27,7 +27,7 @@ def rtp(source: int = 1, number: int = 0) -> bytes:
     return bytes([0x80, 96]) + number.to_bytes(2, "big") + bytes(4) + source.to_bytes(4, "big") + os.urandom(40)
 
 
-def test_kinds_by_their_first_bytes() -> None:
+def test_packets_are_classified_by_their_first_bytes() -> None:
     assert datagram_kind(connectivity_check()) is DatagramKind.STUN
     assert datagram_kind(bytes([22, 254, 253]) + bytes(8) + (4).to_bytes(2, "big") + b"abcd") is DatagramKind.DTLS
     assert datagram_kind(rtp()) is DatagramKind.RTP
@@ -37,7 +37,7 @@ def test_kinds_by_their_first_bytes() -> None:
     assert {datagram_kind(data) for data in none} == {None}
 
 
-def test_nothing_that_arrives_raises_and_what_is_no_packet_goes_nowhere() -> None:
+def test_arbitrary_datagrams_do_not_raise_and_invalid_ones_are_dropped() -> None:
     port, chance = Port(), random.Random(1)
     whole = connectivity_check()
     datagrams = [b"", *(whole[:size] for size in range(len(whole))), *(bytes([first]) for first in range(256))]
@@ -59,7 +59,7 @@ def test_attributes_of_a_wrong_length_are_malformed(name: str, size: int) -> Non
     assert read_stun(data) is None
 
 
-def test_checks_of_this_peer_pass_and_no_others() -> None:
+def test_only_connectivity_checks_of_this_peer_pass() -> None:
     port = Port()
     port.datagram_received(connectivity_check(), UNKNOWN_ADDRESS)  # a peer shows itself by such a check
     assert len(port.checks) == 1
@@ -80,7 +80,7 @@ def test_checks_of_this_peer_pass_and_no_others() -> None:
     assert len(port.checks) == 2
 
 
-def test_checks_as_ffmpeg_makes_them() -> None:
+def test_ffmpegs_connectivity_checks_pass() -> None:
     """Its answers say no address, and before 8.1 its requests no priority: aioice reads the one and not the other."""
     port = Port()
     answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE)
@@ -98,7 +98,7 @@ def test_checks_as_ffmpeg_makes_them() -> None:
     assert not port.filter.dropped
 
 
-def test_strangers_reach_no_dtls_and_no_media() -> None:
+def test_dtls_and_media_from_unknown_addresses_are_dropped() -> None:
     port = Port()
     for _ in range(5):
         port.datagram_received(rtp(), UNKNOWN_ADDRESS)
@@ -108,7 +108,7 @@ def test_strangers_reach_no_dtls_and_no_media() -> None:
     assert port.filter.dropped == {"foreign": 5}
 
 
-def test_floods_are_cut_and_do_not_shut_others_out() -> None:
+def test_floods_are_limited_without_excluding_the_peer() -> None:
     port = Port()
     for _ in range(20_000):
         port.datagram_received(connectivity_check("abcd:efgh", "b" * 22), UNKNOWN_ADDRESS)
@@ -120,7 +120,7 @@ def test_floods_are_cut_and_do_not_shut_others_out() -> None:
     assert len(port.checks) == before + 1
 
 
-def test_sources_are_few_and_only_authenticated_ones_take_a_place() -> None:
+def test_sources_are_limited_and_only_authenticated_ones_count() -> None:
     port = Port()
     for source in range(50):
         port.datagram_received(rtp(source), PEER_ADDRESS)
@@ -133,7 +133,7 @@ def test_sources_are_few_and_only_authenticated_ones_take_a_place() -> None:
     assert len(port.data) == 51
 
 
-def test_a_jump_is_believed_when_the_next_packet_agrees() -> None:
+def test_a_sequence_jump_is_accepted_if_the_next_packet_follows() -> None:
     guard = SequenceGuard()
     assert all(guard.admits(number % 65536) for number in range(65_500, 65_600))
     assert guard.admits(60)  # late
@@ -146,7 +146,7 @@ def test_a_jump_is_believed_when_the_next_packet_agrees() -> None:
     assert sum(guard.admits(chance.randrange(65536)) for _ in range(10_000)) < 300
 
 
-async def test_a_flood_is_left_to_the_system_and_reading_goes_on_after_it() -> None:
+async def test_reading_pauses_during_a_flood_and_resumes() -> None:
     """Most of it never reaches Python, and a port whose reading paused is read again."""
     port = Port()
 

@@ -78,7 +78,7 @@ def test_photographs_keep_every_colour(name: str) -> None:
     assert palette.toned_change(colours, portrait.crop) is colours
 
 
-def test_a_grey_portrait_has_a_grey_mouth(portrait: Portrait) -> None:
+def test_a_grey_portrait_gets_a_grey_mouth(portrait: Portrait) -> None:
     coloured, inside = drawn(portrait)
     shown, _ = drawn(in_colours(portrait, grey))
     assert chroma(coloured[inside]) > 40
@@ -89,7 +89,7 @@ def test_a_grey_portrait_has_a_grey_mouth(portrait: Portrait) -> None:
 
 
 @pytest.mark.parametrize("tint", [sepia, blue])
-def test_a_tinted_portrait_has_a_mouth_in_its_tint(portrait: Portrait, tint: object) -> None:
+def test_a_tinted_portrait_gets_a_tinted_mouth(portrait: Portrait, tint: object) -> None:
     shown, inside = drawn(in_colours(portrait, tint))
     assert callable(tint)
     # The same brightness in the tint itself.
@@ -99,7 +99,7 @@ def test_a_tinted_portrait_has_a_mouth_in_its_tint(portrait: Portrait, tint: obj
     assert np.percentile(np.abs(pixels - right), 99) < 10
 
 
-def test_a_faded_portrait_is_between(portrait: Portrait) -> None:
+def test_a_faded_portrait_gets_a_faded_mouth(portrait: Portrait) -> None:
     found = [
         Palette(np.asarray(share * portrait.crop + (1 - share) * grey(portrait.crop), np.uint8), portrait.landmarks)
         for share in (0.0, 0.3, 0.45, 0.6, 1.0)
@@ -110,7 +110,7 @@ def test_a_faded_portrait_is_between(portrait: Portrait) -> None:
     assert 0 < many[2] < 1
 
 
-def test_what_other_pictures_lend_comes_in_the_portraits_hues(portrait: Portrait) -> None:
+def test_parts_of_other_pictures_get_the_portraits_hues(portrait: Portrait) -> None:
     """Teeth, shut lids and a turned cheek from pictures in colours, for a portrait without any."""
     lent = (portrait.crop, portrait.landmarks)
     shown = in_colours(portrait, grey)
@@ -124,7 +124,7 @@ def test_what_other_pictures_lend_comes_in_the_portraits_hues(portrait: Portrait
         avatar.close()
 
 
-def test_what_the_network_paints_has_no_hue_in_a_grey_portrait(portrait: Portrait) -> None:
+def test_the_residual_has_no_hue_in_a_grey_portrait(portrait: Portrait) -> None:
     poses = ({"jawOpen": 0.7}, {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9, "jawOpen": 0.3}, {"eyeBlinkLeft": 1.0})
     networks = Networks.shared()
     tints = []

@@ -26,7 +26,7 @@ async def two_ends(handlers: dict[str, Handler]) -> AsyncIterator[tuple[Pipe, as
         await within(gone.wait())
 
 
-async def test_calls_are_answered_by_their_number_whichever_ends_first() -> None:
+async def test_answers_match_their_calls_in_any_order() -> None:
     go_on = asyncio.Event()
 
     async def wait(word: str) -> str:
@@ -51,7 +51,7 @@ class Stubborn(Exception):
         super().__init__(f"{one} {two}")
 
 
-async def test_errors_come_back_as_what_they_are(caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_keep_their_types(caplog: pytest.LogCaptureFixture) -> None:
     def fail(error: Any) -> None:
         raise Stubborn("a", "b") if error is None else error
 
@@ -73,7 +73,7 @@ async def test_errors_come_back_as_what_they_are(caplog: pytest.LogCaptureFixtur
     assert any("broken" in str(record.exc_info) for record in caplog.records)
 
 
-async def test_whoever_waits_is_told_that_the_other_end_is_gone() -> None:
+async def test_pending_calls_fail_when_the_other_end_closes() -> None:
     here, there = multiprocessing.Pipe()
     gone = asyncio.Event()
     pipe = Pipe(here, {}, gone.set)
@@ -114,7 +114,7 @@ class Unpicklable:
 
 
 @pytest.mark.parametrize("thing", [nested(100_000), Unpicklable(), lambda: None, Poison()], ids=type)
-async def test_what_cannot_be_sent_or_read_is_its_callers_error_alone(thing: Any) -> None:
+async def test_an_unpicklable_message_fails_only_its_call(thing: Any) -> None:
     """The pipe goes on: nobody else is harmed, whichever way it was to go."""
     told: list[int] = []
     handlers: dict[str, Handler] = {"give": lambda: thing, "take": lambda what: None, "note": told.append}
@@ -133,7 +133,7 @@ async def test_what_cannot_be_sent_or_read_is_its_callers_error_alone(thing: Any
         assert pipe._answers == {}
 
 
-async def test_an_error_that_no_future_takes_is_told() -> None:
+async def test_an_error_in_a_notification_is_logged() -> None:
     def fail() -> None:
         raise StopIteration("over")
 
@@ -165,7 +165,7 @@ class Failing:
 
 @pytest.mark.parametrize("way", ["write", "read"])
 @pytest.mark.parametrize("side", ["ours", "theirs"])
-async def test_a_thread_that_fails_ends_both_ends(side: str, way: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_thread_closes_both_ends(side: str, way: str, caplog: pytest.LogCaptureFixture) -> None:
     here, there = multiprocessing.Pipe()
     failing = Failing(here if side == "ours" else there, way)
     ends = (failing, there) if side == "ours" else (here, failing)

@@ -88,7 +88,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_pixels_that_a_header_only_claims_are_not_allocated(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claimed_pixels_of_a_truncated_file_are_not_allocated(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = io.BytesIO()
     Pictures.new("RGB", (6000, 6000)).save(claim, kind)
     monkeypatch.setattr(Pictures.Image, "load", lambda self: pytest.fail("decoded"))
@@ -138,7 +138,7 @@ def test_every_kind_of_pixel(sample: Image, mode: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(640, 480), (480, 800)])
-def test_any_head_and_shoulders_shape_is_pasted_back_without_a_seam(sample: Image, shape: tuple[int, int]) -> None:
+def test_pictures_of_any_shape_are_pasted_back_without_a_seam(sample: Image, shape: tuple[int, int]) -> None:
     height, width = shape
     picture = np.full((height, width, 3), (90, 120, 140), np.uint8)
     head = cv2.resize(sample, (300, 300), interpolation=cv2.INTER_AREA)
@@ -157,7 +157,7 @@ def test_any_head_and_shoulders_shape_is_pasted_back_without_a_seam(sample: Imag
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
-def test_a_phones_own_pictures_are_taken(kind: str, tmp_path: Path) -> None:
+def test_heic_and_avif_pictures_are_accepted(kind: str, tmp_path: Path) -> None:
     assert kind in formats()
     picture = Pictures.open(sample_pictures()["noor"])
     path = tmp_path / "phone.picture"
@@ -230,7 +230,7 @@ def test_a_colour_profile_is_applied(sample: Image, name: str) -> None:
 
 
 @pytest.mark.parametrize("profile", [b"", b"nonsense", bytes(4096), "cut", "other pixels"])
-def test_a_profile_that_cannot_be_used_is_left_out(sample: Image, profile: bytes | str) -> None:
+def test_an_unusable_colour_profile_is_ignored(sample: Image, profile: bytes | str) -> None:
     picture = sample
     if profile == "cut":
         profile = matrix_profile("Adobe RGB")[:300]
@@ -241,7 +241,7 @@ def test_a_profile_that_cannot_be_used_is_left_out(sample: Image, profile: bytes
     assert np.array_equal(read_picture(encoded(picture, "PNG", icc_profile=profile)), picture)
 
 
-def test_grey_with_a_profile_of_colours_stays_grey(sample: Image) -> None:
+def test_a_grey_picture_with_an_rgb_profile_stays_grey(sample: Image) -> None:
     grey = np.asarray(Pictures.fromarray(sample).convert("L"))
     read = read_picture(encoded(grey, "PNG", icc_profile=matrix_profile("ProPhoto")))
     assert (np.ptp(read.astype(int), axis=2)).max() <= 1
@@ -249,7 +249,7 @@ def test_grey_with_a_profile_of_colours_stays_grey(sample: Image) -> None:
     assert read[..., 0].mean() > grey.mean() + 5
 
 
-def test_sixteen_bits_of_grey_are_seen(sample: Image) -> None:
+def test_16_bit_grey_pictures_are_converted(sample: Image) -> None:
     grey = np.asarray(Pictures.fromarray(sample).convert("L"))
     read = read_picture(encoded(np.asarray(grey.astype(np.uint16) * 257, np.uint16), "PNG"))
     assert np.abs(read.astype(int) - grey[..., None]).max() <= 1

@@ -43,7 +43,7 @@ def sound(bf16: float, int8: float) -> dict[str, Measurement]:
 @pytest.mark.parametrize(
     ("bf16", "int8", "first"), [(17.0, 6.0, "int8"), (4.0, 9.0, "bf16"), (10.0, 9.5, "bf16"), (10.0, 8.0, "int8")]
 )
-def test_the_faster_one_is_taken(
+def test_the_faster_precision_is_chosen(
     bf16: float, int8: float, first: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     Machine(monkeypatch, tmp_path, **sound(bf16, int8))
@@ -61,7 +61,7 @@ def test_the_faster_one_is_taken(
         ("bf16", (math.nan, 20.0), ["fp32"]),
     ],
 )
-def test_what_is_wrong_here_is_passed_over_however_fast_it_is(
+def test_a_precision_that_computes_wrong_is_not_chosen(
     exact: str, decibels: tuple[float, float], found: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     machine = {exact: Measurement(47.0, decibels[0]), "int8": Measurement(20.0, decibels[1])}
@@ -70,7 +70,7 @@ def test_what_is_wrong_here_is_passed_over_however_fast_it_is(
         assert list(ranked_precisions(WEIGHTS, 2)) == found
 
 
-def test_doctor_tells_which_precision_is_used_and_which_is_passed_over(
+def test_doctor_reports_the_precision_and_why_others_are_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cases = [
@@ -104,7 +104,7 @@ def test_doctor_tells_which_precision_is_used_and_which_is_passed_over(
         assert report["engine"] == f"openvino {next(one['precision'] for one in report['precisions'] if one['used'])}"
 
 
-def test_a_clear_answer_is_kept_and_a_doubtful_one_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_clear_choice_is_cached_and_a_close_one_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for times, again in ((sound(17.0, 6.0), 0), (sound(10.0, 8.5), 1)):
         folder = tmp_path / str(again)
         for count in (1, again):
@@ -130,7 +130,7 @@ def test_a_clear_answer_is_kept_and_a_doubtful_one_is_not(monkeypatch: pytest.Mo
         assert machine.asked == 1
 
 
-def test_a_processor_that_hides_instructions_is_another_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_depends_on_the_processors_instructions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said = {"model name": "Some CPU", "flags": "avx2 avx512_vnni"}
     monkeypatch.setattr(processor, "_cpuinfo", lambda name: said.get(name, ""))
     times = sound(17.0, 6.0)
@@ -141,18 +141,20 @@ def test_a_processor_that_hides_instructions_is_another_one(monkeypatch: pytest.
         assert machine.asked == asked
 
 
-def test_a_folder_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_writable_cache_the_precision_is_measured_each_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     Machine(monkeypatch, tmp_path / "file" / "folder", **sound(17.0, 6.0))
     assert next(iter(ranked_precisions(WEIGHTS, 2))) == "int8"
 
 
-def test_an_engine_that_draws_what_is_no_number_is_as_far_away_as_can_be() -> None:
+def test_an_engine_that_computes_nan_has_infinite_error() -> None:
     assert psnr([math.nan]) == psnr([1.0, math.inf]) == 0.0
     assert psnr([0.0]) == IDENTICAL_PSNR
 
 
-def test_a_precision_that_cannot_run_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_precision_that_cannot_run_is_not_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = openvino_cpu.OpenVinoTicker
 
     def load(path: Path, threads: int, *, full_precision: bool = False) -> openvino_cpu.OpenVinoTicker:
@@ -192,7 +194,7 @@ def test_no_sum_of_two_products_of_the_shipped_int8_networks_can_saturate(slots:
         assert 255 * 2 * np.abs(value).max() <= 2**15 - 1
 
 
-def test_halved_weights_say_the_same() -> None:
+def test_halved_weights_compute_the_same() -> None:
     random = np.random.default_rng(4)
     weights = random.integers(-127, 128, (8, 4, 3, 3)).astype(np.int8)
     scale = np.full((8, 1, 1, 1), 0.01, np.float32)

@@ -22,7 +22,7 @@ os.write(2, b"and no newline at the end")
 """
 
 
-def test_only_chatter_is_dropped() -> None:
+def test_only_known_library_messages_are_suppressed() -> None:
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True
     )
@@ -32,7 +32,7 @@ def test_only_chatter_is_dropped() -> None:
     assert "INFO" not in run.stderr
 
 
-def test_a_command_is_quiet_and_its_errors_are_not(tmp_path: object) -> None:
+def test_a_command_prints_its_errors_and_no_library_messages(tmp_path: object) -> None:
     command = [sys.executable, "-m", "avatar_stream.cli", "render", str(next(iter(sample_pictures().values())))]
     driver = str(SAMPLES / "driver.mp4")
     run = subprocess.run(
@@ -88,7 +88,7 @@ os.write(2, b"W0000 00:00:1 2 afterwards the descriptor is the program's\\n")
 """
 
 
-def test_a_program_that_uses_the_package_sees_no_chatter_and_loses_nothing() -> None:
+def test_a_program_with_the_package_keeps_its_own_output() -> None:
     run = subprocess.run(
         [sys.executable, "-c", LIBRARY], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True
     )
@@ -96,7 +96,7 @@ def test_a_program_that_uses_the_package_sees_no_chatter_and_loses_nothing() -> 
     assert run.stderr == 2 * graph + "W0000 00:00:1 2 afterwards the descriptor is the program's\n"
 
 
-def test_a_program_without_stderr_makes_graphs() -> None:
+def test_mediapipe_works_without_stderr() -> None:
     program = """
 import os
 from avatar_stream.face.tracker import FaceTracker

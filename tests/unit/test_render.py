@@ -86,7 +86,7 @@ def test_render_keeps_size_length_rate_and_sound(
     assert np.corrcoef(signals[0], signals[1])[0, 1] > 0.85
 
 
-def test_no_half_written_file_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_render_leaves_no_partial_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grey = tmp_path / "grey.mp4"
     recorder = Recorder(grey, Fraction(25), (320, 240))
     for _ in range(10):
@@ -131,7 +131,7 @@ def test_bad_input_is_one_line_and_exit_code_two(
     assert word in error
 
 
-def test_a_truncated_clip_gives_what_it_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_clip_is_rendered_up_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = tmp_path / "cut.mp4"
     # Fragmented, so that what was written before the cut can still be read, as with a lost recording.
     clip = Clip(DRIVER)
@@ -165,7 +165,7 @@ def test_frames_may_change_size_and_the_face_may_leave() -> None:
     assert states[-1] is FaceState.FOUND
 
 
-def test_an_empty_room_is_searched_and_not_lost() -> None:
+def test_a_clip_without_a_face_is_searched_throughout() -> None:
     tracker = FaceTracker()
     assert tracker.update(np.zeros((240, 320, 3), np.uint8), 0).state is FaceState.SEARCHING
     tracker.close()
@@ -206,7 +206,7 @@ def test_doctor_and_bench_report(capsys: pytest.CaptureFixture[str]) -> None:
         assert 0 < least <= report["stages"].get(name, report.get(name)) <= most
 
 
-def test_bench_is_compared_with_before(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bench_compare_reports_a_slowdown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     old = tmp_path / "old.json"
     code, text, _ = run(capsys, "bench", "--engine", "warp", "--frames", "30", "--json")
     report = json.loads(text)
@@ -229,7 +229,7 @@ def test_bench_is_compared_with_before(capsys: pytest.CaptureFixture[str], tmp_p
     assert "No such file" in error
 
 
-def test_a_tracker_knows_nothing_of_the_one_before() -> None:
+def test_a_new_tracker_has_no_state_of_the_previous_one() -> None:
     picture = next(iter(driver_frames()))
     first = FaceTracker(smooth=False)
     assert first.update(picture, 0).landmarks is not None

@@ -28,7 +28,7 @@ def yaw(landmarks: Floats) -> float:
     return geometry.euler_degrees(geometry.head_pose(landmarks).rotation)[1]
 
 
-def test_the_same_face_on_both_sides_is_rest() -> None:
+def test_a_driver_with_the_portraits_face_gives_the_portrait() -> None:
     for expression in ({}, {"mouthSmile": 0.6}, {"jawOpen": 0.4}):
         portrait = face(60, (0.05, 0.1, 0), expression=expression)
         target = used_to(animator(portrait), face(100, expression=expression))(face(100, expression=expression), 2)
@@ -49,12 +49,12 @@ def test_a_smile_leaves_a_portrait_whose_driver_is_calm_and_stays_as_far_as_aske
     assert widths[2] == pytest.approx(mouth_width(portrait), abs=0.05)
 
 
-def test_nobody_smiles_and_pouts_at_once() -> None:
+def test_a_smile_and_a_pout_exclude_each_other() -> None:
     portrait, pout = face(60, mouthSmile=0.8), face(mouthPucker=0.9, mouthFunnel=0.3)
     assert mouth_width(used_to(animator(portrait, keep=1))(pout, 2)) < mouth_width(face()) - 0.03
 
 
-def test_an_o_is_an_o_on_a_smiling_portrait() -> None:
+def test_an_o_is_round_on_a_smiling_portrait() -> None:
     o = face(jawOpen=0.5, mouthFunnel=0.7)
     target = used_to(animator(face(60, mouthSmile=0.8, jawOpen=0.2)))(o, 2)
     assert mouth_width(target) == pytest.approx(mouth_width(o), abs=0.06)
@@ -73,7 +73,7 @@ def test_what_the_driver_begins_with_does_not_matter(beginning: dict[str, float]
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(40, 300), st.floats(-0.25, 0.25))
-def test_the_drivers_size_and_turn_do_not_leak(scale: float, turned: float) -> None:
+def test_the_drivers_size_and_rotation_do_not_affect_the_expression(scale: float, turned: float) -> None:
     made = used_to(animator(), face(scale, (0, turned, 0)), 10)
     # Opened in the driver's own axes: the portrait, which looks ahead, opens along its own.
     driver = face(scale, (0, turned, 0), jawOpen=0.5)
@@ -96,7 +96,7 @@ def test_closing_lids_close_a_portrait_with_wider_eyes() -> None:
     assert max(geometry.eye_openings(target)) < 0.1 * min(geometry.eye_openings(portrait))
 
 
-def test_eyes_look_where_the_drivers_do() -> None:
+def test_gaze_follows_the_drivers() -> None:
     made = used_to(animator())
     for look in ((0.04, 0), (-0.04, 0), (0, 0.02)):
         seen = geometry.gaze(made(face(look=look), 2)) - geometry.gaze(face(60))
@@ -158,7 +158,7 @@ def test_lost_face_eases_to_rest_and_breathes() -> None:
     assert np.abs(back[-1] - followed).max() < 1
 
 
-def test_recalibration_takes_a_new_place_for_the_head() -> None:
+def test_recalibration_sets_a_new_rest_pose() -> None:
     made = used_to(animator())
     turned = face(turn=(0, 0.2, 0))
     assert abs(yaw(made(turned, 2))) > 8
@@ -166,13 +166,13 @@ def test_recalibration_takes_a_new_place_for_the_head() -> None:
     assert abs(yaw(made(turned, 3))) < 1
 
 
-def test_mirror_turns_the_other_way() -> None:
+def test_mirroring_turns_the_head_the_other_way() -> None:
     turned = face(turn=(0, 0.2, 0))
     assert yaw(mirrored(turned)) == pytest.approx(-yaw(turned), abs=0.5)
     np.testing.assert_allclose(mirrored(mirrored(turned)), turned, atol=1e-3)
 
 
-def test_where_a_head_rests_is_learnt_in_minutes_not_in_seconds() -> None:
+def test_the_rest_pose_adapts_in_minutes() -> None:
     """A session that begins with the head turned comes to rest in time; a look aside of some seconds stays one."""
     begun, ahead = (geometry.head_pose(face(turn=(0, turn, 0))) for turn in (0.2, 0.0))
     rest = RestHeadPose()
@@ -190,7 +190,7 @@ def test_where_a_head_rests_is_learnt_in_minutes_not_in_seconds() -> None:
     assert off(120) < 0.15 * first
 
 
-def test_a_blink_or_a_look_aside_does_not_become_rest() -> None:
+def test_blinks_and_looks_aside_do_not_change_the_rest_pose() -> None:
     made = animator()
     for k in range(5):
         made(face(turn=(0, 0.8, 0)), k / 25)  # looking away: the head is not at rest
@@ -202,14 +202,14 @@ def test_a_blink_or_a_look_aside_does_not_become_rest() -> None:
     assert min(geometry.eye_openings(target)) == pytest.approx(min(geometry.eye_openings(face())), rel=0.15)
 
 
-def test_a_camera_at_the_side_is_accepted_in_the_end() -> None:
+def test_the_rest_pose_adapts_to_a_camera_at_the_side() -> None:
     made = animator()
     for k in range(70):
         made(face(turn=(0, 0.6, 0)), k / 25)
     assert made.estimator.calibrated
 
 
-def test_a_portrait_that_looks_aside_is_not_turned_to_its_hidden_cheek() -> None:
+def test_a_turned_portrait_is_not_turned_to_its_hidden_cheek() -> None:
     moved = []
     for own in (0.0, 0.6):
         portrait = face(60, (0, own, 0))

@@ -70,14 +70,14 @@ def test_the_52_names_are_arkits() -> None:
 
 
 @pytest.mark.parametrize("name", ["jawOpen", "mouthSmile", "mouthPucker", "eyeBlink"])
-def test_what_a_face_does_is_what_its_frame_says(name: str) -> None:
+def test_each_expression_gives_its_blend_shape(name: str) -> None:
     _, frame = driven(**{name: 0.8})
     full = name if name in BLEND_SHAPES else f"{name}Left"
     assert frame.shapes[full] == pytest.approx(0.8, abs=0.25)
     assert frame.shapes["mouthFrownLeft"] < 0.35
 
 
-def test_a_turned_head_turns_the_same_way_there_and_back() -> None:
+def test_head_rotation_keeps_its_sign_through_a_frame() -> None:
     driver, _ = driven()
     frame = to_arkit(driver(face(turn=(0.1, 0.3, -0.05))))
     # Landmarks have y down: this face turns to the viewer's left, in ARKit's axes (y up) by a negative angle.
@@ -88,7 +88,7 @@ def test_a_turned_head_turns_the_same_way_there_and_back() -> None:
     assert seen == pytest.approx(yaw, abs=4)
 
 
-def test_a_face_moved_by_its_frame_looks_as_by_its_landmarks() -> None:
+def test_a_frame_moves_a_face_like_landmarks_do() -> None:
     portrait = Retargeter(face(60))
     expressions: list[dict[str, float]] = [
         {"jawOpen": 0.5},
@@ -110,7 +110,7 @@ def test_closed_lips_stay_closed_when_shapes_contradict_each_other() -> None:
     assert geometry.mouth_opening(target) < 0.01
 
 
-def test_eyes_shut_and_look_as_told() -> None:
+def test_blinks_and_gaze_of_a_frame_are_followed() -> None:
     portrait = face(60)
     retarget = Retargeter(portrait)
     shut = retarget(to_motion(ArkitFrame({"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0})))
@@ -120,20 +120,20 @@ def test_eyes_shut_and_look_as_told() -> None:
     assert geometry.gaze(right)[0] > geometry.gaze(portrait)[0] + 0.02
 
 
-def test_a_mirror_twice_is_none() -> None:
+def test_mirroring_twice_restores_a_frame() -> None:
     frame = ArkitFrame({"mouthSmileLeft": 0.7, "jawOpen": 0.2}, (0.1, 0.2, 0.3, 0.927), (0.1, 0.2, 0.3))
     assert mirrored_frame(frame).shapes == {"mouthSmileRight": 0.7, "jawOpen": 0.2}
     assert mirrored_frame(mirrored_frame(frame)) == frame
 
 
-def test_rest_is_the_first_frames_pose() -> None:
+def test_the_first_frame_sets_the_rest_pose() -> None:
     rest = HeadPoseCalibration()
     tilted = ArkitFrame({}, turned(0.3, 0, 0), (0, 0.1, -0.5))
     assert rest(tilted).rotation == pytest.approx((0, 0, 0, 1), abs=1e-6)
     assert rest(ArkitFrame({}, tilted.rotation, (0.05, 0.1, -0.5))).position == pytest.approx((0.05, 0, 0), abs=1e-6)
 
 
-def test_json_keeps_a_frame() -> None:
+def test_a_frame_survives_json() -> None:
     _, frame = driven(jawOpen=0.5, mouthSmile=0.4)
     again = ArkitFrame.from_json(json.loads(json.dumps(frame.to_json(1.5))))
     for name in BLEND_SHAPES:
@@ -154,12 +154,12 @@ def test_json_keeps_a_frame() -> None:
         ({"blendShapes": {}, "head": {"position": [0, float("nan"), 1]}}, "3 numbers"),
     ],
 )
-def test_what_is_no_frame_is_said_in_one_line(message: object, reason: str) -> None:
+def test_invalid_frames_are_refused_in_one_line(message: object, reason: str) -> None:
     with pytest.raises(BadInput, match=reason):
         ArkitFrame.from_json(message)
 
 
-def test_a_recording_plays_as_it_was(tmp_path: Path) -> None:
+def test_a_recording_is_played_back_unchanged(tmp_path: Path) -> None:
     _, frame = driven(jawOpen=0.5)
     writer = MotionWriter(tmp_path / "m.jsonl", Fraction(30))
     writer.write(frame, 0.0)
@@ -186,14 +186,14 @@ def test_a_recording_plays_as_it_was(tmp_path: Path) -> None:
         ('{"format": "avatar-stream-motion", "version": 1}\n{"time": 0, "blendShapes": {"x": 1}}\n', "line 2.*'x'"),
     ],
 )
-def test_a_file_that_is_no_recording_is_said_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
+def test_invalid_motion_files_are_refused_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text(text)
     with pytest.raises(BadClip, match=reason):
         list(MotionFile(path).frames())
 
 
-def test_vmc_arrives_as_it_was_sent() -> None:
+def test_vmc_messages_are_decoded_as_sent() -> None:
     turn = turned(0.1, -0.3, 0.05)
     frame = ArkitFrame({"jawOpen": 0.4, "mouthSmileLeft": 0.25, "eyeLookOutRight": 0.5}, turn)
     packets = encode(frame, 1.0)
@@ -204,7 +204,7 @@ def test_vmc_arrives_as_it_was_sent() -> None:
     assert found.rotation == pytest.approx(turn, abs=1e-6)
 
 
-def test_what_is_sent_is_what_the_protocol_asks_for() -> None:
+def test_sent_vmc_messages_follow_the_protocol() -> None:
     packets = encode(ArkitFrame({"jawOpen": 0.4, "mouthFunnel": 0.9, "eyeBlinkLeft": 1.0}), 2.5)
     messages = [timed.message for packet in packets for timed in OscPacket(packet).messages]
     sent = [(message.address, message.params) for message in messages]
@@ -220,7 +220,7 @@ def test_what_is_sent_is_what_the_protocol_asks_for() -> None:
     assert values["Blink_L"] == 1 > values["Blink_R"]
 
 
-def test_a_head_that_turns_to_its_left_does_so_in_unitys_axes() -> None:
+def test_head_rotation_is_converted_to_unitys_axes() -> None:
     # ARKit: z (ahead) to x (the viewer's right, the person's left). Unity's x is the person's right: the angle about
     # y, which takes z to x there too, is negative.
     packets = encode(ArkitFrame({}, turned(0, 0.4, 0)), 0.0)
@@ -230,7 +230,7 @@ def test_a_head_that_turns_to_its_left_does_so_in_unitys_axes() -> None:
     assert head[4] == pytest.approx(0, abs=1e-6)
 
 
-def test_plain_vrm_clips_move_a_face_too() -> None:
+def test_plain_vrm_clips_move_a_face() -> None:
     # As the examples of the protocol's implementations send them: a vowel, a blink, and "apply".
     frame = VmcDecoder().add(
         [("/VMC/Ext/Blend/Val", ["A", 0.5]), ("/VMC/Ext/Blend/Val", ["Blink", 1.0]), ("/VMC/Ext/Blend/Apply", [])]
@@ -240,7 +240,7 @@ def test_plain_vrm_clips_move_a_face_too() -> None:
     assert frame.shapes["eyeBlinkLeft"] == 1
 
 
-def test_perfect_sync_wins_over_plain_clips() -> None:
+def test_perfect_sync_has_priority_over_plain_clips() -> None:
     frame = VmcDecoder().add(
         [("/VMC/Ext/Blend/Val", ["A", 1.0]), ("/VMC/Ext/Blend/Val", ["jawopen", 0.1]), ("/VMC/Ext/Blend/Apply", [])]
     )
@@ -248,7 +248,7 @@ def test_perfect_sync_wins_over_plain_clips() -> None:
     assert frame.shapes == {"jawOpen": 0.1}
 
 
-def test_phones_frames_are_read() -> None:
+def test_frames_of_phone_apps_are_decoded() -> None:
     frame = parse_phone(IFACIALMOCAP)
     assert frame is not None
     assert len(frame.shapes) == 52
@@ -264,13 +264,13 @@ def test_phones_frames_are_read() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda b: b"#bundle\0" + b)))
-def test_no_datagram_breaks_the_listener(packet: bytes) -> None:
+def test_arbitrary_datagrams_do_not_break_the_listener(packet: bytes) -> None:
     MotionDecoder()(packet)
     cut = len(packet) % len(IFACIALMOCAP)
     MotionDecoder()(IFACIALMOCAP[:cut] + packet + IFACIALMOCAP[cut:])
 
 
-def test_no_message_breaks_the_decoder() -> None:
+def test_arbitrary_messages_do_not_break_the_decoder() -> None:
     builder = OscMessageBuilder("/VMC/Ext/Bone/Pos")
     for argument in ("Head", 0.0, 0.0, 0.0, "up", 0.0, 0.0, 1.0):
         builder.add_arg(argument)
@@ -279,7 +279,7 @@ def test_no_message_breaks_the_decoder() -> None:
     assert VmcDecoder().add([("/VMC/Ext/Blend/Val", [1, "x"]), ("/VMC/Ext/Bone/Pos", ["Head"])]) is None
 
 
-def test_a_listener_takes_both_and_gives_the_newest() -> None:
+def test_a_listener_receives_both_protocols_and_returns_the_newest() -> None:
     # Its clock stands still: no sender falls silent.
     listener = RigListener(0, clock=lambda: 0.0)
     try:
@@ -302,7 +302,7 @@ def test_a_listener_takes_both_and_gives_the_newest() -> None:
         listener.close()
 
 
-def test_a_phone_is_asked_until_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phone_is_requested_until_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
         phone.bind(("127.0.0.1", 0))
         phone.settimeout(TEST_TIMEOUT)
@@ -317,6 +317,6 @@ def test_a_phone_is_asked_until_it_sends(monkeypatch: pytest.MonkeyPatch) -> Non
             listener.close()
 
 
-def test_a_host_that_does_not_exist_is_said() -> None:
+def test_an_unknown_host_is_reported() -> None:
     with pytest.raises(BadInput, match="no machine is called"):
         VmcSender("nowhere.invalid")

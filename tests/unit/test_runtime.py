@@ -107,7 +107,7 @@ def close_to(found: list[Floats], wanted: list[Floats], share: float) -> None:
 
 @pytest.mark.parametrize("slots", [1, 2])
 @pytest.mark.parametrize("kind", ["openvino", "onnxruntime", "tensorrt"])
-def test_sessions_in_one_run_are_as_if_alone(toy: Path, kind: str, slots: int) -> None:
+def test_batched_sessions_compute_the_same_as_alone(toy: Path, kind: str, slots: int) -> None:
     network, faces, frames = tick_path(toy, slots), identities(toy, 2, slots), some_frames(6)
     exact = rolled(OnnxRuntimeTicker(network, 1), faces, frames, together=False)
     ticker: Ticker
@@ -122,7 +122,7 @@ def test_sessions_in_one_run_are_as_if_alone(toy: Path, kind: str, slots: int) -
     close_to(rolled(ticker, faces, frames, together=True), exact, 0.02)
 
 
-def test_the_gpu_gets_its_memory_back_and_graphs_are_launched(toy: Path) -> None:
+def test_gpu_memory_is_freed_and_graphs_are_launched(toy: Path) -> None:
     cuda = FakeCuda()
     ticker = TensorRtTicker(b"plan", (1, 2), trt=FakeTensorRt(tick_path(toy), cuda), cuda=cuda)
     stream = ticker.open(identities(toy, 1)[0])
@@ -173,7 +173,7 @@ def ticks(batcher: Batcher, count: int, stream: object) -> threading.Thread:
     return thread
 
 
-def test_sessions_side_by_side_get_what_they_asked_for() -> None:
+def test_concurrent_sessions_get_their_own_results() -> None:
     ticker = SlowTicker((1, 2, 4))
     batcher = Batcher(ticker)
     for thread in [ticks(batcher, 30, object()) for _ in range(4)]:
@@ -182,7 +182,7 @@ def test_sessions_side_by_side_get_what_they_asked_for() -> None:
     assert sum(ticker.runs) == 120
 
 
-def test_ticks_that_are_due_together_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simultaneous_ticks_run_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MAX_BATCH_WAIT_SECONDS", "ACTIVE_SECONDS"):
         monkeypatch.setattr(runtime_batcher, name, TEST_TIMEOUT)
     ticker = SlowTicker((1, 2, 4))
@@ -196,7 +196,7 @@ def test_ticks_that_are_due_together_run_together(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("batches", "sessions"), [((1, 2, 4), 1), ((1,), 2)])
-def test_nobody_waits_for_company_that_cannot_come(
+def test_a_tick_does_not_wait_for_a_batch_that_cannot_fill(
     batches: tuple[int, ...], sessions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Alone, or where the ticker serves one at a time: each wait would take longer than this test lets it."""
@@ -212,7 +212,7 @@ def test_nobody_waits_for_company_that_cannot_come(
     assert ticker.runs == [1] * 30 * sessions
 
 
-def test_first_come_first_served() -> None:
+def test_ticks_run_in_order_of_arrival() -> None:
     ticker, first, go_on = SlowTicker((1,), seconds=0), threading.Event(), threading.Event()
     run = ticker.run
 
@@ -237,7 +237,7 @@ def test_first_come_first_served() -> None:
     assert ticker.order == [20, 21, 22, 23]
 
 
-def test_a_failing_tick_fails_its_session_and_the_next_one_runs() -> None:
+def test_a_failing_tick_fails_only_its_session() -> None:
     batcher = Batcher(SlowTicker((1,)))
     with pytest.raises(RuntimeError, match="unlucky"):
         batcher.run(object(), {"shown": np.array(13)})
@@ -250,7 +250,7 @@ def test_a_failing_tick_fails_its_session_and_the_next_one_runs() -> None:
 KEY = PlanKey("0123", "tensorrt_rtx 1", "NVIDIA L4 sm89", "550", "fp16", (1, 2))
 
 
-def test_plans_are_found_again_and_broken_ones_are_not(tmp_path: Path) -> None:
+def test_plans_are_cached_and_damaged_ones_ignored(tmp_path: Path) -> None:
     cache = PlanCache(tmp_path / "engines")
     assert cache.find(KEY) is None
     plan = cache.store(KEY, b"plan" * 100)
@@ -278,7 +278,7 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     assert list(cache.entries()) == []
 
 
-def test_two_builders_do_not_harm_each_other(tmp_path: Path) -> None:
+def test_concurrent_builds_do_not_interfere(tmp_path: Path) -> None:
     cache = PlanCache(tmp_path)
     threads = [threading.Thread(target=cache.store, args=(KEY, bytes([7]) * 2_000_000)) for k in range(8)]
     for thread in threads:
@@ -308,7 +308,7 @@ def test_tensorrt_builds_every_exported_graph(graph: str) -> None:
 
 
 @needs_rtx
-def test_what_tensorrt_cannot_build_is_said_in_one_line(tmp_path: Path, toy: Path) -> None:
+def test_a_failed_tensorrt_build_is_reported_in_one_line(tmp_path: Path, toy: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes((tick_path(toy)).read_bytes()[:5000])
     with pytest.raises(EngineUnavailable, match=r"cannot read broken\.onnx") as caught:
         tensorrt_build.build(tmp_path / "broken.onnx")
@@ -317,7 +317,7 @@ def test_what_tensorrt_cannot_build_is_said_in_one_line(tmp_path: Path, toy: Pat
         tensorrt_build.build(tick_path(toy), target="sm12")
 
 
-def test_an_engine_that_cannot_run_is_said_in_one_line_and_the_next_best_is_taken(toy: Path) -> None:
+def test_an_unavailable_engine_is_reported_and_the_next_best_is_used(toy: Path) -> None:
     if tensorrt_build.gpu_name() is None:
         with pytest.raises(EngineUnavailable, match="the engine tensorrt cannot run here"):
             load(toy, runtime="tensorrt")

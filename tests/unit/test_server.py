@@ -34,7 +34,7 @@ from tests.waiting import TEST_TIMEOUT, until, within
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_capacity_is_what_the_scarcer_thing_allows() -> None:
+def test_capacity_is_limited_by_the_scarcer_resource() -> None:
     assert Load(0.027, 0.015, False).sessions(25, cores=2) == 2
     assert Load(0.027, 0.015, False).sessions(25, cores=16) == 16
     assert Load(0.2, 0.1, False).sessions(25, cores=1) == 1  # the ladder makes it do
@@ -43,7 +43,7 @@ def test_capacity_is_what_the_scarcer_thing_allows() -> None:
     assert cores() >= 0.5
 
 
-def test_capacity_is_measured_with_the_work_of_sessions(library_portrait) -> None:  # type: ignore[no-untyped-def]
+def test_capacity_is_measured_with_a_sessions_work(library_portrait) -> None:  # type: ignore[no-untyped-def]
     load = measure(None, library_portrait, 25)
     assert 0.001 < load.processor < 1
     assert not load.shared_engine
@@ -57,7 +57,7 @@ def library_portrait():  # type: ignore[no-untyped-def]
     return library.get(library.default)
 
 
-async def test_what_a_stopping_server_cancels_ends_without_an_error() -> None:
+async def test_requests_cancelled_by_a_stopping_server_log_no_error() -> None:
     """uvicorn logs whatever comes out of the app with its traceback, and cancels only where it stops."""
 
     async def waits(scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +73,7 @@ async def test_what_a_stopping_server_cancels_ends_without_an_error() -> None:
     await within(task)
 
 
-def test_metrics_are_prometheus_and_name_nobody() -> None:
+def test_metrics_are_in_prometheus_format_without_names() -> None:
     metrics = Metrics()
     metrics.frame_received(2)
     metrics.picture_drawn(0.06)
@@ -96,7 +96,7 @@ def test_metrics_are_prometheus_and_name_nobody() -> None:
     }
 
 
-def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+def test_the_dashboard_uses_existing_metrics() -> None:
     import re
 
     board = json.loads((ROOT / "docs" / "grafana.json").read_text())
@@ -127,7 +127,7 @@ def test_log_lines() -> None:
     assert "ValueError: no" in json.loads(JsonLines().format(record))["exception"]
 
 
-def test_what_packets_cause_is_a_line_a_second_and_place() -> None:
+def test_log_lines_caused_by_packets_are_rate_limited() -> None:
     now = 0.0
     limit = RateLimit(lambda: now)
 
@@ -145,7 +145,7 @@ def test_what_packets_cause_is_a_line_a_second_and_place() -> None:
     assert written("asyncio", 2, "worse") == "worse"
 
 
-def test_the_heap_is_left_in_order() -> None:
+def test_a_started_server_freezes_the_heap() -> None:
     limit_arenas()
     trim_heap()
 
@@ -183,7 +183,7 @@ def test_https_with_a_certificate(tmp_path: Path) -> None:
         assert starts < ready
 
 
-async def test_a_second_signal_is_raised_once() -> None:
+async def test_a_second_signal_is_raised_only_once() -> None:
     """uvicorn raises again what it was told; raised twice, SIGINT ends in a traceback."""
     gone = asyncio.Event()
 

@@ -14,7 +14,7 @@ from avatar_stream.settings import Settings, load_settings
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "settings_page.py"
 
 
-def test_the_settings_page_is_the_settings() -> None:
+def test_the_settings_page_is_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location("settings_page", SCRIPT)
     assert spec
     assert spec.loader
@@ -47,7 +47,7 @@ def test_flags_out_of_range_are_refused(flags: list[str], said: str, capsys: pyt
     assert said in capsys.readouterr().err
 
 
-def test_a_flag_that_is_none_of_its_choices_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_choice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["serve", "--log", "xml"])
     assert stopped.value.code == 2
@@ -58,14 +58,14 @@ def test_a_flag_that_is_none_of_its_choices_is_refused(capsys: pytest.CaptureFix
     "wrong",
     [{"fps": 0}, {"fps": "many"}, {"size": 129}, {"engine": "steam"}, {"log": "xml"}, {"ports": 1}, {"drain": -1}],
 )
-def test_settings_are_checked_however_they_are_made(wrong: dict[str, Any]) -> None:
+def test_invalid_settings_raise(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Settings(**wrong)
     with pytest.raises(ValidationError):
         replace(Settings(), **wrong)
 
 
-def test_flags_count_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
+def test_flags_override_the_environment_which_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('port = 1000\nfps = 20\nlabel = "made"\nallow_host = ["one", "two"]\nwatermark = false\n')
     environment = {"AVATAR_STREAM_FPS": "30", "AVATAR_STREAM_TURN": "turn:a, turn:b", "AVATAR_STREAM_PORT": "2000"}
@@ -89,7 +89,7 @@ def test_flags_count_before_the_environment_and_that_before_the_file(tmp_path: P
         ("engine = 'steam'", {}, "engine in .*: one of auto, "),
     ],
 )
-def test_what_is_wrong_is_named_with_where_it_came_from(
+def test_an_invalid_setting_is_named_with_its_source(
     text: str, environment: dict[str, str], said: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "settings.toml"
@@ -98,17 +98,17 @@ def test_what_is_wrong_is_named_with_where_it_came_from(
         load_settings({}, environment, file)
 
 
-def test_a_settings_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_settings_file_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--settings", str(tmp_path / "none.toml")]) == 2
     assert "cannot read" in capsys.readouterr().err
 
 
-def test_settings_cross_to_another_process() -> None:
+def test_settings_can_be_pickled() -> None:
     settings = Settings(port=1234, turn=("turn:a",))
     assert pickle.loads(pickle.dumps(settings)) == settings
 
 
-def test_private_addresses_are_for_loopback_servers() -> None:
+def test_private_addresses_are_allowed_on_loopback_servers_only() -> None:
     assert Settings().private_allowed
     assert not Settings(host="0.0.0.0").private_allowed
     assert Settings(host="0.0.0.0", allow_private=True).private_allowed

@@ -32,7 +32,7 @@ def shown(library: Library, portrait: str) -> ShownPortrait:
     return ShownPortrait(library, portrait, 0.2, "guest", "session x")
 
 
-def test_settings_come_and_go_with_a_character(library: Library, ana: str) -> None:
+def test_a_characters_settings_apply_while_it_is_shown(library: Library, ana: str) -> None:
     here = shown(library, "noor")
     with Avatar(here.open(), None) as avatar:
         here.apply_settings(avatar)
@@ -50,7 +50,7 @@ def test_settings_come_and_go_with_a_character(library: Library, ana: str) -> No
     assert (line.who, line.action, line.detail) == ("guest", "use", "session x")
 
 
-def test_a_background_that_was_asked_for_stays(library: Library, ana: str) -> None:
+def test_a_chosen_background_stays_with_another_character(library: Library, ana: str) -> None:
     here = shown(library, ana)
     here.background = "#0000ff"
     assert np.array_equal(here.open().picture[2, 2], [0, 0, 255])

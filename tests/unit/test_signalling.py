@@ -74,7 +74,7 @@ AUDIO = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=recvonly\r\na=rtcp-mux\
     ("role", "way"),
     [(Role.BOTH, "sendrecv"), (Role.PUBLISH, "sendonly"), (Role.PUBLISH, "sendrecv"), (Role.VIEW, "recvonly")],
 )
-def test_plain_offers_pass(role: Role, way: str) -> None:
+def test_valid_offers_pass(role: Role, way: str) -> None:
     check_offer(offer(way), role, LIMITS)
     check_offer(offer(way).replace("BUNDLE 0", "BUNDLE 0 1") + AUDIO, role, LIMITS)
 
@@ -88,7 +88,7 @@ def test_offers_in_the_wrong_direction_are_refused(role: Role, way: str) -> None
         check_offer(offer(way), role, LIMITS)
 
 
-def test_a_direction_may_be_the_sessions() -> None:
+def test_the_direction_may_be_at_session_level() -> None:
     lines = OFFER.replace("a=sendrecv\r\n", "").replace("t=0 0\r\n", "t=0 0\r\na=recvonly\r\n")
     assert direction(media_sections(lines)[0], lines) == "recvonly"
     assert direction(media_sections(OFFER)[0], OFFER) == "sendrecv"
@@ -118,7 +118,7 @@ def test_other_offers_are_refused_with_a_reason(change, error, sentence) -> None
 
 
 @given(st.text(), st.sampled_from(Role))
-def test_any_text_is_refused_and_never_breaks(text: str, role: Role) -> None:
+def test_arbitrary_text_is_refused(text: str, role: Role) -> None:
     with pytest.raises((BadOffer, Unacceptable)):
         check_offer("v=0\r\n" + text, role, LIMITS)
 
@@ -144,7 +144,7 @@ def test_any_text_is_refused_and_never_breaks(text: str, role: Role) -> None:
         ("0x7f.1", False, False),
     ],
 )
-def test_where_media_may_go(address: str, abroad: bool, at_home: bool) -> None:
+def test_allowed_candidate_addresses(address: str, abroad: bool, at_home: bool) -> None:
     line = f"a=candidate:1 1 UDP 2130706431 {address} 50000 typ host"
     assert allowed_candidate(line, private=False) is abroad
     assert allowed_candidate(line, private=True) is at_home
@@ -157,14 +157,14 @@ def test_where_media_may_go(address: str, abroad: bool, at_home: bool) -> None:
 @pytest.mark.parametrize(
     "line", ["", "a=candidate:", "candidate:1 1 tcp 1 9.9.9.9 9 typ host", "x" * 90, "1 1 udp 1 9.9.9.9 0 typ host"]
 )
-def test_odd_candidates_are_dropped(line: str) -> None:
+def test_invalid_candidates_are_dropped(line: str) -> None:
     assert not allowed_candidate(line, private=True)
 
 
 HEAD = "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdef01234567\r\nm=video 9 RTP/AVP 0\r\na=mid:0\r\n"
 
 
-def test_a_fragment() -> None:
+def test_a_trickle_fragment_is_parsed() -> None:
     text = HEAD + "a=candidate:1 1 udp 1 9.9.9.9 5 typ host\r\na=candidate:2 1 udp 1 10.0.0.1 5 typ host\r\n"
     said = parse_fragment(text, "abcd", private=False, limits=LIMITS)
     assert said == (("1 1 udp 1 9.9.9.9 5 typ host", "0"),)
@@ -176,7 +176,7 @@ def test_a_fragment() -> None:
             parse_fragment(bad, "abcd", private=False, limits=LIMITS)
 
 
-def test_preconditions() -> None:
+def test_if_match_preconditions() -> None:
     for fine in ('"a"', '"b", "a"', "*", 'W/"a"'):
         check_precondition(fine, '"a"')
     with pytest.raises(PreconditionFailed):
@@ -185,7 +185,7 @@ def test_preconditions() -> None:
         check_precondition(None, '"a"')
 
 
-def test_what_an_answer_says() -> None:
+def test_codec_and_user_are_read_from_an_answer() -> None:
     assert agreed_codec(OFFER, "video") == "VP8"
     assert agreed_codec(OFFER.replace("SAVPF 96 98", "SAVPF 98 96"), "video") == "H264"
     assert agreed_codec(OFFER.replace("m=video 9", "m=video 0"), "video") == ""
@@ -201,7 +201,7 @@ def test_the_bitrate_hint_goes_to_every_codec_once() -> None:
     assert len(media_sections(hinted)) == 1
 
 
-def test_commands() -> None:
+def test_commands_are_parsed() -> None:
     assert parse_command('{"type": "portrait", "id": "robin"}', LONGEST) == ChoosePortrait("robin")
     assert parse_command('{"type": "neutral"}', LONGEST) == SetNeutral()
     assert parse_command('{"type": "gain", "value": 1.5}', LONGEST) == SetGain(1.5)
@@ -229,13 +229,13 @@ def test_commands() -> None:
         '{"type": "neutral", "x": "' + "y" * LONGEST + '"}',
     ],
 )
-def test_bad_commands_get_a_sentence(text: str) -> None:
+def test_invalid_commands_are_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(BadInput):
         parse_command(text, LONGEST)
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_a_command_or_bad_input(text: str) -> None:
+def test_arbitrary_text_is_a_command_or_bad_input(text: str) -> None:
     with contextlib.suppress(BadInput):
         assert isinstance(parse_command(text, LONGEST), Command)
 

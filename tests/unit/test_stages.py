@@ -22,7 +22,7 @@ last:
 """
 
 
-def test_all_stages_run_and_what_failed_is_told_at_the_end(tmp_path: Path) -> None:
+def test_all_stages_run_and_failures_are_listed_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text(MAKEFILE)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "AVATAR_TEST_PATIENCE": "0.01"}
     environment.pop(RUN_VARIABLE, None)  # else it would be ours to end what is left there

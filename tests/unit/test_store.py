@@ -54,7 +54,7 @@ def files(store: Store) -> list[Path]:
     return [place for place in (store.folder / "files").glob("*/*") if place.is_file()]
 
 
-def test_what_is_added_is_there(store: Store) -> None:
+def test_an_added_character_can_be_read(store: Store) -> None:
     added = store.add(person(tags=("red",), description="the one with the hat"), PICTURES)
     assert added.id.startswith("c-")
     found = store.get(added.id)
@@ -69,7 +69,7 @@ def test_what_is_added_is_there(store: Store) -> None:
     again.close()
 
 
-def test_search(store: Store) -> None:
+def test_characters_are_found_by_search(store: Store) -> None:
     for name, tags in (("Ana", ("red",)), ("Bo", ("blue",)), ("100%", ())):
         store.add(person(name, tags=tags, description=f"calls themselves {name}"), PICTURES)
     store.add(person("Cy", owner="other"), PICTURES)
@@ -80,7 +80,7 @@ def test_search(store: Store) -> None:
     assert store.characters(text="'; DROP TABLE characters; --") == []
 
 
-def test_a_thousand_are_found_at_once(store: Store) -> None:
+def test_a_search_in_a_thousand_characters_is_fast(store: Store) -> None:
     with store._change() as connection:
         for k in range(1000):
             connection.execute(
@@ -91,7 +91,7 @@ def test_a_thousand_are_found_at_once(store: Store) -> None:
     assert [one.name for one in store.characters(text="number 777")] == ["person 777"]
 
 
-def test_removed_is_gone(store: Store) -> None:
+def test_a_removed_character_leaves_no_data(store: Store) -> None:
     keeps, goes = store.add(person("Ana"), PICTURES), store.add(person("Bo"), {"source 0": b"only Bo's face"})
     store.remove(goes.id, who="me")
     with pytest.raises(UnknownPortrait):
@@ -107,13 +107,13 @@ def test_removed_is_gone(store: Store) -> None:
     opened.close()
 
 
-def test_pictures_that_two_share_stay_for_the_other(store: Store) -> None:
+def test_removing_a_character_keeps_shared_pictures(store: Store) -> None:
     first, second = store.add(person("Ana"), PICTURES), store.add(person("Bo"), PICTURES)
     store.remove(first.id, who="me")
     assert all(store.read(one.digest) for one in store.get(second.id).files)
 
 
-def test_names(store: Store) -> None:
+def test_names_are_unique_per_owner(store: Store) -> None:
     ana, bo = store.add(person("Ana"), PICTURES), store.add(person("Bo"), PICTURES)
     with pytest.raises(NameTaken):
         store.add(person("ANA"), PICTURES)
@@ -128,13 +128,13 @@ def test_names(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "   ", "a\x00b", "x" * 81, "‮evil"])
-def test_bad_names(name: str) -> None:
+def test_invalid_names_are_refused(name: str) -> None:
     with pytest.raises(BadInput):
         checked_name(name)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "C:\\Windows", "名前", "O'Neil; DROP TABLE"])
-def test_odd_names_are_only_names(store: Store, name: str) -> None:
+def test_unusual_names_are_stored_safely(store: Store, name: str) -> None:
     added = store.add(person(checked_name(name)), PICTURES)
     assert store.get(added.id).name == name
     assert {place.parent.parent.name for place in files(store)} == {"files"}
@@ -148,14 +148,14 @@ def test_consent_and_tags_are_checked() -> None:
         checked_tags(str(k) for k in range(30))
 
 
-def test_a_quota_is_kept(store: Store) -> None:
+def test_the_quota_is_enforced(store: Store) -> None:
     store.add(person("Ana"), PICTURES, quota=1)
     with pytest.raises(BadInput, match="room for 1"):
         store.add(person("Bo"), PICTURES, quota=1)
     store.add(person("Bo", owner="other"), PICTURES, quota=1)
 
 
-def test_uses_are_written_down(store: Store) -> None:
+def test_uses_are_audited(store: Store) -> None:
     ana = store.add(person(), PICTURES)
     store.use(ana.id, "guest", "session abc")
     line = store.uses()[0]
@@ -163,7 +163,7 @@ def test_uses_are_written_down(store: Store) -> None:
     assert store.get(ana.id).used > 0
 
 
-def test_threads_come_and_go_and_leave_nothing_open(store: Store) -> None:
+def test_ended_threads_leave_no_connections_open(store: Store) -> None:
     """Every session brings a thread of its own."""
     ana = store.add(person(), PICTURES)
     before = len(os.listdir("/proc/self/fd"))
@@ -174,7 +174,7 @@ def test_threads_come_and_go_and_leave_nothing_open(store: Store) -> None:
     assert len(store.uses(1000)) == 121
 
 
-def test_a_newer_library_is_left_alone(tmp_path: Path) -> None:
+def test_a_newer_library_is_not_opened(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / "library.db") as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -182,7 +182,7 @@ def test_a_newer_library_is_left_alone(tmp_path: Path) -> None:
         Store(tmp_path)
 
 
-def test_an_older_library_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_library_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = Store(tmp_path)
     ana = old.add(person(), PICTURES)
     old.close()
@@ -199,7 +199,7 @@ def test_an_older_library_is_brought_up_to_date(tmp_path: Path, monkeypatch: pyt
     new.close()
 
 
-def test_a_damaged_file_is_noticed(store: Store) -> None:
+def test_a_damaged_file_is_detected(store: Store) -> None:
     ana = store.add(person(), PICTURES)
     digest = ana.file("source 0")
     assert digest is not None
@@ -222,13 +222,13 @@ def test_a_full_disk_leaves_nothing_behind(store: Store, monkeypatch: pytest.Mon
     store.add(person(), PICTURES)
 
 
-def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+def test_a_library_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LibraryFault, match=r"Not a directory|File exists"):
         Store(tmp_path / "file")
 
 
-def test_a_character_travels(store: Store, tmp_path: Path) -> None:
+def test_a_character_can_be_exported_and_imported(store: Store, tmp_path: Path) -> None:
     ana = store.add(person(tags=("red",), settings={"keep": 0.5}), PICTURES)
     data = export_character(store, ana, "me")
     there = Store(tmp_path / "there")
@@ -303,7 +303,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_a_killed_library_opens_sound(tmp_path: Path) -> None:
+def test_a_library_is_consistent_after_a_kill(tmp_path: Path) -> None:
     """At random moments of adding, removing and importing; ``python -m tests.unit.test_store`` does it 200 times."""
     kill_many(tmp_path, 8)
 
@@ -326,7 +326,7 @@ def kill_many(folder: Path, times: int) -> None:
         store.close()
 
 
-def test_errors_are_sentences() -> None:
+def test_store_errors_are_sentences() -> None:
     assert issubclass(LibraryFault, AvatarError)
 
 

@@ -71,7 +71,7 @@ def test_every_package_is_listed() -> None:
 
 
 @pytest.mark.parametrize("package", KNOWS)
-def test_a_package_knows_only_what_it_may(package: str) -> None:
+def test_a_package_imports_only_what_it_may(package: str) -> None:
     found = {
         (file.name, name)
         for file in (PACKAGE / package).rglob("*.py")
@@ -82,7 +82,7 @@ def test_a_package_knows_only_what_it_may(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", KNOWS_OF_SERVER)
-def test_a_part_of_the_server_knows_only_what_it_may(package: str) -> None:
+def test_a_server_package_imports_only_what_it_may(package: str) -> None:
     others = {f"avatar_stream.server.{name}." for name in set(KNOWS_OF_SERVER) - KNOWS_OF_SERVER[package] - {package}}
     found = {
         (file.name, name)
@@ -93,7 +93,7 @@ def test_a_part_of_the_server_knows_only_what_it_may(package: str) -> None:
     assert not found
 
 
-def test_every_package_says_what_it_owns() -> None:
+def test_every_package_has_a_docstring() -> None:
     for file in PACKAGE.glob("**/__init__.py"):
         if file.parent not in (PACKAGE, PACKAGE / "samples", PACKAGE / "weights"):
             opening = ast.get_docstring(ast.parse(file.read_text())) or ""
@@ -101,7 +101,7 @@ def test_every_package_says_what_it_owns() -> None:
             assert re.search("[kK]now|business", opening), file
 
 
-def test_modules_import_one_another_in_no_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     """Whatever is imported at the top of a module, types that only mypy sees included."""
     arrows = {}
     for file in PACKAGE.rglob("*.py"):
@@ -118,7 +118,7 @@ def _in_function(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
 
 
-def test_the_architecture_page_answers_with_what_there_is() -> None:
+def test_the_architecture_page_names_existing_paths_and_names() -> None:
     """Paths and names that docs/architecture.md points to exist: a stranger finds them within a minute."""
     page = (ROOT / "docs" / "architecture.md").read_text()
     answers = page.split("## Where to find it", 1)[1].split("\n## ", 1)[0]
@@ -136,7 +136,7 @@ def test_the_architecture_page_answers_with_what_there_is() -> None:
         assert (ROOT / path).exists(), path
 
 
-def test_nothing_that_runs_knows_the_training() -> None:
+def test_the_package_does_not_import_the_training_code() -> None:
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -145,7 +145,7 @@ def test_nothing_that_runs_knows_the_training() -> None:
             assert not [name for name in names if name.split(".")[0] in ("torch", "engines", "tests")], file
 
 
-def test_everything_that_runs_is_loaded_without_torch() -> None:
+def test_the_package_is_imported_without_torch() -> None:
     modules = [
         module_name(file)
         for file in PACKAGE.rglob("*.py")

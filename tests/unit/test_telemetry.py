@@ -12,6 +12,6 @@ sys.exit(", ".join(sent) or 0)
 """
 
 
-def test_openvino_reports_no_imports() -> None:
+def test_openvino_sends_no_telemetry() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -75,7 +75,7 @@ def run(stage: str, folder: Path, packs: Path, steps: int, *more: str) -> list[d
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
 
-def test_packs_keep_pictures_landmarks_and_splits(packs: Path) -> None:
+def test_packs_contain_pictures_landmarks_and_splits(packs: Path) -> None:
     (clip,) = load_packs(packs, "train", "clip")
     assert clip.has_face.mean() > 0.98
     assert clip.mouth.max() - clip.mouth.min() > 0.1
@@ -92,7 +92,7 @@ def test_a_person_in_two_splits_is_refused() -> None:
         check_splits(rows)
 
 
-def test_dev_pairs_differ_in_what_their_kind_says(packs: Path) -> None:
+def test_dev_pairs_differ_as_their_kind_says(packs: Path) -> None:
     cases = dev_cases(packs, 3)
     assert {case.kind for case in cases} >= {"mouth", "any"}
     for case in cases:
@@ -104,7 +104,7 @@ def test_dev_pairs_differ_in_what_their_kind_says(packs: Path) -> None:
         assert error[masks["rest"]].mean() < 12
 
 
-def test_made_targets_show_what_the_warp_does_not(packs: Path) -> None:
+def test_synthetic_targets_differ_from_the_warp(packs: Path) -> None:
     footage = load_packs(packs, "train")
     motions = Motions(footage)
     random = np.random.default_rng(3)
@@ -120,7 +120,7 @@ def test_made_targets_show_what_the_warp_does_not(packs: Path) -> None:
     assert np.mean(inside) > 3 * np.mean(outside)
 
 
-def test_windows_follow_the_clip(packs: Path) -> None:
+def test_training_windows_follow_the_clip(packs: Path) -> None:
     (clip,) = load_packs(packs, "train", "clip")
     windows = ClipWindows(clip)
     window = windows.window(windows.portraits[0], 40, 3)
@@ -197,7 +197,9 @@ def test_training_resumes_where_it_stopped(
         train.main(["distil", str(tmp_path / "y"), "--packs", str(packs), "--tier", "toy", "--init", joint])
 
 
-def test_a_kept_model_is_the_model(trained: tuple[Path, dict[str, list[dict[str, float]]]], tmp_path: Path) -> None:
+def test_a_saved_model_computes_the_same(
+    trained: tuple[Path, dict[str, list[dict[str, float]]]], tmp_path: Path
+) -> None:
     model = load_model(trained[0] / "slide" / "last.pt")
     keep_model(model, tmp_path / "kept.npz")
     again = load_model(tmp_path / "kept.npz", "toy").state_dict()
@@ -205,7 +207,9 @@ def test_a_kept_model_is_the_model(trained: tuple[Path, dict[str, list[dict[str,
         torch.testing.assert_close(again[name], value, atol=2e-3, rtol=2e-3)
 
 
-def test_a_lease_keeps_what_it_trained(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_lease_returns_its_checkpoints(
+    packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Without workers one process will do, and loads torch once; a lent machine has no MediaPipe.
     monkeypatch.setattr(lease, "train_in_subprocess", train.main)
     monkeypatch.setitem(sys.modules, "mediapipe.python.solutions.selfie_segmentation", None)
@@ -220,7 +224,7 @@ def test_a_lease_keeps_what_it_trained(packs: Path, tmp_path: Path, monkeypatch:
     assert not list(tmp_path.glob("*/last.pt"))
 
 
-def test_release_is_exported_measured_and_refused_when_worse(
+def test_a_release_is_exported_and_refused_if_it_is_worse(
     packs: Path, trained: tuple[Path, dict[str, list[dict[str, float]]]], tmp_path: Path
 ) -> None:
     weights, out = tmp_path / "weights", tmp_path / "out"

@@ -36,7 +36,7 @@ def drawn(renderer: PortraitRenderer, portrait: Portrait) -> float:
     return float(np.abs(picture.astype(int) - portrait.picture).mean())
 
 
-def test_a_broken_engine_is_replaced_while_it_draws(portrait: Portrait, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_network_is_replaced_while_it_draws(portrait: Portrait, caplog: pytest.LogCaptureFixture) -> None:
     networks = Networks(runtime="openvino")
     renderer = PortraitRenderer(portrait, networks)
     assert drawn(renderer, portrait) < 4
@@ -98,7 +98,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     return Machine(monkeypatch, tmp_path)
 
 
-def test_a_session_goes_over_to_a_new_engine(machine: Machine, portrait: Portrait) -> None:
+def test_a_session_switches_to_a_new_engine(machine: Machine, portrait: Portrait) -> None:
     networks = Networks(runtime="openvino")
     renderer = PortraitRenderer(portrait, networks)
     assert drawn(renderer, portrait) < 4
@@ -112,9 +112,7 @@ def test_a_session_goes_over_to_a_new_engine(machine: Machine, portrait: Portrai
     assert machine.built == 1, "what was built once is kept"
 
 
-def test_an_engine_that_computes_something_else_is_not_used(
-    machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_engine_that_computes_wrong_is_not_used(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     machine.spoil = 3.0
     networks = Networks(runtime="openvino")
     before = networks.name
@@ -124,7 +122,7 @@ def test_an_engine_that_computes_something_else_is_not_used(
     assert "failed its check" in caplog.text
 
 
-def test_a_build_that_fails_is_one_line_and_the_server_goes_on(
+def test_a_failed_build_logs_one_line_and_the_server_goes_on(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def build(network: Path) -> bytes:

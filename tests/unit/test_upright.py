@@ -68,12 +68,12 @@ WAYS: dict[str, tuple[tuple[int, int, int, int], Callable[[Image], Image]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_a_picture_can_lie(way: str) -> None:
+def test_all_eight_orientations_are_applied(way: str) -> None:
     matrix, right = WAYS[way]
     assert likeness(shown(film(matrix=matrix)), right(corners())) < 4
 
 
-def test_a_matrix_between_two_orientations_is_taken_for_the_nearer() -> None:
+def test_a_matrix_between_two_orientations_becomes_the_nearer() -> None:
     def turned(degrees: float) -> Image:
         c, s = (round(float(f(np.radians(degrees))) * ONE) for f in (np.cos, np.sin))
         matrix = np.array([c, s, 0, -s, c, 0, 5, 7, 1 << 30], np.int32).tobytes()
@@ -96,7 +96,7 @@ def test_a_matrix_between_two_orientations_is_taken_for_the_nearer() -> None:
         (Fraction(1000), SIZE),  # a damaged header
     ],
 )
-def test_pixels_become_square(shape: Fraction, size: tuple[int, int]) -> None:
+def test_non_square_pixels_are_resampled(shape: Fraction, size: tuple[int, int]) -> None:
     picture = shown(film(shape=shape))
     assert picture.shape == (size[1], size[0], 3)
     # Only the size changes: each quarter is still where it was.
@@ -106,13 +106,13 @@ def test_pixels_become_square(shape: Fraction, size: tuple[int, int]) -> None:
         assert np.abs(picture[row, column].astype(int) - old).max() < 12
 
 
-def test_shape_turn_and_size_go_together() -> None:
+def test_aspect_rotation_and_size_are_combined() -> None:
     picture = shown(film(matrix=WAYS["a quarter clockwise"][0], shape=Fraction(4, 3)), longest=32)
     assert picture.shape == (32, 16, 3)
     assert np.abs(picture[4, -4].astype(int) - corners()[4, 4]).max() < 12
 
 
-def test_a_file_as_camera_keeps_the_shape_of_its_pixels(tmp_path: Path) -> None:
+def test_a_video_file_as_camera_gets_square_pixels(tmp_path: Path) -> None:
     path = tmp_path / "hdv.mp4"
     path.write_bytes(film(shape=Fraction(4, 3)))
     seen: list[Image] = []

@@ -194,7 +194,7 @@ def test_vseeface_with_a_perfect_sync_model() -> None:
     assert rig.last.shapes["jawOpen"] == pytest.approx(0.5)
 
 
-def test_a_perfect_sync_model_before_a_webcam_moves_by_its_clips() -> None:
+def test_a_perfect_sync_model_with_still_shapes_moves_by_its_clips() -> None:
     rig = Rig()
     for open_ in talking():
         # All of ARKit's shapes come and none moves, one of them is not at 0.
@@ -211,7 +211,7 @@ def test_a_perfect_sync_model_before_a_webcam_moves_by_its_clips() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.7])
-def test_a_value_that_came_once_mutes_nothing_for_good(value: float) -> None:
+def test_a_shape_received_once_does_not_mute_clips_forever(value: float) -> None:
     rig = Rig()
     rig.send(webcam({}, {"jawOpen": value, "eyeBlinkLeft": value, "eyeLookUpLeft": value}))
     for open_ in talking():
@@ -222,7 +222,7 @@ def test_a_value_that_came_once_mutes_nothing_for_good(value: float) -> None:
     assert rig.last.shapes["eyeLookUpLeft"] == 0
 
 
-def test_a_shape_that_stands_still_gives_way_to_a_clip_that_moves_and_takes_over_again() -> None:
+def test_a_still_shape_gives_way_to_a_moving_clip() -> None:
     rig = Rig()
     for open_ in talking():
         rig.send(warudo({}, {"jawOpen": 0.1, "mouthClose": 0.05, "aa": open_}))
@@ -232,7 +232,7 @@ def test_a_shape_that_stands_still_gives_way_to_a_clip_that_moves_and_takes_over
     assert rig.last.shapes["jawOpen"] == pytest.approx(0.2 * open_)
 
 
-def test_a_part_of_the_face_does_not_mute_another() -> None:
+def test_shapes_of_one_region_do_not_mute_clips_of_another() -> None:
     rig = Rig()
     for open_ in talking():
         rig.send(warudo({}, {"browInnerUp": open_, "tongueOut": open_, "cheekPuff": open_, "ou": open_}))
@@ -262,7 +262,7 @@ def test_vnyan_with_each_message_alone() -> None:
     assert rig.last.shapes["eyeLookInLeft"] == rig.last.shapes["eyeLookOutRight"] == 0.5
 
 
-def test_slimevr_sends_bones_alone() -> None:
+def test_slimevr_with_bones_alone() -> None:
     rig = Rig()
     for k in range(30):
         rig.send(slimevr({"Hips": (0, 2.0, 0), "Chest": (0, 0.01 * k, 0), "Head": (0.1, 0, 0)}))
@@ -272,7 +272,7 @@ def test_slimevr_sends_bones_alone() -> None:
     assert not any(rig.last.shapes.values())
 
 
-def test_hundreds_of_bundles_a_second_are_not_hundreds_of_frames() -> None:
+def test_the_rate_of_frames_is_limited() -> None:
     rig = Rig()
     for k in range(200):
         rig.send(slimevr({"Head": (0, k / 200, 0)}), 0.001)
@@ -281,7 +281,7 @@ def test_hundreds_of_bundles_a_second_are_not_hundreds_of_frames() -> None:
 
 
 @pytest.mark.parametrize("order", ["before", "after", "none"])
-def test_bones_in_datagrams_of_their_own_make_frames(order: str) -> None:
+def test_bones_in_separate_datagrams_make_frames(order: str) -> None:
     rig = Rig()
     for k in range(30):
         sent = [packet(address, *given) for address, given in bones({"Head": (0, 0.01 * k, 0)})]
@@ -320,7 +320,7 @@ def test_a_tracker_without_apply_makes_a_frame_after_a_pause() -> None:
     assert turn(rig.last)[0] == pytest.approx(0.29)
 
 
-def test_our_own_frames_come_back_as_they_were() -> None:
+def test_frames_of_this_sender_are_decoded_unchanged() -> None:
     rig = Rig()
     shapes = {"jawOpen": 0.4, "mouthSmileLeft": 0.25, "eyeLookOutRight": 0.5, "browDownLeft": 0.3}
     for _ in range(120):
@@ -358,21 +358,21 @@ def test_names_of_vrm_0_and_1(names: list[str], shape: str) -> None:
         assert rig.last.shapes[shape] >= 0.3
 
 
-def test_neutral_and_names_of_nobody_do_nothing() -> None:
+def test_neutral_and_unknown_names_do_nothing() -> None:
     rig = Rig()
     rig.send(warudo({"Tail": (1, 0, 0)}, {"Neutral": 1.0, "neutral": 1.0, "EarWiggle": 1.0}))
     assert not any(rig.last.shapes.values())
     assert turn(rig.last) == pytest.approx((0, 0))
 
 
-def test_eye_bones_that_rest_turned_say_nothing() -> None:
+def test_a_constant_eye_bone_rotation_is_ignored() -> None:
     rig = Rig()
     rig.send(warudo({"LeftEye": (-math.pi / 2, 0, 0), "RightEye": (-math.pi / 2, 0, 0)}, {}))
     assert not any(rig.last.shapes.values())
 
 
 @pytest.mark.parametrize("protocol", ["with apply", "without apply", "phone"])
-def test_a_sender_that_stops_lets_go_within_a_second(protocol: str) -> None:
+def test_a_silent_sender_is_released_within_a_second(protocol: str) -> None:
     rig, head = Rig(), {"Head": (0, 0.3, 0)}
     phone = b"jawOpen-80|eyeBlink_L-50|=head#0,0,0,0,0,0|"
     for _ in range(30):
@@ -392,7 +392,7 @@ def test_a_sender_that_stops_lets_go_within_a_second(protocol: str) -> None:
     assert len(rig.frames) == before + len(mouth)  # and then it is quiet
 
 
-def test_what_one_sender_said_does_not_stay_while_another_goes_on() -> None:
+def test_values_of_a_silent_sender_do_not_stay() -> None:
     rig = Rig()
     rig.send(vseeface({"Neck": (0, 0.5, 0)}, {"JawOpen": 0.8, "Joy": 1.0}))
     for _ in range(60):
@@ -401,7 +401,7 @@ def test_what_one_sender_said_does_not_stay_while_another_goes_on() -> None:
     assert turn(rig.last)[0] == pytest.approx(0.1)
 
 
-def test_a_sender_that_comes_back_begins_anew() -> None:
+def test_a_returning_sender_starts_without_old_values() -> None:
     rig = Rig()
     rig.send(warudo({}, {"jawOpen": 0.8, "MouthFunnel": 0.5}))
     rig.wait(30)
@@ -410,7 +410,7 @@ def test_a_sender_that_comes_back_begins_anew() -> None:
     assert rig.last.shapes["mouthFunnel"] == 0
 
 
-def test_silence_is_said_after_five_seconds_once_each_time() -> None:
+def test_silence_is_reported_once_after_five_seconds() -> None:
     clock = Clock()
     listener = RigListener(0, clock=clock)
     try:
@@ -444,7 +444,7 @@ def test_silence_is_said_after_five_seconds_once_each_time() -> None:
         (b"?", "neither VMC"),
     ],
 )
-def test_what_comes_in_place_of_motion_is_said(datagram: bytes, said: str) -> None:
+def test_datagrams_without_motion_are_reported(datagram: bytes, said: str) -> None:
     clock = Clock()
     listener = RigListener(0, clock=clock)
     try:
@@ -457,7 +457,7 @@ def test_what_comes_in_place_of_motion_is_said(datagram: bytes, said: str) -> No
         listener.close()
 
 
-def test_the_command_says_that_nothing_comes(
+def test_the_camera_command_reports_missing_motion(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("avatar_stream.rigs.listener.SILENCE_SECONDS", 0.0)
@@ -469,7 +469,7 @@ def test_the_command_says_that_nothing_comes(
     assert capsys.readouterr().err.count(f"seconds without motion at UDP port {port}") == 1
 
 
-def test_a_phone_that_does_not_answer_is_said() -> None:
+def test_a_phone_that_does_not_answer_is_reported() -> None:
     clock = Clock()
     listener = RigListener(0, phone="127.0.0.1", clock=clock)
     try:
@@ -479,7 +479,7 @@ def test_a_phone_that_does_not_answer_is_said() -> None:
         listener.close()
 
 
-def test_a_listener_gives_bones_alone_and_lets_go() -> None:
+def test_a_listener_returns_bones_alone_and_then_releases_them() -> None:
     listener = RigListener(0)
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

@@ -41,7 +41,7 @@ def noise(seconds: float, level: float) -> npt.NDArray[np.float32]:
     return (np.random.default_rng(1).normal(0, level, round(seconds * SAMPLE_RATE))).astype(np.float32)
 
 
-def test_an_ear_hears_the_same_in_any_pieces() -> None:
+def test_visemes_are_independent_of_the_chunk_size() -> None:
     sound = speech()[: 3 * SAMPLE_RATE]
     whole, ear = MelBands()(sound), MelBands()
     pieces = np.concatenate([ear(part) for part in np.array_split(sound, 37)])
@@ -49,7 +49,7 @@ def test_an_ear_hears_the_same_in_any_pieces() -> None:
     assert np.allclose(whole, pieces, atol=1e-3)
 
 
-def test_how_loud_a_microphone_is_does_not_matter() -> None:
+def test_visemes_are_independent_of_loudness() -> None:
     sound = speech()[: 4 * SAMPLE_RATE] + noise(4, 1e-4)
     loud, soft = (LipSync()(sound * np.float32(gain)) for gain in (1.0, 0.1))
     assert np.abs(loud - soft)[50:].mean() < 0.05
@@ -61,7 +61,7 @@ def test_noise_does_not_move_the_mouth(level: float) -> None:
     assert shapes[100:, MOUTH_SHAPES.index("open")].mean() < 0.12
 
 
-def test_a_voice_opens_and_closes_it() -> None:
+def test_a_voice_opens_and_closes_the_mouth() -> None:
     lips = LipSync()
     lips(noise(1, 1e-4))
     shapes = lips(speech() + noise(len(speech()) / SAMPLE_RATE, 1e-4)[: len(speech())])
@@ -75,7 +75,7 @@ def test_a_voice_opens_and_closes_it() -> None:
     assert after[-50:, MOUTH_SHAPES.index("open")].max() < 0.12
 
 
-def test_a_voice_is_heard_at_any_rate_and_layout() -> None:
+def test_a_voice_is_followed_at_any_sample_rate_and_layout() -> None:
     motion, sound = VoiceMotion(seed=1), (speech() * 32767).astype(np.int16)
     stereo = np.repeat(np.repeat(sound, 3), 2)[None]  # 48 kHz, both ears
     jaws = []
@@ -88,7 +88,7 @@ def test_a_voice_is_heard_at_any_rate_and_layout() -> None:
     assert min(jaws[10:]) < 0.1
 
 
-def test_a_face_blinks_sways_and_looks_at_its_camera() -> None:
+def test_an_idle_face_blinks_sways_and_looks_at_the_camera() -> None:
     idle, poses = IdleMotion(seed=4), []
     for k in range(60 * 25):
         poses.append(idle(k / 25, 0.0))
@@ -105,7 +105,7 @@ def test_a_face_blinks_sways_and_looks_at_its_camera() -> None:
     assert np.abs(looks).max() > 0.05
 
 
-def test_it_nods_where_the_voice_is_stressed() -> None:
+def test_the_head_nods_at_stressed_syllables() -> None:
     calm, stressed = IdleMotion(seed=4), IdleMotion(seed=4)
     for k in range(50):
         calm(k / 25, 0.1)
@@ -129,7 +129,7 @@ def test_speech_is_rendered_with_its_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "word"), [(None, "no such file"), (b"nonsense", "not a")])
-def test_what_is_no_speech(tmp_path: Path, content: bytes | None, word: str) -> None:
+def test_files_without_speech_are_refused(tmp_path: Path, content: bytes | None, word: str) -> None:
     path = tmp_path / "voice.wav"
     if content is not None:
         path.write_bytes(content)
@@ -139,7 +139,7 @@ def test_what_is_no_speech(tmp_path: Path, content: bytes | None, word: str) -> 
         render(Portrait.open(sample_pictures()["felix"], 256), path, tmp_path / "out.mp4", networks=None)
 
 
-def test_silence_is_rendered_too(tmp_path: Path) -> None:
+def test_silence_is_rendered(tmp_path: Path) -> None:
     path = tmp_path / "silence.wav"
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)

@@ -51,7 +51,7 @@ def shown(value: int) -> np.ndarray:  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4])
-def test_frames_come_out_in_order_slots_minus_one_ticks_later(slots: int) -> None:
+def test_frames_come_in_order_after_slots_minus_one_ticks(slots: int) -> None:
     networks = fake_networks(slots)
     window = RollingWindow(networks, networks.refer(shown(0)))
     raster = np.zeros((7, 96, 96), np.uint8)
@@ -78,7 +78,7 @@ def test_every_frame_is_finished_once_and_with_its_own_tag(portrait: Portrait, s
     assert tags[renderer.delay :] == list(range(8))
 
 
-def test_the_network_runs_where_the_face_has_changed(portrait: Portrait) -> None:
+def test_the_network_runs_only_when_the_face_has_changed(portrait: Portrait) -> None:
     networks = fake_networks(1)
     renderer, ticker = PortraitRenderer(portrait, networks), networks.tickers[1]
     assert isinstance(ticker, CountingTicker)
@@ -97,7 +97,7 @@ def test_the_network_runs_where_the_face_has_changed(portrait: Portrait) -> None
     assert 3 < ticker.runs < 43
 
 
-def test_a_window_of_several_frames_is_always_moved_on(portrait: Portrait) -> None:
+def test_a_window_of_several_slots_always_advances(portrait: Portrait) -> None:
     networks = fake_networks(2)
     renderer, ticker = PortraitRenderer(portrait, networks), networks.tickers[2]
     assert isinstance(ticker, CountingTicker)
@@ -106,7 +106,7 @@ def test_a_window_of_several_frames_is_always_moved_on(portrait: Portrait) -> No
     assert ticker.runs == 4  # the first frame fills it
 
 
-def test_real_networks_leave_the_portrait_alone_where_nothing_moves(portrait: Portrait) -> None:
+def test_at_rest_the_networks_leave_the_portrait_unchanged(portrait: Portrait) -> None:
     renderer = PortraitRenderer(portrait, Networks())
     for _ in range(3):
         picture = renderer(portrait.landmarks).picture
@@ -119,7 +119,7 @@ def test_warp_alone_reproduces_the_portrait_at_rest(portrait: Portrait) -> None:
     assert np.abs(picture.astype(int) - portrait.picture).mean() < 2.5
 
 
-def test_an_opened_mouth_changes_the_mouth_and_leaves_the_corner(portrait: Portrait) -> None:
+def test_an_opened_mouth_changes_only_the_mouth(portrait: Portrait) -> None:
     opened = portrait.landmarks.copy()
     lower = [*mesh.INNER_LIP_LOWER[1:-1], *mesh.OUTER_LIP_LOWER[1:-1], 152, 148, 377]
     opened[lower, 1] += 14
