@@ -37,9 +37,7 @@ def footage(pictures: list[Image]) -> Footage:
     return Footage("sample", "nobody", "clip", "", frames, np.stack(faces))
 
 
-def test_a_repeated_clip_scores_perfect_and_a_frozen_one_does_not(
-    footage: Footage, pictures: list[Image]
-) -> None:
+def test_a_repeated_clip_scores_perfect_and_a_frozen_one_does_not(footage: Footage, pictures: list[Image]) -> None:
     perfect = clip_figures(footage, pictures, None)
     assert perfect["mouth_db"] > 60
     assert perfect["lips_shape"] < 0.002
