@@ -69,11 +69,10 @@ def fit_logistic_regression(inputs: Floats, wanted: Floats) -> tuple[Floats, flo
 
 def describe_scores(scores: Floats, wanted: Floats) -> str:
     """Counts of detections and false detections, as text."""
-    said, true = scores > 0, wanted > 0
-    right = int((said & true).sum())
-    return (
-        f"{right} of {int(true.sum())} detected, {int(said.sum()) - right} of {int((~true).sum())} falsely detected"
-    )
+    detected, true = scores > 0, wanted > 0
+    right = int((detected & true).sum())
+    false = int(detected.sum()) - right
+    return f"{right} of {int(true.sum())} detected, {false} of {int((~true).sum())} falsely detected"
 
 
 def main(given: list[str] | None = None) -> None:

@@ -30,9 +30,9 @@ SETTLING_FRAMES = 250  # in which the live path calibrates to the driver
 
 def enrol_sample(store: Store, name: str) -> str:
     """Enrol a sample; returns its id."""
-    said = {"name": name, "consent": "An average of two dozen people: nobody is shown", "owner": "measurement"}
+    fields = {"name": name, "consent": "An average of two dozen people: nobody is shown", "owner": "measurement"}
     picture = sample_pictures()[name].read_bytes()
-    return enrol(store, [picture], refer=Networks.shared().refer, **said).character.id  # type: ignore[arg-type]
+    return enrol(store, [picture], refer=Networks.shared().refer, **fields).character.id  # type: ignore[arg-type]
 
 
 def session_embeddings(
@@ -65,8 +65,8 @@ def measure_guard(packs: Path, limit: int) -> None:
                 found.append(likeness_distance(*(embed(shrink_aligned(face)) for face in faces)))
         avatar.close()
     middle, rare, last = np.quantile(found, [0.5, 0.99, 1])
-    looks = f"{len(found)} looks at {len(stills)} people"
-    print(f"{looks}: {middle:.2f} in the middle, {rare:.2f} for one in a hundred, {last:.2f} at most")
+    checks = f"{len(found)} checks on {len(stills)} people"
+    print(f"{checks}: median {middle:.2f}, {rare:.2f} for one in a hundred, {last:.2f} at most")
 
 
 def main(given: list[str] | None = None) -> None:
@@ -108,11 +108,11 @@ def main(given: list[str] | None = None) -> None:
     runs = [run[:count] for run in runs]
     others = ~np.eye(count, dtype=bool)
 
-    def apart(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    def mean_distance(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
         return float(np.linalg.norm(a[:, None] - b[None], axis=-1)[others].mean())
 
-    within = np.mean([apart(run, run) for run in runs])
-    between = np.mean([apart(runs[a], runs[b]) for a in range(SESSION_COUNT) for b in range(a)])
+    within = np.mean([mean_distance(run, run) for run in runs])
+    between = np.mean([mean_distance(runs[a], runs[b]) for a in range(SESSION_COUNT) for b in range(a)])
     same = np.mean(
         [np.linalg.norm(runs[a] - runs[b], axis=-1).mean() for a in range(SESSION_COUNT) for b in range(a)]
     )

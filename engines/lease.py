@@ -1,4 +1,4 @@
-"""Train on a lent GPU: every stage for its share of the minutes; the result is cut into pieces small enough to copy.
+"""Train on a GPU lent for some minutes: run each stage for its share, then cut the result into small files.
 
 ``python -m engines.lease --packs FOLDER --out OUT --minutes 9 --init engines/checkpoints/live-256.npz``
 

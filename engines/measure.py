@@ -63,15 +63,15 @@ def render_windows(
     steps = steps or model.tier.steps
     device = model.place.device
     batch = collate([first_frame(window) for window in windows]).resized(model.tier.size).to(device)
-    seen = encode_window(model, batch, with_identity=with_identity)
-    _, sink, z_id = seen.reference
+    encoded = encode_window(model, batch, with_identity=with_identity)
+    _, sink, z_id = encoded.reference
     generator = torch.Generator().manual_seed(1)
-    noise = torch.randn(seen.residual[:1].shape, generator=generator).to(device).expand_as(seen.residual)
+    noise = torch.randn(encoded.residual[:1].shape, generator=generator).to(device).expand_as(encoded.residual)
     clean = torch.zeros_like(noise)
     for step in range(steps):
         level = noise.new_full(noise.shape[:2], 1 - step / steps)
         noisy = add_noise(clean, noise, level[:, :, None, None, None])
-        clean = model.denoiser(noisy, seen.conditioning, level, z_id, sink).float()
+        clean = model.denoiser(noisy, encoded.conditioning, level, z_id, sink).float()
     picture = decode_pictures(model, batch, clean).float().clamp(-1, 1)
     if picture.shape[-1] != windows[0].shown.shape[-2]:
         picture = F.interpolate(picture, windows[0].shown.shape[1:3], mode="area")

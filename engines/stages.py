@@ -128,18 +128,18 @@ def motion(model: Model, batch: Batch, helpers: Helpers, *, with_identity: bool 
     With probability ``self_rolled``, levels below 1 start from the model's own guess at level 1, as in the running
     window, and not from the truth. Otherwise the second step learns to trust its input and only sharpens errors.
     """
-    seen = encode_window(model, batch, with_identity=with_identity)
-    _, sink, z_id = seen.reference
+    encoded = encode_window(model, batch, with_identity=with_identity)
+    _, sink, z_id = encoded.reference
     size, window = batch.shown.shape[:2]
-    start, noise = seen.residual, NOISE_BANK.like(seen.residual)
+    start, noise = encoded.residual, NOISE_BANK.like(encoded.residual)
     levels = draw_levels(size, window).to(noise.device)
     if torch.rand(()) < helpers.self_rolled:
         if window == 1:
             levels = torch.full_like(levels, 0.5)
         with torch.no_grad():
-            start = model.denoiser(noise, seen.conditioning, torch.ones_like(levels), z_id, sink)
+            start = model.denoiser(noise, encoded.conditioning, torch.ones_like(levels), z_id, sink)
     noisy = add_noise(start, noise, levels[:, :, None, None, None])
-    picture = decode_pictures(model, batch, model.denoiser(noisy, seen.conditioning, levels, z_id, sink))
+    picture = decode_pictures(model, batch, model.denoiser(noisy, encoded.conditioning, levels, z_id, sink))
     return {"reconstruction": reconstruction_loss(model, batch, picture)}
 
 
@@ -162,14 +162,14 @@ def joint(model: Model, batch: Batch, helpers: Helpers) -> Losses:
 @torch.no_grad()
 def denoise_from_noise(model: Model, batch: Batch, steps: int) -> Tensor:
     """Clean latents after ``steps`` denoising steps from pure noise, with all slots at the same level."""
-    seen = encode_window(model, batch, with_identity=True)
-    _, sink, z_id = seen.reference
-    noise = NOISE_BANK.like(seen.residual)
+    encoded = encode_window(model, batch, with_identity=True)
+    _, sink, z_id = encoded.reference
+    noise = NOISE_BANK.like(encoded.residual)
     clean = torch.zeros_like(noise)
     for step in range(steps):
         level = noise.new_full(noise.shape[:2], 1 - step / steps)
         clean = model.denoiser(
-            add_noise(clean, noise, level[:, :, None, None, None]), seen.conditioning, level, z_id, sink
+            add_noise(clean, noise, level[:, :, None, None, None]), encoded.conditioning, level, z_id, sink
         )
     return clean
 
@@ -190,29 +190,29 @@ def distil(model: Model, batch: Batch, helpers: Helpers) -> Losses:
 
 def _sliding_losses(model: Model, batch: Batch, helpers: Helpers, truth: float) -> Losses:
     frames = batch.shown.shape[1]
-    seen = encode_window(model, batch, with_identity=True)
-    _, sink, z_id = seen.reference
+    encoded = encode_window(model, batch, with_identity=True)
+    _, sink, z_id = encoded.reference
     if truth < 1:
         assert helpers.teacher is not None
         with torch.no_grad():
-            taught = decode_pictures(
+            teacher_pictures = decode_pictures(
                 helpers.teacher, batch, denoise_from_noise(helpers.teacher, batch, helpers.teacher.tier.steps)
             )
-        mixed = truth * batch.target + (1 - truth) * taught.float().unflatten(0, batch.target.shape[:2])
-        asked = Batch(batch.reference, batch.shown, mixed, batch.raster, batch.gate, batch.person)
+        mixed = truth * batch.target + (1 - truth) * teacher_pictures.float().unflatten(0, batch.target.shape[:2])
+        wanted = Batch(batch.reference, batch.shown, mixed, batch.raster, batch.gate, batch.person)
     else:
-        asked = batch
-    noise = NOISE_BANK.like(seen.residual[:, :1])
+        wanted = batch
+    noise = NOISE_BANK.like(encoded.residual[:, :1])
     levels = torch.tensor([[0.5, 1.0]], device=noise.device).expand(len(noise), -1)
     with torch.no_grad():
-        guess = model.denoiser(noise, seen.conditioning[:, :1], levels[:, 1:], z_id, sink)
+        guess = model.denoiser(noise, encoded.conditioning[:, :1], levels[:, 1:], z_id, sink)
     total: list[Losses] = []
     for k in range(1, frames):
         pair = _cut_frames(batch, k - 1, k + 1)
         noisy = torch.cat([add_noise(guess, noise, 0.5), noise], 1)
-        clean = model.denoiser(noisy, seen.conditioning[:, k - 1 : k + 1], levels, z_id, sink)
+        clean = model.denoiser(noisy, encoded.conditioning[:, k - 1 : k + 1], levels, z_id, sink)
         picture = decode_pictures(model, pair, clean)
-        losses = {"reconstruction": reconstruction_loss(model, _cut_frames(asked, k - 1, k + 1), picture)}
+        losses = {"reconstruction": reconstruction_loss(model, _cut_frames(wanted, k - 1, k + 1), picture)}
         if helpers.critic is not None and helpers.adversarial:
             losses |= _critic_losses(helpers.critic, pair, picture, helpers)
         total.append(losses)
@@ -228,16 +228,16 @@ def _critic_losses(critic: Critic, pair: Batch, picture: Tensor, helpers: Helper
     # Outside the gate the model may not paint: use the truth in both pictures there.
     fake = target + gate * (picture.float().unflatten(0, (size, -1))[:, 0] - target)
     real = critic(target, shown, raster, gate)
-    learns = critic_loss(real, critic(fake.detach(), shown, raster, gate))
+    critic_term = critic_loss(real, critic(fake.detach(), shown, raster, gate))
     for parameter in critic.parameters():
         parameter.requires_grad_(False)
-    seen = critic(fake, shown, raster, gate)
+    output = critic(fake, shown, raster, gate)
     for parameter in critic.parameters():
         parameter.requires_grad_(True)
     return {
-        "critic": learns,
-        "adversarial": helpers.adversarial * generator_loss(seen),
-        "matching": helpers.adversarial * helpers.matching * feature_matching_loss(real, seen),
+        "critic": critic_term,
+        "adversarial": helpers.adversarial * generator_loss(output),
+        "matching": helpers.adversarial * helpers.matching * feature_matching_loss(real, output),
     }
 
 

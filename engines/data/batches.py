@@ -141,7 +141,7 @@ def to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
 def augment(batch: Batch) -> Batch:
     """Mirror, blur and recolour each sample, all its pictures alike.
 
-    A blurred, flat portrait must get blurred, flat teeth: the network shall take a mouth's look from the reference.
+    A blurred, flat portrait must get blurred, flat teeth: the network must take a mouth's look from the reference.
     """
     size, device = len(batch.reference), batch.reference.device
     batch = soften(batch)

@@ -1,4 +1,4 @@
-"""The basis of ``avatar_stream.rigs.face_packet``: principal components of the training faces in their own axes.
+"""Makes the basis of ``avatar_stream.rigs.face_packet``: principal components of the training faces in head axes.
 
 ``python -m engines.data.face_code --packs runs/packs`` writes ``avatar_stream/rigs/face_code.bin`` and prints the
 error of decoded landmarks on the dev people, in distances between the eyes' outer corners.

@@ -18,9 +18,9 @@ from engines.data.arches import TOOTH_VERTICES, unroll
 from engines.data.packs import load_packs
 
 IDENTITY_COUNT = 60
-# Eye distances by which real teeth lie above ICT's, whose lips differ from MediaPipe's: the median of the shift that
-# correlates best with 1,073 open mouths of the training people; for the upper teeth, halfway from there to their
-# visible edge in 450 of these mouths.
+# Eye distances by which real teeth are above ICT's (ICT's lips differ from MediaPipe's). Lower teeth: median of the
+# shifts that correlate best with 1,073 open mouths of the training people. Upper teeth: halfway from that median to
+# the visible edge in 450 mouths.
 ARCH_LIFT = {"upper": 0.02, "lower": 0.09}
 JAW_SHAPES = ("jawOpen", "jawForward", "jawLeft", "jawRight")
 CALMEST_SHARE = 0.12  # share of the faces that define the neutral face

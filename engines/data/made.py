@@ -1,8 +1,8 @@
 """Made targets: a still warped by recorded motion, with mouth inside and irises painted where a warp shows none.
 
 The inside of an open mouth is real: from the person's own smile, or from a mouth of similar shape in a training clip,
-fitted between the lips. Irises are cut out, completed from their visible part, and placed where the motion looks;
-lids close with the skin above them.
+fitted between the lips. Irises are cut out, completed from their visible part, and placed for the motion's gaze; lids
+close with the skin above them.
 """
 
 from dataclasses import dataclass, replace

@@ -1,7 +1,7 @@
 """Packs hold everything that training needs from a data folder, in a few files.
 
 ``python -m engines.data.packs DATA OUT`` tracks every clip and still once and writes ``OUT/<split>-<number>.npz``.
-Each file has at most ``MAX_PACK_BYTES`` and holds a random mix of the split's people. Training from packs needs
+Each file is smaller than ``MAX_PACK_BYTES`` and holds a random mix of the split's people. Training from packs needs
 neither MediaPipe nor the data folder. If two splits of the manifest share an identity, nothing is written.
 """
 

@@ -19,11 +19,11 @@ MAX_YAW_DEGREES: Final = 25.0
 
 
 class RecordedMotion:
-    """Motion of the training clips as the live path reads it; per clip, the most expressive frames come first."""
+    """Motion of the training clips as the live path estimates it; per clip, the most expressive frames come first."""
 
     def __init__(self, coefficients_: Floats, looks: Floats) -> None:
         """``coefficients_ (n, 45)`` and ``looks (n, 2)`` radians right and down."""
-        self.coefficients, self.looks = coefficients_, looks
+        self.coefficients, self.gazes = coefficients_, looks
 
     @staticmethod
     def read(packs: Path, cache: Path) -> "RecordedMotion":
@@ -59,7 +59,7 @@ class RecordedMotion:
         """Coefficients ``(45,)`` and gaze (right, down, radians) of a random frame, scaled by 0.9 to 1.6."""
         k = int(random.integers(len(self.coefficients)))
         gain = float(random.uniform(0.9, 1.6))
-        right, down = np.clip(self.looks[k], -0.4, 0.4)
+        right, down = np.clip(self.gazes[k], -0.4, 0.4)
         return np.clip(gain * self.coefficients[k], -0.5, 1).astype(np.float32), (float(right), float(down))
 
 

@@ -60,9 +60,9 @@ def job(data: Path, tmp_path_factory: pytest.TempPathFactory) -> factory.Job:
 
 @pytest.fixture(scope="module")
 def made(job: factory.Job) -> factory.Job:
-    """The job done, a person a shard."""
+    """The finished job, with one person per pack."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(factory, "PEOPLE_A_SHARD", 1)
+        patch.setattr(factory, "PEOPLE_PER_PACK", 1)
         assert [path.name for path in factory.Factory(job).run()] == ["train-00000.npz", "train-00001.npz"]
     return job
 
@@ -111,7 +111,7 @@ def test_a_killed_run_resumes_and_a_seed_is_reproducible(made: factory.Job) -> N
     second.unlink()
     (made.out / "part-train-00001.npz").write_bytes(b"killed here")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(factory, "PEOPLE_A_SHARD", 1)
+        patch.setattr(factory, "PEOPLE_PER_PACK", 1)
         assert [path.name for path in factory.Factory(made).run()] == [second.name]
     assert first.stat().st_mtime_ns == before
     again = load_packs(made.out, "train")
