@@ -37,7 +37,7 @@ async def run_housekeeping(server: "Server") -> None:
         await asyncio.sleep(CHECK_PERIOD)
         server.metrics.loop_checked(time.monotonic() - due, len(asyncio.all_tasks()))
         server.host.watch()
-        # Who says how many sessions there may be needs no measurement. Loading takes time that would distort it.
+        # A configured limit needs no measurement. Before settling, background loading would distort the result.
         engine, settled = server.host.engine, time.monotonic() - server.began > SETTLING_TIME
         if engine != measured and settled and not server.settings.sessions and not server.sessions.by_id:
             measured = engine

@@ -72,7 +72,7 @@ class DrainingServer(uvicorn.Server):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See ``uvicorn.Server``. A second signal cancels requests here: uvicorn would log a traceback for each."""
+        """See ``uvicorn.Server``. While it exits, a signal cancels requests here: uvicorn would log tracebacks."""
         if self.should_exit and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._cancel_requests)

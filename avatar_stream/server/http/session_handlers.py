@@ -51,7 +51,7 @@ class Server:
         self.library_handlers = LibraryHandlers(settings, self.host, self.library, self.access, self._is_shown)
         self.sessions = SessionRegistry(settings, self.host, self.library, self.access)
         self.failure: AvatarError | None = None
-        """Why the server cannot work: the engine that was asked for does not run here."""
+        """Set if the requested engine cannot run here: the server then stops."""
         self.warm = asyncio.Event()
         self.began = time.monotonic()
         self._turn_secret = turn_secret

@@ -119,7 +119,7 @@ class ChildServer:
         return await asyncio.to_thread(networks.refer, face)
 
     async def upgrade(self) -> None:
-        """Change to the best engine of this machine, if the settings leave that choice to the program."""
+        """Switch to the fastest engine of this machine if the setting ``engine`` is ``auto``."""
         networks = await self._networks
         if networks is not None:
             before = networks.runtime

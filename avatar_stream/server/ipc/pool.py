@@ -46,7 +46,7 @@ class SessionProcess:
     def __init__(
         self, settings: Settings, library: Library, metrics: Metrics, on_upgrade: Callable[[str], None]
     ) -> None:
-        """``on_upgrade`` is called with the runtime that the process has changed to by itself."""
+        """``on_upgrade`` is called with the new runtime when the process has switched to one by itself."""
         self._settings, self._library, self._metrics = settings, library, metrics
         self._on_upgrade = on_upgrade
         self.engine = ""
@@ -232,7 +232,7 @@ class ProcessPool:
     async def start(self) -> None:
         """Start the first process and wait until it is ready, so that the first visitor does not have to.
 
-        Raises ``EngineUnavailable`` if the engine that was asked for cannot run here.
+        Raises ``EngineUnavailable`` if the requested engine cannot run here.
         """
         pipe = await self._first_pipe()
         self._engine = await pipe.call("ready")

@@ -99,7 +99,7 @@ class SessionHandle(Protocol):
 
 
 class SessionHost(Protocol):
-    """Makes sessions and their peers, and has the networks that draw them."""
+    """Creates sessions and their peers, and owns the networks that draw them."""
 
     @property
     def engine(self) -> str:
@@ -113,26 +113,26 @@ class SessionHost(Protocol):
         """A peer that has not been answered yet."""
 
     def session(self, spec: SessionSpec, publisher: Any) -> SessionHandle:
-        """A session that has not been opened yet, for a publisher made here."""
+        """A session that has not been opened yet; ``publisher`` is a peer of this host."""
 
     async def start(self) -> None:
         """Get ready for the first session; raises ``EngineUnavailable``."""
 
     def watch(self) -> None:
-        """Check that everything still answers. To be called twice a second."""
+        """Check that everything still answers; call it twice a second."""
 
     async def measure(self, portrait: str) -> Load:
-        """The cost of a frame of this portrait of the library (see :func:`.capacity.measure`)."""
+        """The cost of a frame with a portrait of the library (see :func:`.capacity.measure`)."""
 
     async def refer(self, face: npt.NDArray[np.uint8]) -> Arrays | None:
         """The outputs of the reference network for an aligned face; None if there are no networks."""
 
     async def close(self) -> None:
-        """End what it has started, once its sessions have ended."""
+        """Stop processes and threads; call it when all sessions have ended."""
 
 
 class LocalHost:
-    """Sessions run in the server's own process: for machines with one processor, and for tests that look inside."""
+    """Runs sessions in the server's process: for machines with one processor, and for tests of internals."""
 
     def __init__(self, settings: Settings, networks: Networks | None, library: Library, metrics: Metrics) -> None:
         self._settings, self._networks, self._library, self._metrics = settings, networks, library, metrics
@@ -156,7 +156,7 @@ class LocalHost:
         return Session(spec, publisher, self._settings, self._networks, self._library, self._metrics)
 
     async def start(self) -> None:
-        """See :class:`SessionHost`. A better engine is built and loaded in a thread of its own."""
+        """See :class:`SessionHost`. Builds and loads a better engine in a separate thread."""
         if self._networks is not None:
             automatic = {"automatic": self._settings.engine == "auto"}
             threading.Thread(target=upgrade, args=(self._networks,), kwargs=automatic, daemon=True).start()
