@@ -8,19 +8,19 @@ the checks of all three, and ``docs/settings.md`` (a test compares that page wit
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from pydantic_core import CoreSchema, core_schema
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import DEFAULT_KEEP
 from avatar_stream.media.marking import DEFAULT_LABEL_TEXT, LABEL_POSITIONS
 from avatar_stream.runtime.choose import RUNTIMES
+from avatar_stream.typed_input import OneOf
 
 ENGINES: Final = ("auto", *RUNTIMES, "warp")
 ENVIRONMENT_PREFIX: Final = "AVATAR_STREAM_"
@@ -33,16 +33,6 @@ _processors = os.cpu_count() or 2
 def setting(default: Any, what: str, low: float | None = None, high: float | None = None, group: str = "") -> Any:
     """A field of :class:`Settings`: its default, meaning, range, and group in the documentation."""
     return Field(default, description=what, ge=low, le=high, json_schema_extra={"group": group})
-
-
-class OneOf:
-    """An annotation for pydantic: one of these values. ``Literal`` cannot take a variable."""
-
-    def __init__(self, values: Sequence[str]) -> None:
-        self._values = list(values)
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        return core_schema.literal_schema(self._values)
 
 
 def _even(side: int) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from avatar_stream.rigs.listener import MotionDecoder
 from avatar_stream.server.access import Access, make_token, parse_tokens
 from avatar_stream.server.http.enrolment_requests import parse_changes
 from avatar_stream.server.rtc.signalling import allowed_candidate
-from avatar_stream.server.session.control import COMMAND_FORMATS, parse_command, parse_token
+from avatar_stream.server.session.control import COMMANDS, parse_command, parse_token
 from avatar_stream.strict_json import MAX_DEPTH, read_json
 from tests.fuzz.message_targets import seeds
 
@@ -151,7 +152,7 @@ def test_no_face_packet_breaks_the_drivers_calibration(head: bytes, numbers: byt
 def test_landmarks_with_nan_count_as_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[Any] = []
     animator = Animator.__new__(Animator)
-    monkeypatch.setattr(Animator, "move", lambda self, motion, time: moved.append(motion))
+    monkeypatch.setattr(Animator, "follow_motion", lambda self, motion, time: moved.append(motion))
     for bad in (math.nan, math.inf):
         landmarks = np.zeros((478, 3), np.float32)
         landmarks[7, 1] = bad
@@ -167,7 +168,7 @@ def test_a_candidates_port_of_many_digits_is_dropped() -> None:
 
 
 def test_every_type_of_message_is_covered() -> None:
-    assert {kind for kind in COMMAND_FORMATS if COMMAND_FORMATS[kind].field or kind == "motion"} <= {
+    assert {kind for kind, command in COMMANDS.items() if fields(command)} <= {
         json.loads(message % "0").get("type") for message in MESSAGES[:-1]
     }
 

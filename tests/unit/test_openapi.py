@@ -14,7 +14,7 @@ from starlette.routing import Route
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import ArkitFrame
 from avatar_stream.server.http.app import create_app
-from avatar_stream.server.session.control import COMMAND_FORMATS, control_schema, parse_command
+from avatar_stream.server.session.control import COMMANDS, control_schema, parse_command
 from avatar_stream.settings import Settings
 
 SCHEMA = jsonschema.Draft202012Validator(control_schema())
@@ -63,12 +63,12 @@ def test_messages_that_the_schema_allows_are_parsed(message: dict[str, Any]) -> 
 
 
 def test_every_command_has_an_example_here() -> None:
-    assert {message["type"] for message in GOOD} == set(COMMAND_FORMATS)
+    assert {message["type"] for message in GOOD} == set(COMMANDS)
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.sampled_from(sorted(COMMAND_FORMATS)),
+    st.sampled_from(sorted(COMMANDS)),
     st.dictionaries(
         st.sampled_from(["value", "id", "blendShapes", "head"]),
         st.one_of(

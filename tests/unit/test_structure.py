@@ -13,7 +13,7 @@ from tests.waiting import TEST_TIMEOUT
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "avatar_stream"
-EVERYWHERE = {"errors"}
+EVERYWHERE = {"errors", "typed_input"}
 KNOWS = {
     "face": {"native_output"},
     "media": {"extras", "rate_limits"},

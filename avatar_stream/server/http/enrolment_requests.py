@@ -1,11 +1,11 @@
 """Parses the bodies of requests that enrol or change characters. The library carries them out."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictStr
 
 from avatar_stream.errors import BadInput
 from avatar_stream.identity.checks import (
-    MAX_NAME_LENGTH,
     MAX_SOURCES,
     checked_consent,
     checked_name,
@@ -14,80 +14,77 @@ from avatar_stream.identity.checks import (
     checked_text,
 )
 from avatar_stream.identity.style import STYLES, checked_style
+from avatar_stream.server.session.control import ExpressionFields
 from avatar_stream.strict_json import read_json
+from avatar_stream.typed_input import validated
 
 MAX_BODY_BYTES: Final = 16 * 1024  # bytes
-ENROLMENT_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["pictures", "name", "consent"],
-    "properties": {
-        "pictures": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 5,
-                     "description": "ids of uploaded pictures of one person"},
-        "name": {"type": "string"},
-        "consent": {"type": "string", "description": "the right to use this face, in a sentence"},
-        "tags": {"type": "array", "items": {"type": "string"}},
-        "description": {"type": "string"},
-        "style": {"enum": ["", *STYLES]},
-        "protected": {"type": "boolean", "description": "others may not enrol or upload this face here"},
-    },
-}  # fmt: skip
-CHANGE_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "name": {"type": "string"},
-        "settings": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                "background": {"type": "string"},
-                "keep": {"type": "number"},
-                "expression": {"type": "object"},
-            },
-            "description": "the character's own settings: background, keep, and expression (see the control channel)",
-        },
-    },
-}
+
+
+class Enrolment(BaseModel):
+    """A request to enrol a character."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pictures: Annotated[
+        list[StrictStr],
+        Field(min_length=1, max_length=MAX_SOURCES, description="ids of uploaded pictures of one person"),
+    ]
+    name: Annotated[StrictStr, AfterValidator(checked_name)]
+    consent: Annotated[
+        StrictStr,
+        AfterValidator(lambda text: checked_consent(text, "whoever asks", 0.0).statement),
+        Field(description="the right to use this face, in a sentence"),
+    ]
+    tags: Annotated[tuple[str, ...], PlainValidator(checked_tags, json_schema_input_type=list[str])] = ()
+    description: Annotated[StrictStr, AfterValidator(lambda text: checked_text(text, "a description"))] = ""
+    style: Annotated[
+        StrictStr,
+        AfterValidator(lambda text: checked_style(checked_text(text, "a style"))),
+        Field(json_schema_extra={"enum": ["", *STYLES]}),
+    ] = ""
+    protected: Annotated[StrictBool, Field(description="others may not enrol or upload this face here")] = False
+
+
+class SettingsFields(BaseModel):
+    """The JSON of a character's settings, which ``checked_settings`` reads."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    background: str = ""
+    keep: Annotated[float, Field(ge=0, le=1)] = 0
+    expression: ExpressionFields = ExpressionFields()
+
+
+class Change(BaseModel):
+    """A request to change a character."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[StrictStr, AfterValidator(checked_name)] | None = None
+    settings: Annotated[
+        dict[str, Any] | None,
+        PlainValidator(checked_settings, json_schema_input_type=SettingsFields),
+        Field(description="the character's own settings: background, keep, and expression (see the control channel)"),
+    ] = None
 
 
 def parse_enrolment(body: bytes) -> dict[str, Any]:
     """The arguments for ``Library.enrol``; raises :class:`BadInput` with a sentence for the sender."""
-    fields = _parse_object(body, ENROLMENT_SCHEMA)
-    pictures = fields.get("pictures", [])
-    if not isinstance(pictures, list) or not all(isinstance(one, str) for one in pictures):
-        raise BadInput("pictures is a list of texts")
-    if not 1 <= len(pictures) <= MAX_SOURCES:
-        raise BadInput(f"give the ids of 1 to {MAX_SOURCES} uploaded pictures of the person, as pictures")
-    protected = fields.get("protected", False)
-    if not isinstance(protected, bool):
-        raise BadInput("protected is true or false")
-    return {
-        "uploads": pictures,
-        "name": checked_name(fields.get("name", "")),
-        "consent": checked_consent(fields.get("consent", ""), "whoever asks", 0.0).statement,
-        "tags": checked_tags(fields.get("tags", [])),
-        "description": checked_text(fields.get("description", ""), "a description"),
-        "style": checked_style(checked_text(fields.get("style", ""), "a style")),
-        "protected": protected,
-    }
+    fields = validated(Enrolment, _parse_object(body), "an enrolment").model_dump()
+    return {"uploads": fields.pop("pictures"), **fields}
 
 
 def parse_changes(body: bytes) -> tuple[str | None, dict[str, Any] | None]:
     """The new name and the new settings, None for what stays; raises :class:`BadInput`."""
-    fields = _parse_object(body, CHANGE_SCHEMA)
-    name = checked_name(fields["name"]) if "name" in fields else None
-    settings = checked_settings(fields["settings"]) if "settings" in fields else None
-    if name is None and settings is None:
-        raise BadInput("there is nothing to change: give a name or settings")
-    return name, settings
+    change = validated(Change, _parse_object(body), "a change")
+    if change.name is None and change.settings is None:
+        raise BadInput("say what to change: a name, or settings")
+    return change.name, change.settings
 
 
-def _parse_object(body: bytes, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_object(body: bytes) -> dict[str, Any]:
     fields = read_json(body, "the body")
     if not isinstance(fields, dict):
         raise BadInput("the body must be a JSON object")
-    if unknown := set(fields) - set(schema["properties"]):
-        known = ", ".join(schema["properties"])
-        raise BadInput(f"there is no field {min(unknown)[:MAX_NAME_LENGTH]!r}: use {known}")
     return fields

@@ -7,19 +7,24 @@ from typing import Any, Final
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from avatar_stream import errors
-from avatar_stream.server.http.enrolment_requests import CHANGE_SCHEMA, ENROLMENT_SCHEMA
+from avatar_stream.server.http.enrolment_requests import Change, Enrolment
 from avatar_stream.settings import Settings
+from avatar_stream.typed_input import schema_of
 
 SDP_BODY: Final = {"application/sdp": {"schema": {"type": "string"}}}
 PICTURE: Final = {"type": "string", "contentEncoding": "binary"}
+_MODEL_SCHEMAS: Final = {model: schema_of(model, "#/components/schemas/") for model in (Enrolment, Change)}
+_NESTED_SCHEMAS: Final = {
+    name: schema for model in _MODEL_SCHEMAS.values() for name, schema in model.pop("$defs", {}).items()
+}
 # Bodies, query parameters and responses, which a handler's signature does not tell.
 REQUEST_BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("/identities", "post"): {
         **{kind: {"schema": PICTURE} for kind in ("image/jpeg", "image/png", "image/webp", "image/avif")},
-        "application/json": {"schema": ENROLMENT_SCHEMA},
+        "application/json": {"schema": _MODEL_SCHEMAS[Enrolment]},
     },
     ("/backgrounds", "post"): {kind: {"schema": PICTURE} for kind in ("image/jpeg", "image/png", "image/webp")},
-    ("/identities/{key}", "patch"): {"application/json": {"schema": CHANGE_SCHEMA}},
+    ("/identities/{key}", "patch"): {"application/json": {"schema": _MODEL_SCHEMAS[Change]}},
     ("/session", "post"): SDP_BODY,
     ("/whip", "post"): SDP_BODY,
     ("/whep/{id}", "post"): SDP_BODY,
@@ -67,6 +72,7 @@ def openapi(routes: list[BaseRoute], settings: Settings) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
+            "schemas": _NESTED_SCHEMAS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             "responses": {
                 "error": {

@@ -11,9 +11,10 @@ tracked itself (see ``avatar_stream.rigs.face_packet``). The server answers ``{"
 ``{"type": "reconnect"}`` once when it is about to stop.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictStr
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.arkit import BLEND_SHAPES, ArkitFrame
@@ -23,143 +24,142 @@ from avatar_stream.face.model import COEFFICIENT_NAMES
 from avatar_stream.face.tracked_face import TrackedFace
 from avatar_stream.portrait.background import BACKGROUND_PATTERN, checked_background
 from avatar_stream.strict_json import read_json
+from avatar_stream.typed_input import OneOf, schema_of, validated
+
+NO_OTHER_FIELDS: Final = ConfigDict(extra="forbid")
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Gain = Annotated[float, Field(ge=0, le=MAX_GAIN, strict=True)]
+PartName = Annotated[str, OneOf(HOLDABLE_PARTS)]
+CoefficientName = Annotated[str, OneOf(COEFFICIENT_NAMES)]
+RegionName = Annotated[str, OneOf(REGIONS)]
+
+
+class ExpressionFields(BaseModel):
+    """The JSON of an ``Expression``, which ``Expression.from_json`` reads."""
+
+    model_config = NO_OTHER_FIELDS
+
+    hold: list[PartName] = []
+    limits: dict[CoefficientName, tuple[Share, Share]] = {}
+    gains: dict[RegionName, Gain] = {}
+
+
+# Each command is what the session gets, and by its annotations also the format of its message. It crosses the pipe.
 
 
 @dataclass(frozen=True, slots=True)
 class ChoosePortrait:
     """Show another portrait."""
 
-    id: str
+    __pydantic_config__: ClassVar = NO_OTHER_FIELDS
+    id: StrictStr
 
 
 @dataclass(frozen=True, slots=True)
 class SetNeutral:
     """Use the driver's current expression as neutral."""
 
+    __pydantic_config__: ClassVar = NO_OTHER_FIELDS
+
 
 @dataclass(frozen=True, slots=True)
 class SetGain:
     """Scale the driver's expression."""
 
-    value: float
+    __pydantic_config__: ClassVar = NO_OTHER_FIELDS
+    value: Annotated[float, Field(ge=0, le=2, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class SetKeep:
     """Set the share of the portrait's own expression that stays."""
 
-    value: float
+    __pydantic_config__: ClassVar = NO_OTHER_FIELDS
+    value: Share
 
 
 @dataclass(frozen=True, slots=True)
 class SetMirror:
     """Mirror the driver's motion."""
 
-    value: bool
+    __pydantic_config__: ClassVar = NO_OTHER_FIELDS
+    value: StrictBool
 
 
 @dataclass(frozen=True, slots=True)
 class SetExpression:
-    """Set held parts, limits and gains of the expression."""
+    """Set held parts, limits by ARKit name, and gains by region; replaces all earlier values."""
 
-    value: Expression
+    __pydantic_config__: ClassVar = NO_OTHER_FIELDS
+    value: Annotated[Expression, PlainValidator(Expression.from_json, json_schema_input_type=ExpressionFields)]
 
 
 @dataclass(frozen=True, slots=True)
 class SetBackground:
-    """Change the background."""
+    """Change the background: the portrait's own, that one blurred, a colour, or an uploaded picture."""
 
-    value: str
+    __pydantic_config__: ClassVar = NO_OTHER_FIELDS
+    value: Annotated[
+        StrictStr, AfterValidator(checked_background), Field(json_schema_extra={"pattern": BACKGROUND_PATTERN})
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Apply one frame of motion."""
+    """Apply one frame of motion, in place of a camera frame."""
 
     frame: ArkitFrame | TrackedFace
 
 
 Command = ChoosePortrait | SetNeutral | SetGain | SetKeep | SetMirror | SetExpression | SetBackground | Move
-
-
-@dataclass(frozen=True, slots=True)
-class CommandFormat:
-    """The JSON of a command: the name and schema of its value ``field``, and ``make``, which creates the command."""
-
-    make: Callable[[Any], Command]
-    about: str
-    field: str = ""
-    schema: Mapping[str, Any] | None = None
-
-
-EXPRESSION_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "hold": {"type": "array", "items": {"enum": list(HOLDABLE_PARTS)}},
-        "limits": {
-            "type": "object",
-            "propertyNames": {"enum": list(COEFFICIENT_NAMES)},
-            "additionalProperties": {
-                "type": "array", "minItems": 2, "maxItems": 2,
-                "items": {"type": "number", "minimum": 0, "maximum": 1},
-            },
-        },
-        "gains": {
-            "type": "object",
-            "properties": {name: {"type": "number", "minimum": 0, "maximum": MAX_GAIN} for name in REGIONS},
-            "additionalProperties": False,
-        },
-    },
-    "additionalProperties": False,
-}  # fmt: skip
-
-COMMAND_FORMATS: Final = {
-    "portrait": CommandFormat(ChoosePortrait, "Show another portrait", "id", {"type": "string"}),
-    "neutral": CommandFormat(lambda _: SetNeutral(), "Use the driver's current expression as neutral"),
-    "gain": CommandFormat(SetGain, "Scale the expression", "value", {"type": "number", "minimum": 0, "maximum": 2}),
-    "keep": CommandFormat(
-        SetKeep,
-        "Share of the portrait's own expression that stays",
-        "value",
-        {"type": "number", "minimum": 0, "maximum": 1},
-    ),
-    "mirror": CommandFormat(SetMirror, "Mirror the driver's motion", "value", {"type": "boolean"}),
-    "expression": CommandFormat(
-        lambda value: SetExpression(Expression.from_json(value)),
-        "Set held parts, limits by ARKit name, and gains by region; replaces all earlier values",
-        "value",
-        EXPRESSION_SCHEMA,
-    ),
-    "background": CommandFormat(
-        lambda value: SetBackground(checked_background(value)),
-        "Background: the portrait's own, that one blurred, a colour, or an uploaded picture",
-        "value",
-        {"type": "string", "pattern": BACKGROUND_PATTERN},
-    ),
-    "motion": CommandFormat(
-        lambda message: Move(ArkitFrame.from_json(message)), "Apply this frame of motion, in place of a camera frame"
-    ),
+COMMANDS: Final[dict[str, type[Command]]] = {
+    "portrait": ChoosePortrait,
+    "neutral": SetNeutral,
+    "gain": SetGain,
+    "keep": SetKeep,
+    "mirror": SetMirror,
+    "expression": SetExpression,
+    "background": SetBackground,
+    "motion": Move,
 }
+"""The type of a message, and the command that it asks for."""
 
 
 def parse_command(text: str, max_length: int) -> Command:
     """Parse a message of ``max_length`` characters at most; raises :class:`BadInput` with a text for the sender."""
     message = _parse_object(text, max_length)
-    name = message.get("type")
-    kind = COMMAND_FORMATS.get(name) if isinstance(name, str) else None
+    name = message.pop("type", None)
+    kind = COMMANDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        *first, last = COMMAND_FORMATS
+        *first, last = COMMANDS
         raise BadInput(f"unknown control message: use {', '.join(first)} or {last}")
-    return kind.make(_field(message, str(name), kind) if kind.field else message)
+    if kind is Move:
+        return Move(ArkitFrame.from_json(message))
+    return validated(kind, message, str(name))
 
 
 def control_schema() -> dict[str, Any]:
-    """The JSON Schema of a client's messages, made from ``COMMAND_FORMATS``."""
+    """The JSON Schema of a client's messages, made from ``COMMANDS``."""
+    definitions: dict[str, Any] = {"frame": frame_schema()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A message to /control/{key}",
-        "oneOf": [_kind_schema(name, kind) for name, kind in COMMAND_FORMATS.items()],
-        "$defs": {"frame": frame_schema()},
+        "oneOf": [_message_schema(name, kind, definitions) for name, kind in COMMANDS.items()],
+        "$defs": definitions,
+    }
+
+
+def _message_schema(name: str, kind: type[Command], definitions: dict[str, Any]) -> dict[str, Any]:
+    described = {"description": (kind.__doc__ or "").rstrip("."), "type": "object"}
+    if kind is Move:
+        tag = {"required": ["type"], "properties": {"type": {"const": name}}}
+        return {"allOf": [described | tag, {"$ref": "#/$defs/frame"}]}
+    schema = schema_of(kind)
+    definitions |= schema.pop("$defs", {})
+    return described | {
+        "required": ["type", *schema.get("required", [])],
+        "properties": {"type": {"const": name}} | schema.get("properties", {}),
+        "additionalProperties": False,
     }
 
 
@@ -187,40 +187,6 @@ def frame_schema() -> dict[str, Any]:
             },
         },
     }
-
-
-def _kind_schema(name: str, kind: CommandFormat) -> dict[str, Any]:
-    schema: dict[str, Any] = {
-        "description": kind.about,
-        "type": "object",
-        "required": ["type"],
-        "properties": {"type": {"const": name}},
-    }
-    if kind.field:
-        schema["required"].append(kind.field)
-        schema["properties"][kind.field] = dict(kind.schema or {})
-    if name == "motion":
-        schema = {"allOf": [schema, {"$ref": "#/$defs/frame"}]}
-    return schema
-
-
-def _field(message: dict[str, Any], name: str, kind: CommandFormat) -> Any:
-    value, schema = message.get(kind.field), kind.schema or {}
-    match schema["type"]:
-        case "string" if isinstance(value, str):
-            return value
-        case "boolean" if isinstance(value, bool):
-            return value
-        case "object" if isinstance(value, dict):
-            return value
-        case "number" if isinstance(value, int | float) and not isinstance(value, bool):
-            if schema["minimum"] <= value <= schema["maximum"]:
-                return float(value)
-    wanted = {"string": "", "boolean": " of true or false", "object": " that is an object"}.get(schema["type"])
-    if wanted is None:
-        wanted = f" from {schema['minimum']} to {schema['maximum']}"
-    article = "an" if kind.field[0] in "aeiou" else "a"
-    raise BadInput(f'{name} needs {article} "{kind.field}"{wanted}')
 
 
 def parse_token(text: str, max_length: int) -> str:
