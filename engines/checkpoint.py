@@ -21,7 +21,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, tier: str | None = None) -> dict[str, Any]:
     """A checkpoint's state; raises :class:`BadInput` if the file is missing or of another tier."""
     if not path.is_file():
-        raise BadInput(f"there is no checkpoint {path}")
+        raise BadInput(f"there is no checkpoint {path}: check the path")
     saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     name = saved["tier"]["name"]
     if tier is not None and name != tier:

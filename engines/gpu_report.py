@@ -183,13 +183,13 @@ def as_markdown(found: dict[str, Any]) -> str:
     for name, engine in found["engines"].items():
         for n, ms in engine["ms_by_sessions"].items():
             rows.append([name, n, ms, f"{engine['share_of_floor'][n]:.1%}", engine["streams_the_network_holds"]])
-    lines.append(table(["engine", "sessions", "ms a run", "share of the floor", "streams at 25 fps"], rows))
+    lines.append(table(["engine", "sessions", "ms per run", "share of the floor", "streams at 25 fps"], rows))
     loops = [
         [name, size, row["fps"], ", ".join(f"{stage} {ms}" for stage, ms in row["stages"].items())]
         for name, engine in found["engines"].items()
         for size, row in engine["loop"].items()
     ]
-    lines.append(table(["engine", "size", "fps, no codec", "ms a frame"], loops))
+    lines.append(table(["engine", "size", "fps, no codec", "ms per frame"], loops))
     checks = [
         [row["engine"], row["psnr"], row["psnr_last"], row["largest"], row["passed"]] for row in found["parity"]
     ]

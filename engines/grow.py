@@ -61,7 +61,9 @@ def grow(model: Model, tier: Tier) -> Model:
     old = model.tier
     same = ("size", "patch", "raster", "identity", "identity_widths", "heads")
     if any(getattr(old, name) != getattr(tier, name) for name in same):
-        raise BadInput(f"{old.name} cannot grow into {tier.name}: they differ in more than width")
+        raise BadInput(
+            f"{old.name} cannot grow into {tier.name}: they differ in more than width; choose another --tier"
+        )
     low, middle, deep = (widen_channels(a, b) for a, b in zip(old.widths, tier.widths, strict=True))
     landmarks = widen_channels(old.landmarks, tier.landmarks, 1)
     reference = widen_channels(old.reference, tier.reference, 1)

@@ -205,8 +205,8 @@ def verification_figures(embed: Any, footage: list[Footage]) -> dict[str, float]
     k = int(np.argmin(np.abs(missed - false)))
     return {
         "same": float(s.mean()), "other": float(o.mean()), "equal error": float((missed[k] + false[k]) / 2),
-        "at": float(limits[k]), "limit of 0.1 % false alarms": float(np.quantile(o, 0.001)),
-        "found there": float((s < np.quantile(o, 0.001)).mean()),
+        "at distance": float(limits[k]), "distance at 0.1 % false alarms": float(np.quantile(o, 0.001)),
+        "recall there": float((s < np.quantile(o, 0.001)).mean()),
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def mix(models: list[Model], shares: list[float]) -> Model:
     Raises :class:`BadInput` if the tiers differ.
     """
     if len({model.tier.name for model in models}) != 1:
-        raise BadInput("only models of one tier can be mixed")
+        raise BadInput("the models are of different tiers: mix checkpoints of one tier")
     total = sum(shares)
     states = [model.state_dict() for model in models]
     mean = {

@@ -139,8 +139,8 @@ def shape_figures(spoken: list[SyntheticSpeech]) -> dict[str, float]:
     found = visemes.viseme_network()(inputs)
     out = {name: float(np.corrcoef(found[:, k], wanted[:, k])[0, 1]) for k, name in enumerate(MOUTH_SHAPES)}
     pressed = wanted[:, 4] > 0.6
-    out["pressed seen"] = float((found[pressed, 4] > 0.4).mean())
-    out["falsely pressed"] = float((found[wanted[:, 4] < 0.1, 4] > 0.4).mean())
+    out["closed lips detected"] = float((found[pressed, 4] > 0.4).mean())
+    out["closed lips falsely detected"] = float((found[wanted[:, 4] < 0.1, 4] > 0.4).mean())
     return out
 
 

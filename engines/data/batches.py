@@ -40,7 +40,7 @@ class Batch:
     reference: Tensor  # [B, 3, s, s]
     shown: Tensor  # [B, N, 3, s, s]
     target: Tensor  # [B, N, 3, s, s]
-    raster: Tensor  # [B, CONTEXT + N, 7, s/2, s/2] in 0..1
+    raster: Tensor  # [B, CONTEXT_FRAMES + N, 7, s/2, s/2] in 0..1
     gate: Tensor  # [B, N, 1, s, s] in 0..1
     person: Tensor  # [B] int64
 

@@ -150,7 +150,7 @@ def check_splits(rows: list[dict[str, str]]) -> None:
         splits[row["identity"]].add(row["split"])
     shared = sorted(identity for identity, names in splits.items() if len(names) > 1)
     if shared:
-        raise BadInput(f"in more than one split: {', '.join(shared[:5])}; correct the manifest")
+        raise BadInput(f"people in more than one split: {', '.join(shared[:5])}; correct the manifest")
 
 
 def track(data: Path, row: dict[str, str]) -> Footage:

@@ -54,7 +54,7 @@ class Window:
     shown: Image  # (n, 192, 192, 3) the network's input: warp and interior
     warp: Image  # (n, 192, 192, 3) the warp alone, for comparison
     target: Image  # (n, 192, 192, 3)
-    raster: Image  # (CONTEXT + n, 7, 96, 96)
+    raster: Image  # (CONTEXT_FRAMES + n, 7, 96, 96)
     gate: Image  # (n, 192, 192) where the network may paint, 0..255
     person: int  # number of the person
 

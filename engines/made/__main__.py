@@ -35,7 +35,7 @@ def main(given: list[str] | None = None) -> None:
             import cv2
             import moderngl  # noqa: F401
         except ImportError as error:
-            raise BadInput(f"{error.name} is missing: pip install .[made]") from None
+            raise BadInput(f"{error.name} is missing: install it with pip install .[made]") from None
         from engines.made.factory import Factory, Job
 
         cv2.setNumThreads(arguments.workers)

@@ -126,7 +126,9 @@ class Factory:
         partial.rename(path.with_suffix(".json"))
         write_pack(path.with_name(f"part-{path.name}"), [footage for footage, _ in people]).rename(path)
         pace = made / max(seconds, 1e-3) * 3600
-        print(f"{path.name}: {total} frames, face found in {seen} of {frames}, {pace:.0f} frames an hour", flush=True)
+        print(
+            f"{path.name}: {total} frames, face found in {seen} of {frames}, {pace:.0f} frames per hour", flush=True
+        )
         return path
 
     def _sheet(self, name: str, rows: list[Image]) -> None:

@@ -82,4 +82,4 @@ def test_the_gpu_report_runs_on_a_cpu(tmp_path: Path) -> None:
     for engine in found["engines"].values():
         assert engine["loop"]["256"]["fps"] > 0
         assert engine["share_of_floor"]["1"] > 0
-    assert "ms a run" in (tmp_path / "out" / "report.md").read_text()
+    assert "ms per run" in (tmp_path / "out" / "report.md").read_text()
