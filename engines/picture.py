@@ -75,10 +75,10 @@ def steps(names: list[str], networks: Networks) -> list[list[Image]]:
     clip = Clip(SAMPLES / "driver.mp4")
     driver = [picture for _, picture in clip.frames()][: STEPS_FRAME + 1]
     clip.close()
-    face = landmarks_of_still(driver[-1])
-    assert face is not None
+    landmarks = landmarks_of_still(driver[-1])
+    assert landmarks is not None
     seen = driver[-1].copy()
-    for x, y in np.round(face[:, :2]).astype(int):
+    for x, y in np.round(landmarks[:, :2]).astype(int):
         cv2.circle(seen, (int(x), int(y)), 1, (255, 255, 255), -1, cv2.LINE_AA)
     rows = []
     for name in names:
