@@ -2,8 +2,12 @@
 
 import pytest
 
-LONG = ("test_training.py", "test_docs.py", "test_guard.py", "test_upgrade.py")
+LONGEST_FILES = ("test_training.py", "test_docs.py", "test_guard.py", "test_upgrade.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    items.sort(
+        key=lambda item: (
+            LONGEST_FILES.index(item.path.name) if item.path.name in LONGEST_FILES else len(LONGEST_FILES)
+        )
+    )

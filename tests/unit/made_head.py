@@ -11,8 +11,8 @@ from engines.data.face_model import ICT_AXES, ict_name
 from engines.made import head
 
 VERTICES, SHAPES, PEOPLE = 26719, 57, 100
-UNIT = 8.9  # centimetres between the outer corners of the eyes
-MOUTH = np.array([0, -3.3, 11.3])  # where ICT's head has the middle of its upper lip
+EYE_DISTANCE_CM = 8.9  # centimetres between the outer corners of the eyes
+UPPER_LIP_CM = np.array([0, -3.3, 11.3])  # where ICT's head has the middle of its upper lip
 
 
 class Parts:
@@ -45,8 +45,8 @@ def plane(left: float, right: float, top: float, bottom: float, depth: float, ro
 def write_head(folder: Path) -> None:
     """``folder/ict-facekit.npz``."""
     model, parts = face_model(), Parts()
-    offset = MOUTH - model.neutral[13] * ICT_AXES * UNIT
-    skin = model.neutral * ICT_AXES * UNIT + offset
+    offset = UPPER_LIP_CM - model.neutral[13] * ICT_AXES * EYE_DISTANCE_CM
+    skin = model.neutral * ICT_AXES * EYE_DISTANCE_CM + offset
     parts.at[:468] = skin
     parts.uv[:468] = (skin[:, :2] + [10, 16]) / [20, 32]
     triangles = mesh.skin_triangles()[:, [0, 2, 1]]  # ICT has y up
@@ -60,7 +60,10 @@ def write_head(folder: Path) -> None:
             at = parts.sheet(at, plane(left, left + 0.46, top, bottom, 10.6, 4, 4))
         parts.at[at : span.stop] = parts.at[span.start]
     for side, eye in enumerate((head.RIGHT_EYE, head.LEFT_EYE)):
-        centre, radius = model.eyeballs[side] * ICT_AXES * UNIT + offset, model.eyeball_radius * UNIT
+        centre, radius = (
+            model.eyeballs[side] * ICT_AXES * EYE_DISTANCE_CM + offset,
+            model.eyeball_radius * EYE_DISTANCE_CM,
+        )
         flat = plane(-0.7, 0.7, 0.7, -0.7, 0, 28, 28)
         flat[..., 2] = np.sqrt(np.maximum(1 - (flat[..., :2] ** 2).sum(-1), 0))
         parts.at[eye] = centre - [0, 0, radius]
@@ -71,11 +74,11 @@ def write_head(folder: Path) -> None:
     names = [ict_name(name) for name in COEFFICIENT_NAMES]
     names += [f"{name}_{side}" for name in (*head.GAZE_SHAPES, "PupilDilate", "cheekRaiser") for side in "LR"]
     expressions = np.zeros((len(names), VERTICES, 3), np.float16)
-    expressions[: len(COEFFICIENT_NAMES), :468] = model.expressions * ICT_AXES * UNIT
+    expressions[: len(COEFFICIENT_NAMES), :468] = model.expressions * ICT_AXES * EYE_DISTANCE_CM
     jaw = [*range(head.LOWER_TEETH.start, head.LOWER_TEETH.stop), *range(head.GUMS.start, head.GUMS.stop)]
     expressions[names.index("jawOpen"), jaw] = [0, -2, -0.5]
     identities = np.zeros((PEOPLE, VERTICES, 3), np.float16)
-    identities[: len(model.identities), :468] = model.identities * ICT_AXES * UNIT
+    identities[: len(model.identities), :468] = model.identities * ICT_AXES * EYE_DISTANCE_CM
     faces = np.concatenate(parts.faces)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(

@@ -22,7 +22,7 @@ from avatar_stream.server.access import (
 )
 from avatar_stream.server.rtc.turn import ice_servers, link_header
 
-NOW = 1_800_000_000.0
+TEST_TIME = 1_800_000_000.0
 
 
 def test_tokens_and_scopes() -> None:
@@ -30,9 +30,9 @@ def test_tokens_and_scopes() -> None:
     watcher, other = make_token("watcher", ["view"])
     assert studio not in line
     access = Access(parse_tokens(f"# who\n{line}\n\n{other} # a comment\n"))
-    caller = access.authenticate(f"Bearer {studio}", NOW)
+    caller = access.authenticate(f"Bearer {studio}", TEST_TIME)
     assert (caller.name, caller.scopes) == ("studio", frozenset({"publish", "view"}))
-    assert access.authenticate(f"bearer  {watcher} ", NOW).name == "watcher"
+    assert access.authenticate(f"bearer  {watcher} ", TEST_TIME).name == "watcher"
     require(caller, "publish")
     with pytest.raises(Forbidden, match="admin"):
         require(caller, "admin")
@@ -46,63 +46,66 @@ def test_tokens_and_scopes() -> None:
         "Bearer " + "x" * 9999,
     ):
         with pytest.raises(Unauthorized):
-            access.authenticate(bad, NOW)
+            access.authenticate(bad, TEST_TIME)
 
 
 def test_without_tokens_anyone_may_do_anything() -> None:
-    caller = Access([]).authenticate(None, NOW)
+    caller = Access([]).authenticate(None, TEST_TIME)
     for scope in ("publish", "view", "admin"):
         require(caller, scope)
 
 
 def test_a_revoked_link_is_refused_and_a_new_one_works() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
-    links = [access.link(session, f"{session}-1", NOW + 60) for session in ("studio", "studio", "other")]
-    watching = access.authenticate(f"Bearer {links[0]}", NOW)
-    assert not access.void_reason(watching, NOW)
+    links = [access.link(session, f"{session}-1", TEST_TIME + 60) for session in ("studio", "studio", "other")]
+    watching = access.authenticate(f"Bearer {links[0]}", TEST_TIME)
+    assert not access.void_reason(watching, TEST_TIME)
     access.revoke("studio-1")
-    assert "revoked" in access.void_reason(watching, NOW)
+    assert "revoked" in access.void_reason(watching, TEST_TIME)
     for link in links[:2]:
         with pytest.raises(Unauthorized, match="revoked"):
-            access.authenticate(f"Bearer {link}", NOW)
-    assert access.authenticate(f"Bearer {links[2]}", NOW).session == "other"
-    assert access.authenticate(f"Bearer {access.link('studio', 'studio-1', NOW + 60)}", NOW).session == "studio"
+            access.authenticate(f"Bearer {link}", TEST_TIME)
+    assert access.authenticate(f"Bearer {links[2]}", TEST_TIME).session == "other"
+    assert (
+        access.authenticate(f"Bearer {access.link('studio', 'studio-1', TEST_TIME + 60)}", TEST_TIME).session
+        == "studio"
+    )
     access.revoke("nobody's")
-    assert not access.void_reason(access.authenticate(f"Bearer {links[2]}", NOW), NOW)
+    assert not access.void_reason(access.authenticate(f"Bearer {links[2]}", TEST_TIME), TEST_TIME)
 
 
 def test_a_link_is_not_valid_for_the_next_session_of_that_name() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
-    link = access.link("studio", "first", NOW + 60)
-    caller = access.authenticate(f"Bearer {link}", NOW)
+    link = access.link("studio", "first", TEST_TIME + 60)
+    caller = access.authenticate(f"Bearer {link}", TEST_TIME)
     require_instance(caller, "first")
     with pytest.raises(Unauthorized, match="has ended"):
         require_instance(caller, "second")
     access.end("first")
-    assert "has ended" in access.void_reason(caller, NOW)
-    access.link("studio", "second", NOW + 60)
+    assert "has ended" in access.void_reason(caller, TEST_TIME)
+    access.link("studio", "second", TEST_TIME + 60)
     access.revoke("first")  # too late to matter, and it brings nothing back
     with pytest.raises(Unauthorized, match="has ended"):
-        access.authenticate(f"Bearer {link}", NOW)
+        access.authenticate(f"Bearer {link}", TEST_TIME)
     # Nothing of a session that has ended is kept; a token is for every session.
     access.end("second")
     assert not access._void
-    assert not access.void_reason(ANYBODY, NOW)
+    assert not access.void_reason(ANYBODY, TEST_TIME)
     require_instance(ANYBODY, "any")
 
 
 def test_a_link_is_for_one_session_and_expires() -> None:
     access = Access(parse_tokens(make_token("a", ["admin"])[1]))
-    link = access.link("studio", "1a", NOW + 60)
-    caller = access.authenticate(f"Bearer {link}", NOW)
+    link = access.link("studio", "1a", TEST_TIME + 60)
+    caller = access.authenticate(f"Bearer {link}", TEST_TIME)
     require(caller, "view", "studio")
     with pytest.raises(Forbidden, match="another session"):
         require(caller, "view", "other")
     with pytest.raises(Forbidden, match="publish"):
         require(caller, "publish", "studio")
     with pytest.raises(Unauthorized, match="over"):
-        access.authenticate(f"Bearer {link}", NOW + 61)
-    assert "over" in access.void_reason(caller, NOW + 61), "who watches by it is sent away, too"
+        access.authenticate(f"Bearer {link}", TEST_TIME + 61)
+    assert "over" in access.void_reason(caller, TEST_TIME + 61), "who watches by it is sent away, too"
     for bad in (
         link[:-1],
         link.replace("studio", "other"),
@@ -114,15 +117,17 @@ def test_a_link_is_for_one_session_and_expires() -> None:
         "v.studio.1a.1.9.é",
     ):
         with pytest.raises(Unauthorized):
-            access.authenticate(f"Bearer {bad}", NOW)
+            access.authenticate(f"Bearer {bad}", TEST_TIME)
     with pytest.raises(Unauthorized):
-        Access(parse_tokens(make_token("a", ["admin"])[1])).authenticate(f"Bearer {link}", NOW)  # another server's
+        Access(parse_tokens(make_token("a", ["admin"])[1])).authenticate(
+            f"Bearer {link}", TEST_TIME
+        )  # another server's
 
 
 @given(st.text(max_size=600))
 def test_arbitrary_authorization_headers_are_refused(text: str) -> None:
     with pytest.raises(Unauthorized):
-        Access(parse_tokens(make_token("a", ["admin"])[1])).authenticate(text, NOW)
+        Access(parse_tokens(make_token("a", ["admin"])[1])).authenticate(text, TEST_TIME)
 
 
 @pytest.mark.parametrize(
@@ -204,8 +209,10 @@ def test_origins() -> None:
 
 
 def test_turn_credentials_match_coturns() -> None:
-    (server, stun) = ice_servers(("turn:t.example:3478?transport=udp", "stun:s.example"), "secret", 60, NOW, "studio")
-    assert server.username == f"{int(NOW) + 3600}:studio"
+    (server, stun) = ice_servers(
+        ("turn:t.example:3478?transport=udp", "stun:s.example"), "secret", 60, TEST_TIME, "studio"
+    )
+    assert server.username == f"{int(TEST_TIME) + 3600}:studio"
     mac = hmac.new(b"secret", server.username.encode(), hashlib.sha1).digest()
     assert base64.b64decode(server.credential) == mac
     assert not stun.username

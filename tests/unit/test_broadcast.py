@@ -198,7 +198,7 @@ class Line:
         return found
 
 
-async def test_packets_of_unknown_codecs_are_passed_to_aiortc() -> None:
+async def test_packets_of_unknown_codecs_are_ignored() -> None:
     line = Line()
     packet = RtpPacket(payload_type=13, sequence_number=1, timestamp=0)
     packet.ssrc, packet.payload = 7, b""
@@ -220,7 +220,7 @@ async def test_a_frame_is_complete_with_its_last_packet() -> None:
     assert line.out() == [6, 7, 8]
 
 
-async def test_a_sender_with_wrong_marker_bits_is_recognised() -> None:
+async def test_wrong_marker_bits_are_trusted_only_once() -> None:
     line = Line()
     await line.send(*range(12), per_frame=3, marked=1)
     assert line.out()[:2] == [0, 1]

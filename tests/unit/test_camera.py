@@ -28,8 +28,8 @@ from tests.waiting import TEST_TIMEOUT, wait_until
 
 pytestmark = pytest.mark.slow
 
-DRIVER = str(SAMPLES / "driver.mp4")
-LISTED = [
+DRIVER_CLIP = str(SAMPLES / "driver.mp4")
+LISTED_DEVICES = [
     SimpleNamespace(name="/dev/video0", description="Integrated Camera", media_types=["video"]),
     SimpleNamespace(name="/dev/video2", description="USB Webcam", media_types=["video"]),
 ]
@@ -69,7 +69,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> type[FakeDevice]:
 def test_cameras_are_listed_and_chosen_by_name_or_number(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(av, "enumerate_input_devices", lambda backend: LISTED)
+    monkeypatch.setattr(av, "enumerate_input_devices", lambda backend: LISTED_DEVICES)
     monkeypatch.setattr(sys, "platform", "linux")
     assert [one.name for one in cameras()] == ["Integrated Camera", "USB Webcam"]
     for wanted in ("1", "/dev/video2", "usb"):
@@ -93,7 +93,7 @@ def test_without_a_camera_the_error_says_what_to_do(system: str, word: str, monk
 
 
 def test_windows_cameras_are_opened_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = [*LISTED, SimpleNamespace(name="Microphone", description="Microphone", media_types=["audio"])]
+    listed = [*LISTED_DEVICES, SimpleNamespace(name="Microphone", description="Microphone", media_types=["audio"])]
     monkeypatch.setattr(av, "enumerate_input_devices", lambda backend: listed)
     monkeypatch.setattr(sys, "platform", "win32")
     assert [one.id for one in cameras()] == ["video=/dev/video0", "video=/dev/video2"]
@@ -139,11 +139,11 @@ class Clock:
 def test_a_file_plays_at_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, seen = Clock(), []
     monkeypatch.setattr(devices, "time", clock)
-    source = Camera(DRIVER, lambda frame: None)
+    source = Camera(DRIVER_CLIP, lambda frame: None)
     source.close()
     monkeypatch.setattr(source, "_stopped", clock)
     monkeypatch.setattr(source, "_on_frame", lambda frame: seen.append((clock.now - 100, frame.time)))
-    with av.open(DRIVER) as container:
+    with av.open(DRIVER_CLIP) as container:
         source._read(container)
     assert len(seen) > 50
     assert all(at == pytest.approx(due - seen[0][1]) for at, due in seen)
@@ -183,7 +183,7 @@ def test_the_command_shows_the_avatar_on_the_virtual_camera(
 
     monkeypatch.setattr(FakeDevice, "send", until_it_moves)
     patience = ["--seconds", str(TEST_TIMEOUT)]
-    given = ["camera", "noor", "--camera", DRIVER, "--engine", "warp", "--size", "256", "--json", *patience]
+    given = ["camera", "noor", "--camera", DRIVER_CLIP, "--engine", "warp", "--size", "256", "--json", *patience]
     assert main(given) == 0
     said = capsys.readouterr()
     report = json.loads(said.out)
@@ -273,7 +273,7 @@ def test_hotkeys_work() -> None:
     made = LocalCamera(Options(["noor", "robin"], size=256), None)
     shown = Shown()
     running = threading.Thread(target=made.run, args=(shown, lambda line: None))
-    source = Camera(DRIVER, made.add_frame)
+    source = Camera(DRIVER_CLIP, made.add_frame)
     running.start()
 
     def more(count: int) -> list[np.ndarray]:  # type: ignore[type-arg]
@@ -324,13 +324,16 @@ def test_unknown_keys_do_nothing() -> None:
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        (["nobody", "--camera", DRIVER], "no picture nobody"),
-        (["portrait.jpg", "--camera", DRIVER], "cannot read portrait.jpg: no such file. A sample's name ("),
-        (["portrait.jpg", "--camera", DRIVER], "noor"),
-        (["--camera", DRIVER, "--vmc", "localhost:0"], "HOST:PORT"),
-        (["--camera", DRIVER, "--server", "localhost"], "http://"),
-        (["--camera", DRIVER, "--server", "http://127.0.0.1:9", "--vmc", "localhost:39539"], "leave --server out"),
-        (["--preview", "--camera", DRIVER], "no window"),
+        (["nobody", "--camera", DRIVER_CLIP], "no picture nobody"),
+        (["portrait.jpg", "--camera", DRIVER_CLIP], "cannot read portrait.jpg: no such file. A sample's name ("),
+        (["portrait.jpg", "--camera", DRIVER_CLIP], "noor"),
+        (["--camera", DRIVER_CLIP, "--vmc", "localhost:0"], "HOST:PORT"),
+        (["--camera", DRIVER_CLIP, "--server", "localhost"], "http://"),
+        (
+            ["--camera", DRIVER_CLIP, "--server", "http://127.0.0.1:9", "--vmc", "localhost:39539"],
+            "leave --server out",
+        ),
+        (["--preview", "--camera", DRIVER_CLIP], "no window"),
         (["--motion-port", "vmc"], "HOST:PORT"),
     ],
 )

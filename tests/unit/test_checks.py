@@ -24,9 +24,21 @@ from avatar_stream.server.http.enrolment_requests import parse_changes, parse_en
 from avatar_stream.server.logs import TextLines
 from tests.unit.test_store import PICTURES, files, person
 
-UNSEEN = ["\x1b[2J", "\x07", "\x7f", "\x9b31m", "\u202e", "\u2066", "\u200b", "\ufeff", "\ud800", "\x00", "\u200d"]
-SEEN = ["Ana Lima", "名前", "O'Neil; DROP", "می\u200cخواهم", "👩\u200d🚀", "नमस्ते", "عربي", "é"]  # noqa: RUF001
-GOOD = {"pictures": ["u-1"], "name": "Ana", "consent": "This is me, I agree"}
+INVISIBLE_TEXTS = [
+    "\x1b[2J",
+    "\x07",
+    "\x7f",
+    "\x9b31m",
+    "\u202e",
+    "\u2066",
+    "\u200b",
+    "\ufeff",
+    "\ud800",
+    "\x00",
+    "\u200d",
+]
+VISIBLE_TEXTS = ["Ana Lima", "名前", "O'Neil; DROP", "می\u200cخواهم", "👩\u200d🚀", "नमस्ते", "عربي", "é"]  # noqa: RUF001
+VALID_ENROLMENT = {"pictures": ["u-1"], "name": "Ana", "consent": "This is me, I agree"}
 
 
 @pytest.fixture
@@ -36,7 +48,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
-@pytest.mark.parametrize("text", UNSEEN)
+@pytest.mark.parametrize("text", INVISIBLE_TEXTS)
 def test_invisible_characters_are_refused_everywhere(store: Store, text: str) -> None:
     said = f"before {text} after"
     for check in (checked_name, lambda one: checked_text(one, "a text"), lambda one: checked_tags([one])):
@@ -51,7 +63,7 @@ def test_invisible_characters_are_refused_everywhere(store: Store, text: str) ->
             store.add(person("Bo", **more), PICTURES)
     for field in ("name", "consent", "description"):
         with pytest.raises(BadInput):
-            parse_enrolment(json.dumps(GOOD | {field: said}).encode())
+            parse_enrolment(json.dumps(VALID_ENROLMENT | {field: said}).encode())
     with pytest.raises(BadInput):
         parse_changes(json.dumps({"name": said}).encode())
     # Asking for one is no fault of the library's.
@@ -62,7 +74,7 @@ def test_invisible_characters_are_refused_everywhere(store: Store, text: str) ->
     assert len(store.characters()) == 1
 
 
-@pytest.mark.parametrize("text", SEEN)
+@pytest.mark.parametrize("text", VISIBLE_TEXTS)
 def test_text_in_all_scripts_is_kept(text: str) -> None:
     assert checked_name(text) == text
     assert escaped(text) == text
@@ -103,7 +115,7 @@ def nested(depth: int) -> Any:
     return found
 
 
-WRONG: list[tuple[str, Any]] = [
+INVALID_FIELDS: list[tuple[str, Any]] = [
     ("quality", nested(900)), ("quality", {"advice": nested(900)}), ("quality", {"x": nested(2)}), ("quality", []),
     ("quality", {"score": "high"}), ("quality", {"score": float("nan")}), ("quality", {"score": True}),
     ("quality", {"attributes": {"glasses": 1}}), ("quality", {f"m{k}": 1 for k in range(50)}),
@@ -116,10 +128,19 @@ WRONG: list[tuple[str, Any]] = [
     ("settings", {"keep": float("nan")}), ("settings", {"background": 3}), ("settings", {"beard": 1}),
     ("settings", {"expression": nested(900)}),
 ]  # fmt: skip
-NUMBERS = [[1.0] * 127, ["1"] * 128, [float("nan")] * 128, [1e30] * 128, [True] * 128, [[1.0]] * 128, "x", None]
+INVALID_VECTORS = [
+    [1.0] * 127,
+    ["1"] * 128,
+    [float("nan")] * 128,
+    [1e30] * 128,
+    [True] * 128,
+    [[1.0]] * 128,
+    "x",
+    None,
+]
 
 
-@pytest.mark.parametrize(("field", "value"), WRONG, ids=lambda one: str(one)[:30])
+@pytest.mark.parametrize(("field", "value"), INVALID_FIELDS, ids=lambda one: str(one)[:30])
 def test_every_field_of_an_import_is_checked(store: Store, tmp_path: Path, field: str, value: Any) -> None:
     data = signed(store, lambda manifest: manifest["character"].update({field: value}))
     there = Store(tmp_path / "there")
@@ -130,7 +151,7 @@ def test_every_field_of_an_import_is_checked(store: Store, tmp_path: Path, field
     there.close()
 
 
-@pytest.mark.parametrize("value", NUMBERS, ids=lambda one: str(one)[:20])
+@pytest.mark.parametrize("value", INVALID_VECTORS, ids=lambda one: str(one)[:20])
 @pytest.mark.parametrize("field", ["z_id", "likeness", "shape", "mood"])
 def test_an_imports_vectors_are_checked(store: Store, field: str, value: Any) -> None:
     with pytest.raises(BadInput):
@@ -165,7 +186,7 @@ def test_an_imports_pictures_are_checked(store: Store) -> None:
         import_character(store, out.getvalue(), owner="them")
 
 
-DAMAGE: list[tuple[str, Any]] = [
+DAMAGED_COLUMNS: list[tuple[str, Any]] = [
     ("quality", "[" * 900 + "]" * 900), ("quality", "[" * 100_000), ("quality", '{"score": NaN}'), ("quality", 3),
     ("quality", None), ("tags", '"red"'), ("consent", "{}"), ("settings", '{"keep": 9}'), ("z_id", b"123"),
     ("likeness", "text"), ("mood", b""), ("created", "yesterday"), ("used", float("inf")), ("protected", 7),
@@ -183,7 +204,7 @@ def damage(store: Store, key: str, column: str, value: Any) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize(("column", "value"), DAMAGE, ids=lambda one: str(one)[:20])
+@pytest.mark.parametrize(("column", "value"), DAMAGED_COLUMNS, ids=lambda one: str(one)[:20])
 def test_a_damaged_row_is_reported_and_others_are_listed(
     store: Store, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], column: str, value: Any
 ) -> None:
@@ -268,9 +289,9 @@ def test_quality_measures_of_a_newer_version_are_kept() -> None:
     ],
 )  # fmt: skip
 def test_invalid_enrolments_are_refused_with_a_reason(more: dict[str, Any]) -> None:
-    assert parse_enrolment(json.dumps(GOOD | {"protected": True}).encode())["protected"] is True
+    assert parse_enrolment(json.dumps(VALID_ENROLMENT | {"protected": True}).encode())["protected"] is True
     with pytest.raises(BadInput) as raised:
-        parse_enrolment(json.dumps(GOOD | more).encode())
+        parse_enrolment(json.dumps(VALID_ENROLMENT | more).encode())
     assert escaped(str(raised.value)) == str(raised.value)
 
 

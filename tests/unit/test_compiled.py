@@ -10,7 +10,7 @@ from avatar_stream.runtime import compiled, openvino_cpu
 from avatar_stream.runtime.network import Arrays
 from avatar_stream.runtime.networks import WEIGHTS
 
-REFERENCE = WEIGHTS / "reference.onnx"
+REFERENCE_NETWORK = WEIGHTS / "reference.onnx"
 
 
 class Cache:
@@ -30,7 +30,7 @@ class Cache:
 
     def run(self, threads: int = 1) -> Arrays:
         face = np.random.default_rng(1).integers(0, 255, (1, 192, 192, 3)).astype(np.uint8)
-        return openvino_cpu.OpenVinoNetwork(REFERENCE, threads).run({"reference": face})
+        return openvino_cpu.OpenVinoNetwork(REFERENCE_NETWORK, threads).run({"reference": face})
 
 
 @pytest.fixture

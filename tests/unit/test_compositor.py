@@ -5,19 +5,19 @@ import numpy as np
 from avatar_stream.portrait.aligned import ALIGNED_SIZE, AlignedInput, Image
 from avatar_stream.portrait.compositor import add_residual
 
-SIDE = 512
+CROP_SIDE = 512
 INSIDE, OUTSIDE = np.s_[330:410, 190:320], np.s_[100:200, 150:360]
 
 
 def stripes() -> Image:
     """A crop of lines too fine for the aligned frame."""
-    crop = np.full((SIDE, SIDE, 3), 120, np.uint8)
+    crop = np.full((CROP_SIDE, CROP_SIDE, 3), 120, np.uint8)
     crop[:, ::2] = 140
     return crop
 
 
 def painted(residual: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Image:
-    matrix = np.array([[ALIGNED_SIZE / SIDE, 0, 0], [0, ALIGNED_SIZE / SIDE, 0]], np.float32)
+    matrix = np.array([[ALIGNED_SIZE / CROP_SIDE, 0, 0], [0, ALIGNED_SIZE / CROP_SIDE, 0]], np.float32)
     raster, gate = np.zeros((7, 96, 96), np.uint8), np.ones((ALIGNED_SIZE, ALIGNED_SIZE), np.float32)
     raster[0, 58:82, 32:64] = 255
     shown = np.full((ALIGNED_SIZE, ALIGNED_SIZE, 3), 130, np.uint8)

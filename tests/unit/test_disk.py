@@ -155,7 +155,7 @@ def test_a_read_only_library(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         store.close()
 
 
-def test_an_unreadable_library(tmp_path: Path) -> None:
+def test_an_empty_read_only_disk_is_refused(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-o", "size=1m,ro") as disk, pytest.raises(LibraryFault, match="Read-only"):
         Store(disk / "library")
 

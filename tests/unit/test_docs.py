@@ -31,14 +31,17 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
 AVATAR_STREAM = [sys.executable, "-m", "avatar_stream.cli"]
-COMMAND = re.compile(r"(?:^|`)((?:\.venv/bin/)?avatar-stream [^`\n|]+)(?:`|$)", re.MULTILINE)
+COMMAND_PATTERN = re.compile(r"(?:^|`)((?:\.venv/bin/)?avatar-stream [^`\n|]+)(?:`|$)", re.MULTILINE)
 
 
 def commands() -> list[tuple[str, str]]:
     """(page, command) of every whole command in the documents."""
     joined = {str(page.relative_to(ROOT)): page.read_text().replace("\\\n", " ") for page in PAGES}
     return [
-        (name, found.strip()) for name, text in joined.items() for found in COMMAND.findall(text) if "…" not in found
+        (name, found.strip())
+        for name, text in joined.items()
+        for found in COMMAND_PATTERN.findall(text)
+        if "…" not in found
     ]
 
 
@@ -172,7 +175,7 @@ def test_documented_commands_run(command: str, desk: Path, enrolled: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_obs_scene_collection_uses_existing_pages() -> None:
+def test_the_obs_scene_collection_is_consistent() -> None:
     scenes = json.loads((ROOT / "docs" / "obs" / "avatar-stream.json").read_text())
     sources = {source["name"]: source for source in scenes["sources"]}
     assert scenes["current_scene"] in sources

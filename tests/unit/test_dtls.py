@@ -19,7 +19,7 @@ from avatar_stream.media.dtls import CIPHER_LIST, AnyCurveConnection, _with_rsa
 from avatar_stream.media.dtls_client import DtlsClient
 from avatar_stream.media.dtls_records import Assembler, Message, encode_record, split_records
 
-LABEL = b"EXTRACTOR-dtls_srtp"
+EXPORTER_LABEL = b"EXTRACTOR-dtls_srtp"
 
 
 def certificate_of(key: Any) -> x509.Certificate:
@@ -82,7 +82,7 @@ def fingerprint(certificate: Any) -> bytes:
     return bytes(certificate.fingerprint(hashes.SHA256()))
 
 
-KEYS: dict[str, Callable[[], Any]] = {
+KEY_TYPES: dict[str, Callable[[], Any]] = {
     "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
@@ -90,7 +90,7 @@ KEYS: dict[str, Callable[[], Any]] = {
 }
 """What OpenSSL shows as a server; of the curves that it refuses FFmpeg's is met in tests/clients."""
 
-OURS = ["P-256", "P-384", "P-521"]
+OFFERED_CURVES = ["P-256", "P-384", "P-521"]
 
 
 def agree(client: AnyCurveConnection, server: Any, own: RTCCertificate, asked: bool = True) -> None:
@@ -101,7 +101,7 @@ def agree(client: AnyCurveConnection, server: Any, own: RTCCertificate, asked: b
     seen = server.get_peer_certificate(as_cryptography=True)
     assert (fingerprint(seen) == fingerprint(own._cert)) if asked else (seen is None)
     assert client.get_selected_srtp_profile() == b"SRTP_AES128_CM_SHA1_80"
-    assert client.export_keying_material(LABEL, 60) == server.export_keying_material(LABEL, 60)
+    assert client.export_keying_material(EXPORTER_LABEL, 60) == server.export_keying_material(EXPORTER_LABEL, 60)
 
 
 @pytest.fixture
@@ -110,9 +110,9 @@ def taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dtls, "OFFERED_CURVES", ())
 
 
-@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("kind", KEY_TYPES)
 def test_handshakes_by_openssl_with_each_kind_of_key(kind: str) -> None:
-    server, own = Server(KEYS[kind]()).connection, RTCCertificate.generateCertificate()
+    server, own = Server(KEY_TYPES[kind]()).connection, RTCCertificate.generateCertificate()
     client = client_of(own)
     assert shake(client, server)
     assert isinstance(client._connection, SSL.Connection)
@@ -120,11 +120,11 @@ def test_handshakes_by_openssl_with_each_kind_of_key(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("taken_over")
-@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("kind", OFFERED_CURVES)
 @pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize("cipher", [b"ECDHE-ECDSA-AES128-GCM-SHA256", b"ECDHE-ECDSA-CHACHA20-POLY1305"])
 def test_handshakes_continued_without_openssl(kind: str, asked: bool, cipher: bytes) -> None:
-    server, own = Server(KEYS[kind](), cipher, asked).connection, RTCCertificate.generateCertificate()
+    server, own = Server(KEY_TYPES[kind](), cipher, asked).connection, RTCCertificate.generateCertificate()
     client = client_of(own)
     assert shake(client, server)
     assert isinstance(client._connection, DtlsClient)
@@ -145,7 +145,7 @@ def test_handshakes_continued_without_openssl(kind: str, asked: bool, cipher: by
 @pytest.mark.usefixtures("taken_over")
 @pytest.mark.parametrize("group", ["X25519", "P-256", "P-384", "P-521"])
 def test_key_agreement_with_each_offered_curve(group: str) -> None:
-    server, own = Server(KEYS["P-256"]()).connection, RTCCertificate.generateCertificate()
+    server, own = Server(KEY_TYPES["P-256"]()).connection, RTCCertificate.generateCertificate()
     server.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
     assert SSL._lib.SSL_set1_curves_list(server._ssl, ":".join(dict.fromkeys([group, "P-256"])).encode())
     client = client_of(own)
@@ -156,7 +156,7 @@ def test_key_agreement_with_each_offered_curve(group: str) -> None:
 
 @pytest.mark.usefixtures("taken_over")
 def test_fragmented_repeated_and_lost_records_do_not_break_a_handshake() -> None:
-    server, own = Server(KEYS["P-256"]()).connection, RTCCertificate.generateCertificate()
+    server, own = Server(KEY_TYPES["P-256"]()).connection, RTCCertificate.generateCertificate()
     client = client_of(own)
 
     def in_pieces(data: bytes) -> list[bytes]:
@@ -201,7 +201,7 @@ def test_fragmented_repeated_and_lost_records_do_not_break_a_handshake() -> None
 @pytest.mark.parametrize("kind", [2, 11, 12, 14, 20, 22])
 def test_a_changed_message_fails_the_handshake(kind: int) -> None:
     """A changed ServerHello, certificate, key, its signature, or Finished never makes a connection."""
-    server = Server(KEYS["P-256"]()).connection
+    server = Server(KEY_TYPES["P-256"]()).connection
     client = client_of(RTCCertificate.generateCertificate())
 
     def forged(data: bytes) -> list[bytes]:
@@ -223,7 +223,7 @@ def test_a_changed_message_fails_the_handshake(kind: int) -> None:
     ("curve", "refused"), [(ec.SECP224R1(), True), (ec.SECP256K1(), True), (ec.SECP256R1(), False), (None, False)]
 )
 def test_which_curves_openssl_refuses(curve: Any, refused: bool) -> None:
-    made = certificate_of(ec.generate_private_key(curve) if curve else KEYS["RSA"]())
+    made = certificate_of(ec.generate_private_key(curve) if curve else KEY_TYPES["RSA"]())
     der = made.public_bytes(serialization.Encoding.DER)
     assert dtls._is_refused_by_openssl(bytes(3) + len(der).to_bytes(3, "big") + der) is refused
     assert not dtls._is_refused_by_openssl(bytes(3) + len(der).to_bytes(3, "big") + der[:-40])
@@ -231,14 +231,14 @@ def test_which_curves_openssl_refuses(curve: Any, refused: bool) -> None:
 
 @given(st.binary(min_size=1, max_size=200), st.integers(0, 3))
 def test_arbitrary_datagrams_do_not_raise(data: bytes, kind: int) -> None:
-    client = client_of(OWN)
+    client = client_of(OWN_CERTIFICATE)
     head = [b"", b"\x16\xfe\xfd" + bytes(8), b"\x15\xfe\xfd" + bytes(8), b"\x16\xfe\xfd\x00\x01" + bytes(6)][kind]
     datagram = head + len(data).to_bytes(2, "big") * bool(head) + data
     client.bio_write(datagram)
-    mine = DtlsClient(Message(1, 0, bytes(40)), Assembler(), OWN._key, OWN._cert)
+    mine = DtlsClient(Message(1, 0, bytes(40)), Assembler(), OWN_CERTIFICATE._key, OWN_CERTIFICATE._cert)
     mine.bio_write(datagram)
     with pytest.raises(SSL.Error):
         mine.do_handshake()
 
 
-OWN = RTCCertificate.generateCertificate()
+OWN_CERTIFICATE = RTCCertificate.generateCertificate()

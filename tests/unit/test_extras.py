@@ -40,7 +40,7 @@ def test_elsewhere_the_install_line_names_the_packages(
     assert line.count('"') == 2 * len(EXTRAS[extra])
 
 
-def test_no_message_names_a_package_index_without_the_package() -> None:
+def test_no_text_says_to_install_from_the_package_index() -> None:
     files = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("avatar_stream/**/*.py")]
     for file in files:
         assert not re.search(r"pip install [\"']*avatar-stream", file.read_text()), file

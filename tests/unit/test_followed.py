@@ -11,7 +11,7 @@ from avatar_stream.identity.library import sample_pictures
 from avatar_stream.portrait.portrait import read_picture
 from tests.unit.faces import face
 
-STEP = 1 / 25  # seconds
+FRAME_PERIOD = 1 / 25  # seconds
 
 
 def landmarks(x: float, y: float, width: float) -> Floats:
@@ -29,9 +29,9 @@ def box(x: float, y: float, width: float) -> tuple[float, float, float, float]:
 def test_a_moved_head_is_the_same_and_a_distant_one_is_not() -> None:
     followed = FollowedPerson()
     followed.update(landmarks(0.3, 0.4, 0.2), 0.0)
-    assert followed.matches(landmarks(0.4, 0.4, 0.21), STEP)
-    assert not followed.matches(landmarks(0.6, 0.4, 0.2), STEP)
-    assert not followed.matches(landmarks(0.32, 0.4, 0.4), STEP)
+    assert followed.matches(landmarks(0.4, 0.4, 0.21), FRAME_PERIOD)
+    assert not followed.matches(landmarks(0.6, 0.4, 0.2), FRAME_PERIOD)
+    assert not followed.matches(landmarks(0.32, 0.4, 0.4), FRAME_PERIOD)
 
 
 def test_a_lost_person_is_awaited_before_the_largest_is_followed() -> None:
@@ -70,10 +70,10 @@ def test_a_larger_face_takes_over_only_after_the_first_is_gone(people: tuple[Ima
     def show(picture: Image, seconds: float) -> None:
         nonlocal time
         places.clear()
-        for _ in range(round(seconds / STEP)):
+        for _ in range(round(seconds / FRAME_PERIOD)):
             found = tracker.update(picture, time).landmarks
             places.append(None if found is None else float(found[1, 0]))
-            time += STEP
+            time += FRAME_PERIOD
 
     show(room(small, None), 0.4)
     assert tracker.faces == 1
@@ -96,9 +96,9 @@ def test_recalibration_chooses_the_followed_person_again(people: tuple[Image, Im
     small, large = people
     tracker = FaceTracker(smooth=False)
     for k in range(5):
-        tracker.update(room(small, None), k * STEP)
+        tracker.update(room(small, None), k * FRAME_PERIOD)
     tracker.follow_largest()
-    found = tracker.update(room(small, large), 5 * STEP).landmarks
+    found = tracker.update(room(small, large), 5 * FRAME_PERIOD).landmarks
     tracker.close()
     assert found is not None
     assert found[1, 0] > 280

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz.targets import TARGETS, seeds
 
 SEEDS = seeds()
-CASES = {"picture": 150, "http": 150, "query": 100, "motion_file": 200}
+CASES_PER_TARGET = {"picture": 150, "http": 150, "query": 100, "motion_file": 200}
 
 
 @st.composite
@@ -35,7 +35,7 @@ def damaged(draw: Any, sound: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_fuzzed_inputs_raise_only_expected_errors(name: str) -> None:
-    @settings(max_examples=CASES.get(name, 400), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=CASES_PER_TARGET.get(name, 400), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.one_of(damaged(SEEDS[name]), st.binary(max_size=400)))
     def run(data: bytes) -> None:
         TARGETS[name](data)

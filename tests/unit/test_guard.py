@@ -18,8 +18,8 @@ from avatar_stream.runtime.networks import Networks
 
 pytestmark = pytest.mark.slow
 
-PERIOD = 1 / 25
-LOOK = round(CHECK_INTERVAL / PERIOD)  # frames between looks
+FRAME_PERIOD = 1 / 25
+FRAMES_PER_CHECK = round(CHECK_INTERVAL / FRAME_PERIOD)  # frames between looks
 
 
 class Loop:
@@ -39,10 +39,10 @@ class Loop:
     def run(self, ticks: int) -> None:
         for _ in range(ticks):
             picture = self.pictures[self.ticks % len(self.pictures)]
-            self.avatar.draw(self.avatar.follow(picture, self.ticks * PERIOD))
+            self.avatar.draw(self.avatar.follow(picture, self.ticks * FRAME_PERIOD))
             self.ticks += 1
-            if self.ticks % LOOK == 0:
-                self.guard.check(self.ticks * PERIOD)
+            if self.ticks % FRAMES_PER_CHECK == 0:
+                self.guard.check(self.ticks * FRAME_PERIOD)
 
     def apart(self) -> float:
         """How far the picture of now is from what the portrait's own pixels show; 0 for the warp alone."""
@@ -126,7 +126,7 @@ def test_a_network_that_changes_the_identity_is_switched_off(loop: Loop, monkeyp
     assert loop.apart() == 0
     monkeypatch.setattr(window, "push", push)
     # Once it is well again, the guard takes its steps back.
-    loop.run(round(4 / PERIOD))
+    loop.run(round(4 / FRAME_PERIOD))
     assert loop.guard.step.name == "WATCHING"
     assert not loop.avatar.renderer.warp_only
     assert loop.apart() < MAX_LIKENESS_DISTANCE

@@ -20,7 +20,7 @@ from avatar_stream.server.rtc.signalling import Role, agreed_codec, check_offer
 from avatar_stream.settings import Settings
 
 MODE_1 = ";packetization-mode=1"
-FMTP = {
+FMTP_BY_SENDER = {
     "constrained baseline": "profile-level-id=42e01f" + MODE_1,
     "baseline": "profile-level-id=42001f" + MODE_1,
     "main": "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=4d001f",
@@ -88,15 +88,15 @@ def parameters(answer: str, payload: str = "96") -> dict[str, str]:
     return dict(part.partition("=")[::2] for part in found.split(";"))
 
 
-@pytest.mark.parametrize("name", FMTP)
+@pytest.mark.parametrize("name", FMTP_BY_SENDER)
 @pytest.mark.parametrize("role", [Role.PUBLISH, Role.VIEW, Role.BOTH])
 async def test_each_profile_is_answered_with_its_own_parameters(name: str, role: Role) -> None:
     way = {Role.PUBLISH: "sendonly", Role.VIEW: "recvonly", Role.BOTH: "sendrecv"}[role]
-    answer, peer = await answered(offer({"96": FMTP[name]}, way), role)
+    answer, peer = await answered(offer({"96": FMTP_BY_SENDER[name]}, way), role)
     assert agreed_codec(answer, "video") == "H264"
     assert answer.startswith("v=0")
     assert re.search(r"^m=video \d+ UDP/TLS/RTP/SAVPF 96\r$", answer, re.MULTILINE)
-    said, asked = parameters(answer), FMTP[name].lower().replace(" ", "")
+    said, asked = parameters(answer), FMTP_BY_SENDER[name].lower().replace(" ", "")
     profile, mode = re.search(r"profile-level-id=(\w+)", asked), re.search(r"packetization-mode=(\d)", asked)
     assert said["profile-level-id"].lower() == (profile[1] if profile else "42e01f")
     assert said["packetization-mode"] == (mode[1] if mode else "0")
@@ -114,7 +114,7 @@ async def test_an_offer_without_fmtp() -> None:
 @pytest.mark.parametrize("payload", ["35", "39", "63", "96", "127"])
 async def test_every_dynamic_payload_type_is_kept(payload: str) -> None:
     """Chromium's last profiles are below 64."""
-    answer, _ = await answered(offer({payload: FMTP["high (FFmpeg)"]}, "recvonly"), Role.VIEW)
+    answer, _ = await answered(offer({payload: FMTP_BY_SENDER["high (FFmpeg)"]}, "recvonly"), Role.VIEW)
     assert re.search(rf"^m=video \d+ \S+ {payload}\r$", answer, re.MULTILINE)
     assert parameters(answer, payload)["profile-level-id"] == "64001f"
 
@@ -130,12 +130,17 @@ async def test_every_dynamic_payload_type_is_kept(payload: str) -> None:
     ],
 )
 async def test_the_simplest_offered_profile_is_sent(fmtp: dict[str, str], chosen: str) -> None:
-    answer, _ = await answered(offer({key: FMTP[name] for key, name in fmtp.items()}, "recvonly"), Role.VIEW)
+    answer, _ = await answered(
+        offer({key: FMTP_BY_SENDER[name] for key, name in fmtp.items()}, "recvonly"), Role.VIEW
+    )
     assert re.search(rf"^m=video \d+ \S+ {chosen}\b", answer, re.MULTILINE)
 
 
 def test_vp8_goes_first() -> None:
-    sdp = offer({"96": FMTP["high (FFmpeg)"]}).replace("SAVPF 96", "SAVPF 96 97") + "a=rtpmap:97 VP8/90000\r\n"
+    sdp = (
+        offer({"96": FMTP_BY_SENDER["high (FFmpeg)"]}).replace("SAVPF 96", "SAVPF 96 97")
+        + "a=rtpmap:97 VP8/90000\r\n"
+    )
     check_offer(sdp, Role.PUBLISH, Settings())
     assert choose_h264(sdp[sdp.index("m=video") :]) is None
 
@@ -196,6 +201,6 @@ def noise(count: int) -> Iterator[av.VideoFrame]:
         yield av.VideoFrame.from_ndarray(chance.integers(0, 255, (384, 256), np.uint8), format="yuv420p")
 
 
-async def test_aiortc_uses_the_extended_packetizer() -> None:
+async def test_aiortc_has_the_attributes_that_are_overridden() -> None:
     assert "_packetize" in vars(_SingleNalUnits.__mro__[1])
     assert hasattr(RTCPeerConnection().addTransceiver("video").sender, "_RTCRtpSender__encoder")

@@ -10,7 +10,7 @@ from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
 from avatar_stream.portrait.renderer import PortraitRenderer
 from avatar_stream.runtime.networks import Networks
 
-PERIOD = 0.04
+FRAME_PERIOD = 0.04
 
 
 class Machine:
@@ -18,7 +18,7 @@ class Machine:
 
     def __init__(self, costs: dict[str, float]) -> None:
         self.costs = costs
-        self.ladder = QualityLadder(PERIOD)
+        self.ladder = QualityLadder(FRAME_PERIOD)
         self.now = 0.0
         self.qualities: list[str] = []
 
@@ -26,7 +26,7 @@ class Machine:
         until = self.now + seconds
         while self.now < until:
             cost = self.costs[self.ladder.quality.name]
-            self.now += max(cost, PERIOD)
+            self.now += max(cost, FRAME_PERIOD)
             self.ladder.observe(cost, self.now)
             self.qualities.append(self.ladder.quality.name)
 

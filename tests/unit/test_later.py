@@ -5,7 +5,7 @@ import sys
 
 from tests.waiting import TEST_TIMEOUT
 
-CODE = """
+PROGRAM = """
 import sys
 import avatar_stream.face.tracker
 from mediapipe.python.solutions import face_mesh
@@ -19,6 +19,6 @@ assert "matplotlib.axes" in sys.modules
 
 def test_pyplot_is_imported_on_first_use() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
     )
     assert done.returncode == 0, done.stderr

@@ -18,12 +18,12 @@ from avatar_stream.pipeline.quality_ladder import QualityLadder
 from avatar_stream.portrait.drawing_quality import DRAWING_QUALITIES
 from tests.waiting import TEST_TIMEOUT, wait_until
 
-SIDE = 128
+PICTURE_SIDE = 128
 
 
 def camera_frame(level: int, mark: int | None = None) -> av.VideoFrame:
     """A grey picture, by whose level a test knows it again."""
-    picture = np.full((SIDE, SIDE, 3), level, np.uint8)
+    picture = np.full((PICTURE_SIDE, PICTURE_SIDE, 3), level, np.uint8)
     if mark is not None:
         draw_mark(picture, mark)
     return av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -49,7 +49,7 @@ class FakeAvatar:
     def follow(self, image: Any, time: float, tag: Any = None, detail: Any = None) -> Any:
         self.entered.set()
         assert self.gate.wait(TEST_TIMEOUT)
-        level = round(float(image[SIDE // 2 :].mean())) if isinstance(image, np.ndarray) else image
+        level = round(float(image[PICTURE_SIDE // 2 :].mean())) if isinstance(image, np.ndarray) else image
         self.followed.append(level)
         if self.fail_follow:
             raise RuntimeError("a face of another world")
@@ -66,7 +66,7 @@ class FakeAvatar:
             raise RuntimeError("the GPU fell off the bus")
         level = warped.level if isinstance(warped.level, int) else 0
         self.painted.append(level)
-        return SimpleNamespace(picture=np.full((SIDE, SIDE, 3), level, np.uint8), tag=warped.tag)
+        return SimpleNamespace(picture=np.full((PICTURE_SIDE, PICTURE_SIDE, 3), level, np.uint8), tag=warped.tag)
 
     def close(self) -> None:
         self.closed = True

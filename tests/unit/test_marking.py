@@ -24,7 +24,7 @@ from avatar_stream.pipeline.render import render as render_file
 from avatar_stream.portrait.portrait import Portrait
 from avatar_stream.tools.inspect import FRAMES_PER_PIECE, inspect
 
-FRAMES = FRAMES_PER_PIECE + 10
+FRAME_COUNT = FRAMES_PER_PIECE + 10
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def pictures() -> list[Image]:
         Avatar(Portrait.open(sample_pictures()["samuel"], 384, square=True), None),
         Clip(SAMPLES / "driver.mp4"),
     )
-    made = [avatar(picture, at) for _, (at, picture) in zip(range(FRAMES), clip.frames(), strict=False)]
+    made = [avatar(picture, at) for _, (at, picture) in zip(range(FRAME_COUNT), clip.frames(), strict=False)]
     avatar.close()
     clip.close()
     return made
@@ -101,7 +101,7 @@ def test_a_watermark_fits_each_size() -> None:
         assert mark(flat).shape == flat.shape
 
 
-def test_no_watermark_is_found_in_noise() -> None:
+def test_no_watermark_is_found_in_black_pictures() -> None:
     assert detection_score([]) == 0.0
     assert detection_score([np.zeros((64, 64), np.uint8)]) == 0.0
 

@@ -231,7 +231,7 @@ def test_a_dental_arch_is_unrolled_in_place() -> None:
     assert below[0, 0] == pytest.approx(0.5, abs=0.05)
 
 
-def test_sharpness_is_measured_in_a_picture(portrait: Portrait) -> None:
+def test_softness_grows_with_blur(portrait: Portrait) -> None:
     found = []
     for blur in (0, 1.0, 2.0, 3.0):
         picture = cv2.GaussianBlur(portrait.crop, (0, 0), blur) if blur else portrait.crop

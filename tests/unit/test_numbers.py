@@ -23,9 +23,25 @@ from avatar_stream.server.session.control import COMMANDS, parse_command, parse_
 from avatar_stream.strict_json import MAX_DEPTH, read_json
 from tests.fuzz.message_targets import seeds
 
-LONGEST = 1 << 20
-NUMBERS = ["9" * 3000, "-" + "9" * 3000, "9" * 5000, "1e308", "-1e308", "1e999", "NaN", "Infinity", "-Infinity"]
-OTHERS = ['"\\ud800"', '{"\\udfff": 1}', "[" * 900 + "1" + "]" * 900, '{"a":' * 900 + "1" + "}" * 900, "[" * 100_000]
+MAX_MESSAGE = 1 << 20
+INVALID_NUMBERS = [
+    "9" * 3000,
+    "-" + "9" * 3000,
+    "9" * 5000,
+    "1e308",
+    "-1e308",
+    "1e999",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+]
+INVALID_VALUES = [
+    '"\\ud800"',
+    '{"\\udfff": 1}',
+    "[" * 900 + "1" + "]" * 900,
+    '{"a":' * 900 + "1" + "}" * 900,
+    "[" * 100_000,
+]
 MESSAGES = [
     '{"type": "gain", "value": %s}',
     '{"type": "keep", "value": %s}',
@@ -44,14 +60,14 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize("message", MESSAGES)
-@pytest.mark.parametrize("value", [*NUMBERS, *OTHERS], ids=lambda value: value[:12])
+@pytest.mark.parametrize("value", [*INVALID_NUMBERS, *INVALID_VALUES], ids=lambda value: value[:12])
 def test_each_invalid_value_is_refused_with_one_sentence(message: str, value: str) -> None:
     with pytest.raises(BadInput) as caught:
-        parse_command(message % value, LONGEST)
+        parse_command(message % value, MAX_MESSAGE)
     assert 0 < len(str(caught.value)) < 300
     str(caught.value).encode()
     with pytest.raises(BadInput):
-        parse_token(message % value, LONGEST)
+        parse_token(message % value, MAX_MESSAGE)
     if "keep" in message:
         with pytest.raises(BadInput):
             parse_changes((message % value).encode())
@@ -64,19 +80,20 @@ def test_a_token_with_a_lone_surrogate_is_refused() -> None:
             access.authenticate(f"Bearer {token}", 0.0)
         assert type(caught.value).__name__ == "Unauthorized"
     with pytest.raises(BadInput, match="surrogate"):
-        parse_token('{"type": "token", "value": "\\ud800"}', LONGEST)
+        parse_token('{"type": "token", "value": "\\ud800"}', MAX_MESSAGE)
 
 
-WHOLE = st.characters(exclude_categories=["Cs"])  # no half of a character
-sound_json = st.recursive(
+VALID_CHARACTERS = st.characters(exclude_categories=["Cs"])  # without surrogates
+short_texts = st.text(VALID_CHARACTERS, max_size=4)
+valid_json = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**298), 10**298) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(WHOLE),
-    lambda inside: st.lists(inside, max_size=4) | st.dictionaries(st.text(WHOLE, max_size=4), inside, max_size=4),
+    | st.text(VALID_CHARACTERS),
+    lambda inside: st.lists(inside, max_size=4) | st.dictionaries(short_texts, inside, max_size=4),
     max_leaves=20,
 )  # fmt: skip
 
 
-@given(sound_json)
+@given(valid_json)
 def test_valid_json_is_read_as_written(value: Any) -> None:
     def depth(one: Any) -> int:
         inside = list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else []
@@ -127,7 +144,7 @@ def test_nan_from_a_rig_keeps_the_last_values() -> None:
         assert decode(phone.format(number).encode()) is None
 
 
-HEAD = b"\x01\x00" + b"\0" * 6 + (9000).to_bytes(2, "little") + b"\x00\x10\x00\x10"
+PACKET_HEADER = b"\x01\x00" + b"\0" * 6 + (9000).to_bytes(2, "little") + b"\x00\x10\x00\x10"
 
 
 @settings(max_examples=40, deadline=None)
@@ -135,7 +152,7 @@ HEAD = b"\x01\x00" + b"\0" * 6 + (9000).to_bytes(2, "little") + b"\x00\x10\x00\x
 def test_no_face_packet_breaks_the_drivers_calibration(head: bytes, numbers: bytes, extreme: bool) -> None:
     """Whatever the bytes say: what is learnt of the driver stays finite, and so is the next face's motion."""
     driver = MotionEstimator()
-    usual = unpack(HEAD + bytes(64)).landmarks
+    usual = unpack(PACKET_HEADER + bytes(64)).landmarks
     numbers = bytes(0x80 if byte & 1 else 0x7F for byte in numbers) if extreme else numbers
     try:
         odd = unpack(b"\x01\x00" + head + numbers).landmarks

@@ -28,8 +28,8 @@ from tests.odd_files import FILE_MAKERS, PICTURE_SIDE, make_all, steady
 pytestmark = pytest.mark.slow
 
 PORTRAIT = sample_pictures()["noor"]
-FRAME = 0.041  # seconds: a picture at 25 a second
-FILMS = {
+FRAME_SECONDS = 0.041  # seconds: a picture at 25 a second
+EXPECTED_TIMES = {
     "plain.mp4": steady(25, 3),
     "browser.webm": steady(10, 3.4),
     "stays.mp4": [*steady(25, 1), *steady(25, 1, 3)],
@@ -80,23 +80,23 @@ def copied(source: Path, path: Path) -> None:
     clip.close()
 
 
-@pytest.mark.parametrize("name", FILMS)
+@pytest.mark.parametrize("name", EXPECTED_TIMES)
 def test_output_has_the_same_duration_and_stays_in_sync(name: str, odd: dict[str, Path], tmp_path: Path) -> None:
-    wanted = FILMS[name]
+    wanted = EXPECTED_TIMES[name]
     copied(odd[name], tmp_path / "out.mp4")
     pictures, clicks = played(tmp_path / "out.mp4")
     assert len(pictures) == len(wanted)
     begin = pictures[0][0]
     off = [abs(at - begin - (time - wanted[0])) for (at, _), time in zip(pictures, wanted, strict=True)]
-    assert max(off) < FRAME
+    assert max(off) < FRAME_SECONDS
     flashes = [at for at, level in pictures if level > 150]
     for flash in flashes:
-        if clicks and clicks[0] - FRAME < flash < clicks[-1] + FRAME:
-            assert min(abs(flash - click) for click in clicks) < FRAME
+        if clicks and clicks[0] - FRAME_SECONDS < flash < clicks[-1] + FRAME_SECONDS:
+            assert min(abs(flash - click) for click in clicks) < FRAME_SECONDS
     assert len(clicks) >= 1
     if name in ("late.mp4", "late-sound.mkv"):
         ahead = wanted[0] if name == "late.mp4" else 0.0
-        assert begin == pytest.approx(ahead, abs=FRAME)
+        assert begin == pytest.approx(ahead, abs=FRAME_SECONDS)
 
 
 @pytest.mark.parametrize(("name", "wanted"), [
@@ -115,7 +115,7 @@ def test_speech_keeps_its_sound_and_gaps_close_the_mouth(
     voice.close()
     assert frames == pytest.approx(25 * (5 if name == "gap.mka" else 3), abs=2)
     _, clicks = played(tmp_path / "out.mp4")
-    assert clicks == pytest.approx(wanted, abs=FRAME)
+    assert clicks == pytest.approx(wanted, abs=FRAME_SECONDS)
 
 
 def test_channels_in_opposite_phase_do_not_cancel() -> None:

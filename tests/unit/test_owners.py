@@ -19,15 +19,20 @@ from avatar_stream.settings import Settings
 pytestmark = pytest.mark.slow
 
 CONSENT = "An average of two dozen people: nobody is shown"
-FELIX = sample_pictures()["felix"].read_bytes()
-PEOPLE = {"ana": ["publish", "view"], "bo": ["publish", "view"], "eve": ["view"], "root": ["admin", "publish"]}
+FELIX_JPEG = sample_pictures()["felix"].read_bytes()
+SCOPES_BY_NAME = {
+    "ana": ["publish", "view"],
+    "bo": ["publish", "view"],
+    "eve": ["view"],
+    "root": ["admin", "publish"],
+}
 
 
 class Guarded:
     """A server with tokens; ``headers`` by name, "" for none."""
 
     def __init__(self, folder: Path) -> None:
-        tokens = {name: make_token(name, scopes) for name, scopes in PEOPLE.items()}
+        tokens = {name: make_token(name, scopes) for name, scopes in SCOPES_BY_NAME.items()}
         self.headers: dict[str, dict[str, str]] = {
             name: {"Authorization": f"Bearer {token}"} for name, (token, _) in tokens.items()
         } | {"": {}}
@@ -40,7 +45,7 @@ class Guarded:
         return await self.client.request(method, path, headers=self.headers[who], **more)
 
     async def upload(self, who: str) -> str:
-        return str((await self.ask(who, "POST", "/identities", content=FELIX)).json()["id"])
+        return str((await self.ask(who, "POST", "/identities", content=FELIX_JPEG)).json()["id"])
 
 
 @pytest.fixture
@@ -108,16 +113,16 @@ async def test_uploads_of_one_owner_do_not_displace_anothers(guarded: Guarded) -
 
 def test_a_background_is_usable_by_its_owner_only() -> None:
     library = Library(size=128, uploads=2)
-    key = library.add_background(FELIX, "ana")
+    key = library.add_background(FELIX_JPEG, "ana")
     assert library.background(key, "ana").shape == library.background(key).shape
     with pytest.raises(UnknownPortrait):
         library.background(key, "bo")
 
 
-async def test_without_tokens_everything_is_accessible(tmp_path: Path) -> None:
+async def test_without_tokens_uploads_and_characters_are_accessible(tmp_path: Path) -> None:
     app = create_app(Settings(library=str(tmp_path / "library"), size=128), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
-        upload = (await client.post("/identities", content=FELIX)).json()["id"]
+        upload = (await client.post("/identities", content=FELIX_JPEG)).json()["id"]
         said = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
         key = (await client.post("/identities", json=said)).json()["id"]
         for one in (upload, key, "noor"):
@@ -135,7 +140,7 @@ async def test_without_tokens_everything_is_accessible(tmp_path: Path) -> None:
 async def test_a_refused_enrolment_leaves_no_files(tmp_path: Path, more: dict[str, Any]) -> None:
     app = create_app(Settings(library=str(tmp_path / "library"), size=128), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
-        upload = (await client.post("/identities", content=FELIX)).json()["id"]
+        upload = (await client.post("/identities", content=FELIX_JPEG)).json()["id"]
         said = json.dumps({"pictures": [upload], "name": "Felix", "consent": CONSENT} | more)
         answer = await client.post("/identities", content=said, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400
@@ -147,7 +152,7 @@ async def test_a_refused_enrolment_leaves_no_files(tmp_path: Path, more: dict[st
 async def test_no_201_for_a_character_that_is_not_on_disk(tmp_path: Path) -> None:
     app = create_app(Settings(library=str(tmp_path / "library"), size=128), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
-        upload = (await client.post("/identities", content=FELIX)).json()["id"]
+        upload = (await client.post("/identities", content=FELIX_JPEG)).json()["id"]
         (tmp_path / "library" / "library.db").unlink()
         said = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
         answer = await client.post("/identities", json=said)

@@ -20,7 +20,7 @@ from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_pictu
 from avatar_stream.runtime.networks import Networks
 
 # The usual sepia filter, as editors have it.
-SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
+SEPIA_MATRIX = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
 PHOTOGRAPHS = ("felix", "mateo", "noor", "robin", "samuel", "walter")
 
 
@@ -29,7 +29,7 @@ def grey(picture: Image) -> Image:
 
 
 def sepia(picture: Image) -> Image:
-    return np.asarray(np.clip(picture @ SEPIA.T, 0, 255), np.uint8)
+    return np.asarray(np.clip(picture @ SEPIA_MATRIX.T, 0, 255), np.uint8)
 
 
 def blue(picture: Image) -> Image:

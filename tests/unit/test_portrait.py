@@ -177,7 +177,7 @@ def test_heic_and_avif_pictures_are_accepted(kind: str, tmp_path: Path) -> None:
 
 # Primaries (x, y of red, green, blue) and gamma of colour spaces that cameras and editors write: IEC 61966-2-5,
 # SMPTE EG 432-1 (with the white of Display P3), ISO 22028-2.
-WIDE = {
+COLOUR_SPACES = {
     "Adobe RGB": ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), 2.2),
     "Display P3": ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06), 2.2),
     "ProPhoto": ((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001), 1.8),
@@ -187,7 +187,7 @@ D50 = np.array([0.9642, 1.0, 0.8249])
 
 def matrix_profile(name: str) -> bytes:
     """An ICC profile (ICC.1:2001, version 2) of three primaries under D50 and one gamma."""
-    *places, gamma = WIDE[name]
+    *places, gamma = COLOUR_SPACES[name]
     columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in places]).T
     columns = columns * np.linalg.solve(columns, D50)
 
@@ -211,7 +211,7 @@ def matrix_profile(name: str) -> bytes:
     return head.ljust(128, b"\0") + table + data
 
 
-@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("name", COLOUR_SPACES)
 def test_a_colour_profile_is_applied(sample: Image, name: str) -> None:
     profile = matrix_profile(name)
     wide = ImageCms.profileToProfile(

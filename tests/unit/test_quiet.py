@@ -50,7 +50,7 @@ def test_a_command_prints_its_errors_and_no_library_messages(tmp_path: object) -
     assert wrong.stderr.startswith("avatar-stream: the output is an MP4 file")
 
 
-LIBRARY = """
+LIBRARY_PROGRAM = """
 import os, subprocess, sys, threading
 import numpy as np
 from avatar_stream.face.tracker import FaceTracker, detect_faces, landmarks_of_still
@@ -90,7 +90,7 @@ os.write(2, b"W0000 00:00:1 2 afterwards the descriptor is the program's\\n")
 
 def test_a_program_with_the_package_keeps_its_own_output() -> None:
     run = subprocess.run(
-        [sys.executable, "-c", LIBRARY], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True
+        [sys.executable, "-c", LIBRARY_PROGRAM], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True
     )
     graph = "of another thread\nof a process\nwithout an end, and after\n"
     assert run.stderr == 2 * graph + "W0000 00:00:1 2 afterwards the descriptor is the program's\n"

@@ -165,7 +165,7 @@ def test_frames_may_change_size_and_the_face_may_leave() -> None:
     assert states[-1] is FaceState.FOUND
 
 
-def test_a_clip_without_a_face_is_searched_throughout() -> None:
+def test_a_picture_without_a_face_is_searched() -> None:
     tracker = FaceTracker()
     assert tracker.update(np.zeros((240, 320, 3), np.uint8), 0).state is FaceState.SEARCHING
     tracker.close()
@@ -206,7 +206,7 @@ def test_doctor_and_bench_report(capsys: pytest.CaptureFixture[str]) -> None:
         assert 0 < least <= report["stages"].get(name, report.get(name)) <= most
 
 
-def test_bench_compare_reports_a_slowdown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bench_compare_reports_differences(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     old = tmp_path / "old.json"
     code, text, _ = run(capsys, "bench", "--engine", "warp", "--frames", "30", "--json")
     report = json.loads(text)

@@ -202,7 +202,7 @@ def test_blinks_and_looks_aside_do_not_change_the_rest_pose() -> None:
     assert min(geometry.eye_openings(target)) == pytest.approx(min(geometry.eye_openings(face())), rel=0.15)
 
 
-def test_the_rest_pose_adapts_to_a_camera_at_the_side() -> None:
+def test_a_camera_at_the_side_is_calibrated_in_the_end() -> None:
     made = animator()
     for k in range(70):
         made(face(turn=(0, 0.6, 0)), k / 25)

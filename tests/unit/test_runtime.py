@@ -33,7 +33,7 @@ from tests.waiting import TEST_TIMEOUT, wait_until
 pytestmark = pytest.mark.slow
 
 # What TensorRT and onnxruntime both run without a plugin.
-OPERATORS = {
+PLAIN_OPERATORS = {
     *("Add", "AveragePool", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv", "Cos", "DepthToSpace"),
     *("Div", "Equal", "Expand", "Flatten", "Gather", "Gemm", "InstanceNormalization", "LayerNormalization", "MatMul"),
     *(
@@ -247,21 +247,21 @@ def test_a_failing_tick_fails_only_its_session() -> None:
         batcher.run(object(), {"shown": np.array(5)})
 
 
-KEY = PlanKey("0123", "tensorrt_rtx 1", "NVIDIA L4 sm89", "550", "fp16", (1, 2))
+PLAN_KEY = PlanKey("0123", "tensorrt_rtx 1", "NVIDIA L4 sm89", "550", "fp16", (1, 2))
 
 
 def test_plans_are_cached_and_damaged_ones_ignored(tmp_path: Path) -> None:
     cache = PlanCache(tmp_path / "engines")
-    assert cache.find(KEY) is None
-    plan = cache.store(KEY, b"plan" * 100)
-    assert cache.find(KEY) == plan
-    other = PlanKey(KEY.network, KEY.tensorrt, KEY.gpu, "551", KEY.precision, KEY.sessions)
+    assert cache.find(PLAN_KEY) is None
+    plan = cache.store(PLAN_KEY, b"plan" * 100)
+    assert cache.find(PLAN_KEY) == plan
+    other = PlanKey(PLAN_KEY.network, PLAN_KEY.tensorrt, PLAN_KEY.gpu, "551", PLAN_KEY.precision, PLAN_KEY.sessions)
     assert cache.find(other) is None, "another driver needs another plan"
     ((name, noted),) = cache.entries()
     assert noted["sound"]
     assert noted["gpu"] == "NVIDIA L4 sm89"
     plan.write_bytes(b"plan" * 99)
-    assert cache.find(KEY) is None
+    assert cache.find(PLAN_KEY) is None
     ((_, noted),) = cache.entries()
     assert not noted["sound"]
     assert cache.remove(name)
@@ -273,20 +273,20 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "engines").write_text("a file where the folder should be")
     cache = PlanCache(tmp_path / "engines")
     with pytest.raises(EngineUnavailable, match="set XDG_CACHE_HOME"):
-        cache.store(KEY, b"plan")
-    assert cache.find(KEY) is None
+        cache.store(PLAN_KEY, b"plan")
+    assert cache.find(PLAN_KEY) is None
     assert list(cache.entries()) == []
 
 
 def test_concurrent_builds_do_not_interfere(tmp_path: Path) -> None:
     cache = PlanCache(tmp_path)
-    threads = [threading.Thread(target=cache.store, args=(KEY, bytes([7]) * 2_000_000)) for k in range(8)]
+    threads = [threading.Thread(target=cache.store, args=(PLAN_KEY, bytes([7]) * 2_000_000)) for k in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert cache.find(KEY) is not None
-    assert json.loads((tmp_path / f"{KEY.name}.json").read_text())["bytes"] == 2_000_000
+    assert cache.find(PLAN_KEY) is not None
+    assert json.loads((tmp_path / f"{PLAN_KEY.name}.json").read_text())["bytes"] == 2_000_000
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -294,7 +294,7 @@ def test_concurrent_builds_do_not_interfere(tmp_path: Path) -> None:
 def test_exported_graphs_use_only_plain_operators(toy: Path, graph: str) -> None:
     for folder in (WEIGHTS, toy):
         model = onnx.load(str(folder / f"{graph}.onnx"))
-        assert {node.op_type for node in model.graph.node} <= OPERATORS
+        assert {node.op_type for node in model.graph.node} <= PLAIN_OPERATORS
         assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
 
 

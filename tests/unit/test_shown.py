@@ -11,7 +11,7 @@ from avatar_stream.identity.store import Store
 from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.server.session.shown_portrait import ShownPortrait
 
-SETTINGS = {"background": "#00ff00", "keep": 0.7, "expression": {"hold": ["smile"]}}
+CHARACTER_SETTINGS = {"background": "#00ff00", "keep": 0.7, "expression": {"hold": ["smile"]}}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def ana(library: Library) -> str:
     picture = sample_pictures()["felix"].read_bytes()
     said = {"name": "Ana", "consent": "An average of two dozen people", "owner": "me"}
     key = enrol(library.store, [picture], **said).character.id  # type: ignore[arg-type]
-    library.store.set_settings(key, SETTINGS, who="me")
+    library.store.set_settings(key, CHARACTER_SETTINGS, who="me")
     return key
 
 

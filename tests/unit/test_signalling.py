@@ -36,8 +36,8 @@ from avatar_stream.server.session.control import (
 )
 from avatar_stream.settings import Settings
 
-LIMITS = Settings()
-LONGEST = LIMITS.max_message
+SETTINGS = Settings()
+MAX_MESSAGE = SETTINGS.max_message
 
 OFFER = "\r\n".join(
     [
@@ -67,7 +67,9 @@ def offer(way: str = "sendrecv") -> str:
     return OFFER.replace("sendrecv", way)
 
 
-AUDIO = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n"
+AUDIO_SECTION = (
+    "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +77,8 @@ AUDIO = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=recvonly\r\na=rtcp-mux\
     [(Role.BOTH, "sendrecv"), (Role.PUBLISH, "sendonly"), (Role.PUBLISH, "sendrecv"), (Role.VIEW, "recvonly")],
 )
 def test_valid_offers_pass(role: Role, way: str) -> None:
-    check_offer(offer(way), role, LIMITS)
-    check_offer(offer(way).replace("BUNDLE 0", "BUNDLE 0 1") + AUDIO, role, LIMITS)
+    check_offer(offer(way), role, SETTINGS)
+    check_offer(offer(way).replace("BUNDLE 0", "BUNDLE 0 1") + AUDIO_SECTION, role, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_valid_offers_pass(role: Role, way: str) -> None:
 )
 def test_offers_in_the_wrong_direction_are_refused(role: Role, way: str) -> None:
     with pytest.raises(Unacceptable, match="must be"):
-        check_offer(offer(way), role, LIMITS)
+        check_offer(offer(way), role, SETTINGS)
 
 
 def test_the_direction_may_be_at_session_level() -> None:
@@ -105,22 +107,22 @@ def test_the_direction_may_be_at_session_level() -> None:
         (lambda s: s + "a=x\r\n" * 3000, BadOffer, "lines"),
         (lambda s: s.replace("VP8", "AV1").replace("H264", "VP9"), Unacceptable, "VP8"),
         (lambda s: s + "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n", Unacceptable, "one video"),
-        (lambda s: s.replace("BUNDLE 0", "BUNDLE 0 1") + AUDIO.replace("opus", "PCMU"), Unacceptable, "opus"),
-        (lambda s: s + AUDIO, Unacceptable, "BUNDLE"),
-        (lambda s: s.replace("a=group:BUNDLE 0\r\n", "") + AUDIO, Unacceptable, "BUNDLE"),
+        (lambda s: s.replace("BUNDLE 0", "BUNDLE 0 1") + AUDIO_SECTION.replace("opus", "PCMU"), Unacceptable, "opus"),
+        (lambda s: s + AUDIO_SECTION, Unacceptable, "BUNDLE"),
+        (lambda s: s.replace("a=group:BUNDLE 0\r\n", "") + AUDIO_SECTION, Unacceptable, "BUNDLE"),
         (lambda s: s.replace("a=rtcp-mux\r\n", ""), Unacceptable, "rtcp-mux"),
         (lambda s: s + "m=text 9 X 0\r\n", Unacceptable, "video and audio"),
     ],
 )
 def test_other_offers_are_refused_with_a_reason(change, error, sentence) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error, match=sentence):
-        check_offer(change(OFFER), Role.BOTH, LIMITS)
+        check_offer(change(OFFER), Role.BOTH, SETTINGS)
 
 
 @given(st.text(), st.sampled_from(Role))
 def test_arbitrary_text_is_refused(text: str, role: Role) -> None:
     with pytest.raises((BadOffer, Unacceptable)):
-        check_offer("v=0\r\n" + text, role, LIMITS)
+        check_offer("v=0\r\n" + text, role, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -161,19 +163,25 @@ def test_invalid_candidates_are_dropped(line: str) -> None:
     assert not allowed_candidate(line, private=True)
 
 
-HEAD = "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdef01234567\r\nm=video 9 RTP/AVP 0\r\na=mid:0\r\n"
+FRAGMENT_HEAD = "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdef01234567\r\nm=video 9 RTP/AVP 0\r\na=mid:0\r\n"
 
 
 def test_a_trickle_fragment_is_parsed() -> None:
-    text = HEAD + "a=candidate:1 1 udp 1 9.9.9.9 5 typ host\r\na=candidate:2 1 udp 1 10.0.0.1 5 typ host\r\n"
-    said = parse_fragment(text, "abcd", private=False, limits=LIMITS)
+    text = FRAGMENT_HEAD + "a=candidate:1 1 udp 1 9.9.9.9 5 typ host\r\na=candidate:2 1 udp 1 10.0.0.1 5 typ host\r\n"
+    said = parse_fragment(text, "abcd", private=False, limits=SETTINGS)
     assert said == (("1 1 udp 1 9.9.9.9 5 typ host", "0"),)
-    assert parse_fragment(HEAD + "a=end-of-candidates\r\n", "abcd", private=False, limits=LIMITS) == ()
+    assert parse_fragment(FRAGMENT_HEAD + "a=end-of-candidates\r\n", "abcd", private=False, limits=SETTINGS) == ()
     with pytest.raises(NotSupported, match="restart"):
-        parse_fragment(text, "efgh", private=False, limits=LIMITS)
-    for bad in ("", "hello", "v=0\r\n" + HEAD, HEAD + "a=candidate:1\r\n" * 40, HEAD + "a=x\r\n" * 2000):
+        parse_fragment(text, "efgh", private=False, limits=SETTINGS)
+    for bad in (
+        "",
+        "hello",
+        "v=0\r\n" + FRAGMENT_HEAD,
+        FRAGMENT_HEAD + "a=candidate:1\r\n" * 40,
+        FRAGMENT_HEAD + "a=x\r\n" * 2000,
+    ):
         with pytest.raises(BadInput):
-            parse_fragment(bad, "abcd", private=False, limits=LIMITS)
+            parse_fragment(bad, "abcd", private=False, limits=SETTINGS)
 
 
 def test_if_match_preconditions() -> None:
@@ -185,11 +193,11 @@ def test_if_match_preconditions() -> None:
         check_precondition(None, '"a"')
 
 
-def test_codec_and_user_are_read_from_an_answer() -> None:
+def test_the_agreed_codec_is_read_from_an_answer() -> None:
     assert agreed_codec(OFFER, "video") == "VP8"
     assert agreed_codec(OFFER.replace("SAVPF 96 98", "SAVPF 98 96"), "video") == "H264"
     assert agreed_codec(OFFER.replace("m=video 9", "m=video 0"), "video") == ""
-    assert agreed_codec(OFFER + AUDIO, "audio") == "opus"
+    assert agreed_codec(OFFER + AUDIO_SECTION, "audio") == "opus"
     assert "\r\ns=AI-generated\r\n" in mark_generated(OFFER)
 
 
@@ -202,11 +210,11 @@ def test_the_bitrate_hint_goes_to_every_codec_once() -> None:
 
 
 def test_commands_are_parsed() -> None:
-    assert parse_command('{"type": "portrait", "id": "robin"}', LONGEST) == ChoosePortrait("robin")
-    assert parse_command('{"type": "neutral"}', LONGEST) == SetNeutral()
-    assert parse_command('{"type": "gain", "value": 1.5}', LONGEST) == SetGain(1.5)
-    assert parse_command('{"type": "keep", "value": 0.5}', LONGEST) == SetKeep(0.5)
-    assert parse_command('{"type": "mirror", "value": false}', LONGEST) == SetMirror(False)
+    assert parse_command('{"type": "portrait", "id": "robin"}', MAX_MESSAGE) == ChoosePortrait("robin")
+    assert parse_command('{"type": "neutral"}', MAX_MESSAGE) == SetNeutral()
+    assert parse_command('{"type": "gain", "value": 1.5}', MAX_MESSAGE) == SetGain(1.5)
+    assert parse_command('{"type": "keep", "value": 0.5}', MAX_MESSAGE) == SetKeep(0.5)
+    assert parse_command('{"type": "mirror", "value": false}', MAX_MESSAGE) == SetMirror(False)
 
 
 @pytest.mark.parametrize(
@@ -226,22 +234,22 @@ def test_commands_are_parsed() -> None:
         '{"type": "portrait", "id": 7}',
         '{"type": ["gain"]}',
         "[" * 4000,
-        '{"type": "neutral", "x": "' + "y" * LONGEST + '"}',
+        '{"type": "neutral", "x": "' + "y" * MAX_MESSAGE + '"}',
     ],
 )
 def test_invalid_commands_are_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(BadInput):
-        parse_command(text, LONGEST)
+        parse_command(text, MAX_MESSAGE)
 
 
 @given(st.text(max_size=300))
 def test_arbitrary_text_is_a_command_or_bad_input(text: str) -> None:
     with contextlib.suppress(BadInput):
-        assert isinstance(parse_command(text, LONGEST), Command)
+        assert isinstance(parse_command(text, MAX_MESSAGE), Command)
 
 
 @given(st.text(max_size=300))
 def test_a_first_message_is_a_token_or_bad_input(text: str) -> None:
     with contextlib.suppress(BadInput):
-        parse_token(text, LONGEST)
-    assert parse_token('{"type": "token", "value": "abc"}', LONGEST) == "abc"
+        parse_token(text, MAX_MESSAGE)
+    assert parse_token('{"type": "token", "value": "abc"}', MAX_MESSAGE) == "abc"

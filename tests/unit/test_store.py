@@ -80,7 +80,7 @@ def test_characters_are_found_by_search(store: Store) -> None:
     assert store.characters(text="'; DROP TABLE characters; --") == []
 
 
-def test_a_search_in_a_thousand_characters_is_fast(store: Store) -> None:
+def test_a_character_is_found_among_a_thousand(store: Store) -> None:
     with store._change() as connection:
         for k in range(1000):
             connection.execute(
@@ -222,7 +222,7 @@ def test_a_full_disk_leaves_nothing_behind(store: Store, monkeypatch: pytest.Mon
     store.add(person(), PICTURES)
 
 
-def test_a_library_folder_that_cannot_be_created(tmp_path: Path) -> None:
+def test_a_library_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LibraryFault, match=r"Not a directory|File exists"):
         Store(tmp_path / "file")
@@ -279,7 +279,7 @@ def test_two_processes_add_at_once(tmp_path: Path) -> None:
     store.close()
 
 
-BUSY = """
+BUSY_PROGRAM = """
 import sys, random
 from pathlib import Path
 from tests.unit.test_store import PICTURES, person
@@ -311,7 +311,7 @@ def test_a_library_is_consistent_after_a_kill(tmp_path: Path) -> None:
 def kill_many(folder: Path, times: int) -> None:
     random_ = random.Random(5)
     for _ in range(times):
-        worker = subprocess.Popen([sys.executable, "-c", BUSY, str(folder)], stdout=subprocess.PIPE)
+        worker = subprocess.Popen([sys.executable, "-c", BUSY_PROGRAM, str(folder)], stdout=subprocess.PIPE)
         try:
             assert worker.stdout is not None
             assert worker.stdout.readline() == b"ready\n"

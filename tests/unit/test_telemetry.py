@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-CODE = """
+PROGRAM = """
 import avatar_stream.runtime.openvino_cpu as runtime
 runtime.openvino_core()
 import sys
@@ -13,5 +13,5 @@ sys.exit(", ".join(sent) or 0)
 
 
 def test_openvino_sends_no_telemetry() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

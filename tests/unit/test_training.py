@@ -26,8 +26,21 @@ from engines.measure import dev_cases, face_regions
 
 pytestmark = pytest.mark.slow
 
-TOY = ["--tier", "toy", "--batch", "8", "--workers", "0", "--pool", "40", "--fresh", "1", "--check-every", "1000"]
-TOY += ["--dev-pairs", "3", "--rate", "2e-3", "--threads", "1"]
+TOY_OPTIONS = [
+    "--tier",
+    "toy",
+    "--batch",
+    "8",
+    "--workers",
+    "0",
+    "--pool",
+    "40",
+    "--fresh",
+    "1",
+    "--check-every",
+    "1000",
+]
+TOY_OPTIONS += ["--dev-pairs", "3", "--rate", "2e-3", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +83,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(stage: str, folder: Path, packs: Path, steps: int, *more: str) -> list[dict[str, float]]:
     """Train a stage and return its log."""
     torch.manual_seed(0)
-    train.main([stage, str(folder), "--packs", str(packs), "--steps", str(steps), *TOY, *more])
+    train.main([stage, str(folder), "--packs", str(packs), "--steps", str(steps), *TOY_OPTIONS, *more])
     with open(folder / "log.csv") as stream:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
@@ -104,7 +117,7 @@ def test_dev_pairs_differ_as_their_kind_says(packs: Path) -> None:
         assert error[masks["rest"]].mean() < 12
 
 
-def test_synthetic_targets_differ_from_the_warp(packs: Path) -> None:
+def test_synthetic_targets_differ_from_the_warp_in_the_mouth(packs: Path) -> None:
     footage = load_packs(packs, "train")
     motions = Motions(footage)
     random = np.random.default_rng(3)
@@ -207,9 +220,7 @@ def test_a_saved_model_computes_the_same(
         torch.testing.assert_close(again[name], value, atol=2e-3, rtol=2e-3)
 
 
-def test_a_training_lease_returns_its_checkpoints(
-    packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_lease_keeps_the_model(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without workers one process will do, and loads torch once; a lent machine has no MediaPipe.
     monkeypatch.setattr(lease, "train_in_subprocess", train.main)
     monkeypatch.setitem(sys.modules, "mediapipe.python.solutions.selfie_segmentation", None)

@@ -13,14 +13,14 @@ from avatar_stream.media.camera import Camera
 from avatar_stream.media.upright import Image, attach_pixel_aspect, orientation, upright
 from tests.waiting import wait_until
 
-ONE = 0x10000  # 1 in a display matrix
-SIZE = (48, 32)  # width and height of the test film
+FIXED_POINT_ONE = 0x10000  # 1 in a display matrix
+FILM_SIZE = (48, 32)  # width and height of the test film
 
 
 def corners() -> Image:
     """A picture with another colour in each quarter, so that every way it can lie looks different."""
-    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
-    height, width = SIZE[1] // 2, SIZE[0] // 2
+    picture = np.zeros((FILM_SIZE[1], FILM_SIZE[0], 3), np.uint8)
+    height, width = FILM_SIZE[1] // 2, FILM_SIZE[0] // 2
     picture[:height, :width], picture[:height, width:] = (220, 30, 30), (30, 200, 30)
     picture[height:, :width], picture[height:, width:] = (30, 30, 220), (210, 210, 210)
     return picture
@@ -31,7 +31,7 @@ def film(*, matrix: tuple[int, int, int, int] | None = None, shape: Fraction | N
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
-        stream.width, stream.height = SIZE
+        stream.width, stream.height = FILM_SIZE
         stream.pix_fmt = "yuv444p"
         if shape is not None:
             stream.codec_context.sample_aspect_ratio = shape
@@ -55,27 +55,30 @@ def likeness(a: Image, b: Image) -> float:
 
 
 # What FFmpeg's display.h says of each: (p, q) goes to (a p + c q, b p + d q).
-WAYS: dict[str, tuple[tuple[int, int, int, int], Callable[[Image], Image]]] = {
-    "as it is": ((ONE, 0, 0, ONE), lambda picture: picture),
-    "a quarter clockwise": ((0, ONE, -ONE, 0), lambda picture: np.rot90(picture, -1)),
-    "half": ((-ONE, 0, 0, -ONE), lambda picture: np.rot90(picture, 2)),
-    "a quarter anticlockwise": ((0, -ONE, ONE, 0), lambda picture: np.rot90(picture)),
-    "mirrored": ((-ONE, 0, 0, ONE), lambda picture: picture[:, ::-1]),
-    "upside down": ((ONE, 0, 0, -ONE), lambda picture: picture[::-1]),
-    "transposed": ((0, ONE, ONE, 0), lambda picture: picture.swapaxes(0, 1)),
-    "transposed the other way": ((0, -ONE, -ONE, 0), lambda picture: np.rot90(picture, 2).swapaxes(0, 1)),
+ORIENTATIONS: dict[str, tuple[tuple[int, int, int, int], Callable[[Image], Image]]] = {
+    "as it is": ((FIXED_POINT_ONE, 0, 0, FIXED_POINT_ONE), lambda picture: picture),
+    "a quarter clockwise": ((0, FIXED_POINT_ONE, -FIXED_POINT_ONE, 0), lambda picture: np.rot90(picture, -1)),
+    "half": ((-FIXED_POINT_ONE, 0, 0, -FIXED_POINT_ONE), lambda picture: np.rot90(picture, 2)),
+    "a quarter anticlockwise": ((0, -FIXED_POINT_ONE, FIXED_POINT_ONE, 0), lambda picture: np.rot90(picture)),
+    "mirrored": ((-FIXED_POINT_ONE, 0, 0, FIXED_POINT_ONE), lambda picture: picture[:, ::-1]),
+    "upside down": ((FIXED_POINT_ONE, 0, 0, -FIXED_POINT_ONE), lambda picture: picture[::-1]),
+    "transposed": ((0, FIXED_POINT_ONE, FIXED_POINT_ONE, 0), lambda picture: picture.swapaxes(0, 1)),
+    "transposed the other way": (
+        (0, -FIXED_POINT_ONE, -FIXED_POINT_ONE, 0),
+        lambda picture: np.rot90(picture, 2).swapaxes(0, 1),
+    ),
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ORIENTATIONS)
 def test_all_eight_orientations_are_applied(way: str) -> None:
-    matrix, right = WAYS[way]
+    matrix, right = ORIENTATIONS[way]
     assert likeness(shown(film(matrix=matrix)), right(corners())) < 4
 
 
 def test_a_matrix_between_two_orientations_becomes_the_nearer() -> None:
     def turned(degrees: float) -> Image:
-        c, s = (round(float(f(np.radians(degrees))) * ONE) for f in (np.cos, np.sin))
+        c, s = (round(float(f(np.radians(degrees))) * FIXED_POINT_ONE) for f in (np.cos, np.sin))
         matrix = np.array([c, s, 0, -s, c, 0, 5, 7, 1 << 30], np.int32).tobytes()
         return orientation(matrix)(corners())
 
@@ -92,8 +95,8 @@ def test_a_matrix_between_two_orientations_becomes_the_nearer() -> None:
         (Fraction(16, 11), (70, 32)),  # wide PAL
         (Fraction(8, 9), (48, 36)),  # NTSC
         (Fraction(3, 4), (48, 42)),
-        (Fraction(1), SIZE),
-        (Fraction(1000), SIZE),  # a damaged header
+        (Fraction(1), FILM_SIZE),
+        (Fraction(1000), FILM_SIZE),  # a damaged header
     ],
 )
 def test_non_square_pixels_are_resampled(shape: Fraction, size: tuple[int, int]) -> None:
@@ -107,7 +110,7 @@ def test_non_square_pixels_are_resampled(shape: Fraction, size: tuple[int, int])
 
 
 def test_aspect_rotation_and_size_are_combined() -> None:
-    picture = shown(film(matrix=WAYS["a quarter clockwise"][0], shape=Fraction(4, 3)), longest=32)
+    picture = shown(film(matrix=ORIENTATIONS["a quarter clockwise"][0], shape=Fraction(4, 3)), longest=32)
     assert picture.shape == (32, 16, 3)
     assert np.abs(picture[4, -4].astype(int) - corners()[4, 4]).max() < 12
 

@@ -22,17 +22,17 @@ from tests.waiting import TEST_TIMEOUT, wait_until
 OK, T, ROOT, BONE = "/VMC/Ext/OK", "/VMC/Ext/T", "/VMC/Ext/Root/Pos", "/VMC/Ext/Bone/Pos"
 VALUE, APPLY = "/VMC/Ext/Blend/Val", "/VMC/Ext/Blend/Apply"
 # In the order of Unity's HumanBodyBones, without fingers.
-BODY = [
+BODY_BONES = [
     "Hips", "LeftUpperLeg", "RightUpperLeg", "LeftLowerLeg", "RightLowerLeg", "LeftFoot", "RightFoot", "Spine",
     "Chest", "Neck", "Head", "LeftShoulder", "RightShoulder", "LeftUpperArm", "RightUpperArm", "LeftLowerArm",
     "RightLowerArm", "LeftHand", "RightHand", "LeftToes", "RightToes", "LeftEye", "RightEye", "Jaw", "UpperChest",
 ]  # fmt: skip
-VRM_0 = [
+VRM_0_CLIPS = [
     "Neutral", "A", "I", "U", "E", "O", "Blink", "Joy", "Angry", "Sorrow", "Fun", "LookUp", "LookDown", "LookLeft",
     "LookRight", "Blink_L", "Blink_R",
 ]  # fmt: skip
 
-STILL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # no position, no turn
+REST_TRANSFORM = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # no position, no turn
 
 Message = tuple[str, list[object]]
 Turns = Mapping[str, tuple[float, float, float]]
@@ -95,7 +95,7 @@ def bundle(messages: Iterable[Message]) -> bytes:
     return builder.build().dgram
 
 
-def bones(turns: Turns, names: Iterable[str] = BODY, sign: float = 1) -> list[Message]:
+def bones(turns: Turns, names: Iterable[str] = BODY_BONES, sign: float = 1) -> list[Message]:
     """Messages of bones; ``turns`` are rotation vectors in Unity's axes, ``sign`` is that of the quaternions."""
     found: list[Message] = []
     for name in names:
@@ -118,7 +118,7 @@ def vseeface(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
     """As the protocol's sample does: bones in some bundles, blend shapes in one that ends with Apply, then OK."""
     body = bones(turns)
     return [
-        packet(ROOT, "root", *STILL),
+        packet(ROOT, "root", *REST_TRANSFORM),
         *(bundle(body[k : k + 12]) for k in range(0, len(body), 12)),
         bundle([*values(shapes), (APPLY, [])]),
         packet(OK, 1),
@@ -128,8 +128,8 @@ def vseeface(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
 
 def vnyan(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
     """Its plugin for VMC, with "no bundles": every message is a datagram, hips are left out."""
-    messages: list[Message] = [*bones(turns, BODY[1:]), *values(shapes), (APPLY, []), (OK, [1]), (T, [1.0])]
-    return [packet(ROOT, "root", *STILL), *(packet(address, *given) for address, given in messages)]
+    messages: list[Message] = [*bones(turns, BODY_BONES[1:]), *values(shapes), (APPLY, []), (OK, [1]), (T, [1.0])]
+    return [packet(ROOT, "root", *REST_TRANSFORM), *(packet(address, *given) for address, given in messages)]
 
 
 def warudo(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
@@ -139,7 +139,7 @@ def warudo(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
 
 def slimevr(turns: Turns) -> list[bytes]:
     """Time, OK and all bones in one bundle, with the quaternions' other sign; no blend shapes."""
-    return [bundle([(T, [1.0]), (OK, [1]), (ROOT, ["root", *STILL]), *bones(turns, sign=-1)])]
+    return [bundle([(T, [1.0]), (OK, [1]), (ROOT, ["root", *REST_TRANSFORM]), *bones(turns, sign=-1)])]
 
 
 def webcam(turns: Turns, shapes: dict[str, float], *, apply: bool = True) -> list[bytes]:
@@ -156,7 +156,7 @@ def at_rest(names: Iterable[str]) -> dict[str, float]:
 
 def perfect_sync(**moving: float) -> dict[str, float]:
     """All clips of a "perfect sync" model: VRM's own and ARKit's with a capital."""
-    return at_rest(VRM_0) | at_rest(name[0].upper() + name[1:] for name in BLEND_SHAPES) | moving
+    return at_rest(VRM_0_CLIPS) | at_rest(name[0].upper() + name[1:] for name in BLEND_SHAPES) | moving
 
 
 def talking() -> Iterator[float]:
@@ -169,7 +169,7 @@ def test_vseeface_with_a_plain_model() -> None:
     rig = Rig()
     turns = {"Head": (0, 0.2, 0), "Neck": (0, 0.1, 0), "LeftEye": (0, -0.3, 0), "RightEye": (0, -0.3, 0)}
     for _ in range(30):
-        rig.send(vseeface(turns, at_rest(VRM_0) | {"A": 0.5, "Blink_L": 1.0}))
+        rig.send(vseeface(turns, at_rest(VRM_0_CLIPS) | {"A": 0.5, "Blink_L": 1.0}))
     assert len(rig.frames) == 30
     assert rig.last.shapes["jawOpen"] == pytest.approx(0.3)
     assert rig.last.shapes["eyeBlinkLeft"] == 1 > rig.last.shapes["eyeBlinkRight"]

@@ -27,11 +27,11 @@ from tests.waiting import TEST_TIMEOUT
 
 pytestmark = pytest.mark.slow
 
-SPEECH = SAMPLES / "speech.ogg"
+SPEECH_FILE = SAMPLES / "speech.ogg"
 
 
 def speech() -> npt.NDArray[np.float32]:
-    with av.open(str(SPEECH)) as container:
+    with av.open(str(SPEECH_FILE)) as container:
         mono = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         parts = [out.to_ndarray()[0] for frame in container.decode(audio=0) for out in mono.resample(frame)]
     return np.concatenate(parts).astype(np.float32) / 32768
@@ -117,7 +117,7 @@ def test_the_head_nods_at_stressed_syllables() -> None:
 
 def test_speech_is_rendered_with_its_sound(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    done = render(Portrait.open(sample_pictures()["felix"], 256), SPEECH, out, networks=None)
+    done = render(Portrait.open(sample_pictures()["felix"], 256), SPEECH_FILE, out, networks=None)
     clip = Clip(out)
     assert open_sound(out) is not None
     faces = [picture for _, picture in clip.frames()]
@@ -129,7 +129,7 @@ def test_speech_is_rendered_with_its_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "word"), [(None, "no such file"), (b"nonsense", "not a")])
-def test_files_without_speech_are_refused(tmp_path: Path, content: bytes | None, word: str) -> None:
+def test_files_that_are_not_audio_are_refused(tmp_path: Path, content: bytes | None, word: str) -> None:
     path = tmp_path / "voice.wav"
     if content is not None:
         path.write_bytes(content)
