@@ -13,8 +13,8 @@ from tests.waiting import TEST_TIMEOUT
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "avatar_stream"
-EVERYWHERE = {"errors", "typed_input"}
-KNOWS = {
+IMPORTABLE_EVERYWHERE = {"errors", "typed_input"}
+ALLOWED_IMPORTS = {
     "face": {"native_output"},
     "media": {"extras", "rate_limits"},
     "runtime": {"extras"},
