@@ -9,6 +9,8 @@ from typing import Any, Final, cast
 import av
 from av.video.frame import PictureType
 
+from avatar_stream.media.resampler import Resampler
+
 VIDEO_CLOCK_RATE: Final = 90_000  # Hz, RFC 6184 and RFC 7741
 AUDIO_SAMPLE_RATE: Final = 48_000  # Hz, RFC 7587
 OPUS_FRAME_SAMPLES: Final = 960  # samples: 20 ms
@@ -107,7 +109,7 @@ class OpusEncoder:
         self._context.sample_rate = AUDIO_SAMPLE_RATE
         self._context.time_base = Fraction(1, AUDIO_SAMPLE_RATE)
         self._context.options = {"application": "voip"}
-        self._resampler = av.AudioResampler(
+        self._resampler = Resampler(
             format="s16", layout="stereo", rate=AUDIO_SAMPLE_RATE, frame_size=OPUS_FRAME_SAMPLES
         )
         self._samples = 0

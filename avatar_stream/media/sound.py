@@ -14,6 +14,7 @@ import numpy.typing as npt
 from avatar_stream.errors import BadClip
 from avatar_stream.media.clock import PresentationClock, first_time, may_jump
 from avatar_stream.media.opening import audio_stream, decoded_frames, open_media, packets, video_stream
+from avatar_stream.media.resampler import Resampler
 
 MP4_CODECS: Final = frozenset({"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"})
 """Codecs that MP4 can hold and players can play."""
@@ -73,14 +74,11 @@ class Sound:
         """
         clock = PresentationClock(self.start, self._packet_seconds(), jumps=may_jump(self._container))
         channels = len(av.AudioLayout(layout).channels)
-        resampler, shape, count = _resampler(rate, layout), None, 0
+        resampler, count = Resampler(format="fltp", layout=layout, rate=rate), 0
         for frame in decoded_frames(self._container, self.stream):
             if not frame.samples:
                 continue
             time = clock(frame.time)
-            if shape not in (None, _sample_format(frame)):  # the format changed within the file
-                resampler = _resampler(rate, layout)
-            shape = _sample_format(frame)
             gap = round(time * rate) - count
             if gap > MAX_DRIFT_SECONDS * rate or (count == 0 and gap > 0):
                 missing = min(gap, round(MAX_SILENCE_SECONDS * rate))
@@ -93,9 +91,8 @@ class Sound:
                 piece = np.asarray(part.to_ndarray(), np.float32).reshape(channels, -1)
                 count += piece.shape[1]
                 yield piece
-        if shape is not None:
-            for part in resampler.resample(None):
-                yield np.asarray(part.to_ndarray(), np.float32).reshape(channels, -1)
+        for part in resampler.resample(None):
+            yield np.asarray(part.to_ndarray(), np.float32).reshape(channels, -1)
 
     def close(self) -> None:
         """Close the file."""
@@ -123,11 +120,3 @@ def has_only_sound(path: Path) -> bool:
         if not container.streams.audio:
             raise BadClip(f"{path} has neither pictures nor sound")
         return True
-
-
-def _resampler(rate: int, layout: str) -> av.AudioResampler:
-    return av.AudioResampler(format="fltp", layout=layout, rate=rate)
-
-
-def _sample_format(frame: Any) -> tuple[str, str, int]:
-    return frame.format.name, frame.layout.name, frame.sample_rate

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from avatar_stream.errors import BadClip
 from avatar_stream.face.arkit import ArkitFrame
+from avatar_stream.media.resampler import Resampler
 from avatar_stream.media.sound import Sound
 from avatar_stream.voice.idle import IdleFrame, IdleMotion
 from avatar_stream.voice.mel import SAMPLE_RATE, Floats
@@ -139,8 +140,8 @@ def to_mono(stereo: Floats) -> Floats:
     return np.asarray(stereo[int(power.argmax())] if cancelled else mean, np.float32)
 
 
-def _stereo_resampler() -> av.AudioResampler:
-    return av.AudioResampler(format="fltp", layout="stereo", rate=SAMPLE_RATE)
+def _stereo_resampler() -> Resampler:
+    return Resampler(format="fltp", layout="stereo", rate=SAMPLE_RATE)
 
 
 def _samples(frame: av.AudioFrame) -> Floats:
