@@ -1,4 +1,4 @@
-"""The longest files first: every core takes a file at a time, and a long one at the end would be waited for."""
+"""Run the longest files first: each core runs a file at a time, and a long one at the end would delay the run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A GPU made of ordinary memory: enough of CUDA and TensorRT to run the TensorRT module through onnxruntime."""
+"""A simulated GPU in host memory: enough of CUDA and TensorRT to run the TensorRT module through onnxruntime."""
 
 import ctypes
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from avatar_stream.runtime.onnx_runtime import NUMPY_TYPES
 
 
 class FakeCuda:
-    """Device memory is host memory; what is enqueued while a graph is captured runs when the graph is launched."""
+    """Device memory is host memory; work enqueued during a graph's capture runs when the graph is launched."""
 
     cudaMemcpyKind = SimpleNamespace(
         cudaMemcpyHostToDevice="in", cudaMemcpyDeviceToHost="out", cudaMemcpyDeviceToDevice="within"
@@ -80,7 +80,7 @@ class FakeCuda:
 
 
 class FakeTensorRt:
-    """Engines that are ONNX files, executed by onnxruntime on the addresses they are given."""
+    """Plans are ONNX files, which onnxruntime executes on the given addresses."""
 
     __name__ = "tensorrt_fake"
 

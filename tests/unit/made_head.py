@@ -1,4 +1,4 @@
-"""A head with ICT-FaceKit's layout for tests: the shipped face model's skin, with plain teeth, eyes and lashes."""
+"""A head with ICT-FaceKit's layout for tests: the shipped face model's skin with simple teeth, eyes and lashes."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from engines.data.face_model import ICT_AXES, ict_name
 from engines.made import head
 
 VERTICES, SHAPES, PEOPLE = 26719, 57, 100
-EYE_DISTANCE_CM = 8.9  # centimetres between the outer corners of the eyes
-UPPER_LIP_CM = np.array([0, -3.3, 11.3])  # where ICT's head has the middle of its upper lip
+EYE_DISTANCE_CM = 8.9  # between the outer corners of the eyes
+UPPER_LIP_CM = np.array([0, -3.3, 11.3])  # middle of the upper lip of ICT's head
 
 
 class Parts:
-    """Vertices, quads and texture places as they are put together."""
+    """Collects vertices, quads and texture coordinates."""
 
     def __init__(self) -> None:
         self.at = np.tile(np.array([0, -16, 0], np.float32), (VERTICES, 1))
@@ -24,7 +24,7 @@ class Parts:
         self.faces: list[npt.NDArray[np.int64]] = []
 
     def sheet(self, first: int, points: npt.NDArray[np.float64], uv: tuple[float, float] = (0, 0)) -> int:
-        """A grid of points ``(rows, columns, 3)`` from vertex ``first`` on, seen from the front."""
+        """Add a grid of points ``(rows, columns, 3)`` from vertex ``first`` on, which faces the front."""
         rows, columns = points.shape[:2]
         count = rows * columns
         self.at[first : first + count] = points.reshape(-1, 3)
@@ -37,13 +37,13 @@ class Parts:
 
 
 def plane(left: float, right: float, top: float, bottom: float, depth: float, rows: int, columns: int):  # type: ignore[no-untyped-def]
-    """A flat grid that faces the viewer, its first row on top."""
+    """A flat grid that faces the viewer, with its first row on top."""
     y, x = np.meshgrid(np.linspace(top, bottom, rows), np.linspace(left, right, columns), indexing="ij")
     return np.stack([x, y, np.full_like(x, depth)], -1)
 
 
 def write_head(folder: Path) -> None:
-    """``folder/ict-facekit.npz``."""
+    """Write ``folder/ict-facekit.npz``."""
     model, parts = face_model(), Parts()
     offset = UPPER_LIP_CM - model.neutral[13] * ICT_AXES * EYE_DISTANCE_CM
     skin = model.neutral * ICT_AXES * EYE_DISTANCE_CM + offset

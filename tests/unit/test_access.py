@@ -84,10 +84,10 @@ def test_a_link_is_not_valid_for_the_next_session_of_that_name() -> None:
     access.end("first")
     assert "has ended" in access.void_reason(caller, TEST_TIME)
     access.link("studio", "second", TEST_TIME + 60)
-    access.revoke("first")  # too late to matter, and it brings nothing back
+    access.revoke("first")  # has no effect after the session's end
     with pytest.raises(Unauthorized, match="has ended"):
         access.authenticate(f"Bearer {link}", TEST_TIME)
-    # Nothing of a session that has ended is kept; a token is for every session.
+    # Nothing is kept of an ended session; a token is valid for every session.
     access.end("second")
     assert not access._void
     assert not access.void_reason(ANYBODY, TEST_TIME)
@@ -121,7 +121,7 @@ def test_a_link_is_for_one_session_and_expires() -> None:
     with pytest.raises(Unauthorized):
         Access(parse_tokens(make_token("a", ["admin"])[1])).authenticate(
             f"Bearer {link}", TEST_TIME
-        )  # another server's
+        )  # another server's link
 
 
 @given(st.text(max_size=600))
@@ -190,7 +190,7 @@ def test_hosts() -> None:
             check_host(foreign, (), loopback=True)
     check_host("anything", (), loopback=False)
     check_host("avatar.example:443", ("avatar.example",), loopback=False)
-    check_host("127.0.0.1:8080", ("avatar.example",), loopback=False)  # a health check's
+    check_host("127.0.0.1:8080", ("avatar.example",), loopback=False)  # a health check
     with pytest.raises(Forbidden):
         check_host("10.0.0.9", ("avatar.example",), loopback=False)
 

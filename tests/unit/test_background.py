@@ -1,4 +1,4 @@
-"""A portrait on another background: the person stays, what was behind goes, nothing of it shines through."""
+"""A portrait on another background: the person stays, and nothing of the old background shows."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_a_colour_replaces_the_whole_background(portrait: Portrait) -> None:
     shown = on_background(portrait, "#00FF00")
     left, top, width, height = portrait.box
     far = np.zeros(shown.picture.shape[:2], bool)
-    far[:20] = True  # sky, in the picture
+    far[:20] = True  # sky in the picture
     assert np.abs(shown.picture[far].astype(int) - [0, 255, 0]).max() <= 2
     assert np.array_equal(np.unique(shown.plate.reshape(-1, 3), axis=0), [[0, 255, 0]])
     person = np.zeros_like(far)
@@ -35,7 +35,7 @@ def test_a_colour_replaces_the_whole_background(portrait: Portrait) -> None:
 
 def test_the_old_background_does_not_show_at_the_edges(portrait: Portrait) -> None:
     dark, light = (on_background(portrait, colour).picture.astype(int) for colour in ("#000000", "#ffffff"))
-    # The same person on both: the difference is the share of the background, which colour has no say in.
+    # The same person on two colours: the difference is the background's share, whatever its colour.
     share = (light - dark) / 255
     assert share.max() <= 1.01
     assert np.abs(share - share.mean(-1, keepdims=True)).max() < 0.02

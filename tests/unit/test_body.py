@@ -1,4 +1,4 @@
-"""Shoulders: found where a portrait shows them, followed where a driver has them."""
+"""Shoulders: found in portraits that show them, and moved with the driver's."""
 
 import functools
 import math
@@ -26,7 +26,7 @@ def portrait() -> Portrait:
 
 @functools.cache
 def person(shift: int = 0) -> npt.NDArray[np.uint8]:
-    """A picture of a person, so many pixels to the right in its frame."""
+    """A picture of a person, ``shift`` pixels to the right."""
     picture = prepare(read_picture(sample_pictures()["lady-agnew"]), 360, square=True).picture
     frame = np.full((360, 560, 3), 90, np.uint8)
     frame[:, 100 + shift : 460 + shift] = picture
@@ -66,7 +66,7 @@ def test_only_the_chest_moves(portrait: Portrait) -> None:
     assert change[chest[1] - 8 : chest[1] + 8, chest[0] - 40 : chest[0] + 40].mean() > 4
     eyes = (portrait.landmarks[[33, 263], :2].mean(0) + [left, top]).astype(int)
     assert change[eyes[1] - 12 : eyes[1] + 12, eyes[0] - 30 : eyes[0] + 30].mean() < 1
-    # The edge of what moves has no seam.
+    # There is no seam at the edge of the moved area.
     outside = np.ones(change.shape, bool)
     outside[top + 1 : top + height - 1, left + 1 : left + width - 1] = False
     assert change[outside].mean() < 0.5

@@ -37,7 +37,7 @@ def test_an_encoder_makes_a_key_frame_on_request(codec: str) -> None:
             shown += len(decoder.decode(av.Packet(bytes(packet))))
     assert keys == [0, 20]
     assert shown >= 29
-    assert encoder.encode(picture(1, 256), 999_999)[0].is_keyframe  # a new size is a new start
+    assert encoder.encode(picture(1, 256), 999_999)[0].is_keyframe  # a new size starts a new stream
 
 
 def test_an_encoder_ignores_small_changes_of_the_bit_rate() -> None:
@@ -77,7 +77,7 @@ async def test_a_feed_that_falls_behind_continues_with_a_key_frame(monkeypatch: 
 
     sender = Broadcast(newest, 50)
     quick, slow = sender.open("video", "VP8"), sender.open("video", "VP8")
-    never = sender.open("video", "VP8")  # a peer that does not come: nothing is kept for it
+    never = sender.open("video", "VP8")  # a peer that never connects: nothing is kept for it
     sending = asyncio.create_task(sender.send_pictures())
     assert (await within(slow.recv())).is_keyframe
     for _ in range(30):
@@ -104,7 +104,7 @@ async def test_one_slow_viewer_does_not_lower_the_bit_rate_of_all() -> None:
     assert sender._bitrate("VP8", [10_000, MAX_BITRATE, MAX_BITRATE], MAX_BITRATE, 0) == MAX_BITRATE
     assert sender._bitrate("VP8", [10_000, 20_000, MAX_BITRATE], MAX_BITRATE, 0) == MIN_BITRATE
     began = sender._began
-    assert sender._bitrate("VP8", [MAX_BITRATE], MIN_BITRATE, began + 1) == MIN_BITRATE  # not so soon
+    assert sender._bitrate("VP8", [MAX_BITRATE], MIN_BITRATE, began + 1) == MIN_BITRATE  # too soon for a change
     assert sender._bitrate("VP8", [MAX_BITRATE], MIN_BITRATE, began + 60) == MAX_BITRATE
     sender.close()
 
@@ -148,8 +148,8 @@ async def test_rtcp_feedback_reaches_its_feed() -> None:
     await pc.close()
 
 
-class Line:
-    """A receiver of aiortc with its jitter buffer and nothing around it."""
+class Receiver:
+    """An aiortc receiver with its jitter buffer, without transport and decoder."""
 
     def __init__(self) -> None:
         self.frames: list[int] = []
@@ -163,7 +163,7 @@ class Line:
         self.queue = self.receiver._RTCRtpReceiver__decoder_queue
 
         async def handle(packet: Any, arrival_time_ms: int) -> None:
-            # What aiortc does with a packet, as far as order goes.
+            # The part of aiortc's handling that concerns order.
             if packet.payload_type not in self.receiver._RTCRtpReceiver__codecs:
                 return
             self.receiver._RTCRtpReceiver__nack_generator.add(packet)
@@ -184,7 +184,7 @@ class Line:
         limit_receive_delay(self.receiver)
 
     async def send(self, *numbers: int, per_frame: int = 1, marked: int = -1) -> None:
-        """``marked`` is which packet of a frame has the marker bit."""
+        """Send packets; ``marked`` is the index of a frame's packet that has the marker bit."""
         for number in numbers:
             packet = RtpPacket(payload_type=96, sequence_number=number, timestamp=number // per_frame * 3600)
             packet.ssrc, packet.payload = 7, bytes([number % 256])
@@ -199,49 +199,49 @@ class Line:
 
 
 async def test_packets_of_unknown_codecs_are_ignored() -> None:
-    line = Line()
+    receiver = Receiver()
     packet = RtpPacket(payload_type=13, sequence_number=1, timestamp=0)
     packet.ssrc, packet.payload = 7, b""
-    await line.receiver._handle_rtp_packet(packet, arrival_time_ms=0)
-    await line.send(2, 3)
-    assert line.out() == [2]
+    await receiver.receiver._handle_rtp_packet(packet, arrival_time_ms=0)
+    await receiver.send(2, 3)
+    assert receiver.out() == [2]
 
 
 async def test_a_frame_is_complete_with_its_last_packet() -> None:
-    line = Line()
-    await line.send(0, 1, 2, per_frame=3, marked=2)
-    assert line.out() == [0, 1, 2]
-    await line.send(3, 5, per_frame=3, marked=2)
-    assert line.out() == []
-    await line.send(4, per_frame=3, marked=2)
-    assert line.out() == [3, 4, 5]
-    await line.send(4, 5, per_frame=3, marked=2)  # come twice: late, and of no use
-    await line.send(6, 7, 8, per_frame=3, marked=2)
-    assert line.out() == [6, 7, 8]
+    receiver = Receiver()
+    await receiver.send(0, 1, 2, per_frame=3, marked=2)
+    assert receiver.out() == [0, 1, 2]
+    await receiver.send(3, 5, per_frame=3, marked=2)
+    assert receiver.out() == []
+    await receiver.send(4, per_frame=3, marked=2)
+    assert receiver.out() == [3, 4, 5]
+    await receiver.send(4, 5, per_frame=3, marked=2)  # duplicates, which are late
+    await receiver.send(6, 7, 8, per_frame=3, marked=2)
+    assert receiver.out() == [6, 7, 8]
 
 
 async def test_wrong_marker_bits_are_trusted_only_once() -> None:
-    line = Line()
-    await line.send(*range(12), per_frame=3, marked=1)
-    assert line.out()[:2] == [0, 1]
-    await line.send(*range(12, 18), per_frame=3, marked=1)
-    assert line.out()[-3:] == [12, 13, 14]
+    receiver = Receiver()
+    await receiver.send(*range(12), per_frame=3, marked=1)
+    assert receiver.out()[:2] == [0, 1]
+    await receiver.send(*range(12, 18), per_frame=3, marked=1)
+    assert receiver.out()[-3:] == [12, 13, 14]
 
 
 async def test_padding_after_a_frame_is_ignored() -> None:
-    line = Line()
-    await line.send(0, 1, 2, per_frame=3, marked=2)
+    receiver = Receiver()
+    await receiver.send(0, 1, 2, per_frame=3, marked=2)
     padding = RtpPacket(payload_type=96, sequence_number=3, timestamp=0)
     padding.ssrc, padding.payload = 7, b""
-    await line.receiver._handle_rtp_packet(padding, arrival_time_ms=0)
-    assert line.out() == [0, 1, 2]
+    await receiver.receiver._handle_rtp_packet(padding, arrival_time_ms=0)
+    assert receiver.out() == [0, 1, 2]
     for number in (4, 5, 6):
         packet = RtpPacket(payload_type=96, sequence_number=number, timestamp=3600, marker=int(number == 6))
         packet.ssrc, packet.payload = 7, bytes([number])
-        await line.receiver._handle_rtp_packet(packet, arrival_time_ms=0)
-    assert line.out() == [4, 5, 6]
+        await receiver.receiver._handle_rtp_packet(packet, arrival_time_ms=0)
+    assert receiver.out() == [4, 5, 6]
     decoder = StreamDecoder("video")
-    decoder.put((line.receiver._RTCRtpReceiver__codecs[96], JitterFrame(data=b"", timestamp=0)))
+    decoder.put((receiver.receiver._RTCRtpReceiver__codecs[96], JitterFrame(data=b"", timestamp=0)))
     assert decoder._queue == deque()
 
 
@@ -258,45 +258,45 @@ async def test_a_packet_of_sound_is_a_frame() -> None:
 
 
 async def test_frames_behind_a_lost_packet_come_at_once_when_it_arrives() -> None:
-    line = Line()
-    await line.send(0, 1, 2)
-    assert line.out() == [0, 1]
-    await line.send(4, 5, 6, 7, 8)
-    assert line.out() == [2] or line.out() == []
-    await line.send(3)
-    assert line.out()[-1] == 7  # all but the newest, whose end nobody knows yet
-    await line.send(9)
-    assert line.out() == [8]
+    receiver = Receiver()
+    await receiver.send(0, 1, 2)
+    assert receiver.out() == [0, 1]
+    await receiver.send(4, 5, 6, 7, 8)
+    assert receiver.out() == [2] or receiver.out() == []
+    await receiver.send(3)
+    assert receiver.out()[-1] == 7  # all but the newest, which may not be complete
+    await receiver.send(9)
+    assert receiver.out() == [8]
 
 
 async def test_lost_packets_are_requested_again_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(aiortc_gaps, "time", SimpleNamespace(monotonic=lambda: now))
-    line = Line()
-    await line.send(0, 1, 2, 3)
-    await line.send(5)
+    receiver = Receiver()
+    await receiver.send(0, 1, 2, 3)
+    await receiver.send(5)
     now += 1.5 * aiortc_gaps.NACK_REPEAT_SECONDS
-    await line.send(6)
-    assert line.asked[-1] == [4]
+    await receiver.send(6)
+    assert receiver.asked[-1] == [4]
     now += 1.1 * aiortc_gaps.MAX_LOSS_WAIT_SECONDS
-    await line.send(7, 8, 9)
-    assert line.keys == 1
-    assert line.out()[-1] >= 7
-    await line.send(10, 11)
-    assert line.out()[-1] == 10
-    assert line.keys == 1
+    await receiver.send(7, 8, 9)
+    assert receiver.keys == 1
+    assert receiver.out()[-1] >= 7
+    await receiver.send(10, 11)
+    assert receiver.out()[-1] == 10
+    assert receiver.keys == 1
 
 
 async def test_frames_stay_in_order_for_any_order_and_loss_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiortc_gaps, "MAX_LOSS_WAIT_SECONDS", 0.0)
     chance = random.Random(5)
     for _ in range(40):
-        line = Line()
+        receiver = Receiver()
         numbers = [n for n in range(120) if chance.random() > 0.15]
         for k in range(len(numbers) - 1):
             if chance.random() < 0.2:
                 numbers[k], numbers[k + 1] = numbers[k + 1], numbers[k]
-        await line.send(*numbers, per_frame=3)
-        found = line.out()
+        await receiver.send(*numbers, per_frame=3)
+        found = receiver.out()
         assert found == sorted(found)
         assert found[-1] > 100

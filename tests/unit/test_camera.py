@@ -1,4 +1,4 @@
-"""The camera command: devices in and out, faked at their libraries' boundary, and the loop between them."""
+"""The camera command: input and output devices, faked at their libraries' interfaces, and the loop between them."""
 
 import json
 import re
@@ -36,7 +36,7 @@ LISTED_DEVICES = [
 
 
 class FakeDevice:
-    """pyvirtualcam's camera, without a driver behind it."""
+    """pyvirtualcam's camera without a driver."""
 
     made: "list[FakeDevice]" = []  # noqa: RUF012
 
@@ -100,7 +100,7 @@ def test_windows_cameras_are_opened_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_camera_is_reopened_after_it_was_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
-    # FFmpeg's own test device stands for the webcam; it ends after half a second, as if it were pulled out.
+    # FFmpeg's test device replaces the webcam; it ends after half a second, like an unplugged one.
     monkeypatch.setattr(devices, "BACKENDS", {sys.platform: "lavfi"})
     monkeypatch.setattr(devices, "CAPTURE_OPTIONS", {})
     monkeypatch.setattr(devices, "REOPEN_INTERVAL_SECONDS", 0.05)
@@ -121,7 +121,7 @@ def test_a_camera_that_cannot_be_opened_is_reported() -> None:
 
 
 class Clock:
-    """A clock that goes on only where somebody waits; in place of ``time`` and of what a camera stops by."""
+    """A clock that advances only in ``wait``; replaces ``time`` and a camera's stop event."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -179,7 +179,7 @@ def test_the_command_shows_the_avatar_on_the_virtual_camera(
     def until_it_moves(self: FakeDevice, picture: np.ndarray) -> None:  # type: ignore[type-arg]
         send(self, picture)
         if len(self.sent) > 25 and np.abs(picture.astype(int) - self.sent[0]).mean() > 0.5:
-            raise KeyboardInterrupt  # as Ctrl+C, which is how people end it
+            raise KeyboardInterrupt  # as Ctrl+C
 
     monkeypatch.setattr(FakeDevice, "send", until_it_moves)
     patience = ["--seconds", str(TEST_TIMEOUT)]
@@ -218,7 +218,7 @@ def test_the_camera_command_can_be_driven_by_motion(capsys: pytest.CaptureFixtur
 
 
 class Shown:
-    """An output that keeps what it is shown, and presses q when ``enough`` says so."""
+    """An output that keeps the pictures it is shown, and presses q when ``enough()`` is true."""
 
     name = "a test"
 
@@ -244,7 +244,7 @@ def test_motion_from_a_rig_moves_the_avatar_and_is_sent_on() -> None:
     lines: list[str] = []
 
     def moved() -> bool:
-        """And it has been said how it goes, which happens every two seconds."""
+        """Whether the avatar has moved and its statistics, which come every two seconds, were printed."""
         changes = [np.abs(shown.pictures[-1].astype(int) - one).mean() for one in shown.pictures[20:]]
         return max(changes, default=0.0) > 0.2 and any("pictures a second" in line for line in lines)
 
@@ -262,7 +262,7 @@ def test_motion_from_a_rig_moves_the_avatar_and_is_sent_on() -> None:
     finally:
         stopped.set()
         acting.join()
-    assert made.switches.stopped.is_set()  # else it was the time that ended it
+    assert made.switches.stopped.is_set()  # by the key, not by the time limit
     sent = listener.take(TEST_TIMEOUT)
     listener.close()
     assert sent is not None

@@ -1,4 +1,4 @@
-"""Records are checked whole, wherever they come from; what cannot be seen is refused or escaped."""
+"""All fields of records are checked, from any source; invisible characters are refused or escaped."""
 
 import io
 import json
@@ -66,7 +66,7 @@ def test_invisible_characters_are_refused_everywhere(store: Store, text: str) ->
             parse_enrolment(json.dumps(VALID_ENROLMENT | {field: said}).encode())
     with pytest.raises(BadInput):
         parse_changes(json.dumps({"name": said}).encode())
-    # Asking for one is no fault of the library's.
+    # A query with such a text is no error of the library.
     for ask in (store.find, store.get, lambda key: store.remove(key, who="me")):
         with pytest.raises(UnknownPortrait):
             ask(f"c-{text}")
@@ -93,7 +93,7 @@ def test_a_log_line_stays_one_line() -> None:
 
 
 def signed(store: Store, change: Any, pictures: dict[str, bytes] | None = None) -> bytes:
-    """An exported character whose manifest was changed by its own library, so that the signature holds."""
+    """An exported character with a changed manifest, signed by its own library."""
     one = store.find("Ana") if store.characters() else store.add(person(), PICTURES)
     with zipfile.ZipFile(io.BytesIO(export_character(store, one, "me"))) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -195,7 +195,7 @@ DAMAGED_COLUMNS: list[tuple[str, Any]] = [
 
 
 def damage(store: Store, key: str, column: str, value: Any) -> None:
-    """Change a row behind the library's back."""
+    """Change a row of the database directly."""
     with sqlite3.connect(store.folder / "library.db") as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
         if value is None:
@@ -214,7 +214,7 @@ def test_a_damaged_row_is_reported_and_others_are_listed(
         store.get(ana.id)
     assert "\n" not in str(raised.value)
     assert [one.name for one in store.characters()] == [one.name for one in store.characters()] == ["Bo"]
-    assert len(caplog.records) == 1  # once, however often it is listed
+    assert len(caplog.records) == 1  # once, although it is listed several times
     assert [one for one in store.problems() if ana.id in one]
     assert main(["identity", "list", "--library", str(store.folder)]) == 0
     said = capsys.readouterr()
@@ -223,7 +223,7 @@ def test_a_damaged_row_is_reported_and_others_are_listed(
     assert ana.id in said.err
     assert main(["identity", "show", ana.id, "--library", str(store.folder)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
-    # It can still be removed, and nothing of it stays.
+    # It can still be removed completely.
     assert main(["identity", "remove", ana.id, "--library", str(store.folder)]) == 0
     assert store.problems() == []
 
@@ -267,7 +267,7 @@ def test_invisible_characters_in_old_records_are_shown_escaped(
         said = capsys.readouterr()
         assert escaped(said.out + said.err, keep="\n") == said.out + said.err, words
     one = store.get(ana.id)
-    canonical_json(one.public()).encode()  # what a page is sent
+    canonical_json(one.public()).encode()  # as sent to the page
     pickle.loads(pickle.dumps(one))
     from avatar_stream.identity.card import identity_card
 
@@ -312,7 +312,7 @@ def test_a_refused_enrolment_leaves_nothing_behind(store: Store) -> None:
             store.add(wrong, new)
     with pytest.raises(BadInput):
         store.add(person("Bo"), new, quota=1)
-    # A fault after the files were written undoes them, too.
+    # An error after the files were written removes them, too.
     with sqlite3.connect(store.folder / "library.db") as connection:
         connection.execute("CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END")
     connection.close()

@@ -1,4 +1,4 @@
-"""A head that is small in a large picture is found part by part, and followed in a window."""
+"""A small head in a large picture is found in tiles, and tracked in a window."""
 
 from itertools import pairwise
 from unittest import mock
@@ -28,7 +28,7 @@ def head() -> tuple[Image, Floats]:
 def far_away(
     head: tuple[Image, Floats], face: int, place: tuple[int, int], size: tuple[int, int]
 ) -> tuple[Image, Floats]:
-    """The head with its face ``face`` pixels wide at ``place`` of a plain picture of ``size`` (width, height)."""
+    """The head, with a face ``face`` pixels wide, at ``place`` in a plain picture of ``size`` (width, height)."""
     picture, landmarks = head
     scale = face / float(np.ptp(landmarks[:468, 0]))
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -38,8 +38,8 @@ def far_away(
     return out, (landmarks * scale + [x, y, 0]).astype(np.float32)
 
 
-def off(found: Floats | None, right: Floats) -> float:
-    """How far landmarks are from where they should be, eye distances."""
+def distance(found: Floats | None, right: Floats) -> float:
+    """The distance of landmarks from the right ones, in eye distances."""
     assert found is not None
     return float(np.linalg.norm((found - right)[:, :2], axis=1).mean()) / geometry.eye_distance(right)
 
@@ -54,7 +54,7 @@ def test_tiles_cover_a_picture_and_overlap_by_a_face() -> None:
             ones = [(x, y) for x, y, one in tiles(height, width) if one == side]
             for along, length in ((sorted({x for x, _ in ones}), width), (sorted({y for _, y in ones}), height)):
                 assert (along[0], along[-1]) == (0, length - side)
-                # The largest face that the next larger tiles may miss fits into what two neighbours share.
+                # The overlap of two tiles holds the largest face that the next larger tiles may miss.
                 assert all(b - a <= 0.75 * side for a, b in pairwise(along))
 
 
@@ -68,14 +68,14 @@ def test_a_small_head_is_found_followed_and_lost(head: tuple[Image, Floats]) -> 
             states.append(found.state)
             if found.state is FaceState.FOUND:
                 break
-        assert states[0] is FaceState.SEARCHING  # so that it is no face that is found without
+        assert states[0] is FaceState.SEARCHING  # the whole picture's detector does not find it
         assert found.state is FaceState.FOUND
-        for step in range(1, 30):  # it walks aside, out of the window that it was found in
+        for step in range(1, 30):  # it moves aside, out of the window in which it was found
             picture, right = far_away(head, 100, (1350 - 12 * step, 500 + 4 * step), (1920, 1080))
             found = tracker.update(picture, float(time) + step / 25)
             assert found.state in (FaceState.FOUND, FaceState.HELD)
         assert found.fresh
-        assert off(found.landmarks, right) < 0.06
+        assert distance(found.landmarks, right) < 0.06
         assert found.crop is not None
         assert found.crop.image.shape[0] < 700
         assert found.landmarks is not None
@@ -96,7 +96,7 @@ def test_a_downscaled_live_picture_is_searched_at_full_size(head: tuple[Image, F
         for step in range(12):
             found = tracker.update(small, step / 25, lambda: large)
         assert found.state is FaceState.FOUND
-        assert off(found.landmarks, right / 3) < 0.06  # in pixels of the small picture
+        assert distance(found.landmarks, right / 3) < 0.06  # in pixels of the downscaled picture
         assert found.crop is not None
         assert found.crop.scale == 3
     finally:
@@ -134,7 +134,7 @@ def test_a_found_face_needs_no_search_and_a_missing_one_a_single_detection(head:
                 before = len(calls)
                 tracker.update(np.zeros((1080, 1920, 3), np.uint8), step / 25)
                 assert len(calls) <= before + 1
-            # Nobody comes: after two looks at everything, one in five frames.
+            # Without a face: after two full searches, a search in every fifth frame.
             everything = len(list(tiles(1080, 1920)))
             assert 2 * everything < len(calls) < 2 * everything + 40
         finally:
@@ -144,7 +144,7 @@ def test_a_found_face_needs_no_search_and_a_missing_one_a_single_detection(head:
 def test_the_window_is_dropped_when_the_face_fills_the_picture(
     head: tuple[Image, Floats], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closer, "_IDLE_DETECTORS", [])  # where its detector goes
+    monkeypatch.setattr(closer, "_IDLE_DETECTORS", [])  # receives its detector
     look, image = SmallFaceSearch(), np.zeros((480, 640, 3), np.uint8)
     with mock.patch.object(closer, "detect_boxes", return_value=[(300.0, 200.0, 60.0, 60.0)]):
         look._detector = mock.Mock()

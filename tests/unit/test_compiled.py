@@ -1,4 +1,4 @@
-"""Compiled networks that are kept: read back the same, made anew where they cannot be."""
+"""Cached compiled networks: read back unchanged, and compiled again if they are damaged."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ REFERENCE_NETWORK = WEIGHTS / "reference.onnx"
 
 
 class Cache:
-    """A folder of its own, and how often something was compiled."""
+    """A cache folder, and a count of compilations."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.made = 0
@@ -41,7 +41,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cache:
 def test_a_cached_network_computes_the_same(cache: Cache) -> None:
     first, again = cache.run(), cache.run()
     assert cache.made == 1
-    for name in ("code", "sink", "z_id", "modulation"):  # OpenVINO names what is within it anew
+    for name in ("code", "sink", "z_id", "modulation"):  # OpenVINO renames inner tensors
         np.testing.assert_array_equal(first[name], again[name])
     cache.run(threads=2)
     assert cache.made == 2

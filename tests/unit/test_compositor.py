@@ -1,4 +1,4 @@
-"""Painting back: only the difference travels, and inside a mouth only its coarse part."""
+"""Compositing: the residual is added to the warp, and inside a mouth only its low frequencies."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Decoding what a peer sends: bounded, measured before it is decoded, never waited for."""
+"""Decoding a peer's video: bounded queues, sizes checked before decoding, and no blocking."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ H264 = RTCRtpCodecParameters("video/H264", 90_000, payloadType=97)
 
 
 def coded(codec: str, width: int, height: int, count: int = 1) -> list[bytes]:
-    """Frames of noise; the first is a key frame."""
+    """Coded frames of noise; the first is a key frame."""
     encoder: Any = av.CodecContext.create({"VP8": "libvpx", "H264": "libx264"}[codec], "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base = Fraction(1, 25)
@@ -52,7 +52,7 @@ def test_sizes_are_read_from_the_header() -> None:
 
 @pytest.fixture
 def thread() -> Iterator[Any]:
-    """Runs a decoder as aiortc does; all of them end with the test."""
+    """Starts decoders in threads as aiortc does; all end with the test."""
     decoders: list[StreamDecoder] = []
 
     def start(decoder: StreamDecoder, output: "asyncio.Queue[Any]", failed: threading.Event) -> threading.Thread:
@@ -95,7 +95,7 @@ async def test_a_too_large_picture_is_reported_and_the_next_that_fits_is_shown(
     while decoder.too_large is None:
         await asyncio.sleep(0.01)
     assert decoder.too_large == (2048, 2048)
-    assert not failed.is_set()  # another key frame would be as large
+    assert not failed.is_set()  # another key frame would have the same size
     assert MAX_PIXELS < 2048 * 2048
 
 
@@ -112,7 +112,7 @@ async def test_after_damage_a_key_frame_is_requested_and_awaited(thread: Any) ->
 
 
 def test_the_decoders_queue_is_bounded_and_never_blocks() -> None:
-    decoder = StreamDecoder("video")  # nobody decodes
+    decoder = StreamDecoder("video")  # without a thread that decodes
     for _ in range(1000):
         decoder.put((VP8, JitterFrame(bytes(1000), 0)))
         assert len(decoder._queue) <= MAX_QUEUED_FRAMES
@@ -130,7 +130,7 @@ async def test_after_a_gap_only_a_key_frame_is_decoded(thread: Any) -> None:
     key, other = coded("VP8", 64, 48, 2)
     for _ in range(MAX_QUEUED_FRAMES):
         decoder.put((VP8, JitterFrame(key, 0)))
-    decoder.put((VP8, JitterFrame(other, 1)))  # one too many: only it is left
+    decoder.put((VP8, JitterFrame(other, 1)))  # one too many: only this frame is kept
     thread(decoder, output, failed)
     decoder.put((VP8, JitterFrame(key, 2)))
     assert (await asyncio.wait_for(output.get(), TEST_TIMEOUT)).pts == 2

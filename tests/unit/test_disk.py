@@ -1,4 +1,4 @@
-"""A library on a disk that is full, read-only, or changed behind its back; killed exports; clocks that jump."""
+"""A library on a full, read-only or externally changed disk; interrupted exports; jumps of the clock."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from tests.unit.test_store import PICTURES, files, person, png
 
 @contextlib.contextmanager
 def mounted(place: Path, *options: str) -> Iterator[Path]:
-    """A small disk of memory at ``place``; skips where this account may not mount one."""
+    """A small tmpfs at ``place``; skips the test if this account may not mount one."""
     place.mkdir(exist_ok=True)
     command = ["mount", "-t", "tmpfs", *options, "tmpfs", str(place)]
     try:
@@ -35,7 +35,7 @@ def mounted(place: Path, *options: str) -> Iterator[Path]:
 
 
 def fill(place: Path) -> None:
-    """Leave no byte on the disk."""
+    """Fill the disk completely."""
     for size in (65536, 4096, 1):
         with contextlib.suppress(OSError), open(place / f"filler {size}", "wb", buffering=0) as file:
             while True:
@@ -43,7 +43,7 @@ def fill(place: Path) -> None:
 
 
 def command(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """As a user runs it: a process of its own that opens the library anew."""
+    """Run ``avatar-stream identity`` in another process, which opens the library again."""
     code = [sys.executable, "-m", "avatar_stream.cli", "identity", *words, "--library", str(folder)]
     return subprocess.run(code, capture_output=True, text=True, check=False, timeout=120)
 
@@ -73,7 +73,7 @@ def test_with_a_full_disk_listing_and_removing_work(tmp_path: Path, served: bool
         assert "Ana" not in [one.name for one in store.characters()]
         assert not any(line.detail for line in store.uses() if line.character == ana.id)
         assert store.problems() == []
-        # There is room for another one, and nothing is kept out that was kept out for want of it.
+        # There is room again: enrolling works.
         store.add(person("Cy"), PICTURES)
         other = Store(folder)
         assert len(other.characters()) == 2
@@ -92,7 +92,7 @@ def test_with_a_full_disk_enrolling_is_refused_and_nothing_is_lost(
             store.add(person("Bo"), {"source 0": png(9, b"x" * 200_000)})
         assert [one.name for one in store.characters()] == ["Ana"]
         assert len(files(store)) == 2
-        for _ in range(200):  # the log of changes has no more room for these in the end: no session fails for that
+        for _ in range(200):  # the audit runs out of room, which must not fail sessions
             store.use(ana.id, "me", "session " + "x" * 200)
         assert "by me is not in the audit" in caplog.text
         assert store.get(ana.id).name == "Ana"
@@ -100,7 +100,7 @@ def test_with_a_full_disk_enrolling_is_refused_and_nothing_is_lost(
 
 
 def test_removing_keeps_pictures_that_others_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What :func:`mounted` shows where it may, shown everywhere: the first try finds the disk full."""
+    """A simulated full disk, as mounting one needs root: the first attempt fails."""
     store = Store(tmp_path)
     ana, bo = store.add(person("Ana"), PICTURES), store.add(person("Bo"), {"source 0": PICTURES["source 0"]})
     store.attach(bo.id, "portrait 384 square", b"made anew when needed")
@@ -115,7 +115,7 @@ def test_removing_keeps_pictures_that_others_share(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Store, "_delete", full_once)
     store.remove(ana.id, who="me")
     shared = store.get(bo.id).file("source 0")
-    assert [len(names) for names in tries] == [3, 1]  # its own other picture and the prepared portrait went first
+    assert [len(names) for names in tries] == [3, 1]  # its other picture and the prepared portrait were removed first
     assert tries[1] == {shared}
     assert store.read(str(shared)) == PICTURES["source 0"]
     store.close()
@@ -130,7 +130,7 @@ def test_a_read_only_library(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         store = Store(disk / "library")
         assert [one.name for one in store.characters()] == ["Ana"]
         assert store.read(str(ana.file("source 0"))) == PICTURES["source 0"]
-        store.use(ana.id, "me", "render")  # shown, and logged in place of the audit
+        store.use(ana.id, "me", "render")  # logged, as the audit cannot be written
         assert "by me is not in the audit" in caplog.text
         for change in (
             lambda: store.add(person("Bo"), PICTURES),
@@ -145,7 +145,7 @@ def test_a_read_only_library(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
             said = command(disk / "library", *words)
             assert said.returncode == code, said.stderr
             assert "Traceback" not in said.stderr
-        # Where it can be written again it is, without being asked.
+        # Once the disk is writable again, the same store can write.
         store = Store(disk / "library")
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         with contextlib.closing(Store(disk / "library")) as other:
@@ -190,7 +190,7 @@ def test_a_replaced_database_is_reopened(tmp_path: Path) -> None:
         old.backup(new)
     old.close()
     new.close()
-    store.add(person("Bo"), PICTURES)  # in the log of changes, which lies beside the database
+    store.add(person("Bo"), PICTURES)  # into the write-ahead log beside the database
     os.replace(backup, store.folder / "library.db")
     assert [one.name for one in store.characters()] == ["Ana"]
     added = store.add(person("Cy"), PICTURES)
@@ -236,7 +236,7 @@ def test_an_interrupted_export_leaves_no_file(tmp_path: Path, monkeypatch: pytes
 
     words = ["identity", "export", "Ana", "-o", str(goal), "--library", str(tmp_path / "library")]
     Store(tmp_path / "library").close()
-    assert main([*words[:-2], "--library", str(tmp_path / "library")]) == 0  # makes the key, which is flushed, too
+    assert main([*words[:-2], "--library", str(tmp_path / "library")]) == 0  # creates the key, which is flushed, too
     goal.write_bytes(b"what was there before")
     fsync = os.fsync
     monkeypatch.setattr("avatar_stream.cli.identity.os.fsync", killed)

@@ -1,4 +1,4 @@
-"""What docker/ says must be what the program takes. No Docker engine is needed."""
+"""The files in docker/ fit the program. No Docker engine is needed."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_the_compose_file_uses_existing_flags_and_files(monkeypatch, capsys) -> 
     address = avatar["networks"]["inside"]["ipv4_address"]
     assert [x for x in turn["command"] if "allowed" in x] == [f"--allowed-peer-ip={address}"]
     assert not re.search(r"^allowed-peer-ip", (DOCKER_FOLDER / "turnserver.conf").read_text(), re.MULTILINE)
-    # Its very flags, but for an address that is not here: everything is taken until it comes to listening.
+    # With its flags and an address that this machine lacks, the server gets as far as listening.
     monkeypatch.setenv("AVATAR_STREAM_TOKEN", "x" * 40)
     monkeypatch.setenv("AVATAR_STREAM_TURN_SECRET", "y" * 40)
     flags = [flag.replace("${DOMAIN:?say DOMAIN=your.domain}", "a.example").replace("${DOMAIN}", "a.example")

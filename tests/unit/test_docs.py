@@ -1,4 +1,4 @@
-"""What the documents tell people to type works."""
+"""Commands and links in the documents work."""
 
 import json
 import os
@@ -35,7 +35,7 @@ COMMAND_PATTERN = re.compile(r"(?:^|`)((?:\.venv/bin/)?avatar-stream [^`\n|]+)(?
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, command) of every whole command in the documents."""
+    """(page, command) of every complete command in the documents."""
     joined = {str(page.relative_to(ROOT)): page.read_text().replace("\\\n", " ") for page in PAGES}
     return [
         (name, found.strip())
@@ -56,7 +56,7 @@ def test_documented_commands_are_parsed(page: str, command: str) -> None:
     try:
         parser().parse_args(words)
     except SystemExit as error:
-        if error.code:  # --help ends with 0
+        if error.code:  # --help exits with 0
             pytest.fail(f"{page}: {command} ends with status {error.code}")
 
 
@@ -68,7 +68,7 @@ def test_links_between_documents_exist() -> None:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the documents speak of, short ones."""
+    """A folder with short versions of the files that the documents name."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copy(sample_pictures()["felix"], folder / "portrait.jpg")
     shutil.copy(sample_pictures()["robin"], folder / "me.jpg")
@@ -95,7 +95,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library with the character that the documents speak of, to be copied."""
+    """A library with the documents' character, to be copied."""
     folder = tmp_path_factory.mktemp("enrolled") / "library"
     store = Store(folder)
     consent = "An average of two dozen people"
@@ -105,7 +105,7 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_ana(words: list[str], desk: Path, enrolled: Path) -> dict[str, str]:
-    """What a documented command finds: Ana, whom the documents have just enrolled, unless it brings her itself."""
+    """The environment of a documented command: a library with Ana, unless the command enrols or imports her."""
     data = desk / "data"
     shutil.rmtree(data, ignore_errors=True)
     library = data / "avatar-stream" / "library"
@@ -123,7 +123,7 @@ def with_ana(words: list[str], desk: Path, enrolled: Path) -> dict[str, str]:
 
 
 def run_for_a_moment(words: list[str], folder: Path, environment: dict[str, str]) -> str:
-    """A server, started as documented, until it says where it is; what it said."""
+    """Start a server as documented and stop it when it is ready; returns its output."""
     flags = [*words[1:], "--port", "0", "--engine", "warp"]
     with RunningServer(*flags, folder=folder, library="", environment=environment) as server:
         server.process.terminate()
@@ -132,14 +132,14 @@ def run_for_a_moment(words: list[str], folder: Path, environment: dict[str, str]
 
 
 def in_short(word: str, desk: Path) -> str:
-    """What a shipped sample is, in less time."""
+    """Replaces a sample by its short version."""
     if not word.startswith("avatar_stream/samples/"):
         return word
     assert (ROOT / word).is_file()
     return str(desk / ("talk.wav" if word.endswith(".ogg") else "me.mp4"))
 
 
-# One with --server needs the server that it names: tests/webrtc/test_client.py runs it against one.
+# A command with --server needs that server: tests/webrtc/test_client.py runs it.
 @pytest.mark.parametrize(
     "command", sorted({command.split("#")[0].strip() for _, command in commands() if "--server" not in command})
 )

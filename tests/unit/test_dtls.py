@@ -1,4 +1,4 @@
-"""A DTLS client's handshake with every kind of certificate, against OpenSSL's server."""
+"""A DTLS client's handshakes with OpenSSL as server, for each kind of certificate."""
 
 import contextlib
 import datetime
@@ -31,7 +31,7 @@ def certificate_of(key: Any) -> x509.Certificate:
 
 
 class Server:
-    """OpenSSL as a DTLS server that shows a certificate of ``key``."""
+    """OpenSSL as a DTLS server with a certificate for ``key``."""
 
     def __init__(self, key: Any, ciphers: bytes = CIPHER_LIST.encode(), asks: bool = True) -> None:
         context = SSL.Context(SSL.DTLS_METHOD)
@@ -52,7 +52,7 @@ def client_of(certificate: RTCCertificate) -> AnyCurveConnection:
 
 
 def moved(source: Any, target: Any, change: Callable[[bytes], list[bytes]]) -> None:
-    """Carry what ``source`` has to say to ``target``, each record a datagram."""
+    """Move ``source``'s output to ``target``, one record per datagram, changed by ``change``."""
     try:
         data = source.bio_read(4096)
     except SSL.Error:
@@ -63,7 +63,7 @@ def moved(source: Any, target: Any, change: Callable[[bytes], list[bytes]]) -> N
 
 
 def shake(client: Any, server: Any, change: Callable[[bytes], list[bytes]] = lambda data: [data]) -> bool:
-    """Whether both ends are done; raises ``SSL.Error`` where one fails."""
+    """Run a handshake; returns whether both ends completed it, and raises ``SSL.Error`` if one fails."""
     for _ in range(20):
         done = 0
         for end, other, how in ((client, server, lambda data: [data]), (server, client, change)):
@@ -88,13 +88,13 @@ KEY_TYPES: dict[str, Callable[[], Any]] = {
     "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
     "RSA": lambda: rsa.generate_private_key(65537, 2048),
 }
-"""What OpenSSL shows as a server; of the curves that it refuses FFmpeg's is met in tests/clients."""
+"""Keys of OpenSSL's server. FFmpeg's curve, which OpenSSL refuses, is covered in tests/clients."""
 
 OFFERED_CURVES = ["P-256", "P-384", "P-521"]
 
 
 def agree(client: AnyCurveConnection, server: Any, own: RTCCertificate, asked: bool = True) -> None:
-    """Assert that both ends know each other and the same keys."""
+    """Assert that both ends have each other's certificates and the same keys."""
     assert fingerprint(client.get_peer_certificate(as_cryptography=True)) == fingerprint(
         server.get_certificate(as_cryptography=True)
     )
@@ -106,7 +106,7 @@ def agree(client: AnyCurveConnection, server: Any, own: RTCCertificate, asked: b
 
 @pytest.fixture
 def taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenSSL is taken to refuse every curve."""
+    """Pretend that OpenSSL refuses every curve."""
     monkeypatch.setattr(dtls, "OFFERED_CURVES", ())
 
 
@@ -175,7 +175,7 @@ def test_fragmented_repeated_and_lost_records_do_not_break_a_handshake() -> None
     lost: list[bytes] = []
 
     class Lossy:
-        """The way to the server, on which the first flight of ours is lost."""
+        """The server behind a network that loses the client's first flight."""
 
         def bio_write(self, data: bytes) -> None:
             if isinstance(client._connection, DtlsClient) and len(lost) < 5:
@@ -200,7 +200,7 @@ def test_fragmented_repeated_and_lost_records_do_not_break_a_handshake() -> None
 @pytest.mark.usefixtures("taken_over")
 @pytest.mark.parametrize("kind", [2, 11, 12, 14, 20, 22])
 def test_a_changed_message_fails_the_handshake(kind: int) -> None:
-    """A changed ServerHello, certificate, key, its signature, or Finished never makes a connection."""
+    """A changed ServerHello, certificate, key, signature or Finished message must fail the handshake."""
     server = Server(KEY_TYPES["P-256"]()).connection
     client = client_of(RTCCertificate.generateCertificate())
 
@@ -209,7 +209,7 @@ def test_a_changed_message_fails_the_handshake(kind: int) -> None:
         found = one.content[0] if one.kind == 22 and not one.epoch else 22 if one.epoch else 0
         return [data[:-1] + bytes([data[-1] ^ 1])] if found == kind else [data]
 
-    if kind == 20:  # Finished in the clear, after the server's first flight
+    if kind == 20:  # unencrypted Finished, after the server's first flight
         with pytest.raises(SSL.Error, match="encrypted"):
             shake(client, server, lambda data: [data, encode_record(22, 0, 99, Message(20, 5, bytes(12)).to_bytes())])
         return

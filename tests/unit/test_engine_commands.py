@@ -1,4 +1,4 @@
-"""``avatar-stream engine`` as a user meets it, and the report for GPU machines on this CPU."""
+"""The ``avatar-stream engine`` commands, and the report for GPU machines on this CPU."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_build_list_remove(cache: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["engine", "build", "--target", "sm89", "--json"]) == 0
     built = json.loads(capsys.readouterr().out)
     assert Path(built["path"]).stat().st_size > 1_000_000
-    assert main(["engine", "build", "--target", "sm89"]) == 0  # kept: not built again
+    assert main(["engine", "build", "--target", "sm89"]) == 0  # cached: not built again
     assert built["name"] in capsys.readouterr().out
     assert main(["engine", "list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
@@ -60,7 +60,7 @@ def test_tensorrt_for_rtx_is_not_used_on_unsupported_gpus(
     if not runs:
         assert main(["engine", "build"]) == 1
         assert f"does not run on NVIDIA Some GPU sm{sm}" in capsys.readouterr().err
-        # For another machine it still builds.
+        # It can still build for another machine.
         assert main(["engine", "build", "--target", "sm89"]) == 0
 
 

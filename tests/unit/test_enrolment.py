@@ -1,4 +1,4 @@
-"""A person becomes a character: what is asked for, what is refused, what is kept."""
+"""Enrolment of characters: required fields, refusals, and what is stored."""
 
 import json
 import re
@@ -57,7 +57,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def another(data: bytes) -> bytes:
-    """The same person in another light, tilted and a little nearer."""
+    """The same person's picture in other light, tilted and slightly nearer."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     height, width = picture.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), 4, 1.06)
@@ -90,7 +90,7 @@ def test_several_pictures_make_one_character(store: Store) -> None:
 
 
 def test_a_portrait_with_a_closed_mouth_gets_teeth_from_another_picture(store: Store) -> None:
-    """Felix enrols twice himself: as he is, and as the engine shows him with his mouth open."""
+    """Felix enrols two pictures: the sample, and one rendered with an open mouth."""
     clip = Clip(SAMPLES / "driver.mp4")
     driver = [picture for _, picture in islice(clip.frames(), 0, 140, 2)]
     clip.close()
@@ -103,7 +103,7 @@ def test_a_portrait_with_a_closed_mouth_gets_teeth_from_another_picture(store: S
     assert portrait.teeth is not None
     assert geometry.lip_gaps(portrait.teeth[1]).max() > 0.1
     assert portrait.asleep is None
-    # With his eyes shut and his head turned he gives his lids and his cheeks, too.
+    # A picture with closed eyes and a turned head also gives lids and cheeks.
     faces = [landmarks_of_still(picture) for picture in shown]
     opened = [1.0 if face is None else max(geometry.eye_openings(face)) for face in faces]
     yaws = [0.0 if face is None else geometry.euler_degrees(geometry.head_pose(face).rotation)[1] for face in faces]
@@ -118,7 +118,7 @@ def test_a_portrait_with_a_closed_mouth_gets_teeth_from_another_picture(store: S
     again = portrait_of(store, store.get(character.id), 256)
     assert again.teeth is not None
     assert np.array_equal(again.teeth[0], portrait.teeth[0])
-    # One who has no other picture has plain teeth.
+    # With one picture the teeth are generic.
     alone = portrait_of(store, enrolled(store, name="Alone").character, 256)
     assert alone.teeth is alone.asleep is None
     assert alone.turned == ()
@@ -195,7 +195,7 @@ def test_a_style_changes_the_picture_and_keeps_the_identity(style: str) -> None:
 def test_a_character_in_a_style(store: Store) -> None:
     done = enrolled(store, style="ink").character
     shown = portrait_of(store, store.get(done.id), 256)
-    assert np.ptp(shown.picture.astype(int), axis=2).max() < 60  # ink has hardly a colour
+    assert np.ptp(shown.picture.astype(int), axis=2).max() < 60  # the ink style is nearly grey
     assert done.quality["style_distance"] > 0
 
 

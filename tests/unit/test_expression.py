@@ -1,4 +1,4 @@
-"""What is held stays, and everything else goes on."""
+"""Expression settings: held parts stay still, and the rest follows the driver."""
 
 import itertools
 import json
@@ -63,7 +63,7 @@ def test_each_hold_affects_only_its_part() -> None:
     assert np.abs(gaze[:468] - free[:468]).max() < 1e-3
     assert np.abs(brows[[105, 334]] - free[[105, 334]]).max() > 0.5
     assert np.abs(brows[eyes] - free[eyes]).max() < 0.3
-    # The head turns all the same.
+    # The head still turns.
     assert np.linalg.norm(mouth[1] - face()[1]) > 3
 
 

@@ -1,4 +1,4 @@
-"""What is missing is named by a command that works from where people have it: a clone, or a wheel."""
+"""Messages about missing packages give a command that works in a clone, or with an installed wheel."""
 
 import re
 import subprocess

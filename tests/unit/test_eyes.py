@@ -1,4 +1,4 @@
-"""Eyes that turn and close: the iris goes where it is asked to, stays round, and nothing but the eye changes."""
+"""Eyes that turn and close: the iris follows the landmarks, stays round, and only the eye changes."""
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ def opening(points: Floats, eye: int, shape: tuple[int, ...]) -> Floats:
 
 
 def darkest(picture: Image, points: Floats, eye: int) -> Floats:
-    """Mean place (x, y) of what is dark in an eye."""
+    """Mean position (x, y) of the dark pixels in an eye."""
     inside = opening(points, eye, picture.shape) > 0.9
     grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1)
     weight = np.clip(np.median(grey[inside]) - grey, 0, None) * inside

@@ -1,4 +1,4 @@
-"""A driver who moves about: the portrait's head, hair and neck stay whole, and its face stays in the picture."""
+"""Large head movements: the portrait's head, hair and neck stay intact, and its face stays in the picture."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def test_hair_moves_with_the_head(portrait: Portrait, move: tuple[float, float, 
     ]
     matte = rigid[1][..., :1].astype(np.float32) / 255
     wanted = matte * rigid[0] + (1 - matte) * portrait.plate
-    # What lies above the brows, the hair's outline included, as far as the picture shows it.
+    # The area above the brows that the picture shows, with the hair's outline.
     brows = int(target[[105, 334], 1].max())
     known = rigid[1][:brows, :, 1] == 255
     differs = np.abs(shown[:brows].astype(np.float32) - wanted[:brows]).mean(-1)

@@ -1,4 +1,4 @@
-"""The fit reads faces in absolute terms: what the model made, from any side, however it began."""
+"""The fit recovers a generated face's coefficients, from any direction and any start."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_a_still_face_does_not_flicker() -> None:
     fitter, still = Fitter(), face(100, jawOpen=0.3, mouthSmile=0.3)
     found = []
     for _ in range(160):
-        # What the tracker's filter leaves: about a tenth of a pixel on a face of this size.
+        # The noise after the tracker's filter: about a tenth of a pixel on a face of this size.
         fit = fitter(still + random.normal(0, 0.1, still.shape).astype(np.float32))
         found.append(fit.coefficients)
     last = np.array(found[-40:])

@@ -1,4 +1,4 @@
-"""Who is followed when several people are in the picture, and a driver who moves about."""
+"""Which person is tracked when several are in the picture, and a driver who moves."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ FRAME_PERIOD = 1 / 25  # seconds
 
 
 def landmarks(x: float, y: float, width: float) -> Floats:
-    """A face ``(478, 3)`` with its middle at ``x, y``, so wide, in widths of the picture."""
+    """Landmarks ``(478, 3)`` of a face with its centre at ``x, y`` and ``width``, in widths of the picture."""
     points = face()
     low, high = points[:468, :2].min(0), points[:468, :2].max(0)
     out = (points - [*(low + high) / 2, 0]) * width / (high[0] - low[0]) + [x, y, 0]
@@ -51,7 +51,7 @@ def people() -> tuple[Image, Image]:
 
 
 def room(small: Image | None, large: Image | None) -> Image:
-    """A picture of two places, in one of which somebody sits further away."""
+    """A picture with up to two people, one of them further away."""
     picture = np.full((512, 800, 3), 140, np.uint8)
     if small is not None:
         picture[200:456, 10:266] = small

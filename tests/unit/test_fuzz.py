@@ -1,4 +1,4 @@
-"""A short fuzzing of everything that comes from outside; ``python -m tests.fuzz`` goes on from here."""
+"""Short fuzzing of all inputs from outside; ``python -m tests.fuzz`` does it at length."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ CASES_PER_TARGET = {"picture": 150, "http": 150, "query": 100, "motion_file": 20
 
 @st.composite
 def damaged(draw: Any, sound: list[bytes]) -> bytes:
-    """A sound input with pieces cut out, doubled, overwritten or put in."""
+    """A valid input with parts removed, repeated, overwritten or inserted."""
     data = bytearray(draw(st.sampled_from(sound)))
     for _ in range(draw(st.integers(0, 6))):
         at = draw(st.integers(0, len(data)))

@@ -50,7 +50,7 @@ def test_aligned_frame_puts_every_face_in_the_same_place(scale: float, roll: flo
     assert eyes[0] == pytest.approx(96, abs=1.5)
     assert eyes[1] == pytest.approx(0.36 * 192, abs=6)
     assert points[mesh.NOSE_BASE, 1] == pytest.approx(0.62 * 192, abs=6)
-    assert points[152, 1] < 1.02 * 192  # the chin is at its lower edge
+    assert points[152, 1] < 1.02 * 192  # the chin is at the lower edge
 
 
 def test_the_template_is_symmetric() -> None:

@@ -1,4 +1,4 @@
-"""Drift is noticed and corrected within 25 ticks, whatever part of the renderer it is injected into."""
+"""Drift is detected and corrected within 25 ticks, in whatever part of the renderer it is injected."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,11 +19,11 @@ from avatar_stream.runtime.networks import Networks
 pytestmark = pytest.mark.slow
 
 FRAME_PERIOD = 1 / 25
-FRAMES_PER_CHECK = round(CHECK_INTERVAL / FRAME_PERIOD)  # frames between looks
+FRAMES_PER_CHECK = round(CHECK_INTERVAL / FRAME_PERIOD)  # frames between the guard's checks
 
 
 class Loop:
-    """Runs an avatar with its guard, frame by frame, in its own time."""
+    """Runs an avatar with its guard frame by frame, with simulated time."""
 
     def __init__(self, portrait: Portrait) -> None:
         self.avatar = Avatar(portrait, Networks.shared())
@@ -45,7 +45,7 @@ class Loop:
                 self.guard.check(self.ticks * FRAME_PERIOD)
 
     def apart(self) -> float:
-        """How far the picture of now is from what the portrait's own pixels show; 0 for the warp alone."""
+        """The distance of the current picture from the warped portrait; 0 for the warp alone."""
         faces = self.avatar.renderer.last_faces()
         if faces is None:
             return 0.0
@@ -96,7 +96,7 @@ def test_drift_is_corrected_within_25_ticks(loop: Loop, corrupt: Callable[[Loop]
     loop.run(25)
     assert loop.avatar.renderer.is_intact()
     assert loop.apart() < MAX_LIKENESS_DISTANCE
-    # And it is what an avatar shows that nothing has happened to.
+    # Its picture equals that of an undisturbed avatar.
     other = Loop(loop.avatar.renderer.portrait)
     other.run(loop.ticks)
     ours, theirs = loop.avatar.renderer.last_faces(), other.avatar.renderer.last_faces()
@@ -107,9 +107,9 @@ def test_drift_is_corrected_within_25_ticks(loop: Loop, corrupt: Callable[[Loop]
 
 
 def test_a_network_that_changes_the_identity_is_switched_off(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anchoring does not help there: within 25 ticks only the portrait's own pixels are left."""
+    """Re-anchoring does not help here: within 25 ticks only the warp is shown."""
     monkeypatch.setattr(guard, "RECOVERY_TIME", 1.0)
-    loop.run(122)  # the mouth is about to open wide: where nothing is painted nobody can be painted
+    loop.run(122)  # the mouth is about to open wide, so that the network draws something
     window = type(loop.avatar.renderer._window)
     push = window.push  # type: ignore[union-attr]
     stranger = prepare(read_picture(sample_pictures()["noor"]), 256, square=True)
@@ -125,7 +125,7 @@ def test_a_network_that_changes_the_identity_is_switched_off(loop: Loop, monkeyp
     assert loop.avatar.renderer.warp_only
     assert loop.apart() == 0
     monkeypatch.setattr(window, "push", push)
-    # Once it is well again, the guard takes its steps back.
+    # Once the network works again, the guard undoes its steps.
     loop.run(round(4 / FRAME_PERIOD))
     assert loop.guard.step.name == "WATCHING"
     assert not loop.avatar.renderer.warp_only

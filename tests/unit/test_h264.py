@@ -1,4 +1,4 @@
-"""H.264 offers as encoders and browsers write them."""
+"""H.264 offers of encoders and browsers."""
 
 import re
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ FMTP_BY_SENDER = {
 
 
 def offer(fmtp: dict[str, str | None], way: str = "sendonly", codecs: str = "H264") -> str:
-    """An offer of payloads with these parameters; None is no ``a=fmtp``."""
+    """An offer of payload types with these parameters; None omits ``a=fmtp``."""
     lines = [
         "v=0",
         "o=- 1 2 IN IP4 127.0.0.1",
@@ -113,7 +113,7 @@ async def test_an_offer_without_fmtp() -> None:
 
 @pytest.mark.parametrize("payload", ["35", "39", "63", "96", "127"])
 async def test_every_dynamic_payload_type_is_kept(payload: str) -> None:
-    """Chromium's last profiles are below 64."""
+    """Chromium's last payload types are below 64."""
     answer, _ = await answered(offer({payload: FMTP_BY_SENDER["high (FFmpeg)"]}, "recvonly"), Role.VIEW)
     assert re.search(rf"^m=video \d+ \S+ {payload}\r$", answer, re.MULTILINE)
     assert parameters(answer, payload)["profile-level-id"] == "64001f"

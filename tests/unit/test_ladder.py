@@ -1,4 +1,4 @@
-"""The ladder goes down when drawing takes too long, comes back when it does not, and does not swing."""
+"""The quality ladder steps down when drawing is too slow, steps up again when it is not, and does not oscillate."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ FRAME_PERIOD = 0.04
 
 
 class Machine:
-    """Draws a frame of each quality in its own time, at 25 frames a second or as fast as it can."""
+    """Simulates drawing: each quality takes a given time, at 25 frames a second or as fast as possible."""
 
     def __init__(self, costs: dict[str, float]) -> None:
         self.costs = costs

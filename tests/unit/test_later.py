@@ -1,4 +1,4 @@
-"""What MediaPipe imports and nobody uses is loaded when somebody does."""
+"""Modules that MediaPipe imports without using them are imported on first use."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The evaluation that cannot flatter: people driven by themselves through the live path, blind sheets, folds."""
+"""The evaluation of the live path on people driven by themselves, blind contact sheets, and folds."""
 
 import json
 from fractions import Fraction

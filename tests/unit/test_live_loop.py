@@ -1,4 +1,4 @@
-"""The live loop by itself: the newest frame wins, commands, silence, failures, and its end."""
+"""The live loop alone: the newest frame wins, commands, silence, failures, and its end."""
 
 import logging
 import threading
@@ -22,7 +22,7 @@ PICTURE_SIDE = 128
 
 
 def camera_frame(level: int, mark: int | None = None) -> av.VideoFrame:
-    """A grey picture, by whose level a test knows it again."""
+    """A grey picture whose level identifies it."""
     picture = np.full((PICTURE_SIDE, PICTURE_SIDE, 3), level, np.uint8)
     if mark is not None:
         draw_mark(picture, mark)
@@ -30,7 +30,7 @@ def camera_frame(level: int, mark: int | None = None) -> av.VideoFrame:
 
 
 class FakeAvatar:
-    """Keeps what it is given; ``follow`` waits for ``gate``, and both halves can be told to fail."""
+    """Records its inputs; ``follow`` waits for ``gate``, and both halves can be made to fail."""
 
     networks = None
 
@@ -73,7 +73,7 @@ class FakeAvatar:
 
 
 class Listener(NullListener):
-    """Keeps which stages failed, and how many frames gave way to newer ones."""
+    """Records which stages failed, and how many frames were dropped for newer ones."""
 
     def __init__(self) -> None:
         self.failures: list[str] = []
@@ -167,7 +167,7 @@ def test_without_a_camera_the_voice_moves_the_avatar(loop: LiveLoop, avatar: Fak
     start(loop, avatar)
     sound = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.int16), format="s16", layout="mono")
     sound.sample_rate, sound.pts = 16_000, 0
-    # Silence counts as sound that comes: the mouth is closed, and the face idles.
+    # Silence counts as sound: the mouth is closed, and the face idles.
     wait_until(
         lambda: loop.add_audio(sound) or any(isinstance(one, ArkitFrame) for one in avatar.followed),
         "the voice moved the avatar",

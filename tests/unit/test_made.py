@@ -1,4 +1,4 @@
-"""Made faces from the shipped samples: photographs do what they never did, are tracked again and learnt from."""
+"""Synthetic faces from the samples: photographs with new expressions are rendered, tracked and used for training."""
 
 import itertools
 from pathlib import Path
@@ -28,7 +28,7 @@ from engines.made.studio import Studio  # noqa: E402
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with packs of two stills; skips where nothing can be drawn."""
+    """A data folder with packs of two stills; skips the tests without OpenGL."""
     try:
         moderngl.create_context(standalone=True, backend="egl").release()
     except Exception as error:
@@ -50,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def job(data: Path, tmp_path_factory: pytest.TempPathFactory) -> factory.Job:
-    """What the factory is to make: two people from the stills, with a little recorded motion."""
+    """A job for the factory: two people from the stills, with a little recorded motion."""
     out = tmp_path_factory.mktemp("faces")
     random = np.random.default_rng(0)
     motion = random.uniform(0, 0.5, (20, len(COEFFICIENT_NAMES))).astype(np.float32)
@@ -78,13 +78,13 @@ def test_made_faces_open_the_mouth_and_close_the_eyes(made: factory.Job) -> None
         studio.render(FaceState(coefficients(jawOpen=0.8))),
     )
     shut = studio.render(FaceState(coefficients(eyeBlink=1)))
-    # Doing what the photograph does leaves it what it is.
+    # With the photograph's own expression the picture does not change.
     assert np.abs(same.astype(int) - picture).mean() < 4
     faces = [landmarks_of_still(shot) for shot in (same, opened, shut)]
     assert all(face is not None for face in faces)
     calm, wide, blind = (face for face in faces if face is not None)
     assert geometry.mouth_opening(wide) > geometry.mouth_opening(calm) + 0.1
-    # The lids of this head are two dozen points.
+    # This head's lids have two dozen points.
     assert np.mean(geometry.eye_openings(blind)) < 0.9 * np.mean(geometry.eye_openings(calm))
     inside = np.zeros(picture.shape[:2], np.uint8)
     cv2.fillPoly(inside, [np.round(wide[list(MOUTH_RING), :2]).astype(np.int32)], 1)

@@ -11,7 +11,7 @@ from tests.waiting import TEST_TIMEOUT
 
 @given(st.lists(st.one_of(st.integers(0, 99), st.none()), max_size=60))
 def test_only_the_newest_item_is_delivered_and_only_once(steps: list[int | None]) -> None:
-    """Numbers are put, None takes: what is taken is always the last put, and every loss is counted."""
+    """Numbers are put, None takes: a take gets the last put, and every dropped item is counted."""
     box: Mailbox[int] = Mailbox()
     waiting: int | None = None
     dropped = 0

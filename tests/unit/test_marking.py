@@ -1,4 +1,4 @@
-"""What says that a picture was generated: seen by people, found by programs, kept by our own codecs."""
+"""Marks of generated pictures: the visible label, the watermark after our codecs, and content credentials."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ FRAME_COUNT = FRAMES_PER_PIECE + 10
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image]:
-    """Two seconds of an avatar, and a little more."""
+    """A little more than two seconds of an avatar."""
     avatar, clip = (
         Avatar(Portrait.open(sample_pictures()["samuel"], 384, square=True), None),
         Clip(SAMPLES / "driver.mp4"),
@@ -50,7 +50,7 @@ def luma(frame: av.VideoFrame) -> Image:
 
 
 def through(frames: list[av.VideoFrame], codec: str, bitrate: int) -> Iterator[av.VideoFrame]:
-    """Encoded as our server does it, and decoded."""
+    """Encode frames as the server does, and decode them."""
     encoder, decoder = VideoEncoder(codec, 25), av.CodecContext.create(codec.lower(), "r")
     encoder.bitrate = bitrate
     for number, frame in enumerate(frames):
@@ -61,7 +61,7 @@ def through(frames: list[av.VideoFrame], codec: str, bitrate: int) -> Iterator[a
 
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 def test_the_watermark_is_read_from_two_seconds_of_a_recording(pictures: list[Image], codec: str) -> None:
-    """Streamed at our bit rate, and recorded from there as VP8 at 1 Mbit/s."""
+    """Encoded at the server's bit rate, then recorded as VP8 at 1 Mbit/s."""
     read = []
     for watermark in (True, False):
         marker = Marker(watermark=watermark)

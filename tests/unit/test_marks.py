@@ -20,7 +20,7 @@ def test_a_picture_without_a_mark_has_none() -> None:
     assert read_mark(np.full((480, 640, 3), 128, np.uint8)) is None
     one = np.zeros((480, 640, 3), np.uint8)
     draw_mark(one, 5)
-    one[:30, :50] = 255 - one[:30, :50]  # a single bit turned: the parity tells
+    one[:30, :50] = 255 - one[:30, :50]  # a single inverted bit, which the parity reveals
     assert read_mark(one) is None
 
 

@@ -1,4 +1,4 @@
-"""The inside of a mouth: teeth where they belong, never outside the lips, the person's own where they show."""
+"""The inside of a mouth: teeth in their places, never outside the lips, and the person's own where visible."""
 
 from dataclasses import replace
 from unittest import mock
@@ -127,7 +127,7 @@ def blue_teeth(portrait: Portrait) -> tuple[Image, Floats]:
 
 
 def blueness(interior: Interior, picture: Image, target: Floats) -> float:
-    """Of the upper teeth that are drawn over a picture."""
+    """The blueness of the upper teeth that are drawn over a picture."""
     drawn = picture.copy()
     interior.draw(drawn, target)
     hole = find_mouth_opening(target, picture.shape[1], picture.shape[0])
@@ -139,7 +139,7 @@ def blueness(interior: Interior, picture: Image, target: Floats) -> float:
 
 
 def test_visible_teeth_are_kept(portrait: Portrait) -> None:
-    """A portrait with blue teeth has them still when its mouth opens further."""
+    """A portrait with blue teeth keeps them when its mouth opens further."""
     picture, smile = blue_teeth(portrait)
     wide = opened(portrait, 0.3, mouthSmile=0.7)
     plain = Interior(portrait.crop, portrait.landmarks)
@@ -154,7 +154,7 @@ def test_teeth_of_another_picture_are_used(portrait: Portrait) -> None:
 
 
 def smiling(portrait: Portrait) -> tuple[Image, Floats]:
-    """The portrait with its teeth showing, and its landmarks."""
+    """The portrait with visible teeth, and its landmarks."""
     smile = opened(portrait, 0.12, mouthSmile=0.7)
     picture = portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(picture, smile)
@@ -192,7 +192,7 @@ def test_lips_meet_without_a_change_around_them(portrait: Portrait) -> None:
 
 
 def test_thin_lips_are_extended_without_stripes(portrait: Portrait) -> None:
-    """The few rows of a thin lip are noise from side to side: continued as they are, they would be bars."""
+    """The few rows of a thin lip are noisy from side to side: extending them directly would give stripes."""
     picture, smile = smiling(portrait)
     thin = smile.copy()
     thin[list(mesh.OUTER_LIP_UPPER)] += 0.7 * (smile[list(mesh.INNER_LIP_UPPER)] - smile[list(mesh.OUTER_LIP_UPPER)])

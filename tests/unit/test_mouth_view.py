@@ -1,4 +1,4 @@
-"""What a camera sees of a mouth, and another face's mouth lit like it."""
+"""Mouth views: the light inside a driver's mouth is measured, and the avatar's mouth is lit like it."""
 
 import cv2
 import numpy as np
@@ -64,12 +64,12 @@ def test_a_mouth_gets_the_light_that_was_seen(portrait: Portrait, wanted: Floats
     Interior(portrait.crop, portrait.landmarks).draw(shown, target, wanted)
     found = read_mouth(shown, target)
     assert found is not None
-    # The outermost rows lie half on the lips.
+    # Half of the outermost rows lies on the lips.
     assert np.abs(found - wanted)[1:-1, 1:-1].mean() < 0.08
 
 
 def test_a_blurry_camera_does_not_darken_narrow_teeth(portrait: Portrait) -> None:
-    """Teeth between lips that are a few pixels apart are read as pale as they are."""
+    """The paleness of teeth between lips a few pixels apart is measured correctly."""
     small = prepare(read_picture(sample_pictures()["felix"]), 160)
     target, shown = opened(small, 0.2), small.crop.copy()
     hole = find_mouth_opening(target, shown.shape[1], shown.shape[0])

@@ -1,4 +1,4 @@
-"""The networks by themselves: exact codec, streamed encoder, and an export that rolls as the model does."""
+"""The networks alone: exact codec, streamed encoder, and an export that computes the same as the model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_widened_model_computes_the_same() -> None:
     small = Model(TOY).eval()
     for parameter in small.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)
-    # Doubled exactly, normalisation too sees the same statistics.
+    # With exactly doubled sizes, normalisation layers get the same statistics.
     sizes = {name: 2 * getattr(TOY, name) for name in ("landmarks", "reference", "guide", "embedding")}
     wide = grow(small, replace(TOY, name="wide", widths=(48, 64, 96), **sizes)).eval()
     face, rasters = torch.rand(2, 3, 192, 192), torch.rand(2, CONTEXT_FRAMES + 2, 7, 96, 96)
@@ -111,7 +111,7 @@ def test_the_exported_network_equals_the_model(runtime: str, slots: int, tmp_pat
     torch.manual_seed(2)
     model = Model(TOY)
     with torch.no_grad():
-        for parameter in model.parameters():  # no zero layers: every path must count
+        for parameter in model.parameters():  # no zero layers, so that every path has an effect
             parameter.add_(0.05 * torch.randn_like(parameter))
     export(model, tmp_path)
     graph = TickGraph(model.eval(), slots)
@@ -133,7 +133,7 @@ def test_the_exported_network_equals_the_model(runtime: str, slots: int, tmp_pat
         with torch.no_grad():
             wanted = graph(*(torch.from_numpy(given[name]) for name in order))
         (residual,) = ticker.run([Job(stream, frame)])
-        # bf16 machines keep about three digits; residuals are in grey levels.
+        # bf16 has about three digits; residuals are in grey levels.
         scale = float(np.abs(wanted[0].numpy()).max())
         np.testing.assert_allclose(residual, wanted[0].numpy()[0], atol=0.03 * scale)
         for name, value in zip(state, wanted[1:], strict=True):

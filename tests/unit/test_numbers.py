@@ -1,4 +1,4 @@
-"""Numbers, nesting and text from outside that no later step could hold: one error each, nothing of them is kept."""
+"""Numbers, nesting and text that later steps cannot process give one error each, and nothing of them is kept."""
 
 import json
 import math
@@ -150,7 +150,7 @@ PACKET_HEADER = b"\x01\x00" + b"\0" * 6 + (9000).to_bytes(2, "little") + b"\x00\
 @settings(max_examples=40, deadline=None)
 @given(st.binary(min_size=12, max_size=12), st.binary(min_size=64, max_size=64), st.booleans())
 def test_no_face_packet_breaks_the_drivers_calibration(head: bytes, numbers: bytes, extreme: bool) -> None:
-    """Whatever the bytes say: what is learnt of the driver stays finite, and so is the next face's motion."""
+    """For any bytes the driver's calibration and the next face's motion stay finite."""
     driver = MotionEstimator()
     usual = unpack(PACKET_HEADER + bytes(64)).landmarks
     numbers = bytes(0x80 if byte & 1 else 0x7F for byte in numbers) if extreme else numbers
@@ -191,7 +191,7 @@ def test_every_type_of_message_is_covered() -> None:
 
 
 def test_an_osc_bundle_with_a_negative_size_is_ignored() -> None:
-    """python-osc reads an element of size -4 for ever."""
+    """python-osc loops forever on an element of size -4."""
     from avatar_stream.rigs.osc import messages
 
     for size in (-4, 0, 3, 8, 2**31 - 1, -(2**31)):

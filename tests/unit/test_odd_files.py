@@ -1,4 +1,4 @@
-"""Files as strangers bring them: their times, their sound, and no traceback from any command."""
+"""Unusual media files: timing, sound, and errors without tracebacks from every command."""
 
 import itertools
 import resource
@@ -28,7 +28,7 @@ from tests.odd_files import FILE_MAKERS, PICTURE_SIDE, make_all, steady
 pytestmark = pytest.mark.slow
 
 PORTRAIT = sample_pictures()["noor"]
-FRAME_SECONDS = 0.041  # seconds: a picture at 25 a second
+FRAME_SECONDS = 0.041  # slightly more than a frame at 25 a second
 EXPECTED_TIMES = {
     "plain.mp4": steady(25, 3),
     "browser.webm": steady(10, 3.4),
@@ -42,7 +42,7 @@ EXPECTED_TIMES = {
     "squeezed.mp4": steady(25, 1),
     "take:2.mp4": steady(25, 1),
 } | {f"sound-{rate}.mov": steady(25, 2) for rate in (4_000, 37_800, 176_400, 192_000)}
-"""When their pictures are shown, in seconds from the file's first picture or sound."""
+"""When each file's pictures are shown, in seconds from its first picture or sound."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def played(path: Path) -> tuple[list[tuple[float, float]], list[float]]:
-    """(seconds, brightness) of a file's pictures and when its clicks are heard, by the stamps that players honour."""
+    """(seconds, brightness) of a file's pictures and the times of its clicks, by the timestamps that players use."""
     clicks: list[float] = []
     with av.open(f"file:{path}") as container:
         pictures = [
@@ -70,7 +70,7 @@ def played(path: Path) -> tuple[list[tuple[float, float]], list[float]]:
 
 
 def copied(source: Path, path: Path) -> None:
-    """The pictures of a film as they come, with its sound: what ``render`` does without a face."""
+    """Copy a video's pictures and sound like ``render`` does, without a face."""
     clip = Clip(source)
     recorder = Recorder(path, clip.rate, (PICTURE_SIDE, PICTURE_SIDE), clip)
     for _, picture in clip.frames():
@@ -183,7 +183,7 @@ def test_no_command_raises_for_odd_files(
     monkeypatch.setattr(Portrait, "open", staticmethod(cache(Portrait.open)))
     for name in FILE_MAKERS:
         words = [word.format(odd[name], out=tmp_path / "out") for word in COMMANDS[command]]
-        code = main(words)  # anything but an AvatarError comes out of here
+        code = main(words)  # raises anything other than an AvatarError
         said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("avatar-stream:")]
         assert code in (0, 1, 2), name
         if code:
@@ -208,7 +208,7 @@ def test_a_camera_file_that_is_no_video_is_refused_at_once(odd: dict[str, Path])
 
 @pytest.fixture
 def small_disk() -> Iterator[None]:
-    """No file may grow over 20 kB: what a full disk says, without one."""
+    """Limit files to 20 kB, which gives the errors of a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))

@@ -1,4 +1,4 @@
-"""What the server says of itself is true: the description against the routes, the schema against the parser."""
+"""The OpenAPI description fits the routes, and the schema of control messages fits the parser."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What other pictures of a person add to a portrait: lids that shut, and the cheek that it turns away."""
+"""Parts that a portrait takes from other pictures of the person: closed lids, and a hidden cheek."""
 
 import cv2
 import numpy as np
@@ -43,7 +43,7 @@ def test_closed_lids_come_from_the_persons_other_picture(portrait: Portrait) -> 
     target = shut(portrait.landmarks)
     asleep = warped(portrait, target)
     Eyes(portrait.crop, portrait.landmarks).draw(asleep, target)
-    # Eye shadow, so that her own lids are known when they are seen.
+    # Coloured eye shadow identifies her own lids.
     for upper, lower, _ in EYE_LANDMARKS:
         ring = target[[*upper, *lower[-2:0:-1]], :2] - [0, 6]
         mask = cv2.fillPoly(np.zeros(asleep.shape[:2], np.uint8), [np.round(ring).astype(np.int32)], 255)
@@ -64,7 +64,7 @@ def test_closed_lids_come_from_the_persons_other_picture(portrait: Portrait) -> 
 def test_a_hidden_cheek_comes_from_another_picture(portrait: Portrait) -> None:
     away = turned(portrait, 22)
     aside = warped(portrait, away)
-    # The portrait looks aside; the other picture looks ahead and has a mark on each cheek.
+    # The portrait is turned aside; the other picture is frontal and has a mark on each cheek.
     marked = portrait.crop.copy()
     for point in (50, 280):
         x, y = np.round(portrait.landmarks[point, :2]).astype(int)
@@ -81,7 +81,7 @@ def test_a_hidden_cheek_comes_from_another_picture(portrait: Portrait) -> None:
     far = max((50, 280), key=redness)
     near = 330 - far
     assert np.abs(shown.astype(int) - plain).max() > 20
-    # Only the side that was turned away is taken, and nothing while the head stays where the portrait has it.
+    # Only the hidden side is taken, and only when the head turns.
     x, y = np.round(portrait.landmarks[near, :2]).astype(int)
     assert np.abs(shown[y, x].astype(int) - plain[y, x]).max() < 12
     untouched = aside.copy()
@@ -95,7 +95,7 @@ def test_a_hidden_side_without_another_picture_is_mirrored(portrait: Portrait) -
     assert len(found) == 1
     assert np.sign(found[0].yaw) != np.sign(geometry.euler_degrees(geometry.head_pose(away).rotation)[1])
     assert TurnedTexture.all_of(portrait.crop, portrait.landmarks, ()) == ()
-    # Another picture that shows that side is better than a mirror.
+    # Another picture of that side has priority over the mirror image.
     other = (portrait.crop, turned(portrait, -16))
     assert len(TurnedTexture.all_of(warped(portrait, away), away, [other])) == 1
 

@@ -1,4 +1,4 @@
-"""Uploads, backgrounds and characters are their owner's, over HTTP; what the disk refuses is said there, too."""
+"""Access to uploads, backgrounds and characters over HTTP is limited to their owners; disk errors over HTTP."""
 
 import json
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ SCOPES_BY_NAME = {
 
 
 class Guarded:
-    """A server with tokens; ``headers`` by name, "" for none."""
+    """A server with tokens; ``headers`` gives each name's headers, "" for none."""
 
     def __init__(self, folder: Path) -> None:
         tokens = {name: make_token(name, scopes) for name, scopes in SCOPES_BY_NAME.items()}
@@ -64,7 +64,7 @@ async def test_an_upload_is_visible_to_its_owner_only(guarded: Guarded) -> None:
         answer = await guarded.ask(who, "GET", f"/identities/{upload}")
         assert answer.status_code == status, who
         if who == "bo":
-            assert answer.json() == missing  # as if there were none
+            assert answer.json() == missing  # the same as for an unknown id
     assert (await guarded.ask("bo", "DELETE", f"/identities/{upload}")).status_code == 404
     assert (await guarded.ask("ana", "GET", f"/identities/{upload}")).status_code == 200
     assert (await guarded.ask("ana", "POST", "/identities", json=said)).status_code == 201
@@ -78,9 +78,9 @@ async def test_a_characters_picture_is_visible_to_its_owner_only(guarded: Guarde
     for who, status in (("bo", 404), ("eve", 404), ("", 401), ("ana", 200), ("root", 200)):
         answer = await guarded.ask(who, "GET", f"/identities/{key}")
         assert answer.status_code == status, who
-    # A browser's copy is not shown to the next token.
+    # A browser must not show a cached copy to the next token.
     assert "Authorization" in (await guarded.ask("ana", "GET", f"/identities/{key}")).headers["vary"]
-    # The samples are for everybody.
+    # The samples are public.
     assert (await guarded.ask("", "GET", "/identities/noor")).status_code == 200
 
 
@@ -159,7 +159,7 @@ async def test_no_201_for_a_character_that_is_not_on_disk(tmp_path: Path) -> Non
         assert answer.status_code == 503
         assert "deleted while it was in use" in answer.json()["error"]
         assert not (tmp_path / "library" / "library.db").exists()
-        # What needs no library goes on.
+        # Requests that need no library still work.
         assert (await client.get(f"/identities/{upload}")).status_code == 200
         picture = cv2.imdecode(np.frombuffer((await client.get("/identities/noor")).content, np.uint8), 1)
         assert picture is not None

@@ -1,4 +1,4 @@
-"""A face in a hundred bytes, there and back."""
+"""Face packets of about a hundred bytes: packing and unpacking."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What reaches aioice and aiortc of what arrives on a port."""
+"""Which datagrams the packet filter passes to aioice and aiortc."""
 
 import asyncio
 import os
@@ -61,7 +61,7 @@ def test_attributes_of_a_wrong_length_are_malformed(name: str, size: int) -> Non
 
 def test_only_connectivity_checks_of_this_peer_pass() -> None:
     port = Port()
-    port.datagram_received(connectivity_check(), UNKNOWN_ADDRESS)  # a peer shows itself by such a check
+    port.datagram_received(connectivity_check(), UNKNOWN_ADDRESS)  # a valid check from a new address passes
     assert len(port.checks) == 1
     others = [
         connectivity_check("wxyz:efgh"),
@@ -81,7 +81,7 @@ def test_only_connectivity_checks_of_this_peer_pass() -> None:
 
 
 def test_ffmpegs_connectivity_checks_pass() -> None:
-    """Its answers say no address, and before 8.1 its requests no priority: aioice reads the one and not the other."""
+    """Its answers have no address, and before 8.1 its requests no priority: aioice needs only the latter."""
     port = Port()
     answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE)
     answer.add_message_integrity(ICE_PASSWORD.encode())
@@ -116,7 +116,7 @@ def test_floods_are_limited_without_excluding_the_peer() -> None:
         port.datagram_received(bytes([0x80, 200]) + bytes(40), PEER_ADDRESS)
     assert port.filter.dropped["too many"] > 30_000
     before = len(port.checks)
-    port.datagram_received(connectivity_check(), PEER_ADDRESS)  # its own checks have a share of their own
+    port.datagram_received(connectivity_check(), PEER_ADDRESS)  # the peer's checks have their own limit
     assert len(port.checks) == before + 1
 
 
@@ -124,7 +124,7 @@ def test_sources_are_limited_and_only_authenticated_ones_count() -> None:
     port = Port()
     for source in range(50):
         port.datagram_received(rtp(source), PEER_ADDRESS)
-    assert len(port.data) == 50  # none has been authenticated
+    assert len(port.data) == 50  # none is authenticated
     for source in range(MAX_SSRCS):
         port.filter.authenticated(source.to_bytes(4, "big"))
     port.datagram_received(rtp(MAX_SSRCS), PEER_ADDRESS)
@@ -138,7 +138,7 @@ def test_a_sequence_jump_is_accepted_if_the_next_packet_follows() -> None:
     assert all(guard.admits(number % 65536) for number in range(65_500, 65_600))
     assert guard.admits(60)  # late
     assert not guard.admits(30_000)
-    assert guard.admits(65)  # the jump was none
+    assert guard.admits(65)  # the jump was not confirmed
     assert not guard.admits(30_000)
     assert guard.admits(30_001)
     assert guard.admits(30_001 + MAX_DROPOUT - 1)
@@ -147,7 +147,7 @@ def test_a_sequence_jump_is_accepted_if_the_next_packet_follows() -> None:
 
 
 async def test_reading_pauses_during_a_flood_and_resumes() -> None:
-    """Most of it never reaches Python, and a port whose reading paused is read again."""
+    """Most of the flood never reaches Python, and a paused port is read again later."""
     port = Port()
 
     class Protocol(asyncio.DatagramProtocol):

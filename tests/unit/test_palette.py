@@ -1,4 +1,4 @@
-"""What is drawn into a portrait takes its hue from it, and none where it has none."""
+"""Drawn parts get the portrait's hues, and no hue in a grey portrait."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from avatar_stream.portrait.interior.palette import LUMA_WEIGHTS, Palette
 from avatar_stream.portrait.portrait import Image, Portrait, prepare, read_picture
 from avatar_stream.runtime.networks import Networks
 
-# The usual sepia filter, as editors have it.
+# The usual sepia filter of image editors.
 SEPIA_MATRIX = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
 PHOTOGRAPHS = ("felix", "mateo", "noor", "robin", "samuel", "walter")
 
@@ -42,7 +42,7 @@ def portrait() -> Portrait:
 
 
 def in_colours(portrait: Portrait, of: object) -> Portrait:
-    """The portrait with the colours of its pictures changed by ``of``."""
+    """The portrait with its pictures' colours changed by ``of``."""
     assert callable(of)
     return replace(portrait, picture=of(portrait.picture), plate=of(portrait.plate))
 
@@ -55,7 +55,7 @@ def opened(portrait: Portrait) -> Floats:
 
 
 def drawn(portrait: Portrait) -> tuple[Image, Image]:
-    """The portrait's crop with an open mouth drawn in, and where it was: RGB, and a mask."""
+    """The portrait's crop (RGB) with an open mouth drawn in, and the mask of the drawn area."""
     target, shown = opened(portrait), portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(shown, target)
     ring = np.round(target[list(mesh.MOUTH_RING), :2]).astype(np.int32)
@@ -64,7 +64,7 @@ def drawn(portrait: Portrait) -> tuple[Image, Image]:
 
 
 def chroma(pixels: Image) -> int:
-    """Of the pixels with most colour but one in a thousand: largest less smallest of red, green and blue."""
+    """The 99.9th percentile over pixels of max minus min of red, green and blue."""
     return int(np.percentile(pixels.max(-1).astype(int) - pixels.min(-1), 99.9))
 
 
@@ -83,7 +83,7 @@ def test_a_grey_portrait_gets_a_grey_mouth(portrait: Portrait) -> None:
     shown, _ = drawn(in_colours(portrait, grey))
     assert chroma(coloured[inside]) > 40
     assert chroma(shown) == 0
-    # It is no less of a mouth: dark and teeth are as far apart as in colours.
+    # The contrast between dark and teeth is the same as in colour.
     spread = [float(np.ptp(np.percentile(one[inside] @ LUMA_WEIGHTS, [5, 95]))) for one in (coloured, shown)]
     assert 0.7 < spread[1] / spread[0] < 1.4
 
@@ -92,7 +92,7 @@ def test_a_grey_portrait_gets_a_grey_mouth(portrait: Portrait) -> None:
 def test_a_tinted_portrait_gets_a_tinted_mouth(portrait: Portrait, tint: object) -> None:
     shown, inside = drawn(in_colours(portrait, tint))
     assert callable(tint)
-    # The same brightness in the tint itself.
+    # The brightness is unchanged.
     pixels = shown[inside].astype(np.float32)
     plain = tint(np.repeat((pixels @ LUMA_WEIGHTS)[None, :, None], 3, 2).astype(np.uint8))[0].astype(np.float32)
     right = plain * ((pixels @ LUMA_WEIGHTS) / np.maximum(plain @ LUMA_WEIGHTS, 1))[:, None]
@@ -111,7 +111,7 @@ def test_a_faded_portrait_gets_a_faded_mouth(portrait: Portrait) -> None:
 
 
 def test_parts_of_other_pictures_get_the_portraits_hues(portrait: Portrait) -> None:
-    """Teeth, shut lids and a turned cheek from pictures in colours, for a portrait without any."""
+    """Teeth, closed lids and a cheek come from colour pictures, for a grey portrait."""
     lent = (portrait.crop, portrait.landmarks)
     shown = in_colours(portrait, grey)
     avatar = Avatar(replace(shown, teeth=lent, asleep=lent, turned=(lent,)), None)

@@ -1,4 +1,4 @@
-"""The pipe between a server and a process of sessions, both ends in one process."""
+"""The pipe between a server and a session process, with both ends in one process."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from tests.waiting import within
 
 @contextlib.asynccontextmanager
 async def two_ends(handlers: dict[str, Handler]) -> AsyncIterator[tuple[Pipe, asyncio.Event]]:
-    """One that asks, and the event that its other end is gone; the other one has ``handlers``."""
+    """The calling end and the event that the other end, which has ``handlers``, has closed."""
     here, there = multiprocessing.Pipe()
     gone = asyncio.Event()
     asking, answering = Pipe(here, {}, gone.set), Pipe(there, handlers, lambda: None)
@@ -45,7 +45,7 @@ async def test_answers_match_their_calls_in_any_order() -> None:
 
 
 class Stubborn(Exception):
-    """Cannot be made again from its text."""
+    """An exception that cannot be unpickled."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} {two}")
@@ -59,7 +59,7 @@ async def test_errors_keep_their_types(caplog: pytest.LogCaptureFixture) -> None
         for error in (NotFound("no such session"), UnknownPortrait("choose it again")):
             with pytest.raises(type(error), match=str(error)):
                 await pipe.call("fail", error)
-        assert not caplog.records  # what a visitor did wrong is no fault of ours
+        assert not caplog.records  # a client's error is not logged
         with pytest.raises(ValueError, match="broken"):
             await pipe.call("fail", ValueError("broken"))
         with pytest.raises(AvatarError, match="a b"):
@@ -86,11 +86,11 @@ async def test_pending_calls_fail_when_the_other_end_closes() -> None:
     assert pipe.gone
     with pytest.raises(ProcessGone):
         await pipe.call("anything")
-    pipe.notify("anything")  # nobody is there: no error either
+    pipe.notify("anything")  # without the other end this is no error
 
 
 def nested(depth: int) -> Any:
-    """Too deep for pickle, which raises RecursionError."""
+    """A list too deeply nested for pickle, which raises RecursionError."""
     found: Any = []
     for _ in range(depth):
         found = [found]
@@ -98,7 +98,7 @@ def nested(depth: int) -> Any:
 
 
 class Poison:
-    """Can be sent, and cannot be read."""
+    """Can be pickled, but not unpickled."""
 
     def __reduce__(self) -> Any:
         return _fail, ()
@@ -115,7 +115,7 @@ class Unpicklable:
 
 @pytest.mark.parametrize("thing", [nested(100_000), Unpicklable(), lambda: None, Poison()], ids=type)
 async def test_an_unpicklable_message_fails_only_its_call(thing: Any) -> None:
-    """The pipe goes on: nobody else is harmed, whichever way it was to go."""
+    """The pipe goes on, in both directions."""
     told: list[int] = []
     handlers: dict[str, Handler] = {"give": lambda: thing, "take": lambda what: None, "note": told.append}
     async with two_ends(handlers) as (pipe, gone):
@@ -143,7 +143,7 @@ async def test_an_error_in_a_notification_is_logged() -> None:
 
 
 class Failing:
-    """A connection one of whose ways fails once ``broken`` is set."""
+    """A connection that fails in one direction once ``broken`` is set."""
 
     def __init__(self, connection: Any, way: str) -> None:
         self.connection, self.way, self.broken = connection, way, False

@@ -1,4 +1,4 @@
-"""What people will really drop on the page."""
+"""Pictures that users upload as portraits."""
 
 import io
 import struct
@@ -55,7 +55,7 @@ def test_a_small_face_behind_is_no_second_person(sample: Image) -> None:
 
 
 def test_profile() -> None:
-    """A sample's own mesh turned far is a fair imitation of a profile."""
+    """A sample's mesh, turned far, imitates a profile."""
     portrait = prepare(read_picture(sample_pictures()["noor"]), 512)
     pose = geometry.head_pose(portrait.landmarks)
     turned = geometry.from_rotation_vector([0, 1.15, 0]) @ pose.rotation
@@ -118,7 +118,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_exif_rotation_is_applied(sample: Image) -> None:
     sideways = np.ascontiguousarray(np.rot90(sample))
     exif = Pictures.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise for display
     upright = read_picture(encoded(sideways, exif=exif.tobytes(), quality=95))
     assert np.abs(upright.astype(int) - sample).mean() < 4
     prepare(upright, 384)
@@ -165,7 +165,7 @@ def test_heic_and_avif_pictures_are_accepted(kind: str, tmp_path: Path) -> None:
     turned[0x0112] = 6
     if kind == "AVIF":
         picture.rotate(90, expand=True).save(path, kind, quality=80, exif=turned)
-    else:  # pillow-heif turns pictures itself, when they are written and when they are read
+    else:  # pillow-heif rotates pictures when it writes and reads them
         picture.save(path, kind, quality=80)
     read = read_picture(path)
     assert read.shape == (picture.height, picture.width, 3)
@@ -175,7 +175,7 @@ def test_heic_and_avif_pictures_are_accepted(kind: str, tmp_path: Path) -> None:
         read_picture(whole[: len(whole) // 2])
 
 
-# Primaries (x, y of red, green, blue) and gamma of colour spaces that cameras and editors write: IEC 61966-2-5,
+# Primaries (x, y of red, green, blue) and gamma of colour spaces of cameras and editors: IEC 61966-2-5,
 # SMPTE EG 432-1 (with the white of Display P3), ISO 22028-2.
 COLOUR_SPACES = {
     "Adobe RGB": ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), 2.2),
@@ -222,7 +222,7 @@ def test_a_colour_profile_is_applied(sample: Image, name: str) -> None:
     )
     assert wide is not None
     stored = np.asarray(wide, np.uint8)
-    assert np.abs(stored.astype(int) - sample).mean() > 3  # the profile says something
+    assert np.abs(stored.astype(int) - sample).mean() > 3  # the profile has an effect
     read = read_picture(encoded(stored, "PNG", icc_profile=profile))
     assert np.percentile(np.abs(read.astype(int) - sample), 99) <= 2
     clear = np.dstack([stored, np.full(stored.shape[:2], 255, np.uint8)])
@@ -245,7 +245,7 @@ def test_a_grey_picture_with_an_rgb_profile_stays_grey(sample: Image) -> None:
     grey = np.asarray(Pictures.fromarray(sample).convert("L"))
     read = read_picture(encoded(grey, "PNG", icc_profile=matrix_profile("ProPhoto")))
     assert (np.ptp(read.astype(int), axis=2)).max() <= 1
-    # Its gamma of 1.8 is lighter than that of sRGB.
+    # A gamma of 1.8 is lighter than sRGB's.
     assert read[..., 0].mean() > grey.mean() + 5
 
 

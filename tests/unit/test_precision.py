@@ -1,4 +1,4 @@
-"""The fastest precision that computes right is taken: both are measured, not guessed, and a clear answer is kept."""
+"""The fastest precision that computes correctly is chosen by measuring; a clear choice is cached."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from avatar_stream.tools import doctor
 
 
 class Machine:
-    """Takes as long, and is as wrong, as it is told; counts how often it is asked."""
+    """Simulated measurements of speed and error; counts how often it is asked."""
 
     def __init__(self, patch: pytest.MonkeyPatch, cache: Path, **found: Measurement) -> None:
         self.found, self.asked = found, 0
@@ -112,7 +112,7 @@ def test_a_clear_choice_is_cached_and_a_close_one_is_not(monkeypatch: pytest.Mon
             found = ranked_precisions(WEIGHTS, 2)
             assert machine.asked == count
             assert found == times
-    # Another number of threads, another length of window, other instructions are other questions.
+    # The cache depends on the number of threads, the slots and the instructions.
     times = sound(3.0, 9.0)
     for threads, slots, told in ((1, 1, ""), (2, 2, ""), (2, 1, "AVX2")):
         if told:
@@ -122,7 +122,7 @@ def test_a_clear_choice_is_cached_and_a_close_one_is_not(monkeypatch: pytest.Mon
         assert machine.asked == 1
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     assert len(json.loads((tmp_path / "0" / "precision.json").read_text())) == 4
-    # What is damaged, or was written by an older release, is asked again.
+    # A damaged entry, or one of an older release, is measured again.
     for damaged in ("", "[]", '{"a": 3}', '{"a": {"int8": 4.0}}', "[" * 10_000, '{"a": {"int8": {"ms": 1}}}'):
         (tmp_path / "0" / "precision.json").write_text(damaged)
         machine = Machine(monkeypatch, tmp_path / "0", **times)
@@ -182,7 +182,7 @@ def test_the_shipped_networks_compute_right_on_this_processor(
 
 @pytest.mark.parametrize("slots", [1, 2])
 def test_no_sum_of_two_products_of_the_shipped_int8_networks_can_saturate(slots: int) -> None:
-    """What ``vpmaddubsw`` adds: two neighbouring weights, each times up to 255, in 16 bits."""
+    """``vpmaddubsw`` adds two neighbouring weights, each times up to 255, in 16 bits."""
     model = openvino_cpu.read_model(tick_path(WEIGHTS, slots, "int8"))
     weights = [
         node.data.astype(int)

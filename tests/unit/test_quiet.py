@@ -1,4 +1,4 @@
-"""The terminal shows what is for a user, and all of it."""
+"""Messages of native libraries are hidden, and all other output is shown."""
 
 import subprocess
 import sys
