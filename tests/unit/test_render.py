@@ -1,4 +1,4 @@
-"""``render`` and the command line, with what people will get wrong."""
+"""``render`` and the command line, with valid and invalid input."""
 
 import json
 from fractions import Fraction
@@ -73,7 +73,7 @@ def test_render_keeps_size_length_rate_and_sound(
         assert container.streams.audio[0].codec_context.name == "aac"
         sound = sum(frame.samples for frame in container.decode(audio=0))
         assert sound == pytest.approx(96_000, abs=4_000)
-    # The mouth of the avatar follows the driver's, on the frames that were written.
+    # In the written frames, the avatar's mouth follows the driver's.
     clips = [Clip(short_driver), Clip(out)]
     signals = []
     for clip in clips:
@@ -133,7 +133,7 @@ def test_bad_input_is_one_line_and_exit_code_two(
 
 def test_a_truncated_clip_is_rendered_up_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = tmp_path / "cut.mp4"
-    # Fragmented, so that what was written before the cut can still be read, as with a lost recording.
+    # A fragmented file can be read up to the cut, like an interrupted recording.
     clip = Clip(DRIVER)
     with av.open(str(cut), "w", options={"movflags": "frag_keyframe+empty_moov"}) as out:
         video: Any = out.add_stream("libx264", rate=25, options={"g": "10"})
@@ -210,7 +210,7 @@ def test_bench_compare_reports_differences(capsys: pytest.CaptureFixture[str], t
     old = tmp_path / "old.json"
     code, text, _ = run(capsys, "bench", "--engine", "warp", "--frames", "30", "--json")
     report = json.loads(text)
-    # A machine on which decoding took a hundred times as long.
+    # An earlier report in which decoding took a hundred times as long.
     slow = 100 * report["stages"]["decode"]
     report["stages"]["decode"], report["spread"]["decode"] = slow, [slow, slow]
     old.write_text(json.dumps(report | {"processor": "an abacus"}))
@@ -236,7 +236,7 @@ def test_a_new_tracker_has_no_state_of_the_previous_one() -> None:
     first.close()
     second = FaceTracker(smooth=False)
     assert second._face_mesh is first._face_mesh
-    # The face has moved to where the one before never was.
+    # The face is at a position that the previous tracker never saw.
     moved = np.zeros_like(picture)
     moved[100:340, :320] = cv2.resize(picture, (320, 240))
     found = second.update(moved, 0).landmarks

@@ -1,4 +1,4 @@
-"""A driver's motion on a portrait: absolute in the large, their own in the small, whatever either face began with."""
+"""Retargeting: expressions are transferred in absolute terms, whatever expression driver and portrait begin with."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_what_the_driver_begins_with_does_not_matter(beginning: dict[str, float]
 @given(st.floats(40, 300), st.floats(-0.25, 0.25))
 def test_the_drivers_size_and_rotation_do_not_affect_the_expression(scale: float, turned: float) -> None:
     made = used_to(animator(), face(scale, (0, turned, 0)), 10)
-    # Opened in the driver's own axes: the portrait, which looks ahead, opens along its own.
+    # The mouth opens along the portrait's axes, not along the driver's.
     driver = face(scale, (0, turned, 0), jawOpen=0.5)
     target = made(driver, 1)
     assert geometry.mouth_opening(target) == pytest.approx(geometry.mouth_opening(driver), abs=0.02)
@@ -148,7 +148,7 @@ def test_lost_face_eases_to_rest_and_breathes() -> None:
     followed = made(half_closed, 2.0)
     frames = [made(None, 2.0 + k / 25) for k in range(1, 60)]
     steps = [np.abs(b - a).max() for a, b in zip([followed, *frames], frames, strict=False)]
-    assert max(steps) < 2.5  # of 60 pixels between the eyes: it eases, it never jumps
+    assert max(steps) < 2.5  # of 60 pixels between the eyes: it moves without jumps
     rest = frames[-20:]
     assert all(np.abs(f - portrait).max() < 2 for f in rest)
     assert np.ptp([f[1, 1] for f in rest]) > 0.05  # still breathing
@@ -173,13 +173,13 @@ def test_mirroring_turns_the_head_the_other_way() -> None:
 
 
 def test_the_rest_pose_adapts_in_minutes() -> None:
-    """A session that begins with the head turned comes to rest in time; a look aside of some seconds stays one."""
+    """A session that begins with the head turned is calibrated in time; a look aside of some seconds is not rest."""
     begun, ahead = (geometry.head_pose(face(turn=(0, turn, 0))) for turn in (0.2, 0.0))
     rest = RestHeadPose()
     rest.update(begun)
 
     def off(seconds: int) -> float:
-        """Degrees by which a driver who looks ahead is taken to look aside, so many seconds later."""
+        """The error of the yaw, in degrees, for a driver who looks ahead, ``seconds`` later."""
         for _ in range(25 * seconds):
             pose = rest.update(ahead)
         return float(np.degrees(np.abs(geometry.to_rotation_vector(ahead.rotation @ pose.rotation.T)).max()))

@@ -1,4 +1,4 @@
-"""Motion in ARKit's terms, in files, and on the wire as other programs send and read it."""
+"""Motion as ARKit blend shapes: in frames, in files, and in the protocols of other programs."""
 
 import json
 import socket
@@ -33,7 +33,7 @@ from avatar_stream.rigs.vmc import VmcDecoder, VmcSender, encode
 from tests.unit.faces import face
 from tests.waiting import TEST_TIMEOUT
 
-# Frames as the makers of the two apps publish them for developers.
+# Frames from the developer documentation of the two apps.
 IFACIALMOCAP = (
     b"mouthSmile_R-0|eyeLookOut_L-0|mouthUpperUp_L-11|eyeWide_R-0|mouthClose-8|mouthPucker-4|mouthRollLower-9|"
     b"eyeBlink_R-7|eyeLookDown_L-17|cheekSquint_R-11|eyeBlink_L-7|tongueOut-0|jawRight-0|eyeLookIn_R-6|"
@@ -80,7 +80,7 @@ def test_each_expression_gives_its_blend_shape(name: str) -> None:
 def test_head_rotation_keeps_its_sign_through_a_frame() -> None:
     driver, _ = driven()
     frame = to_arkit(driver(face(turn=(0.1, 0.3, -0.05))))
-    # Landmarks have y down: this face turns to the viewer's left, in ARKit's axes (y up) by a negative angle.
+    # Landmarks have y down: this face turns to the viewer's left, which is a negative angle in ARKit's axes (y up).
     assert Rotation.from_quat(frame.rotation).as_rotvec()[1] == pytest.approx(-0.3, abs=0.05)
     yaw = geometry.euler_degrees(geometry.head_pose(face(turn=(0, 0.3, 0))).rotation)[1]
     portrait = Retargeter(face(60))
@@ -231,7 +231,7 @@ def test_head_rotation_is_converted_to_unitys_axes() -> None:
 
 
 def test_plain_vrm_clips_move_a_face() -> None:
-    # As the examples of the protocol's implementations send them: a vowel, a blink, and "apply".
+    # As in examples of the protocol: a vowel, a blink, and "apply".
     frame = VmcDecoder().add(
         [("/VMC/Ext/Blend/Val", ["A", 0.5]), ("/VMC/Ext/Blend/Val", ["Blink", 1.0]), ("/VMC/Ext/Blend/Apply", [])]
     )
@@ -280,7 +280,7 @@ def test_arbitrary_messages_do_not_break_the_decoder() -> None:
 
 
 def test_a_listener_receives_both_protocols_and_returns_the_newest() -> None:
-    # Its clock stands still: no sender falls silent.
+    # The clock stands still, so that no sender times out.
     listener = RigListener(0, clock=lambda: 0.0)
     try:
         sender = VmcSender(port=listener.port)

@@ -1,4 +1,4 @@
-"""Runtimes: a session's window is its own, alone and in company; plans are whole; TensorRT takes the graphs."""
+"""Runtimes: sessions' windows are separate in batches, plans are cached whole, and TensorRT builds the graphs."""
 
 import gc
 import json
@@ -32,7 +32,7 @@ from tests.waiting import TEST_TIMEOUT, wait_until
 
 pytestmark = pytest.mark.slow
 
-# What TensorRT and onnxruntime both run without a plugin.
+# Operators that TensorRT and onnxruntime run without a plugin.
 PLAIN_OPERATORS = {
     *("Add", "AveragePool", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv", "Cos", "DepthToSpace"),
     *("Div", "Equal", "Expand", "Flatten", "Gather", "Gemm", "InstanceNormalization", "LayerNormalization", "MatMul"),
@@ -57,7 +57,7 @@ needs_rtx = pytest.mark.skipif(tensorrt_build.tensorrt_module() is None, reason=
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An exported network in which every path counts."""
+    """An exported network in which every path has an effect."""
     torch.manual_seed(3)
     model = Model(TOY)
     with torch.no_grad():
@@ -88,7 +88,7 @@ def some_frames(count: int) -> list[Arrays]:
 
 
 def rolled(ticker: Ticker, faces: list[Arrays], frames: list[Arrays], together: bool) -> list[Floats]:
-    """Residuals of several sessions over some frames; halfway the first one starts anew."""
+    """Residuals of several sessions over some frames; halfway the first session restarts."""
     streams = [ticker.open(face) for face in faces]
     out = []
     for k, frame in enumerate(frames):
@@ -137,7 +137,7 @@ def test_gpu_memory_is_freed_and_graphs_are_launched(toy: Path) -> None:
 
 
 class SlowTicker:
-    """Notes who ran together; a frame of 13 fails."""
+    """Records which jobs ran together; a frame of 13 fails."""
 
     name = "slow"
     slots = 1
@@ -162,7 +162,7 @@ class SlowTicker:
 
 
 def ticks(batcher: Batcher, count: int, stream: object) -> threading.Thread:
-    """A session that ticks so often, one after the other."""
+    """A session that makes ``count`` ticks, one after the other."""
 
     def session() -> None:
         for number in range(count):
@@ -188,7 +188,7 @@ def test_simultaneous_ticks_run_in_one_batch(monkeypatch: pytest.MonkeyPatch) ->
     ticker = SlowTicker((1, 2, 4))
     batcher, one, other = Batcher(ticker), object(), object()
     ticks(batcher, 1, one).join(TEST_TIMEOUT)
-    waiting = ticks(batcher, 1, other)  # for the first, which has been ticking lately
+    waiting = ticks(batcher, 1, other)  # it waits for the first session, which has ticked lately
     ticks(batcher, 1, one).join(TEST_TIMEOUT)
     waiting.join(TEST_TIMEOUT)
     batcher.close()
@@ -199,7 +199,7 @@ def test_simultaneous_ticks_run_in_one_batch(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_tick_does_not_wait_for_a_batch_that_cannot_fill(
     batches: tuple[int, ...], sessions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alone, or where the ticker serves one at a time: each wait would take longer than this test lets it."""
+    """Alone, or if the ticker runs one job at a time; each wait would exceed this test's limit."""
     for name in ("MAX_BATCH_WAIT_SECONDS", "ACTIVE_SECONDS"):
         monkeypatch.setattr(runtime_batcher, name, 10 * TEST_TIMEOUT)
     ticker = SlowTicker(batches)
@@ -227,7 +227,7 @@ def test_ticks_run_in_order_of_arrival() -> None:
         thread = threading.Thread(target=batcher.run, args=(object(), {"shown": np.array(number)}))
         thread.start()
         threads.append(thread)
-        # Each asks when the one before is running, or is known to wait.
+        # Each asks once the one before runs or waits.
         assert first.wait(TEST_TIMEOUT)
         wait_until(lambda: len(batcher._queue) == len(threads) - 1, "it waited")
     go_on.set()

@@ -1,4 +1,4 @@
-"""What a server says of itself and how much it takes on, without a peer."""
+"""A server without peers: capacity, metrics, logs, HTTPS, signals."""
 
 import asyncio
 import datetime
@@ -37,8 +37,8 @@ ROOT = Path(__file__).parent.parent.parent
 def test_capacity_is_limited_by_the_scarcer_resource() -> None:
     assert Load(0.027, 0.015, False).sessions(25, cores=2) == 2
     assert Load(0.027, 0.015, False).sessions(25, cores=16) == 16
-    assert Load(0.2, 0.1, False).sessions(25, cores=1) == 1  # the ladder makes it do
-    assert Load(0.01, 0.004, True).sessions(25, cores=64) == 9  # a GPU is taken before the processors are
+    assert Load(0.2, 0.1, False).sessions(25, cores=1) == 1  # the quality ladder lowers the load
+    assert Load(0.01, 0.004, True).sessions(25, cores=64) == 9  # the GPU is the limit, not the processors
     assert Load(0.01, 0.0005, True).sessions(25, cores=2) == 4
     assert cores() >= 0.5
 
@@ -58,7 +58,7 @@ def library_portrait():  # type: ignore[no-untyped-def]
 
 
 async def test_requests_cancelled_by_a_stopping_server_log_no_error() -> None:
-    """uvicorn logs whatever comes out of the app with its traceback, and cancels only where it stops."""
+    """uvicorn logs every exception of the app with its traceback, and cancels requests only when it stops."""
 
     async def waits(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(TEST_TIMEOUT)
@@ -174,7 +174,7 @@ def test_https_with_a_certificate(tmp_path: Path) -> None:
     with RunningServer(*flags) as server:
         assert server.url.startswith("https://localhost:")
         trusted = ssl.create_default_context(cafile=str(certificate))
-        # It says "ready" when it is, and what comes then is no 503.
+        # After "ready" no request gets a 503.
         with urllib.request.urlopen(server.url + "readyz", context=trusted, timeout=TEST_TIMEOUT) as response:
             assert response.status == 200
         starts, ready = (
@@ -184,7 +184,7 @@ def test_https_with_a_certificate(tmp_path: Path) -> None:
 
 
 async def test_a_second_signal_is_raised_only_once() -> None:
-    """uvicorn raises again what it was told; raised twice, SIGINT ends in a traceback."""
+    """uvicorn raises a received signal again; SIGINT raised twice gives a traceback."""
     gone = asyncio.Event()
 
     class Leaving:
@@ -206,7 +206,7 @@ async def test_a_second_signal_is_raised_only_once() -> None:
     await within(server._draining)
     assert server._captured_signals == [signal.SIGINT]
 
-    # A further one waits for nobody: what runs is cancelled, without uvicorn's traceback for each.
+    # A second signal cancels running requests, without a traceback for each.
     channel = asyncio.create_task(asyncio.sleep(TEST_TIMEOUT))
     server.server_state.tasks.add(channel)
     server.handle_exit(signal.SIGINT, None)

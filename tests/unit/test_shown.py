@@ -1,4 +1,4 @@
-"""A character brings its settings along, and takes them away again."""
+"""A character's settings apply while it is shown, and no longer."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""``make test`` runs every stage, says which failed, and leaves nothing behind."""
+"""``make test`` runs every stage, lists which failed, and leaves no processes behind."""
 
 import os
 import re
@@ -25,7 +25,7 @@ last:
 def test_all_stages_run_and_failures_are_listed_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text(MAKEFILE)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "AVATAR_TEST_PATIENCE": "0.01"}
-    environment.pop(RUN_VARIABLE, None)  # else it would be ours to end what is left there
+    environment.pop(RUN_VARIABLE, None)  # otherwise this run would end what is left there
     done = subprocess.run(
         [sys.executable, "-m", "tests.stages", "good", "bad", "--beside", "last"],
         cwd=tmp_path,

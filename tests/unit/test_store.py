@@ -1,4 +1,4 @@
-"""The library on disk: what is added is there, what is removed is gone, and nothing breaks it."""
+"""The library on disk: adding, searching, removing, importing, migrating, and surviving faults."""
 
 import json
 import multiprocessing
@@ -27,7 +27,7 @@ from tests.waiting import TEST_TIMEOUT
 
 
 def png(shade: int, words: bytes = b"") -> bytes:
-    """A small picture of one grey, with ``words`` behind its end, where no reader looks."""
+    """A small grey picture, with ``words`` after its end, which readers ignore."""
     return bytes(cv2.imencode(".png", np.full((96, 96, 3), shade, np.uint8))[1]) + words
 
 
@@ -164,7 +164,7 @@ def test_uses_are_audited(store: Store) -> None:
 
 
 def test_ended_threads_leave_no_connections_open(store: Store) -> None:
-    """Every session brings a thread of its own."""
+    """Each session uses the store from its own thread."""
     ana = store.add(person(), PICTURES)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(30):
@@ -192,7 +192,7 @@ def test_an_older_library_is_migrated(tmp_path: Path, monkeypatch: pytest.Monkey
     assert new.get(ana.id).name == "Ana"
     backup = tmp_path / "before-2.db"
     assert backup.exists()
-    # What is removed is gone from what was kept of before, too.
+    # Removed data is also gone from the backup of the old library.
     new.remove(ana.id, who="me")
     with sqlite3.connect(backup) as connection:
         assert connection.execute("SELECT COUNT(*) FROM characters").fetchone() == (0,)
@@ -304,7 +304,7 @@ while True:
 
 @pytest.mark.slow
 def test_a_library_is_consistent_after_a_kill(tmp_path: Path) -> None:
-    """At random moments of adding, removing and importing; ``python -m tests.unit.test_store`` does it 200 times."""
+    """Killed at random moments while adding, removing, importing; ``python -m tests.unit.test_store`` repeats it."""
     kill_many(tmp_path, 8)
 
 

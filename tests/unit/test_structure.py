@@ -1,4 +1,4 @@
-"""Imports point inward, as docs/architecture.md says: each package knows only what is listed here."""
+"""Imports point inward, as in docs/architecture.md: each package imports only what is listed here."""
 
 import ast
 import re
@@ -38,7 +38,7 @@ ALLOWED_IMPORTS = {
     },
     "tools": {"extras", "face", "media", "runtime", "portrait", "pipeline", "identity"},
 }
-# What the packages inside of the server know of one another, beside its access, metrics and logs.
+# What the server's packages import of one another, besides its access, metrics and logs.
 ALLOWED_SERVER_IMPORTS = {
     "rtc": set(),
     "session": {"rtc"},
@@ -48,13 +48,13 @@ ALLOWED_SERVER_IMPORTS = {
 
 
 def module_name(file: Path) -> str:
-    """As it is imported, such as ``avatar_stream.face.mesh``."""
+    """A file's module name, such as ``avatar_stream.face.mesh``."""
     parts = file.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """The modules and packages of this project that code imports, by their whole names, wherever in it."""
+    """Full names of this project's modules that the code imports, at any place in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "avatar_stream":
             for alias in node.names:
@@ -66,7 +66,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 def test_every_package_is_listed() -> None:
     packages = {folder.parent.name for folder in PACKAGE.glob("*/__init__.py")}
-    assert packages == set(ALLOWED_IMPORTS) | {"cli"}  # the command line knows all of them, and none of them knows it
+    assert packages == set(ALLOWED_IMPORTS) | {"cli"}  # the command line imports all, and none imports it
     assert {folder.parent.name for folder in (PACKAGE / "server").glob("*/__init__.py")} == set(
         ALLOWED_SERVER_IMPORTS
     )
@@ -107,13 +107,13 @@ def test_every_package_docstring_says_what_it_owns() -> None:
 
 
 def test_there_are_no_import_cycles() -> None:
-    """Whatever is imported at the top of a module, types that only mypy sees included."""
+    """Counts imports at the top of modules, also those for types only."""
     arrows = {}
     for file in PACKAGE.rglob("*.py"):
         body = ast.Module([node for node in ast.parse(file.read_text()).body if not _in_function(node)], [])
         arrows[module_name(file)] = set(imported(body)) - {module_name(file)}
-    del arrows["avatar_stream"]  # loads each of its names when it is asked for
-    # What imports nothing that is left cannot be part of a circle.
+    del arrows["avatar_stream"]  # imports each of its names on first use
+    # A module that imports none of the rest cannot be part of a cycle.
     while leaves := {name for name, names in arrows.items() if not names & arrows.keys()}:
         arrows = {name: names for name, names in arrows.items() if name not in leaves}
     assert not arrows
@@ -124,7 +124,7 @@ def _in_function(node: ast.stmt) -> bool:
 
 
 def test_the_architecture_page_names_existing_paths_and_names() -> None:
-    """Paths and names that docs/architecture.md points to exist: a stranger finds them within a minute."""
+    """Paths and names in docs/architecture.md exist."""
     page = (ROOT / "docs" / "architecture.md").read_text()
     answers = page.split("## Where to find it", 1)[1].split("\n## ", 1)[0]
     found = re.findall(r"`(avatar_stream/[\w/]+\.py)`, `([\w.]+)`", answers)

@@ -1,4 +1,4 @@
-"""The road from pictures to a released engine, at toy size: packs, every stage, export, evaluation."""
+"""Training at toy size, from pictures to a release: packs, every stage, export, evaluation."""
 
 import csv
 import json
@@ -45,7 +45,7 @@ TOY_OPTIONS += ["--dev-pairs", "3", "--rate", "2e-3", "--threads", "1"]
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packs of a data folder like the real one: stills and the sample clip to train with, another face for dev."""
+    """Packs like the real ones: stills and the sample clip for training, another face for dev."""
     folder = tmp_path_factory.mktemp("data")
     rows = []
 
@@ -56,7 +56,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clip = Clip(SAMPLES / "driver.mp4")
     pictures = [cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA) for _, picture in clip.frames()][:130]
     clip.close()
-    # Mirrored and recoloured the sample clip passes for somebody else.
+    # The mirrored and recoloured sample clip serves as another person.
     others = [np.ascontiguousarray(picture[:, ::-1, [0, 2, 1]]) for picture in pictures]
     for path, frames in (
         (add("train", "clip", "driver", "train.mp4"), pictures),
@@ -112,7 +112,7 @@ def test_dev_pairs_differ_as_their_kind_says(packs: Path) -> None:
         masks = face_regions(case.window)
         assert masks["mouth"].sum() > 200
         assert not (masks["mouth"] & masks["rest"]).any()
-        # Warped to the truth's landmarks, the rest of the face must lie on it.
+        # Warped to the target's landmarks, the rest of the face must match.
         error = np.abs(case.window.target[0].astype(int) - case.window.warp[0])
         assert error[masks["rest"]].mean() < 12
 
@@ -144,10 +144,10 @@ def test_training_windows_follow_the_clip(packs: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[dict[str, float]]]]:
-    """Every stage, one from the other.
+    """Train every stage, each from the one before.
 
-    No camera sees the mouths: these faces are drawn by this very engine, and one that is lit as it was seen leaves
-    nothing to learn.
+    Mouth views are off: these faces are drawn by this renderer, and with the light of a mouth view nothing would be
+    left to learn.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "read_mouth", lambda picture, landmarks: None)
@@ -155,7 +155,7 @@ def trained(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 def all_stages(packs: Path, runs: Path) -> tuple[Path, dict[str, list[dict[str, float]]]]:
-    # How many steps it takes depends on how a processor rounds. The rate rises over a hundred steps: these are few.
+    # The steps needed depend on a processor's rounding. The learning rate rises over a hundred steps: these are few.
     for steps in (32, 64, 128, 256):
         logs = {"motion": run("motion", runs / "motion", packs, steps, "--check-every", "16", "--rate", "6e-3")}
         if has_learnt(logs["motion"]):
@@ -172,7 +172,7 @@ def all_stages(packs: Path, runs: Path) -> tuple[Path, dict[str, list[dict[str, 
 
 
 def has_learnt(motion: list[dict[str, float]]) -> bool:
-    """On a face that is not trained on, what is drawn has come nearer to its light."""
+    """Whether the light drawn on a face outside the training set has come nearer to the truth."""
     first, last = (row["mouth/hole"] + row["lids/hole"] for row in (motion[0], motion[-1]))
     return last > first + 0.1 and motion[-1]["mouth/hole"] > motion[0]["mouth/hole"] + 0.1
 
@@ -184,7 +184,7 @@ def test_every_stage_learns(trained: tuple[Path, dict[str, list[dict[str, float]
     recognition = logs["identity"]
     assert recognition[-1]["recognition"] < 0.7 * recognition[0]["recognition"]
     assert recognition[-1]["dev/auc"] > max(0.7, recognition[0]["dev/auc"])
-    # A stage starts where the one before it ended, and no stage breaks what another has learnt.
+    # Each stage starts from the previous one, and no stage unlearns what another has learnt.
     for stage in ("joint", "distil", "slide"):
         assert logs[stage][-1]["mouth/hole"] > motion[0]["mouth/hole"] + 0.1, stage
     for stage in logs:
@@ -221,7 +221,7 @@ def test_a_saved_model_computes_the_same(
 
 
 def test_a_training_lease_keeps_the_model(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Without workers one process will do, and loads torch once; a lent machine has no MediaPipe.
+    # One process suffices and imports torch once; a leased machine has no MediaPipe.
     monkeypatch.setattr(lease, "train_in_subprocess", train.main)
     monkeypatch.setitem(sys.modules, "mediapipe.python.solutions.selfie_segmentation", None)
     monkeypatch.setattr(lease, "MINUTE_SHARES", {"motion": 0.5, "slide": 0.5})
@@ -244,11 +244,13 @@ def test_a_release_is_exported_and_refused_if_it_is_worse(
     common += ["--clips", "0", "--portraits", "1", "--frames", "60", "--minutes", "0.06"]
     evaluate.main(common)
     report = json.loads((out / "report.json").read_text())
-    # Untrained light may lose pixels to a smooth warp; drawn teeth keep their edges whatever a network does.
+    # An untrained network may blur light; drawn teeth keep their edges.
     assert report["pairs"]["mouth/hole"]["edges"] > 0.5
     assert report["cross"]["face_found"] > 0.9
     assert 0 < report["cross"]["identity"] < 0.6
-    assert abs(report["roll_out"]["identity_drift"]) < 0.3  # a few seconds, whose ends show different poses
+    assert (
+        abs(report["roll_out"]["identity_drift"]) < 0.3
+    )  # a few seconds, which start and end in different head poses
     assert (out / "cross.png").stat().st_size > 10_000
     previous = tmp_path / "previous.json"
     previous.write_text(json.dumps(report))

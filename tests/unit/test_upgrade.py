@@ -1,4 +1,4 @@
-"""Engines that come while the server serves, and engines that go: nobody is cut off."""
+"""Engines that become available or fail while the server runs: sessions go on."""
 
 import logging
 import time
@@ -31,7 +31,7 @@ def portrait() -> Portrait:
 
 
 def drawn(renderer: PortraitRenderer, portrait: Portrait) -> float:
-    """Mean error of the portrait at rest, in grey levels."""
+    """The mean error of the portrait at rest, in grey levels."""
     picture = renderer(portrait.landmarks).picture
     return float(np.abs(picture.astype(int) - portrait.picture).mean())
 
@@ -46,7 +46,7 @@ def test_a_failing_network_is_replaced_while_it_draws(portrait: Portrait, caplog
 
     opened = portrait.landmarks.copy()
     opened[list(mesh.INNER_LIP_LOWER), 1] += 12
-    talking = cycle((opened, portrait.landmarks))  # a face that does not change needs no network
+    talking = cycle((opened, portrait.landmarks))  # an unchanged face would not run the network
     networks.tickers[1].run = broken  # type: ignore[method-assign]
     failures, until = 0, time.monotonic() + TEST_TIMEOUT
     with caplog.at_level(logging.WARNING):
@@ -63,7 +63,7 @@ def test_a_failing_network_is_replaced_while_it_draws(portrait: Portrait, caplog
 
 
 class Machine:
-    """A machine that seems to have a GPU; what runs as TensorRT is OpenVINO in fp32."""
+    """A simulated machine with a GPU, on which OpenVINO in fp32 replaces TensorRT."""
 
     def __init__(self, patch: pytest.MonkeyPatch, cache: Path) -> None:
         self.built = 0

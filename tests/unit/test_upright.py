@@ -1,4 +1,4 @@
-"""Video as it was meant: square pixels, and the right way up whatever the display matrix says."""
+"""Videos are shown as intended: with square pixels, and rotated by the display matrix."""
 
 import io
 from collections.abc import Callable
@@ -18,7 +18,7 @@ FILM_SIZE = (48, 32)  # width and height of the test film
 
 
 def corners() -> Image:
-    """A picture with another colour in each quarter, so that every way it can lie looks different."""
+    """A picture with a different colour in each quarter, so that all orientations differ."""
     picture = np.zeros((FILM_SIZE[1], FILM_SIZE[0], 3), np.uint8)
     height, width = FILM_SIZE[1] // 2, FILM_SIZE[0] // 2
     picture[:height, :width], picture[:height, width:] = (220, 30, 30), (30, 200, 30)
@@ -27,7 +27,7 @@ def corners() -> Image:
 
 
 def film(*, matrix: tuple[int, int, int, int] | None = None, shape: Fraction | None = None) -> bytes:
-    """An MP4 of :func:`corners` that says how it is to be shown."""
+    """An MP4 of :func:`corners` with a display matrix and a pixel aspect ratio."""
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
@@ -54,7 +54,7 @@ def likeness(a: Image, b: Image) -> float:
     return float(np.abs(a.astype(int) - b).mean())
 
 
-# What FFmpeg's display.h says of each: (p, q) goes to (a p + c q, b p + d q).
+# As in FFmpeg's display.h: (p, q) is mapped to (a p + c q, b p + d q).
 ORIENTATIONS: dict[str, tuple[tuple[int, int, int, int], Callable[[Image], Image]]] = {
     "as it is": ((FIXED_POINT_ONE, 0, 0, FIXED_POINT_ONE), lambda picture: picture),
     "a quarter clockwise": ((0, FIXED_POINT_ONE, -FIXED_POINT_ONE, 0), lambda picture: np.rot90(picture, -1)),
@@ -85,7 +85,7 @@ def test_a_matrix_between_two_orientations_becomes_the_nearer() -> None:
     assert likeness(turned(20), corners()) == 0
     assert likeness(turned(100), np.rot90(corners(), -1)) == 0
     assert likeness(turned(-170), np.rot90(corners(), 2)) == 0
-    assert likeness(orientation(bytes(36))(corners()), corners()) == 0  # says nothing
+    assert likeness(orientation(bytes(36))(corners()), corners()) == 0  # a zero matrix has no effect
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_matrix_between_two_orientations_becomes_the_nearer() -> None:
 def test_non_square_pixels_are_resampled(shape: Fraction, size: tuple[int, int]) -> None:
     picture = shown(film(shape=shape))
     assert picture.shape == (size[1], size[0], 3)
-    # Only the size changes: each quarter is still where it was.
+    # Only the size changes; each quarter keeps its place.
     y, x = size[1] // 4, size[0] // 4
     for row, column in ((y, x), (y, -x), (-y, x), (-y, -x)):
         old = corners()[8 if row > 0 else -8, 12 if column > 0 else -12]

@@ -1,6 +1,6 @@
-"""VMC as its senders send it: packets as each of them makes them, and the frames that come out.
+"""VMC of different senders: packets as each of them makes them, and the decoded frames.
 
-How they pack them: VNyan's and SlimeVR's published sources, a Python sender of OpenSeeFace's tracking, and the
+Sources of their formats: VNyan's and SlimeVR's published code, a Python sender of OpenSeeFace's tracking, and the
 protocol's own sample for the rest. Axes are Unity's: a positive y turns to the person's right, a positive x down.
 """
 
@@ -32,14 +32,14 @@ VRM_0_CLIPS = [
     "LookRight", "Blink_L", "Blink_R",
 ]  # fmt: skip
 
-REST_TRANSFORM = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # no position, no turn
+REST_TRANSFORM = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # zero position and rotation
 
 Message = tuple[str, list[object]]
 Turns = Mapping[str, tuple[float, float, float]]
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that advances only by the test."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -49,7 +49,7 @@ class Clock:
 
 
 class Rig:
-    """A decoder, a sender's packets, and the time between them."""
+    """Feeds a sender's packets to a decoder, with simulated time between them."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -57,7 +57,7 @@ class Rig:
         self.frames: list[ArkitFrame] = []
 
     def send(self, packets: Iterable[bytes], seconds: float = 1 / 60) -> None:
-        """The packets of one moment, and a time in which nothing comes."""
+        """Send packets at once, then let time pass without packets."""
         for packet in packets:
             self._keep(self.decode(packet))
         self.wait(seconds)
@@ -96,7 +96,7 @@ def bundle(messages: Iterable[Message]) -> bytes:
 
 
 def bones(turns: Turns, names: Iterable[str] = BODY_BONES, sign: float = 1) -> list[Message]:
-    """Messages of bones; ``turns`` are rotation vectors in Unity's axes, ``sign`` is that of the quaternions."""
+    """Bone messages; ``turns`` are rotation vectors in Unity's axes, ``sign`` multiplies the quaternions."""
     found: list[Message] = []
     for name in names:
         quaternion = [sign * float(v) for v in Rotation.from_rotvec(turns.get(name, (0, 0, 0))).as_quat()]
@@ -115,7 +115,7 @@ def turn(frame: ArkitFrame) -> tuple[float, float]:
 
 
 def vseeface(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
-    """As the protocol's sample does: bones in some bundles, blend shapes in one that ends with Apply, then OK."""
+    """As in the protocol's sample: bones in several bundles, blend shapes in one that ends with Apply, then OK."""
     body = bones(turns)
     return [
         packet(ROOT, "root", *REST_TRANSFORM),
@@ -127,23 +127,23 @@ def vseeface(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
 
 
 def vnyan(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
-    """Its plugin for VMC, with "no bundles": every message is a datagram, hips are left out."""
+    """Its VMC plugin with "no bundles": one message per datagram, without hips."""
     messages: list[Message] = [*bones(turns, BODY_BONES[1:]), *values(shapes), (APPLY, []), (OK, [1]), (T, [1.0])]
     return [packet(ROOT, "root", *REST_TRANSFORM), *(packet(address, *given) for address, given in messages)]
 
 
 def warudo(turns: Turns, shapes: dict[str, float]) -> list[bytes]:
-    """One bundle of all, with the version 2.7 of OK."""
+    """One bundle with all messages, and OK of version 2.7."""
     return [bundle([(OK, [1, 3, 0, 1]), (T, [1.0]), *bones(turns), *values(shapes), (APPLY, [])])]
 
 
 def slimevr(turns: Turns) -> list[bytes]:
-    """Time, OK and all bones in one bundle, with the quaternions' other sign; no blend shapes."""
+    """Time, OK and all bones in one bundle, with negated quaternions; no blend shapes."""
     return [bundle([(T, [1.0]), (OK, [1]), (ROOT, ["root", *REST_TRANSFORM]), *bones(turns, sign=-1)])]
 
 
 def webcam(turns: Turns, shapes: dict[str, float], *, apply: bool = True) -> list[bytes]:
-    """A Python script: each message alone, OK first, only the bones that it tracks, some names twice."""
+    """A Python script: one message per datagram, OK first, only tracked bones, some names twice."""
     messages: list[Message] = [(OK, [1, 3, 1]), (T, [1.0]), *bones(turns, turns), *values(shapes)]
     messages += values({name[0].upper() + name[1:]: value for name, value in shapes.items()})
     messages += [(APPLY, [])] if apply else []
@@ -160,7 +160,7 @@ def perfect_sync(**moving: float) -> dict[str, float]:
 
 
 def talking() -> Iterator[float]:
-    """Two seconds of a mouth that moves: how far it is open."""
+    """The opening of a talking mouth, for two seconds of frames."""
     for k in range(120):
         yield 0.5 + 0.3 * math.sin(k / 5)
 
@@ -173,7 +173,7 @@ def test_vseeface_with_a_plain_model() -> None:
     assert len(rig.frames) == 30
     assert rig.last.shapes["jawOpen"] == pytest.approx(0.3)
     assert rig.last.shapes["eyeBlinkLeft"] == 1 > rig.last.shapes["eyeBlinkRight"]
-    # Eye bones are gaze: to the person's left, which is the nose's side for the right eye.
+    # Eye bones give the gaze: to the person's left, which is towards the nose for the right eye.
     assert rig.last.shapes["eyeLookOutLeft"] == pytest.approx(0.3 / EYE_TURN_RADIANS[0])
     assert rig.last.shapes["eyeLookInRight"] == pytest.approx(0.3 / EYE_TURN_RADIANS[0])
     assert rig.last.shapes["eyeLookInLeft"] == rig.last.shapes["eyeLookOutRight"] == 0
@@ -183,12 +183,12 @@ def test_vseeface_with_a_plain_model() -> None:
 def test_vseeface_with_a_perfect_sync_model() -> None:
     rig = Rig()
     for open_ in talking():
-        # Its plain clips follow, as a model's own rules make them; what they say is said better.
+        # The model's rules also set its plain clips, which say the same less precisely.
         rig.send(vseeface({}, perfect_sync(JawOpen=open_, MouthFunnel=0.3, A=1.0, EyeLookUpLeft=0.5)))
         assert rig.last.shapes["jawOpen"] == pytest.approx(open_)
     assert rig.last.shapes["mouthFunnel"] == pytest.approx(0.3)
     assert rig.last.shapes["eyeLookUpLeft"] == 0.5
-    # A key for an expression counts beside the tracker.
+    # A hotkey's expression adds to the tracker's.
     rig.send(vseeface({}, perfect_sync(JawOpen=0.5, MouthSmileLeft=0.1, Joy=1.0)))
     assert rig.last.shapes["mouthSmileLeft"] == pytest.approx(0.8)
     assert rig.last.shapes["jawOpen"] == pytest.approx(0.5)
@@ -197,7 +197,7 @@ def test_vseeface_with_a_perfect_sync_model() -> None:
 def test_a_perfect_sync_model_with_still_shapes_moves_by_its_clips() -> None:
     rig = Rig()
     for open_ in talking():
-        # All of ARKit's shapes come and none moves, one of them is not at 0.
+        # All of ARKit's shapes are sent, none moves, and one of them is not 0.
         shapes = perfect_sync(MouthPucker=0.05, A=open_, Blink=open_, Fun=0.5)
         rig.send(vseeface({"LeftEye": (0.25, 0, 0), "RightEye": (0.25, 0, 0)}, shapes))
         assert rig.last.shapes["eyeBlinkLeft"] == pytest.approx(open_)
@@ -266,7 +266,7 @@ def test_slimevr_with_bones_alone() -> None:
     rig = Rig()
     for k in range(30):
         rig.send(slimevr({"Hips": (0, 2.0, 0), "Chest": (0, 0.01 * k, 0), "Head": (0.1, 0, 0)}))
-        # Each bundle is a frame, and whole: the body may face another way.
+        # Each bundle is a complete frame; the body may face another direction.
         assert len(rig.frames) == k + 1
         assert turn(rig.last) == pytest.approx((0.01 * k, 0.1), abs=0.02)
     assert not any(rig.last.shapes.values())
@@ -380,7 +380,7 @@ def test_a_silent_sender_is_released_within_a_second(protocol: str) -> None:
     before, stopped = len(rig.frames), rig.clock.now
     assert before == 30
     rig.wait(0.2)
-    assert len(rig.frames) == before  # a gap in the network is no end
+    assert len(rig.frames) == before  # a short gap is not the end
     rig.wait(0.7)
     assert rig.clock.now - stopped < 1
     mouth = [frame.shapes["jawOpen"] for frame in rig.frames[before:]]
@@ -389,7 +389,7 @@ def test_a_silent_sender_is_released_within_a_second(protocol: str) -> None:
     assert mouth[-1] == 0
     assert rig.last.rotation == rig.frames[before - 1].rotation
     rig.wait(60)
-    assert len(rig.frames) == before + len(mouth)  # and then it is quiet
+    assert len(rig.frames) == before + len(mouth)  # and then nothing more
 
 
 def test_values_of_a_silent_sender_do_not_stay() -> None:

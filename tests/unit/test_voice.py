@@ -1,4 +1,4 @@
-"""A mouth that follows a voice, and a face that idles."""
+"""A mouth that follows a voice, and an idle face."""
 
 import time
 import wave
@@ -68,7 +68,7 @@ def test_a_voice_opens_and_closes_the_mouth() -> None:
     opened = shapes[:, MOUTH_SHAPES.index("open")]
     assert np.quantile(opened, 0.9) > 0.3
     assert np.quantile(opened, 0.1) < 0.1
-    # Several times a second, as syllables come.
+    # Several times a second, with the syllables.
     turns = np.diff(np.sign(np.diff(opened[::4])))
     assert (turns != 0).sum() / (len(opened) / 100) > 3
     after = lips(noise(1.5, 1e-4))
@@ -77,7 +77,7 @@ def test_a_voice_opens_and_closes_the_mouth() -> None:
 
 def test_a_voice_is_followed_at_any_sample_rate_and_layout() -> None:
     motion, sound = VoiceMotion(seed=1), (speech() * 32767).astype(np.int16)
-    stereo = np.repeat(np.repeat(sound, 3), 2)[None]  # 48 kHz, both ears
+    stereo = np.repeat(np.repeat(sound, 3), 2)[None]  # 48 kHz, stereo
     jaws = []
     for k in range(100):
         frame = av.AudioFrame.from_ndarray(stereo[:, 3840 * k : 3840 * (k + 1)], format="s16", layout="stereo")
@@ -99,7 +99,7 @@ def test_an_idle_face_blinks_sways_and_looks_at_the_camera() -> None:
     turns = np.array([pose.turn for pose in poses])
     assert (turns.std(0) > 0.005).all()
     assert np.abs(turns).max() < 0.12
-    assert np.abs(np.diff(turns, axis=0)).max() < 0.004  # no jerk
+    assert np.abs(np.diff(turns, axis=0)).max() < 0.004  # no sudden movement
     looks = np.array([pose.look for pose in poses])
     assert (np.abs(looks).max(1) < 0.02).mean() > 0.5
     assert np.abs(looks).max() > 0.05

@@ -14,7 +14,7 @@ from avatar_stream.runtime.networks import Networks
 
 
 class CountingTicker:
-    """Stands in for the tick network: its state is the first pixels of the frames in flight."""
+    """Replaces the tick network; its state is the first pixels of the frames in flight."""
 
     name = "counting"
     batches: tuple[int, ...] = (1,)
@@ -59,7 +59,7 @@ def test_frames_come_in_order_after_slots_minus_one_ticks(slots: int) -> None:
     assert out == [10] * slots + list(range(11, 20))[: 10 - slots]
     ticker = networks.tickers[slots]
     assert isinstance(ticker, CountingTicker)
-    assert ticker.runs == 10 + slots - 1  # the first push fills the window, then one run a frame
+    assert ticker.runs == 10 + slots - 1  # the first push fills the window, then one run per frame
     window.reset()
     assert window.empty
     assert window.push(shown(77), raster)[0, 0, 0] == 77
@@ -90,7 +90,7 @@ def test_the_network_runs_only_when_the_face_has_changed(portrait: Portrait) -> 
     renderer.reset_window()
     renderer(opened)
     assert ticker.runs == 3
-    # What comes little by little is a change, too.
+    # Gradual changes count as changes, too.
     for _ in range(40):
         opened[list(mesh.INNER_LIP_LOWER), 1] += 0.25
         renderer(opened)
@@ -103,7 +103,7 @@ def test_a_window_of_several_slots_always_advances(portrait: Portrait) -> None:
     assert isinstance(ticker, CountingTicker)
     for _ in range(3):
         renderer(portrait.landmarks)
-    assert ticker.runs == 4  # the first frame fills it
+    assert ticker.runs == 4  # the first frame fills the window
 
 
 def test_at_rest_the_networks_leave_the_portrait_unchanged(portrait: Portrait) -> None:
