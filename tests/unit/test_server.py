@@ -194,10 +194,11 @@ async def test_a_second_signal_is_raised_only_once() -> None:
             self.draining = True
             await gone.wait()
 
-    server = DrainingServer(uvicorn.Config(app="none"), cast(SessionRegistry, Leaving()), 10)
+    sessions = Leaving()
+    server = DrainingServer(uvicorn.Config(app="none"), cast(SessionRegistry, sessions), 10)
     server._loop = asyncio.get_running_loop()
     server.handle_exit(signal.SIGINT, None)
-    await until(lambda: server._sessions.draining, "sessions were told to leave")
+    await until(lambda: sessions.draining, "the sessions drained")
     assert not server.should_exit
     server.handle_exit(signal.SIGINT, None)
     assert server.should_exit

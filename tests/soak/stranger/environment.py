@@ -92,7 +92,7 @@ class Environment:
         self._attempt_began: float | None = None
         self.server: ServerProcess
         self.bystander: Client
-        self._clip = Path(tempfile.gettempdir()) / f"strangers-clip-{os.getuid()}.pickle"
+        self.clip = Path(tempfile.gettempdir()) / f"strangers-clip-{os.getuid()}.pickle"
 
     @property
     def url(self) -> str:
@@ -172,7 +172,7 @@ class Environment:
         await asyncio.to_thread(self.server.wait_empty)
         self.bystander = Client.start(
             f"{self.url}/session?session=bystander",
-            *("--seconds", "100000", f"--token={self.tokens['bystander']}", "--clip", str(self._clip)),
+            *("--seconds", "100000", f"--token={self.tokens['bystander']}", "--clip", str(self.clip)),
         )
         status = await asyncio.to_thread(self.bystander.wait_answer)
         if status != 201:

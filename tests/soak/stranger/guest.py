@@ -46,7 +46,7 @@ class Guest:
             self.pc.addTransceiver("video", direction="recvonly")
             return
         direction = "sendrecv" if role == "both" else "sendonly"
-        track: Any = EncodedCamera(cached_clip(env._clip)) if camera is None else camera or "video"
+        track: Any = EncodedCamera(cached_clip(env.clip)) if camera is None else camera or "video"
         self.camera = track
         self.pc.addTransceiver(track, direction=direction)
         self.pc.addTransceiver(sound or "audio", direction="sendonly")
