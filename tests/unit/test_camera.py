@@ -217,7 +217,7 @@ def test_the_camera_command_can_be_driven_by_motion(capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["pictures"] > 0
 
 
-class Shown:
+class FakeOutput:
     """An output that keeps the pictures it is shown, and presses q when ``enough()`` is true."""
 
     name = "a test"
@@ -248,7 +248,7 @@ def test_motion_from_a_rig_moves_the_avatar_and_is_sent_on() -> None:
         changes = [np.abs(shown.pictures[-1].astype(int) - one).mean() for one in shown.pictures[20:]]
         return max(changes, default=0.0) > 0.2 and any("pictures a second" in line for line in lines)
 
-    shown, stopped = Shown(moved), threading.Event()
+    shown, stopped = FakeOutput(moved), threading.Event()
     shown.switches = made.switches
 
     def act() -> None:
@@ -271,7 +271,7 @@ def test_motion_from_a_rig_moves_the_avatar_and_is_sent_on() -> None:
 
 def test_hotkeys_work() -> None:
     made = LocalCamera(Options(["noor", "robin"], size=256), None)
-    shown = Shown()
+    shown = FakeOutput()
     running = threading.Thread(target=made.run, args=(shown, lambda line: None))
     source = Camera(DRIVER_CLIP, made.add_frame)
     running.start()

@@ -22,7 +22,7 @@ from avatar_stream.identity.store import Store
 from avatar_stream.identity.visible_text import escaped
 from avatar_stream.server.http.enrolment_requests import parse_changes, parse_enrolment
 from avatar_stream.server.logs import TextLines
-from tests.unit.test_store import PICTURES, files, person
+from tests.unit.test_store import PICTURES, files, make_character
 
 INVISIBLE_TEXTS = [
     "\x1b[2J",
@@ -54,13 +54,13 @@ def test_invisible_characters_are_refused_everywhere(store: Store, text: str) ->
     for check in (checked_name, lambda one: checked_text(one, "a text"), lambda one: checked_tags([one])):
         with pytest.raises(BadInput, match=r"cannot be seen \("):
             check(said)
-    kept = store.add(person(), PICTURES)
+    kept = store.add(make_character(), PICTURES)
     with pytest.raises(BadInput):
         store.rename(kept.id, said, who="me")
     consent = replace(kept.consent, statement=said)
     for more in ({"description": said}, {"tags": (said,)}, {"consent": consent}, {"owner": said}):
         with pytest.raises(BadInput):
-            store.add(person("Bo", **more), PICTURES)
+            store.add(make_character("Bo", **more), PICTURES)
     for field in ("name", "consent", "description"):
         with pytest.raises(BadInput):
             parse_enrolment(json.dumps(VALID_ENROLMENT | {field: said}).encode())
@@ -92,9 +92,9 @@ def test_a_log_line_stays_one_line() -> None:
     assert TextLines().format(record) == r"INFO x: opened \x1b[2J\x0aERROR forged"
 
 
-def signed(store: Store, change: Any, pictures: dict[str, bytes] | None = None) -> bytes:
+def export_with_changed_manifest(store: Store, change: Any, pictures: dict[str, bytes] | None = None) -> bytes:
     """An exported character with a changed manifest, signed by its own library."""
-    one = store.find("Ana") if store.characters() else store.add(person(), PICTURES)
+    one = store.find("Ana") if store.characters() else store.add(make_character(), PICTURES)
     with zipfile.ZipFile(io.BytesIO(export_character(store, one, "me"))) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(parts["manifest.json"])
@@ -142,7 +142,7 @@ INVALID_VECTORS = [
 
 @pytest.mark.parametrize(("field", "value"), INVALID_FIELDS, ids=lambda one: str(one)[:30])
 def test_every_field_of_an_import_is_checked(store: Store, tmp_path: Path, field: str, value: Any) -> None:
-    data = signed(store, lambda manifest: manifest["character"].update({field: value}))
+    data = export_with_changed_manifest(store, lambda manifest: manifest["character"].update({field: value}))
     there = Store(tmp_path / "there")
     with pytest.raises(BadInput, match=r"cannot be imported|not an exported character"):
         import_character(there, data, owner="them")
@@ -155,7 +155,11 @@ def test_every_field_of_an_import_is_checked(store: Store, tmp_path: Path, field
 @pytest.mark.parametrize("field", ["z_id", "likeness", "shape", "mood"])
 def test_an_imports_vectors_are_checked(store: Store, field: str, value: Any) -> None:
     with pytest.raises(BadInput):
-        import_character(store, signed(store, lambda one: one["numbers"].update({field: value})), owner="them")
+        import_character(
+            store,
+            export_with_changed_manifest(store, lambda one: one["numbers"].update({field: value})),
+            owner="them",
+        )
 
 
 def test_an_imports_pictures_are_checked(store: Store) -> None:
@@ -165,7 +169,9 @@ def test_an_imports_pictures_are_checked(store: Store) -> None:
         manifest["files"]["source 0"] = sha256(b"no picture").hexdigest()
 
     with pytest.raises(BadPicture):
-        import_character(store, signed(store, unread, {"source-0": b"no picture"}), owner="them")
+        import_character(
+            store, export_with_changed_manifest(store, unread, {"source-0": b"no picture"}), owner="them"
+        )
     data = PICTURES["source 0"]
     for name in ("source-7", "source-x", "source-..", "source-1-2"):
 
@@ -173,8 +179,8 @@ def test_an_imports_pictures_are_checked(store: Store) -> None:
             manifest["files"][name.replace("-", " ")] = sha256(data).hexdigest()
 
         with pytest.raises(BadInput, match="numbered from 0"):
-            import_character(store, signed(store, more, {name: data}), owner="them")
-    deep = signed(store, lambda manifest: None)
+            import_character(store, export_with_changed_manifest(store, more, {name: data}), owner="them")
+    deep = export_with_changed_manifest(store, lambda manifest: None)
     with zipfile.ZipFile(io.BytesIO(deep)) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     parts["manifest.json"] = b"[" * 100_000
@@ -194,7 +200,7 @@ DAMAGED_COLUMNS: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-def damage(store: Store, key: str, column: str, value: Any) -> None:
+def damage_row(store: Store, key: str, column: str, value: Any) -> None:
     """Change a row of the database directly."""
     with sqlite3.connect(store.folder / "library.db") as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
@@ -208,8 +214,8 @@ def damage(store: Store, key: str, column: str, value: Any) -> None:
 def test_a_damaged_row_is_reported_and_others_are_listed(
     store: Store, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], column: str, value: Any
 ) -> None:
-    ana, bo = store.add(person("Ana"), PICTURES), store.add(person("Bo"), PICTURES)
-    damage(store, ana.id, column, value)
+    ana, bo = store.add(make_character("Ana"), PICTURES), store.add(make_character("Bo"), PICTURES)
+    damage_row(store, ana.id, column, value)
     with pytest.raises(LibraryFault, match=ana.id) as raised:
         store.get(ana.id)
     assert "\n" not in str(raised.value)
@@ -229,7 +235,7 @@ def test_a_damaged_row_is_reported_and_others_are_listed(
 
 
 def test_a_row_cannot_name_a_file_outside_the_library(store: Store, tmp_path: Path) -> None:
-    ana = store.add(person(), PICTURES)
+    ana = store.add(make_character(), PICTURES)
     outside = tmp_path / "precious"
     outside.write_text("kept")
     with sqlite3.connect(store.folder / "library.db") as connection:
@@ -242,22 +248,22 @@ def test_a_row_cannot_name_a_file_outside_the_library(store: Store, tmp_path: Pa
 
 
 def test_a_damaged_record_keeps_its_protection(store: Store) -> None:
-    ana = store.add(person(protected=True), PICTURES)
-    damage(store, ana.id, "quality", "{")
+    ana = store.add(make_character(protected=True), PICTURES)
+    damage_row(store, ana.id, "quality", "{")
     assert [(one.id, one.owner, len(one.likeness)) for one in store.protected()] == [(ana.id, "me", 128)]
 
 
 def test_invisible_characters_in_old_records_are_shown_escaped(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ana = store.add(person(), PICTURES)
+    ana = store.add(make_character(), PICTURES)
     evil = "\x1b]0;owned\x07\u202e"
     consent = {"statement": f"This is me {evil}", "by": evil, "at": 1.0}
     for column, value in (
         ("name", f"Ana{evil}"), ("owner", f"me{evil}"), ("description", evil), ("tags", canonical_json([evil])),
         ("consent", canonical_json(consent)), ("quality", json.dumps({"advice": [evil, "\ud800"]})),
     ):  # fmt: skip
-        damage(store, ana.id, column, value)
+        damage_row(store, ana.id, column, value)
     with sqlite3.connect(store.folder / "library.db") as connection:
         connection.execute("UPDATE audit SET who = ?, detail = ?, at = ?", (evil, f"said {evil}", float("inf")))
     connection.close()
@@ -304,18 +310,22 @@ def test_invalid_changes_are_refused_with_a_reason(said: Any) -> None:
 
 
 def test_a_refused_enrolment_leaves_nothing_behind(store: Store) -> None:
-    store.add(person("Ana"), PICTURES)
+    store.add(make_character("Ana"), PICTURES)
     before = {place.name for place in files(store)}
     new = {"source 0": PICTURES["source 0"] + b"a face of 40 kB" * 3000}
-    for wrong in (person("ana"), person("Bo", description="\ud800"), person("Bo", quality={"x": float("nan")})):
+    for wrong in (
+        make_character("ana"),
+        make_character("Bo", description="\ud800"),
+        make_character("Bo", quality={"x": float("nan")}),
+    ):
         with pytest.raises(BadInput):
             store.add(wrong, new)
     with pytest.raises(BadInput):
-        store.add(person("Bo"), new, quota=1)
+        store.add(make_character("Bo"), new, quota=1)
     # An error after the files were written removes them, too.
     with sqlite3.connect(store.folder / "library.db") as connection:
         connection.execute("CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END")
     connection.close()
     with pytest.raises(LibraryFault):
-        store.add(person("Bo"), new)
+        store.add(make_character("Bo"), new)
     assert {place.name for place in files(store)} == before

@@ -25,7 +25,7 @@ def head() -> tuple[Image, Floats]:
     return picture, landmarks
 
 
-def far_away(
+def distant_head(
     head: tuple[Image, Floats], face: int, place: tuple[int, int], size: tuple[int, int]
 ) -> tuple[Image, Floats]:
     """The head, with a face ``face`` pixels wide, at ``place`` in a plain picture of ``size`` (width, height)."""
@@ -62,7 +62,7 @@ def test_a_small_head_is_found_followed_and_lost(head: tuple[Image, Floats]) -> 
     tracker = FaceTracker(smooth=False)
     try:
         states, time = [], 0.0
-        picture, right = far_away(head, 100, (1350, 500), (1920, 1080))
+        picture, right = distant_head(head, 100, (1350, 500), (1920, 1080))
         for time in np.arange(12) / 25:
             found = tracker.update(picture, float(time))
             states.append(found.state)
@@ -71,7 +71,7 @@ def test_a_small_head_is_found_followed_and_lost(head: tuple[Image, Floats]) -> 
         assert states[0] is FaceState.SEARCHING  # the whole picture's detector does not find it
         assert found.state is FaceState.FOUND
         for step in range(1, 30):  # it moves aside, out of the window in which it was found
-            picture, right = far_away(head, 100, (1350 - 12 * step, 500 + 4 * step), (1920, 1080))
+            picture, right = distant_head(head, 100, (1350 - 12 * step, 500 + 4 * step), (1920, 1080))
             found = tracker.update(picture, float(time) + step / 25)
             assert found.state in (FaceState.FOUND, FaceState.HELD)
         assert found.fresh
@@ -89,7 +89,7 @@ def test_a_small_head_is_found_followed_and_lost(head: tuple[Image, Floats]) -> 
 
 
 def test_a_downscaled_live_picture_is_searched_at_full_size(head: tuple[Image, Floats]) -> None:
-    large, right = far_away(head, 100, (1350, 500), (1920, 1080))
+    large, right = distant_head(head, 100, (1350, 500), (1920, 1080))
     small = np.asarray(cv2.resize(large, (640, 360), interpolation=cv2.INTER_AREA), np.uint8)
     tracker = FaceTracker(smooth=False)
     try:
@@ -106,7 +106,7 @@ def test_a_downscaled_live_picture_is_searched_at_full_size(head: tuple[Image, F
 def test_a_too_small_head_is_reported(head: tuple[Image, Floats]) -> None:
     tracker = FaceTracker()
     try:
-        picture, _ = far_away(head, 26, (800, 500), (1280, 720))
+        picture, _ = distant_head(head, 26, (800, 500), (1280, 720))
         for step in range(40):
             found = tracker.update(picture, step / 25)
             assert found.landmarks is None

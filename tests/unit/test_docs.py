@@ -104,7 +104,7 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def with_ana(words: list[str], desk: Path, enrolled: Path) -> dict[str, str]:
+def environment_with_ana(words: list[str], desk: Path, enrolled: Path) -> dict[str, str]:
     """The environment of a documented command: a library with Ana, unless the command enrols or imports her."""
     data = desk / "data"
     shutil.rmtree(data, ignore_errors=True)
@@ -122,7 +122,7 @@ def with_ana(words: list[str], desk: Path, enrolled: Path) -> dict[str, str]:
     return os.environ | {"XDG_DATA_HOME": str(data)}
 
 
-def run_for_a_moment(words: list[str], folder: Path, environment: dict[str, str]) -> str:
+def run_briefly(words: list[str], folder: Path, environment: dict[str, str]) -> str:
     """Start a server as documented and stop it when it is ready; returns its output."""
     flags = [*words[1:], "--port", "0", "--engine", "warp"]
     with RunningServer(*flags, folder=folder, library="", environment=environment) as server:
@@ -131,7 +131,7 @@ def run_for_a_moment(words: list[str], folder: Path, environment: dict[str, str]
     return server.output
 
 
-def in_short(word: str, desk: Path) -> str:
+def short_version(word: str, desk: Path) -> str:
     """Replaces a sample by its short version."""
     if not word.startswith("avatar_stream/samples/"):
         return word
@@ -148,13 +148,13 @@ def test_documented_commands_run(command: str, desk: Path, enrolled: Path) -> No
 
     Other tests run what these commands draw with; here it is the warp alone, which is there at once.
     """
-    words = [in_short(word, desk) for word in shlex.split(command)[1:]]
-    environment = with_ana(words, desk, enrolled)
+    words = [short_version(word, desk) for word in shlex.split(command)[1:]]
+    environment = environment_with_ana(words, desk, enrolled)
     if words[0] == "serve" and "--help" not in words:
         if "--tokens" in words:
             token = [*AVATAR_STREAM, "token", "me", "--file", words[words.index("--tokens") + 1]]
             subprocess.run(token, cwd=desk, check=False, capture_output=True)
-        assert "http" in run_for_a_moment(words, desk, environment)
+        assert "http" in run_briefly(words, desk, environment)
         return
     sooner = {"bench": ["--frames", "30", "--threads", "1"], "engine check": ["--ticks", "20"]}
     words += sooner.get(" ".join(words[:2]), sooner.get(words[0], []))

@@ -51,7 +51,7 @@ def client_of(certificate: RTCCertificate) -> AnyCurveConnection:
     return AnyCurveConnection(connection, certificate._key, certificate._cert)
 
 
-def moved(source: Any, target: Any, change: Callable[[bytes], list[bytes]]) -> None:
+def transfer(source: Any, target: Any, change: Callable[[bytes], list[bytes]]) -> None:
     """Move ``source``'s output to ``target``, one record per datagram, changed by ``change``."""
     try:
         data = source.bio_read(4096)
@@ -62,7 +62,7 @@ def moved(source: Any, target: Any, change: Callable[[bytes], list[bytes]]) -> N
             target.bio_write(part)
 
 
-def shake(client: Any, server: Any, change: Callable[[bytes], list[bytes]] = lambda data: [data]) -> bool:
+def handshake(client: Any, server: Any, change: Callable[[bytes], list[bytes]] = lambda data: [data]) -> bool:
     """Run a handshake; returns whether both ends completed it, and raises ``SSL.Error`` if one fails."""
     for _ in range(20):
         done = 0
@@ -72,7 +72,7 @@ def shake(client: Any, server: Any, change: Callable[[bytes], list[bytes]] = lam
                 done += 1
             except SSL.WantReadError:
                 pass
-            moved(end, other, how)
+            transfer(end, other, how)
         if done == 2:
             return True
     return False
@@ -93,7 +93,7 @@ KEY_TYPES: dict[str, Callable[[], Any]] = {
 OFFERED_CURVES = ["P-256", "P-384", "P-521"]
 
 
-def agree(client: AnyCurveConnection, server: Any, own: RTCCertificate, asked: bool = True) -> None:
+def assert_agreement(client: AnyCurveConnection, server: Any, own: RTCCertificate, asked: bool = True) -> None:
     """Assert that both ends have each other's certificates and the same keys."""
     assert fingerprint(client.get_peer_certificate(as_cryptography=True)) == fingerprint(
         server.get_certificate(as_cryptography=True)
@@ -114,9 +114,9 @@ def taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_handshakes_by_openssl_with_each_kind_of_key(kind: str) -> None:
     server, own = Server(KEY_TYPES[kind]()).connection, RTCCertificate.generateCertificate()
     client = client_of(own)
-    assert shake(client, server)
+    assert handshake(client, server)
     assert isinstance(client._connection, SSL.Connection)
-    agree(client, server, own)
+    assert_agreement(client, server, own)
 
 
 @pytest.mark.usefixtures("taken_over")
@@ -126,18 +126,18 @@ def test_handshakes_by_openssl_with_each_kind_of_key(kind: str) -> None:
 def test_handshakes_continued_without_openssl(kind: str, asked: bool, cipher: bytes) -> None:
     server, own = Server(KEY_TYPES[kind](), cipher, asked).connection, RTCCertificate.generateCertificate()
     client = client_of(own)
-    assert shake(client, server)
+    assert handshake(client, server)
     assert isinstance(client._connection, DtlsClient)
-    agree(client, server, own, asked)
+    assert_agreement(client, server, own, asked)
     assert client.DTLSv1_get_timeout() is None
     with pytest.raises(SSL.WantReadError):
         client.recv(1500)
     server.shutdown()
-    moved(server, client, lambda data: [data])
+    transfer(server, client, lambda data: [data])
     with pytest.raises(SSL.ZeroReturnError):
         client.recv(1500)
     client.shutdown()
-    moved(client, server, lambda data: [data])
+    transfer(client, server, lambda data: [data])
     with pytest.raises(SSL.ZeroReturnError):
         server.recv(1500)
 
@@ -149,9 +149,9 @@ def test_key_agreement_with_each_offered_curve(group: str) -> None:
     server.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
     assert SSL._lib.SSL_set1_curves_list(server._ssl, ":".join(dict.fromkeys([group, "P-256"])).encode())
     client = client_of(own)
-    assert shake(client, server)
+    assert handshake(client, server)
     assert isinstance(client._connection, DtlsClient)
-    agree(client, server, own)
+    assert_agreement(client, server, own)
 
 
 @pytest.mark.usefixtures("taken_over")
@@ -189,12 +189,12 @@ def test_fragmented_repeated_and_lost_records_do_not_break_a_handshake() -> None
         def do_handshake(self) -> None:
             server.do_handshake()
 
-    assert not shake(client, Lossy(), in_pieces)
+    assert not handshake(client, Lossy(), in_pieces)
     assert len(lost) == 5  # Certificate, ClientKeyExchange, CertificateVerify, ChangeCipherSpec, Finished
     assert client.DTLSv1_get_timeout() is not None
     client.DTLSv1_handle_timeout()
-    assert shake(client, Lossy(), in_pieces)
-    agree(client, server, own)
+    assert handshake(client, Lossy(), in_pieces)
+    assert_agreement(client, server, own)
 
 
 @pytest.mark.usefixtures("taken_over")
@@ -211,10 +211,12 @@ def test_a_changed_message_fails_the_handshake(kind: int) -> None:
 
     if kind == 20:  # unencrypted Finished, after the server's first flight
         with pytest.raises(SSL.Error, match="encrypted"):
-            shake(client, server, lambda data: [data, encode_record(22, 0, 99, Message(20, 5, bytes(12)).to_bytes())])
+            handshake(
+                client, server, lambda data: [data, encode_record(22, 0, 99, Message(20, 5, bytes(12)).to_bytes())]
+            )
         return
     with pytest.raises(SSL.Error) if kind not in (14, 22) else contextlib.nullcontext():
-        assert not shake(client, server, forged)
+        assert not handshake(client, server, forged)
         with pytest.raises(SSL.WantReadError):
             client.do_handshake()
 

@@ -56,7 +56,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
-def another(data: bytes) -> bytes:
+def other_picture(data: bytes) -> bytes:
     """The same person's picture in other light, tilted and slightly nearer."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     height, width = picture.shape[:2]
@@ -65,12 +65,12 @@ def another(data: bytes) -> bytes:
     return bytes(cv2.imencode(".jpg", np.clip(picture * 0.85 + 12, 0, 255).astype(np.uint8))[1])
 
 
-def enrolled(store: Store, *pictures: bytes, name: str = "Felix", **more: Any) -> Enrolled:
+def enrol_pictures(store: Store, *pictures: bytes, name: str = "Felix", **more: Any) -> Enrolled:
     return enrol(store, pictures or (FELIX,), **({"name": name, "consent": CONSENT, "owner": "me"} | more))
 
 
 def test_one_picture_becomes_a_character(store: Store) -> None:
-    done = enrolled(store, tags=("grey suit",), refer=Networks.shared().refer)
+    done = enrol_pictures(store, tags=("grey suit",), refer=Networks.shared().refer)
     found = store.get(done.character.id)
     assert found.z_id.shape == (512,)
     assert np.linalg.norm(found.z_id) == pytest.approx(1, abs=1e-3)
@@ -82,11 +82,11 @@ def test_one_picture_becomes_a_character(store: Store) -> None:
 
 
 def test_several_pictures_make_one_character(store: Store) -> None:
-    done = enrolled(store, another(FELIX), FELIX)
+    done = enrol_pictures(store, other_picture(FELIX), FELIX)
     assert len(done.qualities) == 2
     shown = done.character.file("source 0")
     assert shown is not None
-    assert store.read(shown) == (another(FELIX), FELIX)[done.shown]
+    assert store.read(shown) == (other_picture(FELIX), FELIX)[done.shown]
 
 
 def test_a_portrait_with_a_closed_mouth_gets_teeth_from_another_picture(store: Store) -> None:
@@ -98,7 +98,7 @@ def test_a_portrait_with_a_closed_mouth_gets_teeth_from_another_picture(store: S
     shown = [avatar(picture, 2 * k / 25) for k, picture in enumerate(driver)]
     avatar.close()
     laughing = as_jpeg(shown[67], 95)
-    character = enrolled(store, laughing, FELIX).character
+    character = enrol_pictures(store, laughing, FELIX).character
     portrait = portrait_of(store, store.get(character.id), 256)
     assert portrait.teeth is not None
     assert geometry.lip_gaps(portrait.teeth[1]).max() > 0.1
@@ -108,7 +108,7 @@ def test_a_portrait_with_a_closed_mouth_gets_teeth_from_another_picture(store: S
     opened = [1.0 if face is None else max(geometry.eye_openings(face)) for face in faces]
     yaws = [0.0 if face is None else geometry.euler_degrees(geometry.head_pose(face).rotation)[1] for face in faces]
     pictures = [as_jpeg(shown[k], 95) for k in (int(np.argmin(opened)), int(np.argmax(yaws)), int(np.argmin(yaws)))]
-    many = portrait_of(store, enrolled(store, FELIX, *pictures, name="Many").character, 256)
+    many = portrait_of(store, enrol_pictures(store, FELIX, *pictures, name="Many").character, 256)
     assert many.asleep is not None
     assert max(geometry.eye_openings(many.asleep[1])) < 0.12
     assert many.turned
@@ -119,14 +119,14 @@ def test_a_portrait_with_a_closed_mouth_gets_teeth_from_another_picture(store: S
     assert again.teeth is not None
     assert np.array_equal(again.teeth[0], portrait.teeth[0])
     # With one picture the teeth are generic.
-    alone = portrait_of(store, enrolled(store, name="Alone").character, 256)
+    alone = portrait_of(store, enrol_pictures(store, name="Alone").character, 256)
     assert alone.teeth is alone.asleep is None
     assert alone.turned == ()
 
 
 def test_pictures_of_two_people_are_refused(store: Store) -> None:
     with pytest.raises(BadPicture, match="pictures 1 and 2 do not look like one person"):
-        enrolled(store, FELIX, NOOR)
+        enrol_pictures(store, FELIX, NOOR)
     assert store.characters() == []
 
 
@@ -141,24 +141,24 @@ def test_pictures_of_two_people_are_refused(store: Store) -> None:
 )
 def test_missing_and_invalid_fields_are_reported(store: Store, more: dict[str, Any], word: str) -> None:
     with pytest.raises(BadInput, match=word):
-        enrolled(store, **more)
+        enrol_pictures(store, **more)
 
 
 def test_an_error_names_the_number_of_the_picture(store: Store) -> None:
     with pytest.raises(BadPicture, match="picture 2 of 2"):
-        enrolled(store, FELIX, b"no picture")
+        enrol_pictures(store, FELIX, b"no picture")
     with pytest.raises(BadInput, match="one to 5"):
-        enrolled(store, *[FELIX] * 6)
+        enrol_pictures(store, *[FELIX] * 6)
 
 
 def test_a_protected_face_cannot_be_enrolled_by_others(store: Store) -> None:
-    mine = enrolled(store, protected=True).character
+    mine = enrol_pictures(store, protected=True).character
     with pytest.raises(Forbidden, match="protected"):
-        enrolled(store, another(FELIX), owner="them", name="Bo")
+        enrol_pictures(store, other_picture(FELIX), owner="them", name="Bo")
     assert [line.action for line in store.uses()] == ["refused", "add"]
     assert store.uses()[0].character == mine.id
-    enrolled(store, another(FELIX), name="Felix again")
-    enrolled(store, NOOR, owner="them", name="Noor")
+    enrol_pictures(store, other_picture(FELIX), name="Felix again")
+    enrol_pictures(store, NOOR, owner="them", name="Noor")
     library = Library(size=256, uploads=4, store=store)
     with pytest.raises(Forbidden):
         library.add(FELIX, owner="them")
@@ -166,7 +166,7 @@ def test_a_protected_face_cannot_be_enrolled_by_others(store: Store) -> None:
 
 
 def test_a_portrait_is_prepared_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = enrolled(store).character.id
+    key = enrol_pictures(store).character.id
     first = portrait_of(store, store.get(key), 256, square=True)
     monkeypatch.setattr(module, "prepare", lambda *given, **named: pytest.fail("prepared again"))
     again = portrait_of(store, store.get(key), 256, square=True)
@@ -193,7 +193,7 @@ def test_a_style_changes_the_picture_and_keeps_the_identity(style: str) -> None:
 
 
 def test_a_character_in_a_style(store: Store) -> None:
-    done = enrolled(store, style="ink").character
+    done = enrol_pictures(store, style="ink").character
     shown = portrait_of(store, store.get(done.id), 256)
     assert np.ptp(shown.picture.astype(int), axis=2).max() < 60  # the ink style is nearly grey
     assert done.quality["style_distance"] > 0
@@ -228,15 +228,15 @@ def test_attributes_are_parsed_from_a_description(words: str, said: dict[str, bo
 
 
 def test_a_description_is_compared_with_the_picture(store: Store) -> None:
-    done = enrolled(store, description="a young woman with glasses").character
+    done = enrol_pictures(store, description="a young woman with glasses").character
     assert done.quality["description"] == ["the description says glasses, the picture shows none"]
     assert done.quality["unchecked"] == ["age", "sex"]
-    assert enrolled(store, name="Two", description="no glasses").character.quality["description"] == []
+    assert enrol_pictures(store, name="Two", description="no glasses").character.quality["description"] == []
 
 
 def test_characters_are_found_by_description(store: Store) -> None:
-    felix = enrolled(store, description="a man of about forty, grey suit").character
-    noor = enrolled(store, NOOR, name="Noor", description="long dark hair", tags=("teacher",)).character
+    felix = enrol_pictures(store, description="a man of about forty, grey suit").character
+    noor = enrol_pictures(store, NOOR, name="Noor", description="long dark hair", tags=("teacher",)).character
     for words, wanted in (
         ("the man in the grey suit", felix),
         ("a teacher with long hair", noor),
@@ -249,7 +249,9 @@ def test_characters_are_found_by_description(store: Store) -> None:
 
 
 def test_a_card_shows_the_character(store: Store) -> None:
-    character = enrolled(store, tags=("a",) * 1, name="A name that is far too long for one line of a card").character
+    character = enrol_pictures(
+        store, tags=("a",) * 1, name="A name that is far too long for one line of a card"
+    ).character
     card = identity_card(character, prepare(read_picture(FELIX), 256).picture)
     assert card.shape == (420, 860, 3)
     assert (card[60:340, 40:340].std()) > 20
@@ -308,7 +310,7 @@ def test_a_character_is_rendered_by_name(tmp_path: Path, capsys: pytest.CaptureF
     from avatar_stream.identity.find_portrait import find_portrait
 
     store = Store(tmp_path)
-    enrolled(store)
+    enrol_pictures(store)
     portrait = find_portrait("felix", 256, library=tmp_path, use="render")
     assert isinstance(portrait, Portrait)
     assert find_portrait("Felix", 256, library=tmp_path, use="render").picture.shape == portrait.picture.shape

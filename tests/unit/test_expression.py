@@ -31,7 +31,7 @@ def portrait() -> Portrait:
     return prepare(read_picture(sample_pictures()["felix"]), 256)
 
 
-def busy() -> Motion:
+def full_motion() -> Motion:
     arc = np.sin(np.linspace(0, np.pi, 11)).astype(np.float32) * 0.25
     gap = np.zeros((11, 3), np.float32)
     gap[:, 1] = arc
@@ -44,19 +44,24 @@ def busy() -> Motion:
     )
 
 
-def shown(*hold: str) -> Floats:
+def moved_landmarks(*hold: str) -> Floats:
     animator = Animator(Retargeter(face()))
     animator.expression = Expression(frozenset(hold))
-    return animator.follow_motion(busy(), 0.0)
+    return animator.follow_motion(full_motion(), 0.0)
 
 
 def test_without_holds_nothing_changes() -> None:
-    motion = busy()
+    motion = full_motion()
     assert hold_parts(motion, frozenset()) is motion
 
 
 def test_each_hold_affects_only_its_part() -> None:
-    free, gaze, mouth, brows = shown(), shown("gaze"), shown("mouth"), shown("brows")
+    free, gaze, mouth, brows = (
+        moved_landmarks(),
+        moved_landmarks("gaze"),
+        moved_landmarks("mouth"),
+        moved_landmarks("brows"),
+    )
     assert geometry.mouth_opening(mouth) < 0.02 < 0.1 < geometry.mouth_opening(free)
     eyes = slice(468, 478)
     assert np.abs(gaze[eyes] - free[eyes]).max() > 1
@@ -68,22 +73,22 @@ def test_each_hold_affects_only_its_part() -> None:
 
 
 def test_a_held_smile_is_wider_than_a_pout() -> None:
-    assert mouth_width(shown("smile")) > mouth_width(shown()) + 0.03
+    assert mouth_width(moved_landmarks("smile")) > mouth_width(moved_landmarks()) + 0.03
 
 
 def test_a_serious_face_does_not_smile() -> None:
-    smiling = replace(busy(), coefficients=coefficients(mouthSmile=0.8))
+    smiling = replace(full_motion(), coefficients=coefficients(mouthSmile=0.8))
     serious = hold_parts(smiling, frozenset({"serious"}))
     assert serious.coefficients.max() == 0
 
 
 def test_with_covered_teeth_the_mouth_still_opens() -> None:
-    covered = geometry.mouth_opening(shown("teeth"))
-    assert 0.01 < covered < 0.06 < geometry.mouth_opening(shown())
+    covered = geometry.mouth_opening(moved_landmarks("teeth"))
+    assert 0.01 < covered < 0.06 < geometry.mouth_opening(moved_landmarks())
 
 
 def test_awake_eyes_never_close_fully() -> None:
-    tired = replace(busy(), lids=np.array([0.1, 1.0], np.float32))
+    tired = replace(full_motion(), lids=np.array([0.1, 1.0], np.float32))
     assert np.allclose(hold_parts(tired, frozenset({"awake"})).lids, [0.62, 1.0])
 
 
@@ -99,18 +104,18 @@ def test_a_gain_scales_only_its_region(region: str, measure: Callable[[Floats], 
     def at(gain: float) -> Floats:
         animator = Animator(Retargeter(face()))
         animator.expression = Expression(gains={region: gain})
-        return animator.follow_motion(busy(), 0.0)
+        return animator.follow_motion(full_motion(), 0.0)
 
     still, half, whole = (measure(at(gain)) for gain in (0.0, 0.5, 1.0))
     assert still < half < whole
-    assert np.allclose(at(1.0), shown(), atol=1e-3)
+    assert np.allclose(at(1.0), moved_landmarks(), atol=1e-3)
 
 
 def test_a_blend_shape_can_be_limited() -> None:
     limits = Expression.from_json(
         {"limits": {"jawOpen": [0, 0.1], "mouthSmileLeft": [0.5, 1], "eyeBlinkLeft": [0, 0.3]}}
     )
-    shut = replace(busy(), lids=np.array([0.1, 0.1], np.float32))
+    shut = replace(full_motion(), lids=np.array([0.1, 0.1], np.float32))
     bounded = limits(shut)
     assert bounded.coefficients[COEFFICIENT_INDEX["jawOpen"]] == pytest.approx(0.1)
     assert bounded.coefficients[COEFFICIENT_INDEX["mouthSmileLeft"]] == pytest.approx(0.5)

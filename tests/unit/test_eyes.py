@@ -17,21 +17,21 @@ def portrait() -> Portrait:
     return prepare(read_picture(sample_pictures()["noor"]), 512)
 
 
-def opening(points: Floats, eye: int, shape: tuple[int, ...]) -> Floats:
+def eye_opening(points: Floats, eye: int, shape: tuple[int, ...]) -> Floats:
     upper, lower, _ = EYE_LANDMARKS[eye]
     return fill_polygon(points[upper + lower[-2:0:-1], :2], shape[0], shape[1])
 
 
-def darkest(picture: Image, points: Floats, eye: int) -> Floats:
+def dark_centre(picture: Image, points: Floats, eye: int) -> Floats:
     """Mean position (x, y) of the dark pixels in an eye."""
-    inside = opening(points, eye, picture.shape) > 0.9
+    inside = eye_opening(points, eye, picture.shape) > 0.9
     grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1)
     weight = np.clip(np.median(grey[inside]) - grey, 0, None) * inside
     y, x = np.mgrid[0 : picture.shape[0], 0 : picture.shape[1]]
     return np.array([(weight * x).sum(), (weight * y).sum()], np.float32) / weight.sum()
 
 
-def looking(points: Floats, step: float) -> Floats:
+def with_gaze(points: Floats, step: float) -> Floats:
     target = points.copy()
     target[468:478, 0] += step
     return target
@@ -42,9 +42,9 @@ def test_irises_move_with_the_landmarks(portrait: Portrait) -> None:
     step = 0.1 * float(np.linalg.norm(points[33] - points[133]))
     for way in (-step, step):
         shown = portrait.crop.copy()
-        eyes.draw(shown, looking(points, way))
-        found.append([darkest(shown, points, eye)[0] for eye in (0, 1)])
-        around = np.maximum(*(opening(points, eye, shown.shape) for eye in (0, 1)))
+        eyes.draw(shown, with_gaze(points, way))
+        found.append([dark_centre(shown, points, eye)[0] for eye in (0, 1)])
+        around = np.maximum(*(eye_opening(points, eye, shown.shape) for eye in (0, 1)))
         untouched = cv2.dilate(around, np.ones((7, 7))) == 0
         assert np.array_equal(shown[untouched], portrait.crop[untouched])
     for eye in (0, 1):
@@ -55,7 +55,7 @@ def test_a_moved_iris_keeps_the_eyes_white_and_rim(portrait: Portrait) -> None:
     points = portrait.landmarks
     shown = portrait.crop.copy()
     step = 0.12 * float(np.linalg.norm(points[33] - points[133]))
-    Eyes(portrait.crop, points).draw(shown, looking(points, step))
+    Eyes(portrait.crop, points).draw(shown, with_gaze(points, step))
     for eye, (_, _, iris) in enumerate(EYE_LANDMARKS):
         left_behind = np.round(points[iris[0], :2] - [step, 0]).astype(int)
         before, after = (picture[left_behind[1], left_behind[0]].mean() for picture in (portrait.crop, shown))
@@ -77,7 +77,7 @@ def test_closed_eyes_are_skin_and_a_dark_line(portrait: Portrait) -> None:
     shown = warped.copy()
     Eyes(portrait.crop, portrait.landmarks).draw(shown, shut)
     for eye in (0, 1):
-        lids = cv2.dilate(opening(shut, eye, shown.shape), np.ones((5, 5))) > 0
+        lids = cv2.dilate(eye_opening(shut, eye, shown.shape), np.ones((5, 5))) > 0
         before, after = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)[lids].astype(float) for p in (warped, shown))
         skin = float(skin_tone(portrait.crop, portrait.landmarks).mean())
         assert after.max() < skin * 1.3, "nothing white is left"

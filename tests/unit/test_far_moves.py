@@ -31,14 +31,14 @@ def portrait(request: pytest.FixtureRequest) -> Portrait:
     return Portrait.open(sample_pictures()[request.param], 384)
 
 
-def moved(portrait: Portrait, right: float, down: float, scale: float) -> Floats:
+def shifted_landmarks(portrait: Portrait, right: float, down: float, scale: float) -> Floats:
     motion = replace(Motion.neutral(), shift=np.array([right, down], np.float32), scale=scale)
     return Retargeter(portrait.landmarks, portrait.box[2:])(motion)
 
 
 @pytest.mark.parametrize("move", HEAD_SHIFTS)
 def test_hair_moves_with_the_head(portrait: Portrait, move: tuple[float, float, float]) -> None:
-    target = moved(portrait, *move)
+    target = shifted_landmarks(portrait, *move)
     shown = PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)(target).image
     stable = list(mesh.STABLE_LANDMARKS)
     head = geometry.similarity(portrait.landmarks[stable], target[stable])
@@ -65,14 +65,14 @@ def test_hair_moves_with_the_head(portrait: Portrait, move: tuple[float, float, 
 @pytest.mark.parametrize("move", HEAD_SHIFTS)
 def test_a_face_stays_in_the_picture(portrait: Portrait, move: tuple[float, float, float]) -> None:
     right, down, scale = move
-    oval = moved(portrait, 3 * right, 3 * down, scale)[list(mesh.FACE_OVAL), :2]
+    oval = shifted_landmarks(portrait, 3 * right, 3 * down, scale)[list(mesh.FACE_OVAL), :2]
     assert (oval > 0).all()
     assert (oval < portrait.box[2:]).all()
 
 
 def test_only_large_head_shifts_are_limited(portrait: Portrait) -> None:
     width = float(np.linalg.norm(portrait.landmarks[234] - portrait.landmarks[454]))
-    rest, aside = moved(portrait, 0, 0, 0), moved(portrait, 0.15, 0, 0)
+    rest, aside = shifted_landmarks(portrait, 0, 0, 0), shifted_landmarks(portrait, 0.15, 0, 0)
     assert (aside - rest)[1, 0] / width == pytest.approx(0.15, abs=0.02)
-    far = moved(portrait, 2.0, 0, 0)
+    far = shifted_landmarks(portrait, 2.0, 0, 0)
     assert (far - rest)[1, 0] / width <= MAX_SHIFT[0] + 0.02

@@ -13,7 +13,7 @@ from avatar_stream.face.model import COEFFICIENT_NAMES, coefficients, face_model
 from tests.unit.faces import face
 
 
-def settled(landmarks: Floats, frames: int = 5) -> Fit:
+def fit_after_frames(landmarks: Floats, frames: int = 5) -> Fit:
     fitter = Fitter()
     for _ in range(frames):
         fit = fitter(landmarks)
@@ -33,7 +33,7 @@ def settled(landmarks: Floats, frames: int = 5) -> Fit:
 def test_the_coefficients_of_a_generated_face_are_recovered(
     made: dict[str, float], least: dict[str, float], most: dict[str, float]
 ) -> None:
-    found = settled(face(expression=made)).named
+    found = fit_after_frames(face(expression=made)).named
     assert all(found[name] > value for name, value in least.items()), found
     assert all(found[name] < value for name, value in most.items()), found
 
@@ -42,7 +42,10 @@ def test_the_coefficients_of_a_generated_face_are_recovered(
 @given(st.floats(40, 400), st.floats(-0.3, 0.3), st.floats(-0.45, 0.45), st.floats(-0.4, 0.4))
 def test_the_fit_is_independent_of_size_and_rotation(scale: float, pitch: float, yaw: float, roll: float) -> None:
     made = {"jawOpen": 0.4, "mouthSmile": 0.4}
-    ahead, turned = settled(face(expression=made)), settled(face(scale, (pitch, yaw, roll), expression=made))
+    ahead, turned = (
+        fit_after_frames(face(expression=made)),
+        fit_after_frames(face(scale, (pitch, yaw, roll), expression=made)),
+    )
     assert np.abs(ahead.coefficients - turned.coefficients).max() < 0.05
     assert np.degrees(np.linalg.norm(
         geometry.to_rotation_vector(turned.pose.rotation @ geometry.from_rotation_vector((pitch, yaw, roll)).T)
@@ -76,7 +79,7 @@ def test_identity_is_learnt_separately_from_expression() -> None:
 
 
 def test_gaze_is_measured_for_each_eye_and_direction() -> None:
-    ahead, aside, down = (settled(face(look=look)).gaze for look in ((0, 0), (0.05, 0), (0, 0.03)))
+    ahead, aside, down = (fit_after_frames(face(look=look)).gaze for look in ((0, 0), (0.05, 0), (0, 0.03)))
     assert ((aside - ahead)[:, 0] > np.radians(8)).all()
     assert np.abs((aside - ahead)[:, 1]).max() < np.radians(2)
     assert ((down - ahead)[:, 1] > np.radians(4)).all()
@@ -84,11 +87,11 @@ def test_gaze_is_measured_for_each_eye_and_direction() -> None:
 
 def test_the_fits_quality_falls_for_an_impossible_mouth() -> None:
     landmarks = face(jawOpen=0.3)
-    sound = settled(landmarks)
+    sound = fit_after_frames(landmarks)
     random = np.random.default_rng(1)
     torn = landmarks.copy()
     torn[np.flatnonzero(torn[:468, 1] > 240)] += random.normal(0, 8, (int((torn[:468, 1] > 240).sum()), 3))
-    assert settled(torn).mouth_error > 4 * max(sound.mouth_error, 0.004)
+    assert fit_after_frames(torn).mouth_error > 4 * max(sound.mouth_error, 0.004)
 
 
 def test_a_single_picture_is_fitted_at_once() -> None:

@@ -50,7 +50,7 @@ def people() -> tuple[Image, Image]:
     return cv2.resize(noor, (256, 256), interpolation=cv2.INTER_AREA).astype(np.uint8), mateo
 
 
-def room(small: Image | None, large: Image | None) -> Image:
+def picture_with(small: Image | None, large: Image | None) -> Image:
     """A picture with up to two people, one of them further away."""
     picture = np.full((512, 800, 3), 140, np.uint8)
     if small is not None:
@@ -75,18 +75,18 @@ def test_a_larger_face_takes_over_only_after_the_first_is_gone(people: tuple[Ima
             places.append(None if found is None else float(found[1, 0]))
             time += FRAME_PERIOD
 
-    show(room(small, None), 0.4)
+    show(picture_with(small, None), 0.4)
     assert tracker.faces == 1
-    show(room(small, large), 2.0)
+    show(picture_with(small, large), 2.0)
     assert tracker.faces == 2
     assert all(place is not None and place < 270 for place in places)
-    show(room(None, large), 1.6)
+    show(picture_with(None, large), 1.6)
     assert places[-1] is None
     assert tracker.state is FaceState.LOST
-    show(room(None, large), 1.0)
+    show(picture_with(None, large), 1.0)
     assert places[-1] is not None
     assert places[-1] > 280
-    show(room(small, large), 0.4)
+    show(picture_with(small, large), 0.4)
     assert all(place is not None and place > 280 for place in places)
     tracker.close()
 
@@ -96,9 +96,9 @@ def test_recalibration_chooses_the_followed_person_again(people: tuple[Image, Im
     small, large = people
     tracker = FaceTracker(smooth=False)
     for k in range(5):
-        tracker.update(room(small, None), k * FRAME_PERIOD)
+        tracker.update(picture_with(small, None), k * FRAME_PERIOD)
     tracker.follow_largest()
-    found = tracker.update(room(small, large), 5 * FRAME_PERIOD).landmarks
+    found = tracker.update(picture_with(small, large), 5 * FRAME_PERIOD).landmarks
     tracker.close()
     assert found is not None
     assert found[1, 0] > 280

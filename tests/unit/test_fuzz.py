@@ -13,7 +13,7 @@ CASES_PER_TARGET = {"picture": 150, "http": 150, "query": 100, "motion_file": 20
 
 
 @st.composite
-def damaged(draw: Any, sound: list[bytes]) -> bytes:
+def mutated(draw: Any, sound: list[bytes]) -> bytes:
     """A valid input with parts removed, repeated, overwritten or inserted."""
     data = bytearray(draw(st.sampled_from(sound)))
     for _ in range(draw(st.integers(0, 6))):
@@ -36,7 +36,7 @@ def damaged(draw: Any, sound: list[bytes]) -> bytes:
 @pytest.mark.parametrize("name", TARGETS)
 def test_fuzzed_inputs_raise_only_expected_errors(name: str) -> None:
     @settings(max_examples=CASES_PER_TARGET.get(name, 400), deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.one_of(damaged(SEEDS[name]), st.binary(max_size=400)))
+    @given(st.one_of(mutated(SEEDS[name]), st.binary(max_size=400)))
     def run(data: bytes) -> None:
         TARGETS[name](data)
 

@@ -70,7 +70,7 @@ def offer(fmtp: dict[str, str | None], way: str = "sendonly", codecs: str = "H26
     return "\r\n".join([*lines, ""])
 
 
-async def answered(sdp: str, role: Role) -> tuple[str, Peer]:
+async def answer_offer(sdp: str, role: Role) -> tuple[str, Peer]:
     peer = Peer(role, "127.0.0.1", "", Settings())
     check_offer(sdp, role, Settings())
     broadcast = Broadcast(lambda: None, 25)
@@ -92,7 +92,7 @@ def parameters(answer: str, payload: str = "96") -> dict[str, str]:
 @pytest.mark.parametrize("role", [Role.PUBLISH, Role.VIEW, Role.BOTH])
 async def test_each_profile_is_answered_with_its_own_parameters(name: str, role: Role) -> None:
     way = {Role.PUBLISH: "sendonly", Role.VIEW: "recvonly", Role.BOTH: "sendrecv"}[role]
-    answer, peer = await answered(offer({"96": FMTP_BY_SENDER[name]}, way), role)
+    answer, peer = await answer_offer(offer({"96": FMTP_BY_SENDER[name]}, way), role)
     assert agreed_codec(answer, "video") == "H264"
     assert answer.startswith("v=0")
     assert re.search(r"^m=video \d+ UDP/TLS/RTP/SAVPF 96\r$", answer, re.MULTILINE)
@@ -106,7 +106,7 @@ async def test_each_profile_is_answered_with_its_own_parameters(name: str, role:
 
 async def test_an_offer_without_fmtp() -> None:
     for role, way in ((Role.PUBLISH, "sendonly"), (Role.VIEW, "recvonly")):
-        answer, _ = await answered(offer({"96": None}, way), role)
+        answer, _ = await answer_offer(offer({"96": None}, way), role)
         said = parameters(answer)
         assert (said["profile-level-id"], said["packetization-mode"]) == ("42e01f", "0")
 
@@ -114,7 +114,7 @@ async def test_an_offer_without_fmtp() -> None:
 @pytest.mark.parametrize("payload", ["35", "39", "63", "96", "127"])
 async def test_every_dynamic_payload_type_is_kept(payload: str) -> None:
     """Chromium's last payload types are below 64."""
-    answer, _ = await answered(offer({payload: FMTP_BY_SENDER["high (FFmpeg)"]}, "recvonly"), Role.VIEW)
+    answer, _ = await answer_offer(offer({payload: FMTP_BY_SENDER["high (FFmpeg)"]}, "recvonly"), Role.VIEW)
     assert re.search(rf"^m=video \d+ \S+ {payload}\r$", answer, re.MULTILINE)
     assert parameters(answer, payload)["profile-level-id"] == "64001f"
 
@@ -130,7 +130,7 @@ async def test_every_dynamic_payload_type_is_kept(payload: str) -> None:
     ],
 )
 async def test_the_simplest_offered_profile_is_sent(fmtp: dict[str, str], chosen: str) -> None:
-    answer, _ = await answered(
+    answer, _ = await answer_offer(
         offer({key: FMTP_BY_SENDER[name] for key, name in fmtp.items()}, "recvonly"), Role.VIEW
     )
     assert re.search(rf"^m=video \d+ \S+ {chosen}\b", answer, re.MULTILINE)

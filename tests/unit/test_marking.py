@@ -49,7 +49,7 @@ def luma(frame: av.VideoFrame) -> Image:
     return np.asarray(frame.to_ndarray()[: frame.height, : frame.width], np.uint8)
 
 
-def through(frames: list[av.VideoFrame], codec: str, bitrate: int) -> Iterator[av.VideoFrame]:
+def transcode(frames: list[av.VideoFrame], codec: str, bitrate: int) -> Iterator[av.VideoFrame]:
     """Encode frames as the server does, and decode them."""
     encoder, decoder = VideoEncoder(codec, 25), av.CodecContext.create(codec.lower(), "r")
     encoder.bitrate = bitrate
@@ -65,8 +65,8 @@ def test_the_watermark_is_read_from_two_seconds_of_a_recording(pictures: list[Im
     read = []
     for watermark in (True, False):
         marker = Marker(watermark=watermark)
-        streamed = through([marker(picture) for picture in pictures], codec, 1_500_000)
-        recorded = list(through([frame.reformat(format="yuv420p") for frame in streamed], "VP8", 1_000_000))
+        streamed = transcode([marker(picture) for picture in pictures], codec, 1_500_000)
+        recorded = list(transcode([frame.reformat(format="yuv420p") for frame in streamed], "VP8", 1_000_000))
         read.append(detection_score(luma(frame) for frame in recorded[-FRAMES_PER_PIECE:]))
     assert read[0] > 2 * DETECTION_THRESHOLD
     assert abs(read[1]) < DETECTION_THRESHOLD

@@ -31,7 +31,7 @@ def portrait() -> Portrait:
     return prepare(read_picture(sample_pictures()["felix"]), 512)
 
 
-def opened(portrait: Portrait, by: float = 0.25, turn: float = 0.0, **named: float) -> Floats:
+def with_open_mouth(portrait: Portrait, by: float = 0.25, turn: float = 0.0, **named: float) -> Floats:
     """The portrait's landmarks with its mouth open ``by`` eye distances."""
     arc = np.sin(np.linspace(0, np.pi, 11)).astype(np.float32) * by
     gap = np.zeros((11, 3), np.float32)
@@ -41,14 +41,14 @@ def opened(portrait: Portrait, by: float = 0.25, turn: float = 0.0, **named: flo
     return Retargeter(portrait.landmarks)(replace(motion, turn=np.array([0, turn, 0], np.float32)))
 
 
-def lips(target: Floats, shape: tuple[int, ...], grown: int) -> Image:
+def lip_mask(target: Floats, shape: tuple[int, ...], grown: int) -> Image:
     mask = np.zeros(shape[:2], np.uint8)
     cv2.fillPoly(mask, [np.round(target[list(mesh.LIPS_RING), :2]).astype(np.int32)], 255)
     return cv2.dilate(mask, np.ones((grown, grown), np.uint8))
 
 
 def test_an_open_mouth_shows_upper_teeth_above_a_dark_area(portrait: Portrait) -> None:
-    target, shown = opened(portrait, mouthSmile=0.5), portrait.crop.copy()
+    target, shown = with_open_mouth(portrait, mouthSmile=0.5), portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(shown, target)
     hole = find_mouth_opening(target, shown.shape[1], shown.shape[0])
     assert hole is not None
@@ -65,10 +65,10 @@ def test_an_open_mouth_shows_upper_teeth_above_a_dark_area(portrait: Portrait) -
 @given(st.floats(0.0, 0.6), st.floats(-0.5, 0.5), st.floats(0, 1), st.floats(0, 1))
 def test_no_tooth_outside_the_lips(by: float, turn: float, smile: float, funnel: float) -> None:
     portrait = _felix()
-    target, shown = opened(portrait, by, turn, mouthSmile=smile, mouthFunnel=funnel), portrait.crop.copy()
+    target, shown = with_open_mouth(portrait, by, turn, mouthSmile=smile, mouthFunnel=funnel), portrait.crop.copy()
     interior = _interior()
     interior._mouth.draw(shown, target, interior._fitter)
-    outside = lips(target, shown.shape, 5) == 0
+    outside = lip_mask(target, shown.shape, 5) == 0
     assert np.array_equal(shown[outside], portrait.crop[outside])
 
 
@@ -92,7 +92,7 @@ def _interior() -> Interior:
 
 
 def test_no_teeth_are_drawn_if_the_fit_fails(portrait: Portrait) -> None:
-    target, interior = opened(portrait, 0.3, mouthSmile=0.5), Interior(portrait.crop, portrait.landmarks)
+    target, interior = with_open_mouth(portrait, 0.3, mouthSmile=0.5), Interior(portrait.crop, portrait.landmarks)
     fit = interior._fitter(target)
     brightest = []
     for one in (replace(fit, mouth_error=0.02), replace(fit, mouth_error=0.2)):
@@ -113,7 +113,7 @@ def test_a_closed_mouth_is_unchanged(portrait: Portrait) -> None:
 
 def blue_teeth(portrait: Portrait) -> tuple[Image, Floats]:
     """The portrait smiling with blue teeth, and its landmarks."""
-    smile = opened(portrait, 0.1, mouthSmile=0.7)
+    smile = with_open_mouth(portrait, 0.1, mouthSmile=0.7)
     picture = portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(picture, smile)
     hole = find_mouth_opening(smile, picture.shape[1], picture.shape[0])
@@ -141,13 +141,13 @@ def blueness(interior: Interior, picture: Image, target: Floats) -> float:
 def test_visible_teeth_are_kept(portrait: Portrait) -> None:
     """A portrait with blue teeth keeps them when its mouth opens further."""
     picture, smile = blue_teeth(portrait)
-    wide = opened(portrait, 0.3, mouthSmile=0.7)
+    wide = with_open_mouth(portrait, 0.3, mouthSmile=0.7)
     plain = Interior(portrait.crop, portrait.landmarks)
     assert blueness(Interior(picture, smile), picture, wide) > blueness(plain, picture, wide) + 10
 
 
 def test_teeth_of_another_picture_are_used(portrait: Portrait) -> None:
-    wide = opened(portrait, 0.3, mouthSmile=0.7)
+    wide = with_open_mouth(portrait, 0.3, mouthSmile=0.7)
     plain = Interior(portrait.crop, portrait.landmarks)
     borrowed = Interior(portrait.crop, portrait.landmarks, blue_teeth(portrait))
     assert blueness(borrowed, portrait.crop, wide) > blueness(plain, portrait.crop, wide) + 10
@@ -155,7 +155,7 @@ def test_teeth_of_another_picture_are_used(portrait: Portrait) -> None:
 
 def smiling(portrait: Portrait) -> tuple[Image, Floats]:
     """The portrait with visible teeth, and its landmarks."""
-    smile = opened(portrait, 0.12, mouthSmile=0.7)
+    smile = with_open_mouth(portrait, 0.12, mouthSmile=0.7)
     picture = portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(picture, smile)
     hole = find_mouth_opening(smile, picture.shape[1], picture.shape[0])
@@ -171,7 +171,7 @@ def test_lips_that_close_over_teeth_hide_them(portrait: Portrait) -> None:
     closed = smile.copy()
     middle = (smile[list(mesh.INNER_LIP_UPPER)] + smile[list(mesh.INNER_LIP_LOWER)]) / 2
     closed[list(mesh.INNER_LIP_UPPER)] = closed[list(mesh.INNER_LIP_LOWER)] = middle
-    around = lips(closed, picture.shape, 1) > 0
+    around = lip_mask(closed, picture.shape, 1) > 0
     brightest = []
     for closed_lips in (None, close_lips(picture, smile)):
         whole = np.full(picture.shape[:2], 255, np.uint8)
@@ -184,7 +184,7 @@ def test_lips_that_close_over_teeth_hide_them(portrait: Portrait) -> None:
 def test_lips_meet_without_a_change_around_them(portrait: Portrait) -> None:
     picture, smile = smiling(portrait)
     closed_lips = close_lips(picture, smile)
-    outside = lips(smile, picture.shape, 5) == 0
+    outside = lip_mask(smile, picture.shape, 5) == 0
     assert np.array_equal(closed_lips[outside], picture[outside])
     assert closed_lips[(picture == (240, 238, 230)).all(2)].min(1).max() < 225
     crop = portrait.crop

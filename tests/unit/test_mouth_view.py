@@ -26,7 +26,7 @@ from avatar_stream.pipeline.avatar import Avatar
 from avatar_stream.portrait.interior.layer import Interior
 from avatar_stream.portrait.interior.mouth_opening import find_mouth_opening
 from avatar_stream.portrait.portrait import Portrait, prepare, read_picture
-from tests.unit.test_mouth import lips, opened
+from tests.unit.test_mouth import lip_mask, with_open_mouth
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def portrait() -> Portrait:
     return prepare(read_picture(sample_pictures()["felix"]), 384)
 
 
-def rows(*light: float, pale: float = 1.0) -> Floats:
+def mouth_view(*light: float, pale: float = 1.0) -> Floats:
     view = np.empty((VIEW_ROWS, VIEW_COLUMNS, 2), np.float32)
     view[:] = np.array(light)[:, None, None]
     view[..., 1] *= pale
@@ -56,11 +56,15 @@ def test_closed_lips_show_nothing(portrait: Portrait) -> None:
 
 @pytest.mark.parametrize(
     "wanted",
-    [rows(0.9, 0.9, 0.5, 0.3, 0.3, 0.4), rows(0.1, 0.1, 0.1, 0.15, 0.2, 0.25, pale=0.6), rows(*[0.8] * 6)],
+    [
+        mouth_view(0.9, 0.9, 0.5, 0.3, 0.3, 0.4),
+        mouth_view(0.1, 0.1, 0.1, 0.15, 0.2, 0.25, pale=0.6),
+        mouth_view(*[0.8] * 6),
+    ],
     ids=["teeth above", "a dark O", "clenched"],
 )
 def test_a_mouth_gets_the_light_that_was_seen(portrait: Portrait, wanted: Floats) -> None:
-    target, shown = opened(portrait, 0.3), portrait.crop.copy()
+    target, shown = with_open_mouth(portrait, 0.3), portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(shown, target, wanted)
     found = read_mouth(shown, target)
     assert found is not None
@@ -71,13 +75,13 @@ def test_a_mouth_gets_the_light_that_was_seen(portrait: Portrait, wanted: Floats
 def test_a_blurry_camera_does_not_darken_narrow_teeth(portrait: Portrait) -> None:
     """The paleness of teeth between lips a few pixels apart is measured correctly."""
     small = prepare(read_picture(sample_pictures()["felix"]), 160)
-    target, shown = opened(small, 0.2), small.crop.copy()
+    target, shown = with_open_mouth(small, 0.2), small.crop.copy()
     hole = find_mouth_opening(target, shown.shape[1], shown.shape[0])
     assert hole is not None
     assert hole.gap < 14
     left, top, right, bottom = hole.box
     tooth = tooth_tone(skin_tone(shown, target))
-    ring = lips(target, shown.shape, 1) > 0
+    ring = lip_mask(target, shown.shape, 1) > 0
     shown[ring] = (150, 40, 50)
     shown[top:bottom, left:right][hole.alpha > 0.5] = tooth
     soft = cv2.GaussianBlur(shown, (0, 0), CHROMA_BLUR_PIXELS)
@@ -89,20 +93,20 @@ def test_a_blurry_camera_does_not_darken_narrow_teeth(portrait: Portrait) -> Non
 
 
 def test_a_dark_mouth_is_darker_than_one_with_teeth(portrait: Portrait) -> None:
-    target = opened(portrait, 0.3)
-    dark, bright = (brightness(portrait, target, rows(*[light] * 6)) for light in (0.1, 0.9))
+    target = with_open_mouth(portrait, 0.3)
+    dark, bright = (brightness(portrait, target, mouth_view(*[light] * 6)) for light in (0.1, 0.9))
     assert bright > 3 * dark
 
 
 @pytest.mark.parametrize(
     ("view", "upper", "lower"),
     [
-        (rows(0.9, 0.9, 0.9, 0.1, 0.1, 0.1), (0.4, 0.6), (0, 0.01)),
-        (rows(0.1, 0.1, 0.1, 0.1, 0.9, 0.9), (0, 0.01), (0.25, 0.4)),
-        (rows(0.2, 0.9, 0.9, 0.1, 0.1, 0.1), (0.4, 0.6), (0, 0.01)),
-        (rows(*[0.9] * 6), (0.55, 0.75), (0.25, 0.45)),
-        (rows(*[0.1] * 6), (0, 0.01), (0, 0.01)),
-        (rows(*[0.9] * 6, pale=0.5), (0, 0.01), (0, 0.01)),
+        (mouth_view(0.9, 0.9, 0.9, 0.1, 0.1, 0.1), (0.4, 0.6), (0, 0.01)),
+        (mouth_view(0.1, 0.1, 0.1, 0.1, 0.9, 0.9), (0, 0.01), (0.25, 0.4)),
+        (mouth_view(0.2, 0.9, 0.9, 0.1, 0.1, 0.1), (0.4, 0.6), (0, 0.01)),
+        (mouth_view(*[0.9] * 6), (0.55, 0.75), (0.25, 0.45)),
+        (mouth_view(*[0.1] * 6), (0, 0.01), (0, 0.01)),
+        (mouth_view(*[0.9] * 6, pale=0.5), (0, 0.01), (0, 0.01)),
     ],
     ids=["above", "below", "under a lip's shadow", "clenched", "dark", "tongue"],
 )
@@ -115,7 +119,7 @@ def test_the_edges_of_teeth_are_found(view: Floats, upper: tuple[float, float], 
 
 
 def test_in_deep_shade_no_teeth_are_reported() -> None:
-    upper, lower = teeth_reach(rows(0.4, 0.37, 0.36, 0.4, 0.42, 0.4, pale=0.66))
+    upper, lower = teeth_reach(mouth_view(0.4, 0.37, 0.36, 0.4, 0.42, 0.4, pale=0.66))
     assert upper.confidence < 0.5
     assert lower.confidence < 0.5
 
@@ -133,15 +137,15 @@ def test_a_mouth_view_can_be_mirrored() -> None:
     st.floats(-0.5, 0.5),
 )
 def test_no_view_draws_outside_the_lips(portrait: Portrait, view: Floats, by: float, turn: float) -> None:
-    target, shown = opened(portrait, by, turn), portrait.crop.copy()
+    target, shown = with_open_mouth(portrait, by, turn), portrait.crop.copy()
     interior = Interior(portrait.crop, portrait.landmarks)
     interior._mouth.draw(shown, target, interior._fitter, view)
-    outside = lips(target, shown.shape, 5) == 0
+    outside = lip_mask(target, shown.shape, 5) == 0
     assert np.array_equal(shown[outside], portrait.crop[outside])
 
 
 def test_cold_light_does_not_make_teeth_green(portrait: Portrait) -> None:
-    target, shown = opened(portrait, 0.3), portrait.crop.copy()
+    target, shown = with_open_mouth(portrait, 0.3), portrait.crop.copy()
     shown[..., 0] = shown[..., 0] // 3
     view = read_mouth(shown, target)
     assert view is not None
@@ -150,9 +154,9 @@ def test_cold_light_does_not_make_teeth_green(portrait: Portrait) -> None:
 
 def test_a_filtered_mouth_view_is_steadier(portrait: Portrait) -> None:
     random, filtered = np.random.default_rng(3), ViewFilter()
-    target, read, seen = opened(portrait, 0.3), [], []
+    target, read, seen = with_open_mouth(portrait, 0.3), [], []
     drawn = portrait.crop.copy()
-    Interior(portrait.crop, portrait.landmarks).draw(drawn, target, rows(0.8, 0.8, 0.3, 0.2, 0.2, 0.2))
+    Interior(portrait.crop, portrait.landmarks).draw(drawn, target, mouth_view(0.8, 0.8, 0.3, 0.2, 0.2, 0.2))
     for k in range(40):
         noisy = np.clip(drawn + random.normal(0, 6, drawn.shape), 0, 255).astype(np.uint8)
         one = read_mouth(noisy, target)

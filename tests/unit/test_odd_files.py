@@ -50,7 +50,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_all(tmp_path_factory.mktemp("odd"))
 
 
-def played(path: Path) -> tuple[list[tuple[float, float]], list[float]]:
+def timeline(path: Path) -> tuple[list[tuple[float, float]], list[float]]:
     """(seconds, brightness) of a file's pictures and the times of its clicks, by the timestamps that players use."""
     clicks: list[float] = []
     with av.open(f"file:{path}") as container:
@@ -69,7 +69,7 @@ def played(path: Path) -> tuple[list[tuple[float, float]], list[float]]:
     return sorted(pictures), clicks
 
 
-def copied(source: Path, path: Path) -> None:
+def copy_video(source: Path, path: Path) -> None:
     """Copy a video's pictures and sound like ``render`` does, without a face."""
     clip = Clip(source)
     recorder = Recorder(path, clip.rate, (PICTURE_SIDE, PICTURE_SIDE), clip)
@@ -83,8 +83,8 @@ def copied(source: Path, path: Path) -> None:
 @pytest.mark.parametrize("name", EXPECTED_TIMES)
 def test_output_has_the_same_duration_and_stays_in_sync(name: str, odd: dict[str, Path], tmp_path: Path) -> None:
     wanted = EXPECTED_TIMES[name]
-    copied(odd[name], tmp_path / "out.mp4")
-    pictures, clicks = played(tmp_path / "out.mp4")
+    copy_video(odd[name], tmp_path / "out.mp4")
+    pictures, clicks = timeline(tmp_path / "out.mp4")
     assert len(pictures) == len(wanted)
     begin = pictures[0][0]
     off = [abs(at - begin - (time - wanted[0])) for (at, _), time in zip(pictures, wanted, strict=True)]
@@ -114,7 +114,7 @@ def test_speech_keeps_its_sound_and_gaps_close_the_mouth(
     recorder.close()
     voice.close()
     assert frames == pytest.approx(25 * (5 if name == "gap.mka" else 3), abs=2)
-    _, clicks = played(tmp_path / "out.mp4")
+    _, clicks = timeline(tmp_path / "out.mp4")
     assert clicks == pytest.approx(wanted, abs=FRAME_SECONDS)
 
 
@@ -135,7 +135,7 @@ def test_an_undecodable_sound_gives_a_silent_video(odd: dict[str, Path], tmp_pat
     recorder.close()
     clip.close()
     assert recorder.silenced
-    pictures, clicks = played(tmp_path / "out.mp4")
+    pictures, clicks = timeline(tmp_path / "out.mp4")
     assert (len(pictures), clicks) == (50, [])
 
 

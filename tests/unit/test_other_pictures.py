@@ -20,7 +20,7 @@ def portrait() -> Portrait:
     return prepare(read_picture(sample_pictures()["noor"]), 512)
 
 
-def shut(landmarks: Floats) -> Floats:
+def with_closed_eyes(landmarks: Floats) -> Floats:
     """The same face with its eyes shut."""
     out = landmarks.copy()
     for upper, lower, _ in EYE_LANDMARKS:
@@ -29,19 +29,19 @@ def shut(landmarks: Floats) -> Floats:
     return out
 
 
-def turned(portrait: Portrait, degrees: float) -> Floats:
+def with_yaw(portrait: Portrait, degrees: float) -> Floats:
     middle = portrait.landmarks[:468].mean(0)
     rotation = geometry.from_rotation_vector(np.array([0, np.radians(degrees), 0]))
     return ((portrait.landmarks - middle) @ rotation.T + middle).astype(np.float32)
 
 
-def warped(portrait: Portrait, target: Floats) -> Image:
+def warp(portrait: Portrait, target: Floats) -> Image:
     return PortraitWarp(portrait.crop, portrait.plate, portrait.matte, portrait.landmarks)(target).image.copy()
 
 
 def test_closed_lids_come_from_the_persons_other_picture(portrait: Portrait) -> None:
-    target = shut(portrait.landmarks)
-    asleep = warped(portrait, target)
+    target = with_closed_eyes(portrait.landmarks)
+    asleep = warp(portrait, target)
     Eyes(portrait.crop, portrait.landmarks).draw(asleep, target)
     # Coloured eye shadow identifies her own lids.
     for upper, lower, _ in EYE_LANDMARKS:
@@ -50,7 +50,7 @@ def test_closed_lids_come_from_the_persons_other_picture(portrait: Portrait) -> 
         asleep[cv2.dilate(mask, np.ones((9, 9), np.uint8)) > 0] = BLUE
 
     def blueness(eyes: Eyes) -> float:
-        shown = warped(portrait, target)
+        shown = warp(portrait, target)
         eyes.draw(shown, target)
         lids = np.concatenate(
             [shown[tuple(np.round(target[u[4], 1::-1]).astype(int) - [4, 0])][None] for u, _, _ in EYE_LANDMARKS]
@@ -62,22 +62,22 @@ def test_closed_lids_come_from_the_persons_other_picture(portrait: Portrait) -> 
 
 
 def test_a_hidden_cheek_comes_from_another_picture(portrait: Portrait) -> None:
-    away = turned(portrait, 22)
-    aside = warped(portrait, away)
+    away = with_yaw(portrait, 22)
+    aside = warp(portrait, away)
     # The portrait is turned aside; the other picture is frontal and has a mark on each cheek.
     marked = portrait.crop.copy()
     for point in (50, 280):
         x, y = np.round(portrait.landmarks[point, :2]).astype(int)
         cv2.circle(marked, (int(x), int(y)), 9, [int(v) for v in RED], -1)
     texture = TurnedTexture(away, marked, portrait.landmarks)
-    shown = warped(portrait, portrait.landmarks)
+    shown = warp(portrait, portrait.landmarks)
     texture.draw(shown, portrait.landmarks)
 
     def redness(point: int) -> float:
         x, y = np.round(portrait.landmarks[point, :2]).astype(int)
         return float(shown[y, x, 0]) - float(shown[y, x, 1:].mean())
 
-    plain = warped(portrait, portrait.landmarks)
+    plain = warp(portrait, portrait.landmarks)
     far = max((50, 280), key=redness)
     near = 330 - far
     assert np.abs(shown.astype(int) - plain).max() > 20
@@ -90,18 +90,18 @@ def test_a_hidden_cheek_comes_from_another_picture(portrait: Portrait) -> None:
 
 
 def test_a_hidden_side_without_another_picture_is_mirrored(portrait: Portrait) -> None:
-    away = turned(portrait, 16)
-    found = TurnedTexture.all_of(warped(portrait, away), away, ())
+    away = with_yaw(portrait, 16)
+    found = TurnedTexture.all_of(warp(portrait, away), away, ())
     assert len(found) == 1
     assert np.sign(found[0].yaw) != np.sign(geometry.euler_degrees(geometry.head_pose(away).rotation)[1])
     assert TurnedTexture.all_of(portrait.crop, portrait.landmarks, ()) == ()
     # Another picture of that side has priority over the mirror image.
-    other = (portrait.crop, turned(portrait, -16))
-    assert len(TurnedTexture.all_of(warped(portrait, away), away, [other])) == 1
+    other = (portrait.crop, with_yaw(portrait, -16))
+    assert len(TurnedTexture.all_of(warp(portrait, away), away, [other])) == 1
 
 
 def test_hair_and_lips_are_not_copied_to_a_cheek(portrait: Portrait) -> None:
-    away = turned(portrait, 22)
+    away = with_yaw(portrait, 22)
     dark = (portrait.crop * 0.15).astype(np.uint8)
     half = portrait.crop.shape[1] // 2
     for side in (np.s_[:, :half], np.s_[:, half:]):

@@ -41,22 +41,22 @@ def portrait() -> Portrait:
     return prepare(read_picture(sample_pictures()["noor"]), 384)
 
 
-def in_colours(portrait: Portrait, of: object) -> Portrait:
+def recoloured(portrait: Portrait, of: object) -> Portrait:
     """The portrait with its pictures' colours changed by ``of``."""
     assert callable(of)
     return replace(portrait, picture=of(portrait.picture), plate=of(portrait.plate))
 
 
-def opened(portrait: Portrait) -> Floats:
+def with_open_mouth(portrait: Portrait) -> Floats:
     gap = np.zeros((11, 3), np.float32)
     gap[:, 1] = 0.3 * np.sin(np.linspace(0, np.pi, 11))
     named = coefficients(jawOpen=0.6, mouthSmile=0.4)
     return Retargeter(portrait.landmarks)(replace(Motion.neutral(), gap=gap, coefficients=named))
 
 
-def drawn(portrait: Portrait) -> tuple[Image, Image]:
+def draw_open_mouth(portrait: Portrait) -> tuple[Image, Image]:
     """The portrait's crop (RGB) with an open mouth drawn in, and the mask of the drawn area."""
-    target, shown = opened(portrait), portrait.crop.copy()
+    target, shown = with_open_mouth(portrait), portrait.crop.copy()
     Interior(portrait.crop, portrait.landmarks).draw(shown, target)
     ring = np.round(target[list(mesh.MOUTH_RING), :2]).astype(np.int32)
     inside = cv2.fillPoly(np.zeros(shown.shape[:2], np.uint8), [ring], 1)
@@ -79,8 +79,8 @@ def test_photographs_keep_every_colour(name: str) -> None:
 
 
 def test_a_grey_portrait_gets_a_grey_mouth(portrait: Portrait) -> None:
-    coloured, inside = drawn(portrait)
-    shown, _ = drawn(in_colours(portrait, grey))
+    coloured, inside = draw_open_mouth(portrait)
+    shown, _ = draw_open_mouth(recoloured(portrait, grey))
     assert chroma(coloured[inside]) > 40
     assert chroma(shown) == 0
     # The contrast between dark and teeth is the same as in colour.
@@ -90,7 +90,7 @@ def test_a_grey_portrait_gets_a_grey_mouth(portrait: Portrait) -> None:
 
 @pytest.mark.parametrize("tint", [sepia, blue])
 def test_a_tinted_portrait_gets_a_tinted_mouth(portrait: Portrait, tint: object) -> None:
-    shown, inside = drawn(in_colours(portrait, tint))
+    shown, inside = draw_open_mouth(recoloured(portrait, tint))
     assert callable(tint)
     # The brightness is unchanged.
     pixels = shown[inside].astype(np.float32)
@@ -113,7 +113,7 @@ def test_a_faded_portrait_gets_a_faded_mouth(portrait: Portrait) -> None:
 def test_parts_of_other_pictures_get_the_portraits_hues(portrait: Portrait) -> None:
     """Teeth, closed lids and a cheek come from colour pictures, for a grey portrait."""
     lent = (portrait.crop, portrait.landmarks)
-    shown = in_colours(portrait, grey)
+    shown = recoloured(portrait, grey)
     avatar = Avatar(replace(shown, teeth=lent, asleep=lent, turned=(lent,)), None)
     try:
         made = avatar.renderer.portrait
@@ -128,7 +128,7 @@ def test_the_residual_has_no_hue_in_a_grey_portrait(portrait: Portrait) -> None:
     poses = ({"jawOpen": 0.7}, {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9, "jawOpen": 0.3}, {"eyeBlinkLeft": 1.0})
     networks = Networks.shared()
     tints = []
-    for one in (portrait, in_colours(portrait, grey)):
+    for one in (portrait, recoloured(portrait, grey)):
         with Avatar(one, networks) as avatar:
             pictures = [
                 avatar(ArkitFrame(pose), start + k / 25) for start, pose in enumerate(poses) for k in range(6)

@@ -14,7 +14,7 @@ from tests.waiting import within
 
 
 @contextlib.asynccontextmanager
-async def two_ends(handlers: dict[str, Handler]) -> AsyncIterator[tuple[Pipe, asyncio.Event]]:
+async def pipe_ends(handlers: dict[str, Handler]) -> AsyncIterator[tuple[Pipe, asyncio.Event]]:
     """The calling end and the event that the other end, which has ``handlers``, has closed."""
     here, there = multiprocessing.Pipe()
     gone = asyncio.Event()
@@ -34,7 +34,7 @@ async def test_answers_match_their_calls_in_any_order() -> None:
         return word
 
     told: list[int] = []
-    async with two_ends({"wait": wait, "double": lambda x: 2 * x, "note": told.append}) as (pipe, _):
+    async with pipe_ends({"wait": wait, "double": lambda x: 2 * x, "note": told.append}) as (pipe, _):
         slow = asyncio.create_task(pipe.call("wait", "slow"))
         pipe.notify("note", 7)
         assert await pipe.call("double", 21) == 42
@@ -55,7 +55,7 @@ async def test_errors_keep_their_types(caplog: pytest.LogCaptureFixture) -> None
     def fail(error: Any) -> None:
         raise Stubborn("a", "b") if error is None else error
 
-    async with two_ends({"fail": fail}) as (pipe, _):
+    async with pipe_ends({"fail": fail}) as (pipe, _):
         for error in (NotFound("no such session"), UnknownPortrait("choose it again")):
             with pytest.raises(type(error), match=str(error)):
                 await pipe.call("fail", error)
@@ -118,7 +118,7 @@ async def test_an_unpicklable_message_fails_only_its_call(thing: Any) -> None:
     """The pipe goes on, in both directions."""
     told: list[int] = []
     handlers: dict[str, Handler] = {"give": lambda: thing, "take": lambda what: None, "note": told.append}
-    async with two_ends(handlers) as (pipe, gone):
+    async with pipe_ends(handlers) as (pipe, gone):
         for ask in (pipe.call("give"), pipe.call("take", thing)):
             with pytest.raises(Unsendable, match="cannot be"):
                 await asyncio.wait_for(ask, 5)
@@ -137,7 +137,7 @@ async def test_an_error_in_a_notification_is_logged() -> None:
     def fail() -> None:
         raise StopIteration("over")
 
-    async with two_ends({"fail": fail}) as (pipe, _):
+    async with pipe_ends({"fail": fail}) as (pipe, _):
         with pytest.raises(AvatarError, match="over"):
             await asyncio.wait_for(pipe.call("fail"), 5)
 

@@ -25,7 +25,7 @@ def sample() -> Image:
     return read_picture(next(iter(sample_pictures().values())))
 
 
-def encoded(image: npt.NDArray[np.unsignedinteger[Any]], kind: str = "JPEG", **options: object) -> bytes:
+def encode(image: npt.NDArray[np.unsignedinteger[Any]], kind: str = "JPEG", **options: object) -> bytes:
     out = io.BytesIO()
     Pictures.fromarray(image).save(out, kind, **options)
     return out.getvalue()
@@ -70,12 +70,12 @@ def test_profile() -> None:
 def test_forty_pixels(sample: Image) -> None:
     small = cv2.resize(sample, (40, 40), interpolation=cv2.INTER_AREA).astype(np.uint8)
     with pytest.raises(BadPicture, match="only 40x40"):
-        read_picture(encoded(small, "PNG"))
+        read_picture(encode(small, "PNG"))
 
 
 def test_forty_megapixels_are_scaled_down(sample: Image) -> None:
     large = cv2.resize(sample, (6400, 6400)).astype(np.uint8)
-    portrait = prepare(read_picture(encoded(large, quality=60)), 384, square=True)
+    portrait = prepare(read_picture(encode(large, quality=60)), 384, square=True)
     assert portrait.picture.shape == (384, 384, 3)
 
 
@@ -97,7 +97,7 @@ def test_claimed_pixels_of_a_truncated_file_are_not_allocated(kind: str, monkeyp
 
 
 def test_truncated_jpeg(sample: Image) -> None:
-    data = encoded(sample)
+    data = encode(sample)
     with pytest.raises(BadPicture, match="cut short"):
         read_picture(data[: len(data) // 2])
 
@@ -119,7 +119,7 @@ def test_exif_rotation_is_applied(sample: Image) -> None:
     sideways = np.ascontiguousarray(np.rot90(sample))
     exif = Pictures.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees clockwise for display
-    upright = read_picture(encoded(sideways, exif=exif.tobytes(), quality=95))
+    upright = read_picture(encode(sideways, exif=exif.tobytes(), quality=95))
     assert np.abs(upright.astype(int) - sample).mean() < 4
     prepare(upright, 384)
 
@@ -223,10 +223,10 @@ def test_a_colour_profile_is_applied(sample: Image, name: str) -> None:
     assert wide is not None
     stored = np.asarray(wide, np.uint8)
     assert np.abs(stored.astype(int) - sample).mean() > 3  # the profile has an effect
-    read = read_picture(encoded(stored, "PNG", icc_profile=profile))
+    read = read_picture(encode(stored, "PNG", icc_profile=profile))
     assert np.percentile(np.abs(read.astype(int) - sample), 99) <= 2
     clear = np.dstack([stored, np.full(stored.shape[:2], 255, np.uint8)])
-    assert np.array_equal(read_picture(encoded(clear, "PNG", icc_profile=profile)), read)
+    assert np.array_equal(read_picture(encode(clear, "PNG", icc_profile=profile)), read)
 
 
 @pytest.mark.parametrize("profile", [b"", b"nonsense", bytes(4096), "cut", "other pixels"])
@@ -238,12 +238,12 @@ def test_an_unusable_colour_profile_is_ignored(sample: Image, profile: bytes | s
         grey = matrix_profile("Adobe RGB").replace(b"RGB XYZ", b"CMYKXYZ", 1)
         profile = grey
     assert isinstance(profile, bytes)
-    assert np.array_equal(read_picture(encoded(picture, "PNG", icc_profile=profile)), picture)
+    assert np.array_equal(read_picture(encode(picture, "PNG", icc_profile=profile)), picture)
 
 
 def test_a_grey_picture_with_an_rgb_profile_stays_grey(sample: Image) -> None:
     grey = np.asarray(Pictures.fromarray(sample).convert("L"))
-    read = read_picture(encoded(grey, "PNG", icc_profile=matrix_profile("ProPhoto")))
+    read = read_picture(encode(grey, "PNG", icc_profile=matrix_profile("ProPhoto")))
     assert (np.ptp(read.astype(int), axis=2)).max() <= 1
     # A gamma of 1.8 is lighter than sRGB's.
     assert read[..., 0].mean() > grey.mean() + 5
@@ -251,6 +251,6 @@ def test_a_grey_picture_with_an_rgb_profile_stays_grey(sample: Image) -> None:
 
 def test_16_bit_grey_pictures_are_converted(sample: Image) -> None:
     grey = np.asarray(Pictures.fromarray(sample).convert("L"))
-    read = read_picture(encoded(np.asarray(grey.astype(np.uint16) * 257, np.uint16), "PNG"))
+    read = read_picture(encode(np.asarray(grey.astype(np.uint16) * 257, np.uint16), "PNG"))
     assert np.abs(read.astype(int) - grey[..., None]).max() <= 1
     prepare(read, 384)

@@ -36,7 +36,7 @@ class Machine:
         return {name: self.found[name] for name in paths}
 
 
-def sound(bf16: float, int8: float) -> dict[str, Measurement]:
+def both_correct(bf16: float, int8: float) -> dict[str, Measurement]:
     return {"bf16": Measurement(bf16, 75.0), "int8": Measurement(int8, 47.0)}
 
 
@@ -46,7 +46,7 @@ def sound(bf16: float, int8: float) -> dict[str, Measurement]:
 def test_the_faster_precision_is_chosen(
     bf16: float, int8: float, first: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    Machine(monkeypatch, tmp_path, **sound(bf16, int8))
+    Machine(monkeypatch, tmp_path, **both_correct(bf16, int8))
     assert next(iter(ranked_precisions(WEIGHTS, 2))) == first
 
 
@@ -105,7 +105,7 @@ def test_doctor_reports_the_precision_and_why_others_are_not_used(
 
 
 def test_a_clear_choice_is_cached_and_a_close_one_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for times, again in ((sound(17.0, 6.0), 0), (sound(10.0, 8.5), 1)):
+    for times, again in ((both_correct(17.0, 6.0), 0), (both_correct(10.0, 8.5), 1)):
         folder = tmp_path / str(again)
         for count in (1, again):
             machine = Machine(monkeypatch, folder, **times)
@@ -113,7 +113,7 @@ def test_a_clear_choice_is_cached_and_a_close_one_is_not(monkeypatch: pytest.Mon
             assert machine.asked == count
             assert found == times
     # The cache depends on the number of threads, the slots and the instructions.
-    times = sound(3.0, 9.0)
+    times = both_correct(3.0, 9.0)
     for threads, slots, told in ((1, 1, ""), (2, 2, ""), (2, 1, "AVX2")):
         if told:
             monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", told)
@@ -133,7 +133,7 @@ def test_a_clear_choice_is_cached_and_a_close_one_is_not(monkeypatch: pytest.Mon
 def test_the_cache_depends_on_the_processors_instructions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said = {"model name": "Some CPU", "flags": "avx2 avx512_vnni"}
     monkeypatch.setattr(processor, "_cpuinfo", lambda name: said.get(name, ""))
-    times = sound(17.0, 6.0)
+    times = both_correct(17.0, 6.0)
     for flags, asked in (("avx2 avx512_vnni", 1), ("avx2 avx512_vnni", 0), ("avx2", 1)):
         said["flags"] = flags
         machine = Machine(monkeypatch, tmp_path, **times)
@@ -145,7 +145,7 @@ def test_without_a_writable_cache_the_precision_is_measured_each_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    Machine(monkeypatch, tmp_path / "file" / "folder", **sound(17.0, 6.0))
+    Machine(monkeypatch, tmp_path / "file" / "folder", **both_correct(17.0, 6.0))
     assert next(iter(ranked_precisions(WEIGHTS, 2))) == "int8"
 
 

@@ -18,7 +18,7 @@ def animator(portrait: Floats | None = None, keep: float = 0.0) -> Animator:
     return Animator(Retargeter(face(60) if portrait is None else portrait, keep=keep))
 
 
-def used_to(made: Animator, driver: Floats | None = None, frames: int = 40) -> Animator:
+def calibrate(made: Animator, driver: Floats | None = None, frames: int = 40) -> Animator:
     for k in range(frames):
         made(face() if driver is None else driver, k / 25)
     return made
@@ -31,19 +31,19 @@ def yaw(landmarks: Floats) -> float:
 def test_a_driver_with_the_portraits_face_gives_the_portrait() -> None:
     for expression in ({}, {"mouthSmile": 0.6}, {"jawOpen": 0.4}):
         portrait = face(60, (0.05, 0.1, 0), expression=expression)
-        target = used_to(animator(portrait), face(100, expression=expression))(face(100, expression=expression), 2)
+        target = calibrate(animator(portrait), face(100, expression=expression))(face(100, expression=expression), 2)
         assert np.abs(target - portrait).max() < 1.5, expression  # of 60 pixels between the eyes
 
 
 def test_the_same_person_is_reproduced() -> None:
     moved = face(100, (0.05, 0.2, 0.03), jawOpen=0.5, mouthSmile=0.3)
-    target = used_to(animator(face()))(moved, 2)
+    target = calibrate(animator(face()))(moved, 2)
     assert np.abs(lips(target) - lips(moved)).mean() < 1.0  # of 100 pixels between the eyes
 
 
 def test_a_smile_leaves_a_portrait_whose_driver_is_calm_and_stays_as_far_as_asked() -> None:
     portrait = face(60, mouthSmile=0.8)
-    widths = [mouth_width(used_to(animator(portrait, keep))(face(), 2)) for keep in (0, 0.5, 1)]
+    widths = [mouth_width(calibrate(animator(portrait, keep))(face(), 2)) for keep in (0, 0.5, 1)]
     assert widths[0] == pytest.approx(mouth_width(face()), abs=0.03)
     assert widths[0] + 0.03 < widths[1] < widths[2] - 0.03
     assert widths[2] == pytest.approx(mouth_width(portrait), abs=0.05)
@@ -51,19 +51,19 @@ def test_a_smile_leaves_a_portrait_whose_driver_is_calm_and_stays_as_far_as_aske
 
 def test_a_smile_and_a_pout_exclude_each_other() -> None:
     portrait, pout = face(60, mouthSmile=0.8), face(mouthPucker=0.9, mouthFunnel=0.3)
-    assert mouth_width(used_to(animator(portrait, keep=1))(pout, 2)) < mouth_width(face()) - 0.03
+    assert mouth_width(calibrate(animator(portrait, keep=1))(pout, 2)) < mouth_width(face()) - 0.03
 
 
 def test_an_o_is_round_on_a_smiling_portrait() -> None:
     o = face(jawOpen=0.5, mouthFunnel=0.7)
-    target = used_to(animator(face(60, mouthSmile=0.8, jawOpen=0.2)))(o, 2)
+    target = calibrate(animator(face(60, mouthSmile=0.8, jawOpen=0.2)))(o, 2)
     assert mouth_width(target) == pytest.approx(mouth_width(o), abs=0.06)
     assert geometry.mouth_opening(target) == pytest.approx(geometry.mouth_opening(o), abs=0.02)
 
 
 @pytest.mark.parametrize("beginning", [{"jawOpen": 0.6}, {"mouthSmile": 0.9}, {"mouthPucker": 0.8}])
 def test_what_the_driver_begins_with_does_not_matter(beginning: dict[str, float]) -> None:
-    calm, other = used_to(animator()), animator()
+    calm, other = calibrate(animator()), animator()
     for k in range(10):
         other(face(expression=beginning), k / 25)
     for k in range(60):
@@ -74,7 +74,7 @@ def test_what_the_driver_begins_with_does_not_matter(beginning: dict[str, float]
 @settings(max_examples=20, deadline=None)
 @given(st.floats(40, 300), st.floats(-0.25, 0.25))
 def test_the_drivers_size_and_rotation_do_not_affect_the_expression(scale: float, turned: float) -> None:
-    made = used_to(animator(), face(scale, (0, turned, 0)), 10)
+    made = calibrate(animator(), face(scale, (0, turned, 0)), 10)
     # The mouth opens along the portrait's axes, not along the driver's.
     driver = face(scale, (0, turned, 0), jawOpen=0.5)
     target = made(driver, 1)
@@ -84,7 +84,7 @@ def test_the_drivers_size_and_rotation_do_not_affect_the_expression(scale: float
 
 @pytest.mark.parametrize("portrait", [{}, {"mouthSmile": 0.8, "jawOpen": 0.2}, {"jawOpen": 0.6}])
 def test_lips_close_when_the_drivers_close(portrait: dict[str, float]) -> None:
-    target = used_to(animator(face(60, expression=portrait), keep=1))(face(), 2)
+    target = calibrate(animator(face(60, expression=portrait), keep=1))(face(), 2)
     assert geometry.mouth_opening(target) < 0.005
 
 
@@ -92,12 +92,12 @@ def test_closing_lids_close_a_portrait_with_wider_eyes() -> None:
     portrait = face(60)
     for upper in (mesh.RIGHT_LID_UPPER, mesh.LEFT_LID_UPPER):
         portrait[list(upper[1:-1]), 1] -= 4
-    target = used_to(animator(portrait))(face(eyeBlink=1.0), 2)
+    target = calibrate(animator(portrait))(face(eyeBlink=1.0), 2)
     assert max(geometry.eye_openings(target)) < 0.1 * min(geometry.eye_openings(portrait))
 
 
 def test_gaze_follows_the_drivers() -> None:
-    made = used_to(animator())
+    made = calibrate(animator())
     for look in ((0.04, 0), (-0.04, 0), (0, 0.02)):
         seen = geometry.gaze(made(face(look=look), 2)) - geometry.gaze(face(60))
         wanted = geometry.gaze(face(look=look)) - geometry.gaze(face())
@@ -134,7 +134,7 @@ def test_no_motion_breaks_the_portrait(turn: tuple[float, ...], shift: float, sc
 
 
 def test_gain_scales_expression_only() -> None:
-    made = used_to(animator())
+    made = calibrate(animator())
     made.retargeter.gain = 0.0
     target = made(face(turn=(0, 0.2, 0), jawOpen=0.5), 2)
     assert geometry.mouth_opening(target) < 0.01
@@ -143,7 +143,7 @@ def test_gain_scales_expression_only() -> None:
 
 def test_lost_face_eases_to_rest_and_breathes() -> None:
     portrait = face(60, mouthSmile=0.4)
-    made = used_to(animator(portrait))
+    made = calibrate(animator(portrait))
     half_closed = face(turn=(0, 0.3, 0), jawOpen=0.5, eyeBlink=0.6)
     followed = made(half_closed, 2.0)
     frames = [made(None, 2.0 + k / 25) for k in range(1, 60)]
@@ -159,7 +159,7 @@ def test_lost_face_eases_to_rest_and_breathes() -> None:
 
 
 def test_recalibration_sets_a_new_rest_pose() -> None:
-    made = used_to(animator())
+    made = calibrate(animator())
     turned = face(turn=(0, 0.2, 0))
     assert abs(yaw(made(turned, 2))) > 8
     made.recalibrate()
@@ -213,6 +213,6 @@ def test_a_turned_portrait_is_not_turned_to_its_hidden_cheek() -> None:
     moved = []
     for own in (0.0, 0.6):
         portrait = face(60, (0, own, 0))
-        moved.append(abs(yaw(used_to(animator(portrait))(face(turn=(0, -0.3, 0)), 2)) - yaw(portrait)))
+        moved.append(abs(yaw(calibrate(animator(portrait))(face(turn=(0, -0.3, 0)), 2)) - yaw(portrait)))
     assert moved[0] > 14
     assert moved[1] < 8

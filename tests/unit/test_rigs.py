@@ -52,12 +52,12 @@ FACEMOTION3D = (
 )
 
 
-def turned(*vector: float) -> Quaternion:
+def rotation_quaternion(*vector: float) -> Quaternion:
     x, y, z, w = (float(v) for v in Rotation.from_rotvec(vector).as_quat())
     return x, y, z, w
 
 
-def driven(**expression: float) -> tuple[MotionEstimator, ArkitFrame]:
+def track_expression(**expression: float) -> tuple[MotionEstimator, ArkitFrame]:
     driver = MotionEstimator()
     for _ in range(30):
         driver(face())
@@ -71,14 +71,14 @@ def test_the_52_names_are_arkits() -> None:
 
 @pytest.mark.parametrize("name", ["jawOpen", "mouthSmile", "mouthPucker", "eyeBlink"])
 def test_each_expression_gives_its_blend_shape(name: str) -> None:
-    _, frame = driven(**{name: 0.8})
+    _, frame = track_expression(**{name: 0.8})
     full = name if name in BLEND_SHAPES else f"{name}Left"
     assert frame.shapes[full] == pytest.approx(0.8, abs=0.25)
     assert frame.shapes["mouthFrownLeft"] < 0.35
 
 
 def test_head_rotation_keeps_its_sign_through_a_frame() -> None:
-    driver, _ = driven()
+    driver, _ = track_expression()
     frame = to_arkit(driver(face(turn=(0.1, 0.3, -0.05))))
     # Landmarks have y down: this face turns to the viewer's left, which is a negative angle in ARKit's axes (y up).
     assert Rotation.from_quat(frame.rotation).as_rotvec()[1] == pytest.approx(-0.3, abs=0.05)
@@ -128,13 +128,13 @@ def test_mirroring_twice_restores_a_frame() -> None:
 
 def test_the_first_frame_sets_the_rest_pose() -> None:
     rest = HeadPoseCalibration()
-    tilted = ArkitFrame({}, turned(0.3, 0, 0), (0, 0.1, -0.5))
+    tilted = ArkitFrame({}, rotation_quaternion(0.3, 0, 0), (0, 0.1, -0.5))
     assert rest(tilted).rotation == pytest.approx((0, 0, 0, 1), abs=1e-6)
     assert rest(ArkitFrame({}, tilted.rotation, (0.05, 0.1, -0.5))).position == pytest.approx((0.05, 0, 0), abs=1e-6)
 
 
 def test_a_frame_survives_json() -> None:
-    _, frame = driven(jawOpen=0.5, mouthSmile=0.4)
+    _, frame = track_expression(jawOpen=0.5, mouthSmile=0.4)
     again = ArkitFrame.from_json(json.loads(json.dumps(frame.to_json(1.5))))
     for name in BLEND_SHAPES:
         assert again.shapes.get(name, 0) == pytest.approx(frame.shapes.get(name, 0), abs=0.001)
@@ -160,7 +160,7 @@ def test_invalid_frames_are_refused_in_one_line(message: object, reason: str) ->
 
 
 def test_a_recording_is_played_back_unchanged(tmp_path: Path) -> None:
-    _, frame = driven(jawOpen=0.5)
+    _, frame = track_expression(jawOpen=0.5)
     writer = MotionWriter(tmp_path / "m.jsonl", Fraction(30))
     writer.write(frame, 0.0)
     writer.write(None, 1 / 30)
@@ -194,7 +194,7 @@ def test_invalid_motion_files_are_refused_in_one_line(tmp_path: Path, text: str,
 
 
 def test_vmc_messages_are_decoded_as_sent() -> None:
-    turn = turned(0.1, -0.3, 0.05)
+    turn = rotation_quaternion(0.1, -0.3, 0.05)
     frame = ArkitFrame({"jawOpen": 0.4, "mouthSmileLeft": 0.25, "eyeLookOutRight": 0.5}, turn)
     packets = encode(frame, 1.0)
     assert max(len(packet) for packet in packets) < 1400
@@ -223,7 +223,7 @@ def test_sent_vmc_messages_follow_the_protocol() -> None:
 def test_head_rotation_is_converted_to_unitys_axes() -> None:
     # ARKit: z (ahead) to x (the viewer's right, the person's left). Unity's x is the person's right: the angle about
     # y, which takes z to x there too, is negative.
-    packets = encode(ArkitFrame({}, turned(0, 0.4, 0)), 0.0)
+    packets = encode(ArkitFrame({}, rotation_quaternion(0, 0.4, 0)), 0.0)
     messages = [timed.message for packet in packets for timed in OscPacket(packet).messages]
     (head,) = [m.params for m in messages if m.address == "/VMC/Ext/Bone/Pos" and m.params[0] == "Head"]
     assert head[5] < 0

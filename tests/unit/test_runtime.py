@@ -87,7 +87,7 @@ def some_frames(count: int) -> list[Arrays]:
     ]
 
 
-def rolled(ticker: Ticker, faces: list[Arrays], frames: list[Arrays], together: bool) -> list[Floats]:
+def run_sessions(ticker: Ticker, faces: list[Arrays], frames: list[Arrays], together: bool) -> list[Floats]:
     """Residuals of several sessions over some frames; halfway the first session restarts."""
     streams = [ticker.open(face) for face in faces]
     out = []
@@ -99,7 +99,7 @@ def rolled(ticker: Ticker, faces: list[Arrays], frames: list[Arrays], together: 
     return out
 
 
-def close_to(found: list[Floats], wanted: list[Floats], share: float) -> None:
+def assert_close(found: list[Floats], wanted: list[Floats], share: float) -> None:
     scale = max(float(np.abs(residual).max()) for residual in wanted)
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b, atol=share * scale)
@@ -109,7 +109,7 @@ def close_to(found: list[Floats], wanted: list[Floats], share: float) -> None:
 @pytest.mark.parametrize("kind", ["openvino", "onnxruntime", "tensorrt"])
 def test_batched_sessions_compute_the_same_as_alone(toy: Path, kind: str, slots: int) -> None:
     network, faces, frames = tick_path(toy, slots), identities(toy, 2, slots), some_frames(6)
-    exact = rolled(OnnxRuntimeTicker(network, 1), faces, frames, together=False)
+    exact = run_sessions(OnnxRuntimeTicker(network, 1), faces, frames, together=False)
     ticker: Ticker
     if kind == "openvino":
         ticker = OpenVinoTicker(network, 1, full_precision=True, batches=(1, 2))
@@ -118,8 +118,8 @@ def test_batched_sessions_compute_the_same_as_alone(toy: Path, kind: str, slots:
     else:
         cuda = FakeCuda()
         ticker = TensorRtTicker(b"plan", (1, 2), trt=FakeTensorRt(network, cuda), cuda=cuda)
-    close_to(rolled(ticker, faces, frames, together=False), exact, 0.02)
-    close_to(rolled(ticker, faces, frames, together=True), exact, 0.02)
+    assert_close(run_sessions(ticker, faces, frames, together=False), exact, 0.02)
+    assert_close(run_sessions(ticker, faces, frames, together=True), exact, 0.02)
 
 
 def test_gpu_memory_is_freed_and_graphs_are_launched(toy: Path) -> None:
@@ -161,7 +161,7 @@ class SlowTicker:
         return [np.full(1, value, np.float32) for value in values]
 
 
-def ticks(batcher: Batcher, count: int, stream: object) -> threading.Thread:
+def tick_in_thread(batcher: Batcher, count: int, stream: object) -> threading.Thread:
     """A session that makes ``count`` ticks, one after the other."""
 
     def session() -> None:
@@ -176,7 +176,7 @@ def ticks(batcher: Batcher, count: int, stream: object) -> threading.Thread:
 def test_concurrent_sessions_get_their_own_results() -> None:
     ticker = SlowTicker((1, 2, 4))
     batcher = Batcher(ticker)
-    for thread in [ticks(batcher, 30, object()) for _ in range(4)]:
+    for thread in [tick_in_thread(batcher, 30, object()) for _ in range(4)]:
         thread.join(TEST_TIMEOUT)
     batcher.close()
     assert sum(ticker.runs) == 120
@@ -187,9 +187,9 @@ def test_simultaneous_ticks_run_in_one_batch(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(runtime_batcher, name, TEST_TIMEOUT)
     ticker = SlowTicker((1, 2, 4))
     batcher, one, other = Batcher(ticker), object(), object()
-    ticks(batcher, 1, one).join(TEST_TIMEOUT)
-    waiting = ticks(batcher, 1, other)  # it waits for the first session, which has ticked lately
-    ticks(batcher, 1, one).join(TEST_TIMEOUT)
+    tick_in_thread(batcher, 1, one).join(TEST_TIMEOUT)
+    waiting = tick_in_thread(batcher, 1, other)  # it waits for the first session, which has ticked lately
+    tick_in_thread(batcher, 1, one).join(TEST_TIMEOUT)
     waiting.join(TEST_TIMEOUT)
     batcher.close()
     assert ticker.runs == [1, 2]
@@ -204,7 +204,7 @@ def test_a_tick_does_not_wait_for_a_batch_that_cannot_fill(
         monkeypatch.setattr(runtime_batcher, name, 10 * TEST_TIMEOUT)
     ticker = SlowTicker(batches)
     batcher = Batcher(ticker)
-    threads = [ticks(batcher, 30, object()) for _ in range(sessions)]
+    threads = [tick_in_thread(batcher, 30, object()) for _ in range(sessions)]
     for thread in threads:
         thread.join(TEST_TIMEOUT)
         assert not thread.is_alive()

@@ -28,12 +28,12 @@ def ana(library: Library) -> str:
     return key
 
 
-def shown(library: Library, portrait: str) -> ShownPortrait:
+def shown_portrait(library: Library, portrait: str) -> ShownPortrait:
     return ShownPortrait(library, portrait, 0.2, "guest", "session x")
 
 
 def test_a_characters_settings_apply_while_it_is_shown(library: Library, ana: str) -> None:
-    here = shown(library, "noor")
+    here = shown_portrait(library, "noor")
     with Avatar(here.open(), None) as avatar:
         here.apply_settings(avatar)
         assert (avatar.keep, here.background, here.has_settings) == (0.2, "own", False)
@@ -51,14 +51,14 @@ def test_a_characters_settings_apply_while_it_is_shown(library: Library, ana: st
 
 
 def test_a_chosen_background_stays_with_another_character(library: Library, ana: str) -> None:
-    here = shown(library, ana)
+    here = shown_portrait(library, ana)
     here.background = "#0000ff"
     assert np.array_equal(here.open().picture[2, 2], [0, 0, 255])
     assert here.background == "#0000ff"
 
 
 def test_a_failed_choice_changes_nothing(library: Library, ana: str) -> None:
-    here = shown(library, "noor")
+    here = shown_portrait(library, "noor")
     here.open()
     here.owner = "somebody else"
     for key in (ana, "c-nobody"):

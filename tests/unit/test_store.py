@@ -34,7 +34,7 @@ def png(shade: int, words: bytes = b"") -> bytes:
 PICTURES = {"source 0": png(1, b"a picture"), "source 1": png(2, b"another")}
 
 
-def person(name: str = "Ana", owner: str = "me", **more: object) -> Character:
+def make_character(name: str = "Ana", owner: str = "me", **more: object) -> Character:
     made = Character(
         "", name, owner, Consent("This is me, I agree", owner, 1.0), time.time(), 0.0,
         z_id=np.ones(512, np.float32) / 512**0.5, likeness=np.ones(128, np.float32) / 10,
@@ -55,7 +55,7 @@ def files(store: Store) -> list[Path]:
 
 
 def test_an_added_character_can_be_read(store: Store) -> None:
-    added = store.add(person(tags=("red",), description="the one with the hat"), PICTURES)
+    added = store.add(make_character(tags=("red",), description="the one with the hat"), PICTURES)
     assert added.id.startswith("c-")
     found = store.get(added.id)
     assert found.name == "Ana"
@@ -71,8 +71,8 @@ def test_an_added_character_can_be_read(store: Store) -> None:
 
 def test_characters_are_found_by_search(store: Store) -> None:
     for name, tags in (("Ana", ("red",)), ("Bo", ("blue",)), ("100%", ())):
-        store.add(person(name, tags=tags, description=f"calls themselves {name}"), PICTURES)
-    store.add(person("Cy", owner="other"), PICTURES)
+        store.add(make_character(name, tags=tags, description=f"calls themselves {name}"), PICTURES)
+    store.add(make_character("Cy", owner="other"), PICTURES)
     assert [one.name for one in store.characters(owner="me")] == ["100%", "Ana", "Bo"]
     assert [one.name for one in store.characters(text="blue")] == ["Bo"]
     assert [one.name for one in store.characters(tag="RED")] == ["Ana"]
@@ -85,14 +85,17 @@ def test_a_character_is_found_among_a_thousand(store: Store) -> None:
         for k in range(1000):
             connection.execute(
                 f"INSERT INTO characters VALUES ({', '.join('?' * 16)})",
-                to_row(person(f"person {k}", id=f"c-{k:016x}", description=f"number {k}")),
+                to_row(make_character(f"person {k}", id=f"c-{k:016x}", description=f"number {k}")),
             )
     assert len(store.characters()) == 1000
     assert [one.name for one in store.characters(text="number 777")] == ["person 777"]
 
 
 def test_a_removed_character_leaves_no_data(store: Store) -> None:
-    keeps, goes = store.add(person("Ana"), PICTURES), store.add(person("Bo"), {"source 0": b"only Bo's face"})
+    keeps, goes = (
+        store.add(make_character("Ana"), PICTURES),
+        store.add(make_character("Bo"), {"source 0": b"only Bo's face"}),
+    )
     store.remove(goes.id, who="me")
     with pytest.raises(UnknownPortrait):
         store.get(goes.id)
@@ -108,18 +111,18 @@ def test_a_removed_character_leaves_no_data(store: Store) -> None:
 
 
 def test_removing_a_character_keeps_shared_pictures(store: Store) -> None:
-    first, second = store.add(person("Ana"), PICTURES), store.add(person("Bo"), PICTURES)
+    first, second = store.add(make_character("Ana"), PICTURES), store.add(make_character("Bo"), PICTURES)
     store.remove(first.id, who="me")
     assert all(store.read(one.digest) for one in store.get(second.id).files)
 
 
 def test_names_are_unique_per_owner(store: Store) -> None:
-    ana, bo = store.add(person("Ana"), PICTURES), store.add(person("Bo"), PICTURES)
+    ana, bo = store.add(make_character("Ana"), PICTURES), store.add(make_character("Bo"), PICTURES)
     with pytest.raises(NameTaken):
-        store.add(person("ANA"), PICTURES)
+        store.add(make_character("ANA"), PICTURES)
     with pytest.raises(NameTaken):
         store.rename(bo.id, "ana", who="me")
-    store.add(person("Ana", owner="other"), PICTURES)
+    store.add(make_character("Ana", owner="other"), PICTURES)
     with pytest.raises(BadInput, match="use an id"):
         store.find("Ana")
     store.rename(ana.id, "  Ana   Lima ", who="me")
@@ -135,7 +138,7 @@ def test_invalid_names_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "C:\\Windows", "名前", "O'Neil; DROP TABLE"])
 def test_unusual_names_are_stored_safely(store: Store, name: str) -> None:
-    added = store.add(person(checked_name(name)), PICTURES)
+    added = store.add(make_character(checked_name(name)), PICTURES)
     assert store.get(added.id).name == name
     assert {place.parent.parent.name for place in files(store)} == {"files"}
 
@@ -149,14 +152,14 @@ def test_consent_and_tags_are_checked() -> None:
 
 
 def test_the_quota_is_enforced(store: Store) -> None:
-    store.add(person("Ana"), PICTURES, quota=1)
+    store.add(make_character("Ana"), PICTURES, quota=1)
     with pytest.raises(BadInput, match="room for 1"):
-        store.add(person("Bo"), PICTURES, quota=1)
-    store.add(person("Bo", owner="other"), PICTURES, quota=1)
+        store.add(make_character("Bo"), PICTURES, quota=1)
+    store.add(make_character("Bo", owner="other"), PICTURES, quota=1)
 
 
 def test_uses_are_audited(store: Store) -> None:
-    ana = store.add(person(), PICTURES)
+    ana = store.add(make_character(), PICTURES)
     store.use(ana.id, "guest", "session abc")
     line = store.uses()[0]
     assert (line.who, line.action, line.character, line.detail) == ("guest", "use", ana.id, "session abc")
@@ -165,7 +168,7 @@ def test_uses_are_audited(store: Store) -> None:
 
 def test_ended_threads_leave_no_connections_open(store: Store) -> None:
     """Each session uses the store from its own thread."""
-    ana = store.add(person(), PICTURES)
+    ana = store.add(make_character(), PICTURES)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(30):
         with ThreadPoolExecutor(4) as threads:
@@ -184,7 +187,7 @@ def test_a_newer_library_is_not_opened(tmp_path: Path) -> None:
 
 def test_an_older_library_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = Store(tmp_path)
-    ana = old.add(person(), PICTURES)
+    ana = old.add(make_character(), PICTURES)
     old.close()
     more = (*MIGRATIONS, "CREATE TABLE more (what TEXT)")
     monkeypatch.setattr("avatar_stream.identity.database.MIGRATIONS", more)
@@ -200,7 +203,7 @@ def test_an_older_library_is_migrated(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_damaged_file_is_detected(store: Store) -> None:
-    ana = store.add(person(), PICTURES)
+    ana = store.add(make_character(), PICTURES)
     digest = ana.file("source 0")
     assert digest is not None
     store._files.path(digest).write_bytes(b"something else")
@@ -215,11 +218,11 @@ def test_a_full_disk_leaves_nothing_behind(store: Store, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(LibraryFault, match="No space left"):
-        store.add(person(), PICTURES)
+        store.add(make_character(), PICTURES)
     monkeypatch.undo()
     assert store.characters() == []
     assert files(store) == []
-    store.add(person(), PICTURES)
+    store.add(make_character(), PICTURES)
 
 
 def test_a_library_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -229,7 +232,7 @@ def test_a_library_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_character_can_be_exported_and_imported(store: Store, tmp_path: Path) -> None:
-    ana = store.add(person(tags=("red",), settings={"keep": 0.5}), PICTURES)
+    ana = store.add(make_character(tags=("red",), settings={"keep": 0.5}), PICTURES)
     data = export_character(store, ana, "me")
     there = Store(tmp_path / "there")
     done = import_character(there, data, owner="them")
@@ -244,7 +247,7 @@ def test_a_character_can_be_exported_and_imported(store: Store, tmp_path: Path) 
 
 
 def test_a_tampered_export_is_refused(store: Store, tmp_path: Path) -> None:
-    data = export_character(store, store.add(person(), PICTURES), "me")
+    data = export_character(store, store.add(make_character(), PICTURES), "me")
     there = Store(tmp_path / "there")
     for old, new in ((b"a picture", b"b picture"), (b'"name": "Ana"', b'"name": "Eve"'), (b"I agree", b"I argue")):
         assert old in data
@@ -261,7 +264,7 @@ def test_a_tampered_export_is_refused(store: Store, tmp_path: Path) -> None:
 def _add_many(folder: Path, owner: str, count: int) -> None:
     store = Store(folder)
     for k in range(count):
-        store.add(person(f"{owner} {k}", owner=owner), PICTURES | {"source 2": f"{owner} {k}".encode()})
+        store.add(make_character(f"{owner} {k}", owner=owner), PICTURES | {"source 2": f"{owner} {k}".encode()})
     store.close()
 
 
@@ -282,7 +285,7 @@ def test_two_processes_add_at_once(tmp_path: Path) -> None:
 BUSY_PROGRAM = """
 import sys, random
 from pathlib import Path
-from tests.unit.test_store import PICTURES, person
+from tests.unit.test_store import PICTURES, make_character
 from avatar_stream.identity.schema import to_row
 from avatar_stream.identity.store import Store
 from avatar_stream.identity.export_import import export_character, import_character
@@ -292,7 +295,7 @@ print("ready", flush=True)
 while True:
     k += 1
     name = f"{random.random()}"
-    one = store.add(person(name), PICTURES | {"source 2": name.encode() * 3000})
+    one = store.add(make_character(name), PICTURES | {"source 2": name.encode() * 3000})
     if k % 3 == 0:
         data = export_character(store, one, "me")
         store.remove(one.id, who="me")

@@ -53,7 +53,7 @@ def module_name(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
+def imported_modules(tree: ast.AST) -> Iterator[str]:
     """Full names of this project's modules that the code imports, at any place in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "avatar_stream":
@@ -77,7 +77,7 @@ def test_a_package_imports_only_what_it_may(package: str) -> None:
     found = {
         (file.name, name)
         for file in (PACKAGE / package).rglob("*.py")
-        for name in imported(ast.parse(file.read_text()))
+        for name in imported_modules(ast.parse(file.read_text()))
         if "." in name and name.split(".")[1] not in ALLOWED_IMPORTS[package] | IMPORTABLE_EVERYWHERE | {package}
     }
     assert not found
@@ -92,7 +92,7 @@ def test_a_server_package_imports_only_what_it_may(package: str) -> None:
     found = {
         (file.name, name)
         for file in (PACKAGE / "server" / package).glob("*.py")
-        for name in imported(ast.parse(file.read_text()))
+        for name in imported_modules(ast.parse(file.read_text()))
         if name.startswith(tuple(others))
     }
     assert not found
@@ -111,7 +111,7 @@ def test_there_are_no_import_cycles() -> None:
     arrows = {}
     for file in PACKAGE.rglob("*.py"):
         body = ast.Module([node for node in ast.parse(file.read_text()).body if not _in_function(node)], [])
-        arrows[module_name(file)] = set(imported(body)) - {module_name(file)}
+        arrows[module_name(file)] = set(imported_modules(body)) - {module_name(file)}
     del arrows["avatar_stream"]  # imports each of its names on first use
     # A module that imports none of the rest cannot be part of a cycle.
     while leaves := {name for name, names in arrows.items() if not names & arrows.keys()}:

@@ -30,7 +30,7 @@ def portrait() -> Portrait:
     return prepare(read_picture(next(iter(sample_pictures().values()))), 256, square=True)
 
 
-def drawn(renderer: PortraitRenderer, portrait: Portrait) -> float:
+def rest_error(renderer: PortraitRenderer, portrait: Portrait) -> float:
     """The mean error of the portrait at rest, in grey levels."""
     picture = renderer(portrait.landmarks).picture
     return float(np.abs(picture.astype(int) - portrait.picture).mean())
@@ -39,7 +39,7 @@ def drawn(renderer: PortraitRenderer, portrait: Portrait) -> float:
 def test_a_failing_network_is_replaced_while_it_draws(portrait: Portrait, caplog: pytest.LogCaptureFixture) -> None:
     networks = Networks(runtime="openvino")
     renderer = PortraitRenderer(portrait, networks)
-    assert drawn(renderer, portrait) < 4
+    assert rest_error(renderer, portrait) < 4
 
     def broken(jobs: Any) -> Any:
         raise RuntimeError("the device is gone")
@@ -57,7 +57,7 @@ def test_a_failing_network_is_replaced_while_it_draws(portrait: Portrait, caplog
                 failures += str(error) == "the device is gone"
             time.sleep(0.02)
     assert networks.name == "onnxruntime fp32"
-    assert drawn(renderer, portrait) < 4
+    assert rest_error(renderer, portrait) < 4
     assert "the device is gone" in caplog.text
     assert failures >= 3
 
@@ -101,13 +101,13 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
 def test_a_session_switches_to_a_new_engine(machine: Machine, portrait: Portrait) -> None:
     networks = Networks(runtime="openvino")
     renderer = PortraitRenderer(portrait, networks)
-    assert drawn(renderer, portrait) < 4
+    assert rest_error(renderer, portrait) < 4
     upgrade(networks)
     assert networks.name == "tensorrt fp16"
     assert machine.built == 1
     for level in (0, 1, 0):
         renderer.quality = DRAWING_QUALITIES[level]
-        assert drawn(renderer, portrait) < 4
+        assert rest_error(renderer, portrait) < 4
     upgrade(Networks(runtime="openvino"))
     assert machine.built == 1, "what was built once is kept"
 

@@ -44,13 +44,13 @@ def film(*, matrix: tuple[int, int, int, int] | None = None, shape: Fraction | N
     return out.getvalue()
 
 
-def shown(data: bytes, longest: int | None = None) -> Image:
+def show_video(data: bytes, longest: int | None = None) -> Image:
     with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.video[0]
         return upright(attach_pixel_aspect(next(container.decode(stream)), stream), longest)
 
 
-def likeness(a: Image, b: Image) -> float:
+def mean_difference(a: Image, b: Image) -> float:
     return float(np.abs(a.astype(int) - b).mean())
 
 
@@ -73,7 +73,7 @@ ORIENTATIONS: dict[str, tuple[tuple[int, int, int, int], Callable[[Image], Image
 @pytest.mark.parametrize("way", ORIENTATIONS)
 def test_all_eight_orientations_are_applied(way: str) -> None:
     matrix, right = ORIENTATIONS[way]
-    assert likeness(shown(film(matrix=matrix)), right(corners())) < 4
+    assert mean_difference(show_video(film(matrix=matrix)), right(corners())) < 4
 
 
 def test_a_matrix_between_two_orientations_becomes_the_nearer() -> None:
@@ -82,10 +82,10 @@ def test_a_matrix_between_two_orientations_becomes_the_nearer() -> None:
         matrix = np.array([c, s, 0, -s, c, 0, 5, 7, 1 << 30], np.int32).tobytes()
         return orientation(matrix)(corners())
 
-    assert likeness(turned(20), corners()) == 0
-    assert likeness(turned(100), np.rot90(corners(), -1)) == 0
-    assert likeness(turned(-170), np.rot90(corners(), 2)) == 0
-    assert likeness(orientation(bytes(36))(corners()), corners()) == 0  # a zero matrix has no effect
+    assert mean_difference(turned(20), corners()) == 0
+    assert mean_difference(turned(100), np.rot90(corners(), -1)) == 0
+    assert mean_difference(turned(-170), np.rot90(corners(), 2)) == 0
+    assert mean_difference(orientation(bytes(36))(corners()), corners()) == 0  # a zero matrix has no effect
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_matrix_between_two_orientations_becomes_the_nearer() -> None:
     ],
 )
 def test_non_square_pixels_are_resampled(shape: Fraction, size: tuple[int, int]) -> None:
-    picture = shown(film(shape=shape))
+    picture = show_video(film(shape=shape))
     assert picture.shape == (size[1], size[0], 3)
     # Only the size changes; each quarter keeps its place.
     y, x = size[1] // 4, size[0] // 4
@@ -110,7 +110,7 @@ def test_non_square_pixels_are_resampled(shape: Fraction, size: tuple[int, int])
 
 
 def test_aspect_rotation_and_size_are_combined() -> None:
-    picture = shown(film(matrix=ORIENTATIONS["a quarter clockwise"][0], shape=Fraction(4, 3)), longest=32)
+    picture = show_video(film(matrix=ORIENTATIONS["a quarter clockwise"][0], shape=Fraction(4, 3)), longest=32)
     assert picture.shape == (32, 16, 3)
     assert np.abs(picture[4, -4].astype(int) - corners()[4, 4]).max() < 12
 

@@ -108,7 +108,7 @@ def values(shapes: dict[str, float]) -> list[Message]:
     return [(VALUE, [name, float(value)]) for name, value in shapes.items()]
 
 
-def turn(frame: ArkitFrame) -> tuple[float, float]:
+def head_rotation(frame: ArkitFrame) -> tuple[float, float]:
     """Radians to the person's right, and down."""
     down, left, _ = (float(v) for v in Rotation.from_quat(frame.rotation).as_rotvec())
     return -left, down
@@ -150,13 +150,13 @@ def webcam(turns: Turns, shapes: dict[str, float], *, apply: bool = True) -> lis
     return [packet(address, *given) for address, given in messages]
 
 
-def at_rest(names: Iterable[str]) -> dict[str, float]:
+def zero_shapes(names: Iterable[str]) -> dict[str, float]:
     return dict.fromkeys(names, 0.0)
 
 
 def perfect_sync(**moving: float) -> dict[str, float]:
     """All clips of a "perfect sync" model: VRM's own and ARKit's with a capital."""
-    return at_rest(VRM_0_CLIPS) | at_rest(name[0].upper() + name[1:] for name in BLEND_SHAPES) | moving
+    return zero_shapes(VRM_0_CLIPS) | zero_shapes(name[0].upper() + name[1:] for name in BLEND_SHAPES) | moving
 
 
 def talking() -> Iterator[float]:
@@ -169,7 +169,7 @@ def test_vseeface_with_a_plain_model() -> None:
     rig = Rig()
     turns = {"Head": (0, 0.2, 0), "Neck": (0, 0.1, 0), "LeftEye": (0, -0.3, 0), "RightEye": (0, -0.3, 0)}
     for _ in range(30):
-        rig.send(vseeface(turns, at_rest(VRM_0_CLIPS) | {"A": 0.5, "Blink_L": 1.0}))
+        rig.send(vseeface(turns, zero_shapes(VRM_0_CLIPS) | {"A": 0.5, "Blink_L": 1.0}))
     assert len(rig.frames) == 30
     assert rig.last.shapes["jawOpen"] == pytest.approx(0.3)
     assert rig.last.shapes["eyeBlinkLeft"] == 1 > rig.last.shapes["eyeBlinkRight"]
@@ -177,7 +177,7 @@ def test_vseeface_with_a_plain_model() -> None:
     assert rig.last.shapes["eyeLookOutLeft"] == pytest.approx(0.3 / EYE_TURN_RADIANS[0])
     assert rig.last.shapes["eyeLookInRight"] == pytest.approx(0.3 / EYE_TURN_RADIANS[0])
     assert rig.last.shapes["eyeLookInLeft"] == rig.last.shapes["eyeLookOutRight"] == 0
-    assert turn(rig.last) == pytest.approx((0.3, 0))
+    assert head_rotation(rig.last) == pytest.approx((0.3, 0))
 
 
 def test_vseeface_with_a_perfect_sync_model() -> None:
@@ -248,7 +248,7 @@ def test_warudo() -> None:
     assert rig.last.shapes["jawOpen"] == pytest.approx(open_)
     assert rig.last.shapes["eyeBlinkRight"] == pytest.approx(0.4)
     assert rig.last.shapes["eyeWideLeft"] == pytest.approx(0.35)
-    assert turn(rig.last) == pytest.approx((0, 0.2))
+    assert head_rotation(rig.last) == pytest.approx((0, 0.2))
 
 
 def test_vnyan_with_each_message_alone() -> None:
@@ -257,7 +257,7 @@ def test_vnyan_with_each_message_alone() -> None:
     for _ in range(30):
         rig.send(vnyan(turns | {"Head": (0.1, 0, 0)}, {"A": 0.4, "JawOpen": 0.0, "LookRight": 0.5}))
     assert len(rig.frames) == 30
-    assert turn(rig.last) == pytest.approx((0.3, 0.1), abs=0.02)
+    assert head_rotation(rig.last) == pytest.approx((0.3, 0.1), abs=0.02)
     assert rig.last.shapes["jawOpen"] == pytest.approx(0.24)
     assert rig.last.shapes["eyeLookInLeft"] == rig.last.shapes["eyeLookOutRight"] == 0.5
 
@@ -268,7 +268,7 @@ def test_slimevr_with_bones_alone() -> None:
         rig.send(slimevr({"Hips": (0, 2.0, 0), "Chest": (0, 0.01 * k, 0), "Head": (0.1, 0, 0)}))
         # Each bundle is a complete frame; the body may face another direction.
         assert len(rig.frames) == k + 1
-        assert turn(rig.last) == pytest.approx((0.01 * k, 0.1), abs=0.02)
+        assert head_rotation(rig.last) == pytest.approx((0.01 * k, 0.1), abs=0.02)
     assert not any(rig.last.shapes.values())
 
 
@@ -277,7 +277,7 @@ def test_the_rate_of_frames_is_limited() -> None:
     for k in range(200):
         rig.send(slimevr({"Head": (0, k / 200, 0)}), 0.001)
     assert 12 <= len(rig.frames) <= 21
-    assert turn(rig.last)[0] == pytest.approx(1, abs=0.08)
+    assert head_rotation(rig.last)[0] == pytest.approx(1, abs=0.08)
 
 
 @pytest.mark.parametrize("order", ["before", "after", "none"])
@@ -288,7 +288,7 @@ def test_bones_in_separate_datagrams_make_frames(order: str) -> None:
         ok = [packet(OK, 1)]
         rig.send([*(ok if order == "before" else []), *sent, *(ok if order == "after" else [])])
     assert len(rig.frames) == 30
-    assert turn(rig.last)[0] == pytest.approx(0.29)
+    assert head_rotation(rig.last)[0] == pytest.approx(0.29)
 
 
 def test_bones_that_never_pause_make_frames() -> None:
@@ -305,7 +305,7 @@ def test_a_webcam_tracker_with_each_message_alone() -> None:
         shapes = {"eyeBlinkLeft": 0.3, "Blink_L": 0.3, "Blink": 0.15, "jawOpen": open_, "A": open_, "Aa": open_}
         rig.send(webcam(turns, shapes), 1 / 30)
     assert len(rig.frames) == 120
-    assert turn(rig.last) == pytest.approx((0, 0.26))
+    assert head_rotation(rig.last) == pytest.approx((0, 0.26))
     assert rig.last.shapes["eyeBlinkLeft"] == pytest.approx(0.3)
     assert rig.last.shapes["jawOpen"] == pytest.approx(open_)
     assert rig.last.shapes["eyeLookOutRight"] == pytest.approx(0.2 / EYE_TURN_RADIANS[0])
@@ -317,7 +317,7 @@ def test_a_tracker_without_apply_makes_a_frame_after_a_pause() -> None:
         rig.send(webcam({"Head": (0, 0.01 * k, 0)}, {"jawOpen": 0.01 * k}, apply=False), 1 / 30)
         assert len(rig.frames) == k + 1
     assert rig.last.shapes["jawOpen"] == pytest.approx(0.29)
-    assert turn(rig.last)[0] == pytest.approx(0.29)
+    assert head_rotation(rig.last)[0] == pytest.approx(0.29)
 
 
 def test_frames_of_this_sender_are_decoded_unchanged() -> None:
@@ -362,7 +362,7 @@ def test_neutral_and_unknown_names_do_nothing() -> None:
     rig = Rig()
     rig.send(warudo({"Tail": (1, 0, 0)}, {"Neutral": 1.0, "neutral": 1.0, "EarWiggle": 1.0}))
     assert not any(rig.last.shapes.values())
-    assert turn(rig.last) == pytest.approx((0, 0))
+    assert head_rotation(rig.last) == pytest.approx((0, 0))
 
 
 def test_a_constant_eye_bone_rotation_is_ignored() -> None:
@@ -398,7 +398,7 @@ def test_values_of_a_silent_sender_do_not_stay() -> None:
     for _ in range(60):
         rig.send(webcam({"Head": (0, 0.1, 0)}, {}, apply=False))
     assert not any(rig.last.shapes.values())
-    assert turn(rig.last)[0] == pytest.approx(0.1)
+    assert head_rotation(rig.last)[0] == pytest.approx(0.1)
 
 
 def test_a_returning_sender_starts_without_old_values() -> None:
@@ -487,7 +487,7 @@ def test_a_listener_returns_bones_alone_and_then_releases_them() -> None:
                 sender.sendto(sent, ("127.0.0.1", listener.port))
             frame = listener.take(TEST_TIMEOUT)
             assert frame is not None
-            assert turn(frame)[0] == pytest.approx(0.2)
+            assert head_rotation(frame)[0] == pytest.approx(0.2)
             for sent in webcam({}, {"jawOpen": 0.8}, apply=False):
                 sender.sendto(sent, ("127.0.0.1", listener.port))
             seen: list[float] = []
