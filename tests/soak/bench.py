@@ -30,12 +30,12 @@ class ServerProcess:
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
-        self.errors: list[str] = []
+        self.log_lines: list[str] = []
         threading.Thread(target=self._read, daemon=True).start()
         assert self.process.stdout
         found = re.search(r"http://localhost:(\d+)", self.process.stdout.readline())
         if not found:
-            raise SystemExit(f"the server did not start: {''.join(self.errors)}")
+            raise SystemExit(f"the server did not start: {''.join(self.log_lines)}")
         self.url = f"http://localhost:{found[1]}"
         self._watched = psutil.Process(self.process.pid)
 
@@ -83,7 +83,7 @@ class ServerProcess:
 
     def tracebacks(self) -> int:
         """Unhandled errors in its log."""
-        return sum("Traceback" in line for line in self.errors)
+        return sum("Traceback" in line for line in self.log_lines)
 
     def stop(self) -> float:
         """Stop it with SIGTERM; returns the seconds that took."""
@@ -98,7 +98,7 @@ class ServerProcess:
     def _read(self) -> None:
         assert self.process.stderr
         for line in self.process.stderr:
-            self.errors.append(line)
+            self.log_lines.append(line)
 
 
 @dataclass

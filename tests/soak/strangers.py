@@ -85,7 +85,7 @@ async def attempts(
             mark = "FAILED" if sentences else "passed"
             print(f"{number + 1}/{len(plan)} {one.name}: {mark} {'; '.join(sentences)}", file=sys.stderr, flush=True)
             if file:
-                log = logs + env.server.errors
+                log = logs + env.server.log_lines
                 file.write_text(json.dumps(_report(outcomes, failed, log), indent=1))
             if one.alone or not env.healthy:
                 logs += await env.stop()

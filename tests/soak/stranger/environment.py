@@ -203,7 +203,7 @@ class Environment:
         if self.small_disk:
             subprocess.run(["umount", "-l", self.library], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
-        return self.server.errors if hasattr(self, "server") else []
+        return self.server.log_lines if hasattr(self, "server") else []
 
     @property
     def healthy(self) -> bool:
@@ -216,7 +216,7 @@ class Environment:
         await self.wait_until_guests_gone()
         before = self._undisturbed or await self._count_pictures(BASELINE_SECONDS if self.strict else 1)
         memory, processes = await asyncio.to_thread(self._memory), {one.pid for one in self.session_processes()}
-        lines, began = len(self.server.errors), time.monotonic()
+        lines, began = len(self.server.log_lines), time.monotonic()
         try:
             answer = await asyncio.wait_for(attempt.run(self), ATTEMPT_TIMEOUT)
         except TimeoutError:
@@ -242,7 +242,7 @@ class Environment:
         self._undisturbed = after if after and sum(after) / len(after) > 0.9 * sum(before) / len(before) else []
         memory_after = await self._settled_memory(memory) if self.strict else memory
         now = {one.pid for one in self.session_processes()}
-        said = self.server.errors[lines:]
+        said = self.server.log_lines[lines:]
         return Outcome(
             attempt.name, attempt.title, answer, _mean(before), _mean(beside), during, after,
             memory, memory_after,

@@ -118,7 +118,7 @@ async def names(env: Environment) -> str:
                     if card.status_code >= 500:
                         env.add_failure(f"the card of {odd!r} got {card.status_code}")
                     await client.delete(f"/identities/{key}")
-    if any(unprintable_characters(line) for line in env.server.errors):
+    if any(unprintable_characters(line) for line in env.server.log_lines):
         env.add_failure("the server's log has unprintable characters")
     return counted(statuses)
 
