@@ -131,7 +131,7 @@ class Server:
         session, peer = self.sessions.peer(request.path_params["key"], Role.BOTH, Role.PUBLISH)
         require_owner(caller, peer.owner)
         expires = time.time() + 60 * self.settings.link_minutes
-        # After the #, because browsers send no fragment: the token reaches no server log.
+        # Browsers do not send the fragment, so the token reaches no server log.
         token = "" if self.access.open else "#" + self.access.link(session.id, session.instance_id, expires)
         found = {"path": f"/view/{session.id}{token}", "expires": int(expires), "revocable": not self.access.open}
         return JSONResponse(found, 201)

@@ -45,7 +45,7 @@ quarter of the machine was idle."""
 
 
 def main(connection: Connection, settings: Settings, keeps_characters: bool) -> None:
-    """Host sessions until the other end of ``connection`` closes; ``keeps``: the library stores characters."""
+    """Host sessions until the other end of ``connection`` closes; ``keeps_characters`` is the library's."""
     # Ignore signals to stop: the server gets them too, and closes the pipe.
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
@@ -174,7 +174,7 @@ class ChildServer:
             session.control_opened() if opened else session.control_closed()
 
     def listen(self, id: str, wanted: bool) -> None:
-        """Start or stop to send a session's motion."""
+        """Start or stop sending a session's motion."""
         if (task := self._motion_tasks.pop(id, None)) is not None:
             task.cancel()
         if wanted:
