@@ -68,11 +68,11 @@ def _make(name: str, environment: dict[str, str], shown: list[IO[bytes]]) -> int
     _running.add(make.pid)
 
     def read() -> None:
-        while data := os.read(said, 65536):
+        while data := os.read(output, 65536):
             _show(data, shown)
 
     assert make.stdout
-    said = make.stdout.fileno()
+    output = make.stdout.fileno()
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:

@@ -227,9 +227,9 @@ def test_the_setup_check_passes(browser: Any, server: RunningServer, tmp_path: P
     page.click("#check-all")
     page.wait_for_selector("#checked:has-text('as it should be')")
     page.screenshot(path=str(tmp_path / "check.png"))
-    said = {item.inner_text(): item.get_attribute("data-ok") for item in page.locator("#checks li").all()}
-    assert len(said) == 6
-    assert "false" not in said.values(), said
+    results = {item.inner_text(): item.get_attribute("data-ok") for item in page.locator("#checks li").all()}
+    assert len(results) == 6
+    assert "false" not in results.values(), results
     assert Axe().run(page).violations_count == 0
     page.click("#check button")
     assert not page.is_visible("#check")

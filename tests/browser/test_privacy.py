@@ -138,7 +138,7 @@ def test_privacy_mode_sends_face_packets_and_no_picture(browser: Any, server: Ru
     pairs = page.evaluate(CAMERA_AND_AVATAR_JS)
     after, packets, seconds = page.evaluate(BYTES_SENT_JS), page.packets[counted:], time.monotonic() - began
     page.screenshot(path=str(tmp_path / "private.png"))
-    said = page.inner_text("#sent")
+    shown_rate = page.inner_text("#sent")
 
     # Requests went to this server only.
     assert {urlsplit(url).netloc for url in page.asked} <= {urlsplit(server.url).netloc, ""}
@@ -154,7 +154,9 @@ def test_privacy_mode_sends_face_packets_and_no_picture(browser: Any, server: Ru
     rate = len(packets) / seconds
     line = sum(len(packet) + 70 for packet in packets) * 8 / seconds / 1e3
     reports = (after[1] - before[1]) * 8 / (after[2] - before[2]) * 1.5
-    print(f"\nprivacy mode: {rate:.1f} faces a second, {line:.1f} kbit/s up, reports {reports:.1f}; page says {said}")
+    print(
+        f"\nprivacy mode: {rate:.1f} faces a second, {line:.1f} kbit/s up, reports {reports:.1f}; page: {shown_rate}"
+    )
 
     driver = mouth_openings(driver_frames())
     avatar = mouth_openings([decode(picture) for _, picture in pairs])
@@ -221,13 +223,13 @@ def test_the_page_packs_a_face_like_python(browser: Any, server: RunningServer) 
           return [...(await FacePacker.load()).pack(Float32Array.from(points), Float32Array.from(view))];
         }"""
         points = (landmarks / 480).reshape(-1).tolist()
-        said = np.array(page.evaluate(script, [points, view.reshape(-1).tolist()]), np.uint8)
+        packed = np.array(page.evaluate(script, [points, view.reshape(-1).tolist()]), np.uint8)
         wanted = np.frombuffer(pack(TrackedFace(landmarks, view)), np.uint8)
-        head = np.abs(said[:14].view(np.int16)[1:].astype(int) - wanted[:14].view(np.int16)[1:])
-        numbers = np.abs(said[14:78].view(np.int8).astype(int) - wanted[14:78].view(np.int8))
+        head = np.abs(packed[:14].view(np.int16)[1:].astype(int) - wanted[:14].view(np.int16)[1:])
+        numbers = np.abs(packed[14:78].view(np.int8).astype(int) - wanted[14:78].view(np.int8))
         assert head.max() <= 2
         assert numbers.max() <= 1
-        assert np.array_equal(said[78:], wanted[78:])
+        assert np.array_equal(packed[78:], wanted[78:])
     page.context.close()
 
 

@@ -82,9 +82,9 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Close the program's input, at which it ends, and return its output."""
-    said, _ = process.communicate(timeout=TEST_TIMEOUT)
-    assert process.returncode == 0, said
-    return said
+    printed, _ = process.communicate(timeout=TEST_TIMEOUT)
+    assert process.returncode == 0, printed
+    return printed
 
 
 async def connect_viewer(server: RunningServer, session: str, process: subprocess.Popen[str] | None = None) -> Peer:

@@ -135,10 +135,10 @@ class Firefox:
         self._last += 1
         self._socket.send(json.dumps({"id": self._last, "method": method, "params": parameters}))
         while True:
-            said = json.loads(self._socket.recv(timeout=TEST_TIMEOUT))
-            if said.get("id") == self._last:
-                assert said["type"] == "success", f"{method}: {said.get('message')}"
-                return said["result"]
+            reply = json.loads(self._socket.recv(timeout=TEST_TIMEOUT))
+            if reply.get("id") == self._last:
+                assert reply["type"] == "success", f"{method}: {reply.get('message')}"
+                return reply["result"]
 
     def open(self, url: str = "about:blank") -> str:
         """Open a new window; a hidden tab would be throttled."""
@@ -152,15 +152,15 @@ class Firefox:
 
     def run(self, context: str, expression: str) -> Any:
         """The value of a JavaScript expression, passed as JSON."""
-        said = self.command(
+        answer = self.command(
             "script.evaluate",
             expression=f"(async () => JSON.stringify((await ({expression})) ?? null))()",
             target={"context": context},
             awaitPromise=True,
             userActivation=True,
         )
-        assert said["type"] == "success", f"{expression}: {said.get('exceptionDetails', {}).get('text')}"
-        return json.loads(said["result"]["value"])
+        assert answer["type"] == "success", f"{expression}: {answer.get('exceptionDetails', {}).get('text')}"
+        return json.loads(answer["result"]["value"])
 
     def wait(self, context: str, expression: str) -> Any:
         """Wait until an expression is true; returns its value."""
@@ -188,14 +188,14 @@ class Firefox:
 
     def _address(self) -> str:
         assert self.process.stdout is not None
-        said, timer = "", threading.Timer(TEST_TIMEOUT, self.process.kill)
+        output, timer = "", threading.Timer(TEST_TIMEOUT, self.process.kill)
         timer.start()
         try:
             for line in self.process.stdout:
-                said += line
+                output += line
                 if found := re.search(r"WebDriver BiDi listening on (ws://\S+)", line):
                     threading.Thread(target=self.process.stdout.read, daemon=True).start()
                     return found[1]
         finally:
             timer.cancel()
-        raise AssertionError(f"Firefox did not start: {said}")
+        raise AssertionError(f"Firefox did not start: {output}")

@@ -17,8 +17,8 @@ async def test_gstreamer_publishes_and_watches(server: RunningServer, camera_pic
     with running_program("/usr/bin/python3", *publish) as publisher:
         await count_pictures(server, name, publisher)
         with running_program("/usr/bin/python3", CLIENT_SCRIPT, "view", f"{server.url}whep/{name}", codec) as viewer:
-            said = read_until(viewer, f"picture {MIN_PICTURES}")
-            assert said.endswith("384 384\n"), said
+            line = read_until(viewer, f"picture {MIN_PICTURES}")
+            assert line.endswith("384 384\n"), line
             finish(viewer)
         finish(publisher)
     await wait_until_ended(server, name)

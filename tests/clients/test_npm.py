@@ -124,11 +124,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def test_clients_from_npm_publish_and_watch(browser: Any, site: str, open_server: RunningServer, kind: str) -> None:
     context = browser.new_context()
     context.set_default_timeout(TIMEOUT_MS)
-    said: list[str] = []
+    console: list[str] = []
     publisher, viewer = context.new_page(), context.new_page()
     try:
         for page in (publisher, viewer):
-            page.on("console", lambda message: said.append(message.text))
+            page.on("console", lambda message: console.append(message.text))
             page.goto(site)
         publisher.evaluate(PUBLISH_JS[kind], [f"{open_server.url}whip?session=npm-{kind}"])
         run_in_thread(count_pictures(open_server, f"npm-{kind}"))
@@ -138,7 +138,7 @@ def test_clients_from_npm_publish_and_watch(browser: Any, site: str, open_server
         publisher.evaluate("stop()")
         run_in_thread(wait_until_ended(open_server, f"npm-{kind}"))
     except BaseException:
-        print("\n".join(said))
+        print("\n".join(console))
         raise
     finally:
         context.close()

@@ -127,9 +127,9 @@ class PictureCounter:
 
     def take(self) -> dict[str, Any]:
         """Return and clear what has arrived since the last call."""
-        said = {"new": self.new, "pictures": self.pictures, "delays": [round(d, 4) for d in self.delays]}
+        counts = {"new": self.new, "pictures": self.pictures, "delays": [round(d, 4) for d in self.delays]}
         self.new, self.pictures, self.delays = 0, 0, []
-        return said | (self.sync.take() if self.clocks else {})
+        return counts | (self.sync.take() if self.clocks else {})
 
 
 def _brightness(frame: av.VideoFrame) -> Any:

@@ -169,9 +169,9 @@ def test_serve_refuses_invalid_combinations_of_flags(
     flags: list[str], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["serve", "--engine", "warp", "--port", "0", *flags]) == 2
-    said = capsys.readouterr().err.strip()
-    assert word in said
-    assert len(said.splitlines()) == 1
+    error = capsys.readouterr().err.strip()
+    assert word in error
+    assert len(error.splitlines()) == 1
 
 
 def test_a_short_token_in_the_environment_is_refused(

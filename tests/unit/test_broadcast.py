@@ -140,8 +140,8 @@ async def test_rtcp_feedback_reaches_its_feed() -> None:
     feed.wants_key_frame = False
     await rtp._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=1, media_ssrc=rtp._ssrc))
     assert feed.wants_key_frame
-    said = pack_remb_fci(700_000, [rtp._ssrc])
-    await rtp._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=said))
+    remb = pack_remb_fci(700_000, [rtp._ssrc])
+    await rtp._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=remb))
     assert feed.bitrate == pytest.approx(700_000, rel=0.01)
     await rtp._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=b"nonsense"))
     sender.close()

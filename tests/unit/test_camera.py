@@ -185,11 +185,11 @@ def test_the_command_shows_the_avatar_on_the_virtual_camera(
     patience = ["--seconds", str(TEST_TIMEOUT)]
     given = ["camera", "noor", "--camera", DRIVER_CLIP, "--engine", "warp", "--size", "256", "--json", *patience]
     assert main(given) == 0
-    said = capsys.readouterr()
-    report = json.loads(said.out)
+    output = capsys.readouterr()
+    report = json.loads(output.out)
     assert report["output"] == "/dev/video9"
     assert report["seconds"] < TEST_TIMEOUT
-    assert "the avatar is on /dev/video9" in said.err
+    assert "the avatar is on /dev/video9" in output.err
     (made,) = device.made
     assert made.closed
     assert report["pictures"] == len(made.sent) - 1
@@ -344,6 +344,6 @@ def test_invalid_options_give_an_error_of_one_line(
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     assert main(["camera", "--no-device", "--engine", "warp", "--size", "256", "--seconds", "1", *given]) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("avatar-stream:")]
-    assert len(said) == 1
-    assert word in said[0]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("avatar-stream:")]
+    assert len(errors) == 1
+    assert word in errors[0]

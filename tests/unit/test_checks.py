@@ -50,27 +50,27 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.mark.parametrize("text", INVISIBLE_TEXTS)
 def test_invisible_characters_are_refused_everywhere(store: Store, text: str) -> None:
-    said = f"before {text} after"
+    sentence = f"before {text} after"
     for check in (checked_name, lambda one: checked_text(one, "a text"), lambda one: checked_tags([one])):
         with pytest.raises(BadInput, match=r"cannot be seen \("):
-            check(said)
+            check(sentence)
     kept = store.add(make_character(), PICTURES)
     with pytest.raises(BadInput):
-        store.rename(kept.id, said, who="me")
-    consent = replace(kept.consent, statement=said)
-    for more in ({"description": said}, {"tags": (said,)}, {"consent": consent}, {"owner": said}):
+        store.rename(kept.id, sentence, who="me")
+    consent = replace(kept.consent, statement=sentence)
+    for more in ({"description": sentence}, {"tags": (sentence,)}, {"consent": consent}, {"owner": sentence}):
         with pytest.raises(BadInput):
             store.add(make_character("Bo", **more), PICTURES)
     for field in ("name", "consent", "description"):
         with pytest.raises(BadInput):
-            parse_enrolment(json.dumps(VALID_ENROLMENT | {field: said}).encode())
+            parse_enrolment(json.dumps(VALID_ENROLMENT | {field: sentence}).encode())
     with pytest.raises(BadInput):
-        parse_changes(json.dumps({"name": said}).encode())
+        parse_changes(json.dumps({"name": sentence}).encode())
     # A query with such a text is no error of the library.
     for ask in (store.find, store.get, lambda key: store.remove(key, who="me")):
         with pytest.raises(UnknownPortrait):
             ask(f"c-{text}")
-    assert store.characters(text=said) == []
+    assert store.characters(text=sentence) == []
     assert len(store.characters()) == 1
 
 
@@ -223,10 +223,10 @@ def test_a_damaged_row_is_reported_and_others_are_listed(
     assert len(caplog.records) == 1  # once, although it is listed several times
     assert [one for one in store.problems() if ana.id in one]
     assert main(["identity", "list", "--library", str(store.folder)]) == 0
-    said = capsys.readouterr()
-    assert bo.id in said.out
-    assert said.err.count("\n") == 1
-    assert ana.id in said.err
+    output = capsys.readouterr()
+    assert bo.id in output.out
+    assert output.err.count("\n") == 1
+    assert ana.id in output.err
     assert main(["identity", "show", ana.id, "--library", str(store.folder)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     # It can still be removed completely.
@@ -270,8 +270,8 @@ def test_invisible_characters_in_old_records_are_shown_escaped(
     library = ("--library", str(store.folder))
     for words in (("show", ana.id), ("list",), ("audit",), ("audit", "--json"), ("check",), ("find", "owned")):
         assert main(["identity", *words, *library]) == 0
-        said = capsys.readouterr()
-        assert escaped(said.out + said.err, keep="\n") == said.out + said.err, words
+        output = capsys.readouterr()
+        assert escaped(output.out + output.err, keep="\n") == output.out + output.err, words
     one = store.get(ana.id)
     canonical_json(one.public()).encode()  # as sent to the page
     pickle.loads(pickle.dumps(one))
@@ -281,8 +281,8 @@ def test_invisible_characters_in_old_records_are_shown_escaped(
 
 
 def test_quality_measures_of_a_newer_version_are_kept() -> None:
-    said = {"score": 0.5, "sharpness": 3, "note": "fine", "notes": ["a"], "sure": True}
-    assert checked_quality(said) == said
+    measures = {"score": 0.5, "sharpness": 3, "note": "fine", "notes": ["a"], "sure": True}
+    assert checked_quality(measures) == measures
 
 
 @pytest.mark.parametrize(
@@ -302,11 +302,11 @@ def test_invalid_enrolments_are_refused_with_a_reason(more: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    "said", [{"name": 1}, {"name": None}, {"settings": None}, {"name": "Ana", "owner": "bo"}, {"protected": True}]
+    "body", [{"name": 1}, {"name": None}, {"settings": None}, {"name": "Ana", "owner": "bo"}, {"protected": True}]
 )
-def test_invalid_changes_are_refused_with_a_reason(said: Any) -> None:
+def test_invalid_changes_are_refused_with_a_reason(body: Any) -> None:
     with pytest.raises(BadInput):
-        parse_changes(json.dumps(said).encode())
+        parse_changes(json.dumps(body).encode())
 
 
 def test_a_refused_enrolment_leaves_nothing_behind(store: Store) -> None:

@@ -159,6 +159,6 @@ def test_the_window_is_dropped_when_the_face_fills_the_picture(
 
 def test_the_report_of_a_file_without_a_face() -> None:
     assert closer.no_face_message("far.mp4", 0).startswith("no face found in far.mp4: ")
-    said = closer.no_face_message("far.mp4", 31)
-    assert "31 pixels wide" in said
-    assert f"at least {MIN_FACE_PIXELS} wide" in said
+    message = closer.no_face_message("far.mp4", 31)
+    assert "31 pixels wide" in message
+    assert f"at least {MIN_FACE_PIXELS} wide" in message

@@ -59,16 +59,16 @@ def test_with_a_full_disk_listing_and_removing_work(tmp_path: Path, served: bool
             store.close()
         fill_disk(disk)
         assert os.statvfs(disk).f_bavail == 0
-        said = run_identity_command(folder, "list")
-        assert said.returncode == 0, said.stderr
-        assert "Ana" in said.stdout
-        assert "Bo" in said.stdout
+        listed = run_identity_command(folder, "list")
+        assert listed.returncode == 0, listed.stderr
+        assert "Ana" in listed.stdout
+        assert "Bo" in listed.stdout
         refused = run_identity_command(folder, "rename", "Bo", "Bob")
         if refused.returncode:
             assert "make room" in refused.stderr
             assert refused.stderr.count("\n") == 1
-        said = run_identity_command(folder, "remove", "Ana")
-        assert said.returncode == 0, said.stderr
+        listed = run_identity_command(folder, "remove", "Ana")
+        assert listed.returncode == 0, listed.stderr
         store = store if served else Store(folder)
         assert "Ana" not in [one.name for one in store.characters()]
         assert not any(line.detail for line in store.uses() if line.character == ana.id)
@@ -145,9 +145,9 @@ def test_a_read_only_library(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         assert store.problems() == []
         store.close()
         for words, code in ((("list",), 0), (("show", "Ana"), 0), (("audit",), 0), (("remove", "Ana"), 1)):
-            said = run_identity_command(disk / "library", *words)
-            assert said.returncode == code, said.stderr
-            assert "Traceback" not in said.stderr
+            done = run_identity_command(disk / "library", *words)
+            assert done.returncode == code, done.stderr
+            assert "Traceback" not in done.stderr
         # Once the disk is writable again, the same store can write.
         store = Store(disk / "library")
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)

@@ -46,8 +46,8 @@ def commands() -> list[tuple[str, str]]:
 
 
 def test_commands_are_found_in_the_documents() -> None:
-    said = {command.split()[1] for _, command in commands()}
-    assert {"serve", "render", "camera", "record-motion", "bench", "doctor"} <= said
+    names = {command.split()[1] for _, command in commands()}
+    assert {"serve", "render", "camera", "record-motion", "bench", "doctor"} <= names
 
 
 @pytest.mark.parametrize(("page", "command"), commands())

@@ -44,9 +44,9 @@ def test_build_list_remove(cache: Path, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.skipif(tensorrt_build.gpu_name() is not None, reason="there is a GPU")
 def test_engine_build_without_a_gpu_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", "build"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "--target" in said or "pip install" in said
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--target" in error or "pip install" in error
 
 
 @needs_rtx

@@ -211,7 +211,7 @@ def test_attributes_of_a_face_are_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "attributes"),
     [
         ("a man with glasses", {"glasses": True}),
         ("no glasses, smiling", {"glasses": False, "smile": True}),
@@ -223,8 +223,8 @@ def test_attributes_of_a_face_are_measured() -> None:
         ("", {}),
     ],
 )
-def test_attributes_are_parsed_from_a_description(words: str, said: dict[str, bool]) -> None:
-    assert claimed_attributes(words) == said
+def test_attributes_are_parsed_from_a_description(words: str, attributes: dict[str, bool]) -> None:
+    assert claimed_attributes(words) == attributes
 
 
 def test_a_description_is_compared_with_the_picture(store: Store) -> None:
@@ -271,12 +271,12 @@ def test_the_identity_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert json.loads(run("list", "suit", "--json"))[0]["name"] == "Felix"
     assert "Felix" in run("find", "the one in the suit")
     assert "nobody" in run("find", "an astronaut")
-    said = run("show", "felix", "-o", str(tmp_path / "card.png"))
-    assert re.search(r"enrolled on \d{1,2} \w+ \d{4} and belongs to", said)
-    assert f'"{CONSENT}", said by' in said
-    assert "Tags: suit." in said
-    assert f"The identity card is in {tmp_path / 'card.png'}." in said
-    assert not re.search(r"[{}\[\]]|\d{9}", said)  # neither JSON nor seconds since 1970
+    output = run("show", "felix", "-o", str(tmp_path / "card.png"))
+    assert re.search(r"enrolled on \d{1,2} \w+ \d{4} and belongs to", output)
+    assert f'"{CONSENT}", output by' in output
+    assert "Tags: suit." in output
+    assert f"The identity card is in {tmp_path / 'card.png'}." in output
+    assert not re.search(r"[{}\[\]]|\d{9}", output)  # neither JSON nor seconds since 1970
     assert cv2.imread(str(tmp_path / "card.png")) is not None
     run("rename", "Felix", "Felix the second")
     assert "signed by" in run("export", "Felix the second", "-o", str(tmp_path / "felix.character"))
@@ -301,9 +301,9 @@ def test_the_identity_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("import", str(picture)),
     ):
         assert main(["identity", *wrong, *library]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") <= 2, said
-        assert "avatar-stream: " in said
+        output = capsys.readouterr().err
+        assert output.count("\n") <= 2, output
+        assert "avatar-stream: " in output
 
 
 def test_a_character_is_rendered_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -329,8 +329,8 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
 
 async def test_enrolment_over_http(client: httpx.AsyncClient) -> None:
     upload = (await client.post("/identities", content=FELIX)).json()["id"]
-    said = {"pictures": [upload], "name": "Felix", "consent": CONSENT, "style": "film"}
-    answer = await client.post("/identities", json=said)
+    body = {"pictures": [upload], "name": "Felix", "consent": CONSENT, "style": "film"}
+    answer = await client.post("/identities", json=body)
     assert answer.status_code == 201
     key = answer.json()["id"]
     assert answer.headers["location"] == f"/identities/{key}"
@@ -356,7 +356,7 @@ async def test_a_background_over_http(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("body", "status"),
     [
         ({}, 400),
         ([], 400),
@@ -366,25 +366,25 @@ async def test_a_background_over_http(client: httpx.AsyncClient) -> None:
         ({"pictures": ["u-nothing"], "name": 3, "consent": CONSENT}, 400),
     ],
 )
-async def test_bad_enrolments_over_http(client: httpx.AsyncClient, said: Any, status: int) -> None:
-    answer = await client.post("/identities", json=said)
+async def test_bad_enrolments_over_http(client: httpx.AsyncClient, body: Any, status: int) -> None:
+    answer = await client.post("/identities", json=body)
     assert answer.status_code == status
     assert answer.json()["error"]
 
 
 @pytest.mark.parametrize(
-    "said",
+    "body",
     [
         {}, {"settings": {"beard": 1}}, {"settings": {"keep": 2}}, {"settings": []}, {"name": ""},
         {"settings": {"background": "sky"}}, {"settings": {"background": "b-" + "x" * 16}},
         {"settings": {"expression": {"hold": 1}}},
     ],
 )  # fmt: skip
-async def test_bad_changes_over_http(client: httpx.AsyncClient, said: Any) -> None:
+async def test_bad_changes_over_http(client: httpx.AsyncClient, body: Any) -> None:
     upload = (await client.post("/identities", content=FELIX)).json()["id"]
     enrolment = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
     key = (await client.post("/identities", json=enrolment)).json()["id"]
-    assert (await client.patch(f"/identities/{key}", json=said)).status_code == 400
+    assert (await client.patch(f"/identities/{key}", json=body)).status_code == 400
 
 
 async def test_characters_belong_to_their_owners(tmp_path: Path) -> None:
@@ -394,22 +394,22 @@ async def test_characters_belong_to_their_owners(tmp_path: Path) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
         ana, bo = ({"Authorization": f"Bearer {token}"} for token, _ in tokens.values())
         upload = (await client.post("/identities", content=FELIX, headers=ana)).json()["id"]
-        said = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
-        key = (await client.post("/identities", json=said, headers=ana)).json()["id"]
+        body = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
+        key = (await client.post("/identities", json=body, headers=ana)).json()["id"]
         names = [[one["id"] for one in (await client.get("/identities", headers=who)).json()["identities"]]
                  for who in (ana, bo, {})]  # fmt: skip
         assert [key in found for found in names] == [True, False, False]
         for method, path in (("PATCH", ""), ("DELETE", ""), ("GET", "/card")):
             answer = await client.request(method, f"/identities/{key}{path}", json={"name": "x"}, headers=bo)
             assert answer.status_code == 404
-        assert (await client.post("/identities", json=said | {"name": "Again"}, headers=ana)).status_code == 400
-        assert (await client.post("/identities", json=said)).status_code == 401
+        assert (await client.post("/identities", json=body | {"name": "Again"}, headers=ana)).status_code == 400
+        assert (await client.post("/identities", json=body)).status_code == 401
 
 
 async def test_a_server_without_a_library_refuses_enrolments() -> None:
     app = create_app(Settings(size=256), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
         assert not (await client.get("/identities")).json()["enrolment"]
-        said = {"pictures": ["u-1"], "name": "x", "consent": CONSENT}
-        answer = await client.post("/identities", json=said)
+        body = {"pictures": ["u-1"], "name": "x", "consent": CONSENT}
+        answer = await client.post("/identities", json=body)
         assert answer.status_code in (400, 404)

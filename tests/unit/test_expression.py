@@ -124,8 +124,8 @@ def test_a_blend_shape_can_be_limited() -> None:
 
 
 def test_an_expression_survives_json() -> None:
-    said = {"hold": ["smile"], "limits": {"jawOpen": [0.0, 0.5]}, "gains": {"head": 0.5}}
-    assert Expression.from_json(said).to_json() == said
+    settings = {"hold": ["smile"], "limits": {"jawOpen": [0.0, 0.5]}, "gains": {"head": 0.5}}
+    assert Expression.from_json(settings).to_json() == settings
     assert Expression.from_json({}).free
 
 

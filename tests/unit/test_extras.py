@@ -63,9 +63,9 @@ def test_make_demo_prints_how_to_run_the_command() -> None:
     run = subprocess.run(
         ["make", "-n", "demo"], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True, cwd=ROOT
     )
-    said = run.stdout
-    assert said.index("write .venv/bin/avatar-stream, or once in each terminal: source .venv/bin/activate") < (
-        said.index(".venv/bin/avatar-stream serve")
+    output = run.stdout
+    assert output.index("write .venv/bin/avatar-stream, or once in each terminal: source .venv/bin/activate") < (
+        output.index(".venv/bin/avatar-stream serve")
     )
     assert "source .venv/bin/activate" in (ROOT / "README.md").read_text()
 

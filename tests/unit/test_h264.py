@@ -96,19 +96,19 @@ async def test_each_profile_is_answered_with_its_own_parameters(name: str, role:
     assert agreed_codec(answer, "video") == "H264"
     assert answer.startswith("v=0")
     assert re.search(r"^m=video \d+ UDP/TLS/RTP/SAVPF 96\r$", answer, re.MULTILINE)
-    said, asked = parameters(answer), FMTP_BY_SENDER[name].lower().replace(" ", "")
+    answer_parameters, asked = parameters(answer), FMTP_BY_SENDER[name].lower().replace(" ", "")
     profile, mode = re.search(r"profile-level-id=(\w+)", asked), re.search(r"packetization-mode=(\d)", asked)
-    assert said["profile-level-id"].lower() == (profile[1] if profile else "42e01f")
-    assert said["packetization-mode"] == (mode[1] if mode else "0")
+    assert answer_parameters["profile-level-id"].lower() == (profile[1] if profile else "42e01f")
+    assert answer_parameters["packetization-mode"] == (mode[1] if mode else "0")
     for feed in peer.feeds:
-        assert feed.codec == ("H264" if said["packetization-mode"] == "1" else "H264/0")
+        assert feed.codec == ("H264" if answer_parameters["packetization-mode"] == "1" else "H264/0")
 
 
 async def test_an_offer_without_fmtp() -> None:
     for role, way in ((Role.PUBLISH, "sendonly"), (Role.VIEW, "recvonly")):
         answer, _ = await answer_offer(offer({"96": None}, way), role)
-        said = parameters(answer)
-        assert (said["profile-level-id"], said["packetization-mode"]) == ("42e01f", "0")
+        answer_parameters = parameters(answer)
+        assert (answer_parameters["profile-level-id"], answer_parameters["packetization-mode"]) == ("42e01f", "0")
 
 
 @pytest.mark.parametrize("payload", ["35", "39", "63", "96", "127"])
@@ -165,13 +165,13 @@ def test_unsupported_offers_are_refused_with_the_reason(sdp: str, named: str) ->
 @given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])))
 def test_arbitrary_parameters_are_accepted_or_refused(text: str) -> None:
     sdp = offer({"96": text})
-    said = ""
+    reason = ""
     try:
         chosen = choose_h264(sdp[sdp.index("m=video") :])
     except Unacceptable as error:
-        chosen, said = None, str(error)
+        chosen, reason = None, str(error)
     if chosen is None:
-        assert "H264 with" in said
+        assert "H264 with" in reason
     else:
         assert set(parameters(with_offered_parameters(sdp, chosen))) == {
             "level-asymmetry-allowed",

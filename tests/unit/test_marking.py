@@ -148,12 +148,12 @@ def render(tmp_path: Path, *more: str) -> tuple[Path, dict[str, Any]]:
 def test_a_rendered_file_has_label_watermark_and_credentials(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, said = render(tmp_path)
-    assert said["marked"]
-    assert said["share"] == 1.0
-    assert said["credentials"]["generated"]
-    assert said["credentials"]["intact"]
-    assert "avatar_stream" in said["credentials"]["generator"]
+    out, report = render(tmp_path)
+    assert report["marked"]
+    assert report["share"] == 1.0
+    assert report["credentials"]["generated"]
+    assert report["credentials"]["intact"]
+    assert "avatar_stream" in report["credentials"]["generator"]
     assert not list(tmp_path.glob("*.part*"))
     capsys.readouterr()
     assert main(["inspect", str(out)]) == 0
@@ -163,8 +163,8 @@ def test_a_rendered_file_has_label_watermark_and_credentials(
 
 
 def test_marks_are_omitted_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, said = render(tmp_path, "--no-watermark", "--unlabelled", "for a study of labels")
-    assert not said["marked"]
+    _, report = render(tmp_path, "--no-watermark", "--unlabelled", "for a study of labels")
+    assert not report["marked"]
     assert "for a study of labels" in capsys.readouterr().err
 
 
@@ -173,17 +173,17 @@ def test_inspect_reports_a_changed_file(tmp_path: Path) -> None:
     data = bytearray(out.read_bytes())
     data[len(data) // 2] ^= 1
     out.write_bytes(data)
-    said = provenance.read(out)
-    assert said is not None
-    assert not said["intact"]
+    credentials = provenance.read(out)
+    assert credentials is not None
+    assert not credentials["intact"]
 
 
 def test_without_c2pa_files_are_rendered_unsigned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "installed", lambda: False)
-    _, said = render(tmp_path)
-    assert said["marked"]
-    assert said["credentials"] is None
-    assert not said["readable"]
+    _, report = render(tmp_path)
+    assert report["marked"]
+    assert report["credentials"] is None
+    assert not report["readable"]
 
 
 def test_formats_that_cannot_be_signed_are_refused_before_rendering(

@@ -140,9 +140,9 @@ def test_the_exported_network_equals_the_model(runtime: str, slots: int, tmp_pat
             size = float(np.abs(value.numpy()).max(initial=0))
             np.testing.assert_allclose(stream.state()[name], value.numpy(), atol=0.03 * size)
     networks = Networks(runtime=runtime, folder=tmp_path, slots=(2, 1))
-    said = networks.refer(np.full((192, 192, 3), 90, np.uint8))
+    references = networks.refer(np.full((192, 192, 3), 90, np.uint8))
     for slots in (2, 1):
-        window = RollingWindow(networks, said, slots)
+        window = RollingWindow(networks, references, slots)
         assert window.push(frame["shown"], frame["raster"]).shape == (192, 192, 3)
 
 

@@ -184,11 +184,11 @@ def test_no_command_raises_for_odd_files(
     for name in FILE_MAKERS:
         words = [word.format(odd[name], out=tmp_path / "out") for word in COMMANDS[command]]
         code = main(words)  # raises anything other than an AvatarError
-        said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("avatar-stream:")]
+        errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("avatar-stream:")]
         assert code in (0, 1, 2), name
         if code:
-            assert len(said) == 1, (name, said)
-            assert len(said[0]) > 25
+            assert len(errors) == 1, (name, errors)
+            assert len(errors[0]) > 25
     left = [path.name for path in tmp_path.iterdir() if path.name != "out-library"]
     assert set(left) <= {"out.mp4", "out.jsonl"}
 

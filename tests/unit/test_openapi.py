@@ -39,21 +39,21 @@ async def test_the_openapi_description_is_valid_and_has_every_route() -> None:
     app = create_app(Settings(), None)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
-        said = (await client.get("/openapi.json")).json()
+        description = (await client.get("/openapi.json")).json()
         assert (await client.get("/control.schema.json")).json() == control_schema()
-    validate(said)
+    validate(description)
     routes = {
         (route.path, method.lower())
         for route in app.routes
         if isinstance(route, Route)
         for method in route.methods or ()
     }
-    described = {(path, method) for path, methods in said["paths"].items() for method in methods}
+    described = {(path, method) for path, methods in description["paths"].items() for method in methods}
     assert described == {(path, method) for path, method in routes if method not in ("head", "options")}
-    for methods in said["paths"].values():
+    for methods in description["paths"].values():
         for operation in methods.values():
             assert operation["summary"], operation
-    assert "413" in said["paths"]["/identities"]["post"]["responses"]
+    assert "413" in description["paths"]["/identities"]["post"]["responses"]
 
 
 @pytest.mark.parametrize("message", GOOD)

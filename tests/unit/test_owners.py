@@ -57,9 +57,9 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
 
 async def test_an_upload_is_visible_to_its_owner_only(guarded: Guarded) -> None:
     upload = await guarded.upload("ana")
-    said = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
+    body = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
     missing = (await guarded.ask("bo", "GET", "/identities/u-nothing")).json()
-    assert (await guarded.ask("bo", "POST", "/identities", json=said)).status_code == 404
+    assert (await guarded.ask("bo", "POST", "/identities", json=body)).status_code == 404
     for who, status in (("bo", 404), ("eve", 404), ("", 401), ("ana", 200), ("root", 200)):
         answer = await guarded.ask(who, "GET", f"/identities/{upload}")
         assert answer.status_code == status, who
@@ -67,14 +67,14 @@ async def test_an_upload_is_visible_to_its_owner_only(guarded: Guarded) -> None:
             assert answer.json() == missing  # the same as for an unknown id
     assert (await guarded.ask("bo", "DELETE", f"/identities/{upload}")).status_code == 404
     assert (await guarded.ask("ana", "GET", f"/identities/{upload}")).status_code == 200
-    assert (await guarded.ask("ana", "POST", "/identities", json=said)).status_code == 201
+    assert (await guarded.ask("ana", "POST", "/identities", json=body)).status_code == 201
     assert (await guarded.ask("ana", "DELETE", f"/identities/{upload}")).status_code == 204
     assert (await guarded.ask("ana", "GET", f"/identities/{upload}")).status_code == 404
 
 
 async def test_a_characters_picture_is_visible_to_its_owner_only(guarded: Guarded) -> None:
-    said = {"pictures": [await guarded.upload("ana")], "name": "Felix", "consent": CONSENT}
-    key = (await guarded.ask("ana", "POST", "/identities", json=said)).json()["id"]
+    body = {"pictures": [await guarded.upload("ana")], "name": "Felix", "consent": CONSENT}
+    key = (await guarded.ask("ana", "POST", "/identities", json=body)).json()["id"]
     for who, status in (("bo", 404), ("eve", 404), ("", 401), ("ana", 200), ("root", 200)):
         answer = await guarded.ask(who, "GET", f"/identities/{key}")
         assert answer.status_code == status, who
@@ -123,8 +123,8 @@ async def test_without_tokens_uploads_and_characters_are_accessible(tmp_path: Pa
     app = create_app(Settings(library=str(tmp_path / "library"), size=128), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
         upload = (await client.post("/identities", content=FELIX_JPEG)).json()["id"]
-        said = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
-        key = (await client.post("/identities", json=said)).json()["id"]
+        body = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
+        key = (await client.post("/identities", json=body)).json()["id"]
         for one in (upload, key, "noor"):
             assert (await client.get(f"/identities/{one}")).status_code == 200
 
@@ -141,8 +141,8 @@ async def test_a_refused_enrolment_leaves_no_files(tmp_path: Path, more: dict[st
     app = create_app(Settings(library=str(tmp_path / "library"), size=128), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
         upload = (await client.post("/identities", content=FELIX_JPEG)).json()["id"]
-        said = json.dumps({"pictures": [upload], "name": "Felix", "consent": CONSENT} | more)
-        answer = await client.post("/identities", content=said, headers={"Content-Type": "application/json"})
+        body = json.dumps({"pictures": [upload], "name": "Felix", "consent": CONSENT} | more)
+        answer = await client.post("/identities", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400
         assert answer.json()["error"].isprintable()
         assert [one for one in (await client.get("/identities")).json()["identities"] if not one["sample"]] == []
@@ -154,8 +154,8 @@ async def test_no_201_for_a_character_that_is_not_on_disk(tmp_path: Path) -> Non
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as client:
         upload = (await client.post("/identities", content=FELIX_JPEG)).json()["id"]
         (tmp_path / "library" / "library.db").unlink()
-        said = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
-        answer = await client.post("/identities", json=said)
+        body = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
+        answer = await client.post("/identities", json=body)
         assert answer.status_code == 503
         assert "deleted while it was in use" in answer.json()["error"]
         assert not (tmp_path / "library" / "library.db").exists()

@@ -131,11 +131,11 @@ def test_a_clear_choice_is_cached_and_a_close_one_is_not(monkeypatch: pytest.Mon
 
 
 def test_the_cache_depends_on_the_processors_instructions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    said = {"model name": "Some CPU", "flags": "avx2 avx512_vnni"}
-    monkeypatch.setattr(processor, "_cpuinfo", lambda name: said.get(name, ""))
+    cpuinfo = {"model name": "Some CPU", "flags": "avx2 avx512_vnni"}
+    monkeypatch.setattr(processor, "_cpuinfo", lambda name: cpuinfo.get(name, ""))
     times = both_correct(17.0, 6.0)
     for flags, asked in (("avx2 avx512_vnni", 1), ("avx2 avx512_vnni", 0), ("avx2", 1)):
-        said["flags"] = flags
+        cpuinfo["flags"] = flags
         machine = Machine(monkeypatch, tmp_path, **times)
         ranked_precisions(WEIGHTS, 2)
         assert machine.asked == asked

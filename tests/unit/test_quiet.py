@@ -26,8 +26,8 @@ def test_only_known_library_messages_are_suppressed() -> None:
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=True
     )
-    for said in ("a native library has something to say\n", "an error of ours\n", "and no newline at the end"):
-        assert said in run.stderr
+    for message in ("a native library has something to say\n", "an error of ours\n", "and no newline at the end"):
+        assert message in run.stderr
     assert "W0000" not in run.stderr
     assert "INFO" not in run.stderr
 

@@ -219,11 +219,11 @@ def test_bench_compare_reports_differences(capsys: pytest.CaptureFixture[str], t
     (line,) = [one for one in text.splitlines() if one.strip().startswith("decode") and "differs" in one]
     assert float(line.split()[3]) < 0.5
     assert "Not the same processor: an abacus before" in text
-    for content, said in (("no json", "is not a report"), ("{}", "is not a report of this release's bench")):
+    for content, message in (("no json", "is not a report"), ("{}", "is not a report of this release's bench")):
         old.write_text(content)
         code, _, error = run(capsys, "bench", "--compare", str(old))
         assert code == 2
-        assert said in error
+        assert message in error
     code, _, error = run(capsys, "bench", "--compare", str(tmp_path / "none.json"))
     assert code == 2
     assert "No such file" in error

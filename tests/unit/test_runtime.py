@@ -72,8 +72,8 @@ def identities(folder: Path, count: int, slots: int = 1) -> list[Arrays]:
     reference, _ = load(folder, runtime="onnxruntime")
     random = np.random.default_rng(5)
     faces = random.integers(0, 255, (count, 1, 192, 192, 3)).astype(np.uint8)
-    said = [reference.run({"reference": face}) for face in faces]
-    return [one | {"modulation": one["modulation"][:, -slots:]} for one in said]
+    outputs = [reference.run({"reference": face}) for face in faces]
+    return [one | {"modulation": one["modulation"][:, -slots:]} for one in outputs]
 
 
 def some_frames(count: int) -> list[Arrays]:

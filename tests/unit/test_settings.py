@@ -26,13 +26,13 @@ def test_the_settings_page_is_up_to_date() -> None:
 def test_every_setting_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name in Settings.__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in said
+        assert f"--{name.replace('_', '-')}" in output
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--port", "99999"], "--port: a whole number from 0 to 65535"),
         (["--size", "129"], "--size: an even number from 128 to 2048"),
@@ -42,9 +42,9 @@ def test_every_setting_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
         (["--body-timeout", "nan"], "--body-timeout: a number from 0.1 to 600"),
     ],
 )
-def test_flags_out_of_range_are_refused(flags: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_out_of_range_are_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", *flags]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_an_unknown_choice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +78,7 @@ def test_flags_override_the_environment_which_overrides_the_file(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("text", "environment", "said"),
+    ("text", "environment", "message"),
     [
         ("prot = 1", {}, "prot in .*settings.toml is no setting: is it port?"),
         ("port = [", {}, "is no TOML file"),
@@ -90,11 +90,11 @@ def test_flags_override_the_environment_which_overrides_the_file(tmp_path: Path)
     ],
 )
 def test_an_invalid_setting_is_named_with_its_source(
-    text: str, environment: dict[str, str], said: str, tmp_path: Path
+    text: str, environment: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(text)
-    with pytest.raises(BadInput, match=said.replace("?", r"\?")):
+    with pytest.raises(BadInput, match=message.replace("?", r"\?")):
         load_settings({}, environment, file)
 
 

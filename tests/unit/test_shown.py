@@ -22,8 +22,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
 @pytest.fixture(scope="module")
 def ana(library: Library) -> str:
     picture = sample_pictures()["felix"].read_bytes()
-    said = {"name": "Ana", "consent": "An average of two dozen people", "owner": "me"}
-    key = enrol(library.store, [picture], **said).character.id  # type: ignore[arg-type]
+    about = {"name": "Ana", "consent": "An average of two dozen people", "owner": "me"}
+    key = enrol(library.store, [picture], **about).character.id  # type: ignore[arg-type]
     library.store.set_settings(key, CHARACTER_SETTINGS, who="me")
     return key
 

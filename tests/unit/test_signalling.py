@@ -168,8 +168,8 @@ FRAGMENT_HEAD = "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdef01234567\r\nm=vid
 
 def test_a_trickle_fragment_is_parsed() -> None:
     text = FRAGMENT_HEAD + "a=candidate:1 1 udp 1 9.9.9.9 5 typ host\r\na=candidate:2 1 udp 1 10.0.0.1 5 typ host\r\n"
-    said = parse_fragment(text, "abcd", private=False, limits=SETTINGS)
-    assert said == (("1 1 udp 1 9.9.9.9 5 typ host", "0"),)
+    parsed = parse_fragment(text, "abcd", private=False, limits=SETTINGS)
+    assert parsed == (("1 1 udp 1 9.9.9.9 5 typ host", "0"),)
     assert parse_fragment(FRAGMENT_HEAD + "a=end-of-candidates\r\n", "abcd", private=False, limits=SETTINGS) == ()
     with pytest.raises(NotSupported, match="restart"):
         parse_fragment(text, "efgh", private=False, limits=SETTINGS)

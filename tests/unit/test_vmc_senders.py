@@ -437,14 +437,14 @@ def test_silence_is_reported_once_after_five_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("datagram", "said"),
+    ("datagram", "message"),
     [
         (packet("/avatar/parameters/Joy", 1.0), "neither VMC"),
         (packet(OK, 0), "sends no motion"),
         (b"?", "neither VMC"),
     ],
 )
-def test_datagrams_without_motion_are_reported(datagram: bytes, said: str) -> None:
+def test_datagrams_without_motion_are_reported(datagram: bytes, message: str) -> None:
     clock = Clock()
     listener = RigListener(0, clock=clock)
     try:
@@ -452,7 +452,7 @@ def test_datagrams_without_motion_are_reported(datagram: bytes, said: str) -> No
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(datagram, ("127.0.0.1", listener.port))
             wait_until(lambda: listener.received == 1, "the datagram comes")
-        assert said in (listener.silence() or "")
+        assert message in (listener.silence() or "")
     finally:
         listener.close()
 

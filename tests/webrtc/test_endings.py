@@ -247,10 +247,10 @@ async def test_draining_notifies_clients_and_waits_for_them(where: dict[str, Any
             refused = await Peer(url).connect()
             assert refused.status_code == 503
             assert refused.headers["retry-after"]
-            said: list[str] = []
+            received: list[str] = []
             async with asyncio.timeout(TEST_TIMEOUT):
-                while "reconnect" not in said:
-                    said.append(json.loads(await socket.recv())["type"])
+                while "reconnect" not in received:
+                    received.append(json.loads(await socket.recv())["type"])
             assert only(server).live  # until it leaves or the timeout ends it
             assert not stopping.done()
             assert (await client.delete(peer.location)).status_code == 200
@@ -279,14 +279,14 @@ async def test_a_pending_change_of_portrait_ends_with_its_session(monkeypatch: p
         async with channel(url, f"/control/{peer.key}") as socket:
             for portrait in ("noor", "robin"):
                 await socket.send(json.dumps({"type": "portrait", "id": portrait}))
-            said: list[dict[str, Any]] = []
+            received: list[dict[str, Any]] = []
             async with asyncio.timeout(TEST_TIMEOUT):
-                while not said or said[-1]["type"] != "done":
-                    said.append(json.loads(await socket.recv()))
+                while not received or received[-1]["type"] != "done":
+                    received.append(json.loads(await socket.recv()))
                 await only(server).end("asked to")
-                while said[-1]["type"] != "error":
-                    said.append(json.loads(await socket.recv()))
-            assert said[-1]["message"] == "the session has ended"
+                while received[-1]["type"] != "error":
+                    received.append(json.loads(await socket.recv()))
+            assert received[-1]["message"] == "the session has ended"
         await no_sessions(server)
         await peer.close()
 
@@ -300,10 +300,10 @@ async def test_a_signal_drains_the_process_and_a_second_one_ends_it(signals: int
         await peer.pictures(3)
         async with channel(url, f"/control/{peer.key}") as socket:
             server.process.send_signal(signal.SIGTERM if signals == 1 else signal.SIGINT)  # Ctrl+C, twice
-            said: list[str] = []
+            received: list[str] = []
             async with asyncio.timeout(TEST_TIMEOUT):
-                while "reconnect" not in said:
-                    said.append(json.loads(await socket.recv())["type"])
+                while "reconnect" not in received:
+                    received.append(json.loads(await socket.recv())["type"])
             if signals == 2:
                 async with http(url) as client:  # still draining, for up to ten minutes
                     assert (await client.get("/healthz")).status_code == 200

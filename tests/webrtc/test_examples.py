@@ -71,8 +71,8 @@ async def test_render_clip(short: str, tmp_path: Path) -> None:
 
 
 async def test_webcam_loop() -> None:
-    said = await run("webcam_loop.py", PORTRAIT, VIDEO, "10")
-    assert said.count("256 x 256, face found") >= 9
+    output = await run("webcam_loop.py", PORTRAIT, VIDEO, "10")
+    assert output.count("256 x 256, face found") >= 9
 
 
 async def test_motion_to_rig(short: str) -> None:
@@ -89,9 +89,9 @@ async def test_motion_to_rig(short: str) -> None:
 
 async def test_remote_avatar() -> None:
     async with running(frame_marks=False) as (url, _):
-        said = await run("remote_avatar.py", url, VIDEO, "150")
-        assert "picture 149: 256 x 256" in said
-        assert "256 x 256, found" in said
+        output = await run("remote_avatar.py", url, VIDEO, "150")
+        assert "picture 149: 256 x 256" in output
+        assert "256 x 256, found" in output
 
 
 def test_the_patch_that_adds_a_control_command_works(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ CONSENT = "An average of two dozen people: nobody is shown"
 async def enrol(client: httpx.AsyncClient, name: str, **headers: Any) -> str:
     """Enrol a character; returns its id."""
     upload = (await client.post("/identities", content=FELIX_JPEG, **headers)).json()["id"]
-    said = {"pictures": [upload], "name": name, "consent": CONSENT}
-    return str((await client.post("/identities", json=said, **headers)).json()["id"])
+    body = {"pictures": [upload], "name": name, "consent": CONSENT}
+    return str((await client.post("/identities", json=body, **headers)).json()["id"])
 
 
 @BOTH_HOSTS
@@ -61,9 +61,9 @@ async def test_only_the_owner_and_viewers_may_get_a_picture(where: dict[str, Any
                 {"type": "background", "value": background},
             ):  # fmt: skip
                 await socket.send(json.dumps(command))
-                said = await answer(socket)
-                assert said["type"] == "error"
-                assert "not on the server" in said["message"]
+                reply = await answer(socket)
+                assert reply["type"] == "error"
+                assert "not on the server" in reply["message"]
         await server.sessions.close()
         await no_sessions(server)
         for one in (peer, thief, again, honest):
@@ -73,9 +73,9 @@ async def test_only_the_owner_and_viewers_may_get_a_picture(where: dict[str, Any
 async def answer(socket: Any) -> dict[str, Any]:
     """The next message that is not a status."""
     while True:
-        said: dict[str, Any] = json.loads(await socket.recv())
-        if said["type"] != "status":
-            return said
+        received: dict[str, Any] = json.loads(await socket.recv())
+        if received["type"] != "status":
+            return received
 
 
 @BOTH_HOSTS
@@ -107,9 +107,9 @@ async def test_an_unreadable_character_is_refused_with_the_reason(
         async with websockets.connect(f"{url.replace('http', 'ws')}/control/{peer.key}") as socket:
             for key, word in ((deep, "damaged"), (lost, "gone"), (sound, "")):
                 await socket.send(json.dumps({"type": "portrait", "id": key}))
-                said = await answer(socket)
-                assert said["type"] == ("error" if word else "done")
-                assert word in said.get("message", "")
+                reply = await answer(socket)
+                assert reply["type"] == ("error" if word else "done")
+                assert word in reply.get("message", "")
         await peer.pictures(3)
         await other.pictures(3)
         # If the library is deleted, running sessions go on, and sessions that need it are refused.

@@ -191,9 +191,9 @@ async def test_each_invalid_number_gets_one_error_and_the_session_goes_on() -> N
         async with channel(url, f"/control/{peer.key}") as socket:
 
             async def answer() -> dict[str, Any]:
-                while (said := json.loads(await within(socket.recv())))["type"] == "status":
+                while (received := json.loads(await within(socket.recv())))["type"] == "status":
                     pass
-                return dict(said)
+                return dict(received)
 
             for number in ("9" * 3000, "1e308", "NaN", "Infinity", '"\\ud800"', "[" * 500 + "]" * 500):
                 for message in (
@@ -263,9 +263,9 @@ async def test_other_origins_and_hosts_are_refused() -> None:
         assert "PATCH" in answer.headers["access-control-allow-methods"]
         for name in ("Authorization", "Content-Type", "If-Match"):
             assert name in answer.headers["access-control-allow-headers"]
-        said = (await client.options("/whip", headers=friend)).headers["access-control-expose-headers"]
+        exposed = (await client.options("/whip", headers=friend)).headers["access-control-expose-headers"]
         for name in ("Location", "ETag", "Link", "Accept-Patch"):
-            assert name in said
+            assert name in exposed
 
 
 async def test_pages_cannot_be_framed_or_sniffed() -> None:

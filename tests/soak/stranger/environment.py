@@ -242,12 +242,12 @@ class Environment:
         self._undisturbed = after if after and sum(after) / len(after) > 0.9 * sum(before) / len(before) else []
         memory_after = await self._settled_memory(memory) if self.strict else memory
         now = {one.pid for one in self.session_processes()}
-        said = self.server.log_lines[lines:]
+        log = self.server.log_lines[lines:]
         return Outcome(
             attempt.name, attempt.title, answer, _mean(before), _mean(beside), during, after,
             memory, memory_after,
-            sum("Traceback" in line for line in said),
-            sum(not line.startswith("INFO ") for line in said),
+            sum("Traceback" in line for line in log),
+            sum(not line.startswith("INFO ") for line in log),
             time.monotonic() - began,
             0 if attempt.allowed_loss is not AllowedLoss.NOTHING else len(processes - now),
             self.failures,

@@ -144,83 +144,83 @@ async def descriptors_worker(env: Environment) -> str:
     alone=True,
 )
 async def deleted(env: Environment) -> str:
-    said = []
+    steps = []
     async with env.http("mallory") as client:
         upload = await upload_sample(client)
         first = await enrol(client, upload, name="Before")
         assert first.status_code == 201, first.text[:100]
         shutil.rmtree(env.library)
         response = await enrol(client, upload, name="After")
-        said.append(f"enrol {response.status_code}")
+        steps.append(f"enrol {response.status_code}")
         if response.status_code == 201:
             key = response.headers["location"].rsplit("/", 1)[1]
             code, text = await identity_command(env, "list")
             if code != 0 or key not in text:
                 env.add_failure("201 for a character that is not on disk")
         listed = await client.get("/identities")
-        said.append(f"list {listed.status_code}")
+        steps.append(f"list {listed.status_code}")
         for answer in (response, listed):
             if answer.status_code >= 500 and answer.status_code not in (503, 507):
                 env.add_failure(f"without its library the server answers {answer.status_code}: {answer.text[:80]}")
     await check_new_session(env)
-    return ", ".join(said)
+    return ", ".join(steps)
 
 
 @attempt("faults.database.replaced", "the database is replaced by another library's", alone=True)
 async def replaced(env: Environment) -> str:
-    said = []
+    steps = []
     async with env.http("mallory") as client:
         upload = await upload_sample(client)
         assert (await enrol(client, upload, name="Before")).status_code == 201
         away = env.folder / "away"
         os.rename(env.library, away)
         code, _ = await identity_command(env, "list")  # creates a new library in its place
-        said.append(f"a new library {code}")
+        steps.append(f"a new library {code}")
         response = await enrol(client, upload, name="After")
-        said.append(f"enrol {response.status_code}")
+        steps.append(f"enrol {response.status_code}")
         if response.status_code == 201:
             code, text = await identity_command(env, "list")
             if "After" not in text:
                 env.add_failure("201 for a character that is not in the library that is there now")
     await check_new_session(env)
-    return ", ".join(said)
+    return ", ".join(steps)
 
 
 @attempt("faults.disk.full", "a disk of 4 MB that is full: enrol, list, remove, enrol", small_disk=True, alone=True)
 async def full(env: Environment) -> str:
-    said = []
+    steps = []
     async with env.http("mallory") as client:
         upload = await upload_sample(client)
         first = await enrol(client, upload, name="First")
-        said.append(f"enrol {first.status_code}")
+        steps.append(f"enrol {first.status_code}")
         fill = env.library / "filling"
         with contextlib.suppress(OSError), fill.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(1024))
         second = await enrol(client, upload, name="Second")
-        said.append(f"enrol full {second.status_code}")
+        steps.append(f"enrol full {second.status_code}")
         if second.status_code == 201 or (second.status_code >= 500 and second.status_code not in (503, 507)):
             env.add_failure(f"an enrolment on a full disk got {second.status_code}: {second.text[:80]}")
         listed = await client.get("/identities")
-        said.append(f"list {listed.status_code}")
+        steps.append(f"list {listed.status_code}")
         if listed.status_code != 200:
             env.add_failure(f"the list on a full disk got {listed.status_code}: {listed.text[:80]}")
         for action in (("list",), ("audit",), ("check",)):
             code, text = await identity_command(env, *action)
-            said.append(f"{action[0]} {code}")
+            steps.append(f"{action[0]} {code}")
             if code:
                 env.add_failure(f"identity {action[0]} on a full disk: {text.strip()[-100:]}")
         if first.status_code == 201:
             removed = await client.delete(first.headers["location"])
-            said.append(f"remove {removed.status_code}")
+            steps.append(f"remove {removed.status_code}")
             if removed.status_code != 204:
                 env.add_failure(f"removing on a full disk got {removed.status_code}: {removed.text[:80]}")
         fill.unlink()
         third = await enrol(client, upload, name="Third")
-        said.append(f"enrol {third.status_code}")
+        steps.append(f"enrol {third.status_code}")
         if third.status_code != 201:
             env.add_failure(f"an enrolment once there was room again got {third.status_code}")
-    return ", ".join(said)
+    return ", ".join(steps)
 
 
 @attempt("faults.two.servers", "a second server on the same library", alone=True)

@@ -98,12 +98,12 @@ def nested(depth: int) -> Any:
 
 async def show_and_remove(env: Environment, name: str) -> list[str]:
     """Fetch all imported characters, show each in a session of the admin's, and remove it."""
-    said = []
+    steps = []
     async with env.http("boss") as client:
         response = await client.get("/identities")
-        said.append(f"list {response.status_code}")
+        steps.append(f"list {response.status_code}")
         if response.status_code != 200:
-            return said
+            return steps
         for one in response.json()["identities"]:
             if one["sample"] or one["name"] == "Exported":
                 continue
@@ -118,13 +118,13 @@ async def show_and_remove(env: Environment, name: str) -> list[str]:
                 response = await client.post(
                     "/session", params={"portrait": one["id"]}, content=sdp, headers=SDP_HEADERS, timeout=8
                 )
-                said.append(f"session {response.status_code}")
+                steps.append(f"session {response.status_code}")
                 if response.status_code == 201:
                     await asyncio.sleep(0.2)
                     await client.delete(response.headers["location"])
             await guest.leave()
             await client.delete(f"/identities/{one['id']}")
-    return said
+    return steps
 
 
 @attempt(
@@ -146,7 +146,7 @@ async def import_deep(env: Environment) -> str:
     code, out = await identity_command(env, "import", str(path))
     if code == -1:
         env.add_failure(f"import: {out[:100]}")
-    guest, said = Guest(env, "both", name="boss"), "not shown"
+    guest, outcome = Guest(env, "both", name="boss"), "not shown"
     async with env.http("boss") as client:
         found = [one["id"] for one in (await client.get("/identities")).json()["identities"] if one["name"] == "Deep"]
         if found:
@@ -158,7 +158,7 @@ async def import_deep(env: Environment) -> str:
                     content=guest.pc.localDescription.sdp,
                     headers=SDP_HEADERS,
                 )
-                said = f"session {response.status_code}"
+                outcome = f"session {response.status_code}"
                 if response.status_code == 201:
                     guest.location = response.headers["location"]
                     await guest.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
@@ -167,7 +167,7 @@ async def import_deep(env: Environment) -> str:
                 env.add_failure("the session got no answer")
             await guest.leave()
     await check_new_session(env)
-    return f"import {code}: {out.strip()[:60]}; {said}"
+    return f"import {code}: {out.strip()[:60]}; {outcome}"
 
 
 @attempt("people.import.odd", "imported records with one invalid value", alone=True)

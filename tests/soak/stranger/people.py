@@ -104,9 +104,9 @@ async def names(env: Environment) -> str:
                 if response.status_code == 201:
                     key = response.headers["location"].rsplit("/", 1)[1]
                     for changed_name in (odd, f"{odd}2"):
-                        said = await client.patch(f"/identities/{key}", content=json.dumps({"name": changed_name}))
-                        if said.status_code >= 500:
-                            env.add_failure(f"{odd!r} as a new name got {said.status_code}")
+                        renamed = await client.patch(f"/identities/{key}", content=json.dumps({"name": changed_name}))
+                        if renamed.status_code >= 500:
+                            env.add_failure(f"{odd!r} as a new name got {renamed.status_code}")
                     for arguments in (("list",), ("show", key), ("audit",)):
                         code, text = await identity_command(env, *arguments)
                         if code == -1 or unprintable_characters(text):
@@ -184,7 +184,7 @@ async def refused(env: Environment) -> str:
 
 @attempt("people.others", "another token's upload and character: enrol, changed, removed, looked at")
 async def others(env: Environment) -> str:
-    said = []
+    statuses = []
     async with env.http("bystander") as own, env.http("mallory") as mallory, env.http() as nobody:
         upload = await upload_sample(own)
         response = await enrol(own, upload, name="Mine")
@@ -209,24 +209,24 @@ async def others(env: Environment) -> str:
             "removes an upload": await mallory.delete(f"/identities/{upload}"),
         }
         for name, answer in tries.items():
-            said.append(str(answer.status_code))
+            statuses.append(str(answer.status_code))
             if answer.status_code < 400:
                 env.add_failure(f"mallory {name}: {answer.status_code}")
                 if answer.status_code == 201:
                     await mallory.delete(answer.headers["location"])
         await own.delete(f"/identities/{key}")
         await own.delete(f"/identities/{upload}")
-    return " ".join(said)
+    return " ".join(statuses)
 
 
 @attempt("people.links", "a link to a session that ended, after another token took over its name", short=True)
 async def links(env: Environment) -> str:
-    said = []
+    steps = []
     first = Guest(env, name="publisher", session="stage")
     await first.connect()
     async with env.http("publisher") as client:
         response = await client.post(f"/links/{first.location.rsplit('/', 1)[1]}")
-        said.append(f"link {response.status_code}")
+        steps.append(f"link {response.status_code}")
         if response.status_code == 201:
             env.add_failure("a token that may not watch made a link to watch")
     async with env.http("boss") as client:
@@ -240,7 +240,7 @@ async def links(env: Environment) -> str:
                 watched = await client.post(
                     "/whep/stage", content=offer, headers=SDP_HEADERS | {"Authorization": f"Bearer {token}"}
                 )
-                said.append(f"whep {watched.status_code}")
+                steps.append(f"whep {watched.status_code}")
                 if watched.status_code == 201:
                     env.add_failure("a link to a session that ended shows another owner's pictures")
                 with contextlib.suppress(WebSocketException, OSError, TimeoutError):
@@ -249,12 +249,12 @@ async def links(env: Environment) -> str:
                         await asyncio.wait_for(socket.recv(), 5)
                         env.add_failure("a link to a session that ended sends another owner's motion")
         assert second.live
-    return ", ".join(said)
+    return ", ".join(steps)
 
 
 @attempt("people.link.scope", "a viewer's link used for anything other than watching")
 async def link_scope(env: Environment) -> str:
-    said = []
+    statuses = []
     async with Guest(env, session="linked").connected() as guest:
         key = guest.location.rsplit("/", 1)[1]
         async with env.http("mallory") as client:
@@ -273,7 +273,7 @@ async def link_scope(env: Environment) -> str:
                 ("DELETE", f"/links/{key}"),
             ):
                 response = await client.request(method, path, content=offer, headers=SDP_HEADERS)
-                said.append(str(response.status_code))
+                statuses.append(str(response.status_code))
                 if response.status_code < 400:
                     env.add_failure(f"a viewer's link may {method} {path.split('/')[1]}: {response.status_code}")
-    return " ".join(said)
+    return " ".join(statuses)

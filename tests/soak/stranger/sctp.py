@@ -94,12 +94,12 @@ async def lies(env: Environment) -> str:
 )
 async def opened(env: Environment) -> str:
     def make(tag: int, number: int) -> list[bytes]:
-        said = [b"\x02", b"\x03" + struct.pack("!BHLHH", 0, 0, 0, 4, 0) + b"\xff\xfe\xfd\xfc"]
-        said += [b"\x03" + struct.pack("!BHLHH", 0, 0, 0, 65535, 65535) + b"ab", b"\x03", b"", b"\x09"]
-        said += [b"\x03" + struct.pack("!BHLHH", 0, 0, 0, 1, 0) + b"a"] * 2
+        messages = [b"\x02", b"\x03" + struct.pack("!BHLHH", 0, 0, 0, 4, 0) + b"\xff\xfe\xfd\xfc"]
+        messages += [b"\x03" + struct.pack("!BHLHH", 0, 0, 0, 65535, 65535) + b"ab", b"\x03", b"", b"\x09"]
+        messages += [b"\x03" + struct.pack("!BHLHH", 0, 0, 0, 1, 0) + b"a"] * 2
         return [
             packet(tag, chunk(DATA, struct.pack("!IHHI", number + k, 9, k, 50) + one, flags=3))
-            for k, one in enumerate(said * 100)
+            for k, one in enumerate(messages * 100)
         ]
 
     return await send_chunks(env, make)

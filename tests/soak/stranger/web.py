@@ -85,11 +85,11 @@ async def repeat_upload(env: Environment, content: Callable[[], bytes], *, at_on
             kept.append(response.json()["id"])
         return response
 
-    said = await repeat_request(env, one, at_once=at_once, most=most)
+    summary = await repeat_request(env, one, at_once=at_once, most=most)
     async with env.http("mallory") as client:
         for key in kept:
             await client.delete(f"/identities/{key}")
-    return said
+    return summary
 
 
 @attempt("web.tokens", "wrong tokens, eight at once")
@@ -97,9 +97,9 @@ async def tokens(env: Environment) -> str:
     kinds = ["", "Bearer", "Bearer " + "x" * 5000, "Basic YTpi", "Bearer v.bystander.1.99999999999.x"]
 
     async def one(client: httpx.AsyncClient) -> httpx.Response:
-        said = secrets.choice([*kinds, f"Bearer {secrets.token_urlsafe(24)}"])
+        authorization = secrets.choice([*kinds, f"Bearer {secrets.token_urlsafe(24)}"])
         path = secrets.choice(("/session", "/whip", "/whep/bystander", "/identities"))
-        return await client.post(path, content=b"v=0", headers=SDP_HEADERS | {"Authorization": said})
+        return await client.post(path, content=b"v=0", headers=SDP_HEADERS | {"Authorization": authorization})
 
     return await repeat_request(env, one, name="")
 
@@ -114,11 +114,11 @@ async def links(env: Environment) -> str:
     ]
 
     async def one(client: httpx.AsyncClient) -> httpx.Response:
-        said = f"Bearer {secrets.choice(made)}".encode("latin-1")
+        authorization = f"Bearer {secrets.choice(made)}".encode("latin-1")
         return await client.post(
             "/whep/bystander",
             content=b"v=0",
-            headers=[(b"Content-Type", b"application/sdp"), (b"Authorization", said)],
+            headers=[(b"Content-Type", b"application/sdp"), (b"Authorization", authorization)],
         )
 
     return await repeat_request(env, one, name="")
