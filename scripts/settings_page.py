@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the settings themselves: ``python scripts/settings_page.py``."""
+"""Writes docs/settings.md from the settings' definitions: ``python scripts/settings_page.py``."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SAID = {"threads": "half of the processors, 2 at most", "processes": "as many as
 
 
 def page() -> str:
-    """The page as it must be."""
+    """The text of the page."""
     lines = [INTRODUCTION]
     group = None
     for name, schema in settings_schema().items():

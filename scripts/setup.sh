@@ -1,8 +1,8 @@
 #!/bin/sh
-# What pip cannot bring: system libraries, a virtual environment, and for the tests Chromium, coturn and other people's
+# Installs what pip cannot: system libraries, a virtual environment, and for the tests Chromium, coturn and other
 # clients (Firefox ESR, GStreamer, npm).
 #   setup.sh libraries | venv FOLDER | chromium | turn | clients
-# As root on Debian or Ubuntu it installs what is missing; anyone else is told the one line that does.
+# As root on Debian or Ubuntu it installs what is missing; otherwise it prints the command that does.
 set -eu
 
 need() { # packages...
@@ -23,7 +23,7 @@ has_library() { # file name
 
 case "$1" in
 libraries)
-    # OpenCV and MediaPipe load these; their wheels do not carry them.
+    # OpenCV and MediaPipe load these libraries, which their wheels do not contain.
     missing=""
     has_library libGL.so.1 || missing="$missing libgl1"
     has_library libglib-2.0.so.0 || missing="$missing libglib2.0-0"
@@ -57,7 +57,7 @@ clients)
     command -v firefox-esr >/dev/null || command -v firefox >/dev/null || missing="$missing firefox-esr"
     command -v Xvfb >/dev/null || missing="$missing xvfb libgl1-mesa-dri libegl1"
     command -v npm >/dev/null || missing="$missing nodejs npm"
-    # The system's own Python has GStreamer's bindings, whatever Python the tests run with.
+    # GStreamer's bindings are for the system's Python, not for the Python of the tests.
     gstreamer="python3-gi gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice"
     for plugins in base good bad; do gstreamer="$gstreamer gstreamer1.0-plugins-$plugins"; done
     /usr/bin/python3 2>/dev/null <<'END' || missing="$missing $gstreamer"
