@@ -2,7 +2,7 @@
 
 import pytest
 
-LONGEST_FILES = ("test_training.py", "test_docs.py", "test_guard.py", "test_upgrade.py")
+LONGEST_FILES = ("test_training.py", "test_docs.py", "test_guard.py", "test_engine_upgrade.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

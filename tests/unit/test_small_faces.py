@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.face import geometry
-from avatar_stream.face import small_faces as closer
+from avatar_stream.face import geometry, small_faces
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.small_faces import MIN_FACE_PIXELS, MIN_TILE_PIXELS, SmallFaceSearch, tiles
 from avatar_stream.face.tracker import FaceState, FaceTracker, landmarks_of_still
@@ -119,7 +118,7 @@ def test_a_found_face_needs_no_search_and_a_missing_one_a_single_detection(head:
     tracker = FaceTracker()
     calls: list[Image] = []
 
-    def nobody(look: SmallFaceSearch, image: Image) -> list[closer.Box]:
+    def nobody(look: SmallFaceSearch, image: Image) -> list[small_faces.Box]:
         calls.append(image)
         return []
 
@@ -144,9 +143,9 @@ def test_a_found_face_needs_no_search_and_a_missing_one_a_single_detection(head:
 def test_the_window_is_dropped_when_the_face_fills_the_picture(
     head: tuple[Image, Floats], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closer, "_IDLE_DETECTORS", [])  # receives its detector
+    monkeypatch.setattr(small_faces, "_IDLE_DETECTORS", [])  # receives its detector
     look, image = SmallFaceSearch(), np.zeros((480, 640, 3), np.uint8)
-    with mock.patch.object(closer, "detect_boxes", return_value=[(300.0, 200.0, 60.0, 60.0)]):
+    with mock.patch.object(small_faces, "detect_boxes", return_value=[(300.0, 200.0, 60.0, 60.0)]):
         look._detector = mock.Mock()
         look.search(image, None)
     assert look.active
@@ -158,7 +157,7 @@ def test_the_window_is_dropped_when_the_face_fills_the_picture(
 
 
 def test_the_report_of_a_file_without_a_face() -> None:
-    assert closer.no_face_message("far.mp4", 0).startswith("no face found in far.mp4: ")
-    message = closer.no_face_message("far.mp4", 31)
+    assert small_faces.no_face_message("far.mp4", 0).startswith("no face found in far.mp4: ")
+    message = small_faces.no_face_message("far.mp4", 31)
     assert "31 pixels wide" in message
     assert f"at least {MIN_FACE_PIXELS} wide" in message
