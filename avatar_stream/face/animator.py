@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from avatar_stream.face import geometry
 from avatar_stream.face.expression import Expression
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.motion import Motion, MotionEstimator, mirrored
@@ -75,7 +76,7 @@ class Animator:
         else:
             change = step / EASE_SECONDS
             self._weight += min(max(goal - self._weight, -change), change)
-        followed = self._weight * self._weight * (3 - 2 * self._weight)
+        followed = geometry.ease(self._weight)
         shown, retargeter = self.expression(self._motion), self.retargeter
         face = retargeter.fit.face
         if followed > 0:
@@ -90,7 +91,7 @@ class Animator:
         )
         if self._before_change is not None:
             progress = self._change_progress = min(self._change_progress + step / SOURCE_CHANGE_SECONDS, 1.0)
-            share = np.float32(progress * progress * (3 - 2 * progress))
+            share = np.float32(geometry.ease(progress))
             placed = np.asarray(self._before_change + share * (placed - self._before_change), np.float32)
             if progress == 1:
                 self._before_change = None

@@ -6,13 +6,14 @@ then kept.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from avatar_stream.face import mesh
-from avatar_stream.face.geometry import Pose
+from avatar_stream.face.geometry import Pose, similarity
 from avatar_stream.face.mesh import Floats
 from avatar_stream.face.model import (
     COEFFICIENT_NAMES,
@@ -230,33 +231,29 @@ class Fitter:
 
 
 def fit_still(landmarks: Floats) -> tuple[Fit, Fitter]:
-    """Fit a single picture's landmarks; also returns the fitter, which has the person's identity."""
+    """Fit a single picture's landmarks; also returns a new fitter, which has the person's identity.
+
+    Retargeting, drawing and assessing a portrait all need its fit: the last few are remembered.
+    """
+    fit, identity = _fit_of_still(np.ascontiguousarray(landmarks, np.float32).tobytes())
     fitter = Fitter()
-    fitter._fit_first(landmarks)
+    fitter._set_identity(identity)
+    fitter._coefficients, fitter._seen = fit.coefficients.copy(), IDENTITY_FRAMES
+    return fit, fitter
+
+
+@lru_cache(16)
+def _fit_of_still(landmarks: bytes) -> tuple[Fit, Floats]:
+    points = np.frombuffer(landmarks, np.float32).reshape(-1, 3)
+    fitter = Fitter()
+    fitter._fit_first(points)
     fitter._seen = IDENTITY_FRAMES
-    return fitter(landmarks), fitter
+    return fitter(points), fitter.identity
 
 
 def rigid_pose(shape: Floats, landmarks: Floats) -> Pose:
     """Head pose that takes ``shape (468, 3)`` to ``landmarks``; points that expression hardly moves weigh most."""
-    return weighted_similarity(shape, landmarks[:MESH_POINTS], RIGID_WEIGHTS)
-
-
-def weighted_similarity(source: Floats, target: Floats, weight: Floats) -> Pose:
-    """Least-squares similarity taking ``source`` to ``target`` ``(n, 3)``, each point with its ``weight (n,)``.
-
-    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991.
-    """
-    total = weight.sum()
-    source_mean, target_mean = weight @ source / total, weight @ target / total
-    s, t = source - source_mean, target - target_mean
-    weighted = s * weight[:, None]
-    u, d, vt = np.linalg.svd(t.T @ weighted)
-    sign = np.ones(3)
-    sign[2] = np.sign(np.linalg.det(u @ vt))
-    rotation = ((u * sign) @ vt).astype(np.float32)
-    scale = float((d * sign).sum() / max(float((s * weighted).sum()), 1e-12))
-    return Pose(scale, rotation, np.asarray(target_mean - scale * rotation @ source_mean, np.float32))
+    return similarity(shape, landmarks[:MESH_POINTS], RIGID_WEIGHTS)
 
 
 _SHARED_SOLVER: list[Solver] = []

@@ -1,6 +1,7 @@
 """Rotations, similarity transforms and face measurements, on plain arrays."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,23 +27,22 @@ class Pose:
         return np.asarray((points - self.translation) @ self.rotation / self.scale, np.float32)
 
 
-def similarity(source: Floats, target: Floats) -> Pose:
-    """Least-squares similarity taking ``source`` to ``target``, both ``(n, 3)``.
+def similarity(source: Floats, target: Floats, weights: Floats | None = None) -> Pose:
+    """Least-squares similarity taking ``source`` to ``target``, both ``(n, 3)``, with ``weights (n,)`` of the points.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991.
     """
-    source_mean, target_mean = source.mean(0), target.mean(0)
+    weights = np.ones(len(source), np.float32) if weights is None else weights
+    total = weights.sum()
+    source_mean, target_mean = weights @ source / total, weights @ target / total
     s, t = source - source_mean, target - target_mean
-    u, d, vt = np.linalg.svd(t.T @ s)
+    weighted = s * weights[:, None]
+    u, d, vt = np.linalg.svd(t.T @ weighted)
     sign = np.ones(3)
     sign[2] = np.sign(np.linalg.det(u @ vt))
-    rotation = (u * sign) @ vt
-    scale = float((d * sign).sum() / max(float((s * s).sum()), 1e-12))
-    return Pose(
-        scale,
-        rotation.astype(np.float32),
-        np.asarray(target_mean - scale * rotation @ source_mean, np.float32),
-    )
+    rotation = ((u * sign) @ vt).astype(np.float32)
+    scale = float((d * sign).sum() / max(float((s * weighted).sum()), 1e-12))
+    return Pose(scale, rotation, np.asarray(target_mean - scale * rotation @ source_mean, np.float32))
 
 
 def head_pose(landmarks: Floats) -> Pose:
@@ -112,8 +112,15 @@ def lip_gaps(landmarks: Floats) -> Floats:
 
 def smoothstep(low: float, high: float, value: float) -> float:
     """0 up to ``low``, 1 from ``high``, and a smooth cubic between."""
-    t = min(max((value - low) / (high - low), 0.0), 1.0)
-    return t * t * (3 - 2 * t)
+    return ease(min(max((value - low) / (high - low), 0.0), 1.0))
+
+
+Number = TypeVar("Number", float, Floats)
+
+
+def ease(progress: Number) -> Number:
+    """The smooth cubic from 0 to 1, level at both ends, for ``progress`` within 0 to 1."""
+    return progress * progress * (3 - 2 * progress)
 
 
 def eye_openings(landmarks: Floats) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from avatar_stream.face import geometry
 from avatar_stream.face.mesh import Floats
 from avatar_stream.portrait.aligned import ALIGNED_SIZE, AlignedInput
 from avatar_stream.portrait.portrait import Portrait
@@ -17,8 +18,7 @@ def _face_mask() -> Floats:
     axis = (np.arange(ALIGNED_SIZE) + 0.5) / ALIGNED_SIZE - 0.5
     x, y = np.meshgrid(axis / 0.47, (axis - 0.02) / 0.5)
     distance = (np.abs(x) ** 2.6 + np.abs(y) ** 2.6) ** (1 / 2.6)
-    t = np.clip((1 - distance) / 0.2, 0, 1)
-    return np.asarray((t * t * (3 - 2 * t))[..., None], np.float32)
+    return np.asarray(geometry.ease(np.clip((1 - distance) / 0.2, 0, 1))[..., None], np.float32)
 
 
 _FACE = _face_mask()

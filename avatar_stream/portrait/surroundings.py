@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import Delaunay
 
-from avatar_stream.face import mesh
+from avatar_stream.face import geometry, mesh
 from avatar_stream.face.mesh import Floats, Ints
 
 EDGE_SHARE = 0.16  # of the crop, over which motion fades towards its edge
@@ -38,8 +38,7 @@ def rings_around(landmarks: Floats) -> tuple[Floats, Floats, Floats, npt.NDArray
     width = float(np.linalg.norm(landmarks[234] - landmarks[454]))
     spoke = oval - centre
     slope = spoke[:, :2] @ down / np.maximum(np.linalg.norm(spoke[:, :2], axis=1), 1e-6)
-    t = np.clip((slope - 0.1) / 0.6, 0, 1)
-    lower = t * t * (3 - 2 * t)
+    lower = geometry.ease(np.clip((slope - 0.1) / 0.6, 0, 1))
     points, follow, flex = [], [], []
     for distance, above, below, expression in RINGS:
         ring = centre + distance * spoke
@@ -73,7 +72,7 @@ def shoulder_weights(points: Floats, landmarks: Floats, shoulders: Floats, exten
     chin, line = float(landmarks[152, 1]), float(shoulders[:, 1].mean())
     share = np.clip((points[:, 1] - chin) / max(line - chin, 1.0), 0, 1)
     edge = np.minimum(points[:, :2], extent - 1 - points[:, :2]) / (EDGE_SHARE * extent)
-    share = share * share * (3 - 2 * share) * np.clip(edge.min(1), 0, 1)
+    share = geometry.ease(share) * np.clip(edge.min(1), 0, 1)
     return np.asarray(share, np.float32)[:, None]
 
 
@@ -100,9 +99,7 @@ class Border:
             axis = side // 2
             away = np.abs(places[:, axis] - side % 2) / reach
             along = np.clip(places[:, 1 - axis] * (cut.shape[1] - 1), 0, cut.shape[1] - 1).round().astype(int)
-            held = np.maximum(
-                held, (cut[0, along] > MIN_CUT_MATTE) * (1 - np.clip(away, 0, 1) ** 2 * (3 - 2 * np.clip(away, 0, 1)))
-            )
+            held = np.maximum(held, (cut[0, along] > MIN_CUT_MATTE) * (1 - geometry.ease(np.clip(away, 0, 1))))
         return held
 
     def points(self, landmarks: Floats) -> Floats:

@@ -120,8 +120,7 @@ def _unlike_skin(picture: Image, landmarks: Floats, areas: Floats) -> Floats:
 
 
 def _smoothstep(low: float, high: float, values: Floats) -> Floats:
-    t = np.clip((values - low) / (high - low), 0, 1)
-    return np.asarray(t * t * (3 - 2 * t), np.float32)
+    return np.asarray(geometry.ease(np.clip((values - low) / (high - low), 0, 1)), np.float32)
 
 
 def _yaw(landmarks: Floats) -> float:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.face import model
+from avatar_stream.face import geometry, model
 from avatar_stream.face.motion import Motion, MotionEstimator
 from avatar_stream.face.retarget import Retargeter
 from avatar_stream.identity.library import SAMPLES
@@ -84,8 +84,7 @@ def motion_at(at: float, spoken: list[Motion]) -> Motion:
 
 def _envelope(at: float, span: tuple[float, float]) -> float:
     """1 within a span of seconds, 0 outside, with smooth edges of 0.2 seconds."""
-    t = np.clip(min(at - span[0], span[1] - at) / 0.2, 0, 1)
-    return float(t * t * (3 - 2 * t))
+    return geometry.smoothstep(0, 0.2, min(at - span[0], span[1] - at))
 
 
 def _webcam(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
