@@ -29,8 +29,12 @@ MAX_MACROBLOCKS: Final = MAX_PIXELS // 256
 MAX_QUEUED_FRAMES: Final = 30  # encoded frames that wait for the decoder: one second
 MAX_QUEUED_BYTES: Final = 3_000_000
 MAX_DECODED_FRAMES: Final = {"video": 2, "audio": 50}  # frames that wait for the event loop, by kind
-CPU_TIME_LIMIT: Final = 0.6, 1.0
-"""CPU seconds that one stream may use: per second, and in one burst. 1080p at 30 frames a second uses 0.2."""
+CPU_TIME_LIMITS: Final = {"video": (0.6, 1.0), "audio": (0.1, 0.2)}
+"""CPU seconds that one stream may use, by kind: per second, and in one burst. 1080p at 30 frames a second uses 0.2,
+50 Opus packets a second 0.01."""
+SOUND_TIME_LIMIT: Final = 1.2, 2.0
+"""Seconds of sound that one stream may bring: per second, and in one burst. What is more cannot be heard: hundreds of
+packets a second of 120 ms each would only cost the encoders and the reading of lips."""
 
 Encoded = tuple[RTCRtpCodecParameters, Any]
 """A codec and an ``aiortc.jitterbuffer.JitterFrame``."""
@@ -54,7 +58,8 @@ class StreamDecoder:
         self._stopped = False
         self._needs_key = kind == "video"  # delta frames are useless until the next key frame
         self._gap = False  # frames were skipped before the first one in the queue
-        self._cpu_time = RateLimit(*CPU_TIME_LIMIT)
+        self._cpu_time = RateLimit(*CPU_TIME_LIMITS[kind])
+        self._sound_time = RateLimit(*SOUND_TIME_LIMIT)
 
     def put(self, item: Encoded | None) -> None:
         """Queue a frame to be decoded; None ends the thread. Never blocks."""
@@ -94,6 +99,9 @@ class StreamDecoder:
                 for frame in frames:
                     if self._kind == "video":
                         attach_pixel_aspect(frame, getattr(decoders[codec.name], "codec", None))
+                    elif not self._sound_time.take(time.monotonic(), frame.samples / frame.sample_rate):
+                        self.skipped_frames += 1
+                        continue
                     loop.call_soon_threadsafe(self._deliver, output, frame)
                 self._wait_for_cpu_time(time.thread_time() - began)
             loop.call_soon_threadsafe(output.put_nowait, None)  # the track ends
@@ -124,7 +132,7 @@ class StreamDecoder:
         return not self._needs_key
 
     def _wait_for_cpu_time(self, seconds: float) -> None:
-        amount = min(seconds, CPU_TIME_LIMIT[1])
+        amount = min(seconds, CPU_TIME_LIMITS[self._kind][1])
         while not self._cpu_time.take(time.monotonic(), amount) and not self._stopped:
             time.sleep(0.01)
 

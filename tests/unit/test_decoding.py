@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -12,7 +13,14 @@ import pytest
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
-from avatar_stream.media.decoding import MAX_PIXELS, MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, StreamDecoder
+from avatar_stream.media.decoding import (
+    MAX_PIXELS,
+    MAX_QUEUED_BYTES,
+    MAX_QUEUED_FRAMES,
+    SOUND_TIME_LIMIT,
+    StreamDecoder,
+)
+from avatar_stream.media.encode import OpusEncoder
 from avatar_stream.media.picture_size import h264_size, has_h264_key_frame, vp8_size
 from tests.waiting import TEST_TIMEOUT
 
@@ -135,3 +143,25 @@ async def test_after_a_gap_only_a_key_frame_is_decoded(thread: Any) -> None:
     decoder.put((VP8, JitterFrame(key, 2)))
     assert (await asyncio.wait_for(output.get(), TEST_TIMEOUT)).pts == 2
     assert failed.is_set()
+
+
+async def test_sound_faster_than_time_is_dropped(thread: Any) -> None:
+    """Three hundred packets of 20 ms as fast as they can be decoded: what nobody can hear goes no further."""
+    encoder = OpusEncoder()
+    tone = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 960), np.int16), format="s16", layout="stereo")
+    tone.sample_rate = 48_000
+    packet = next(bytes(one) for k in range(5) for one in encoder.encode(tone, 960 * k))
+    decoder, output = StreamDecoder("audio"), asyncio.Queue[Any]()
+    opus = RTCRtpCodecParameters("audio/opus", 48_000, 2, payloadType=98)
+    received, began = 0, time.monotonic()
+    thread(decoder, output, threading.Event())
+    for sent in range(1, 301):
+        decoder.put((opus, JitterFrame(packet, 960 * sent)))
+        async with asyncio.timeout(TEST_TIMEOUT):
+            while received + decoder.skipped_frames < sent:
+                await asyncio.sleep(0)
+                while not output.empty():
+                    received += output.get_nowait().samples / 960
+    seconds = time.monotonic() - began
+    assert received * 0.02 <= SOUND_TIME_LIMIT[1] + seconds * SOUND_TIME_LIMIT[0]
+    assert received >= SOUND_TIME_LIMIT[1] / 0.02 - 1
