@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.soak.stranger.registry import chosen
-from tests.soak.strangers import QUICK_SECONDS, attempts, quick
+from tests.soak.strangers import QUICK_SECONDS, attempts, quick, started_launcher
 
 pytestmark = pytest.mark.webrtc
 
@@ -16,7 +16,7 @@ PLAN = quick(chosen([], short=True))
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
     """What all of them came to, on one server. How fast it stays is for the soak: here pictures must go on."""
-    return asyncio.run(attempts(PLAN, engine="warp", seconds=QUICK_SECONDS, strict=False))
+    return asyncio.run(attempts(PLAN, started_launcher(), engine="warp", seconds=QUICK_SECONDS, strict=False))
 
 
 @pytest.mark.parametrize("name", [one.name for one in PLAN])

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,12 +63,13 @@ class Outcome:
     seconds: float
     workers_lost: int
     broken: list[str] = field(default_factory=list)
+    again: bool = False  # it was made a second time
 
 
 class World:
     """Used from one event loop. ``seconds`` is how long an attempt that goes on goes on.
 
-    With ``strict`` the bystander's pictures are counted by the second, for the soak. Without, for a test on a machine
+    ``launcher`` starts the server and the bystander, with its own priority. With ``strict`` the bystander's pictures are counted by the second, for the soak. Without, for a test on a machine
     that may have other work, it is only waited for: pictures must go on.
     """
 
@@ -75,6 +77,7 @@ class World:
         self,
         engine: str,
         seconds: float,
+        launcher: Executor,
         processes: int | None = None,
         *,
         small_disk: bool = False,
@@ -82,6 +85,7 @@ class World:
     ) -> None:
         self.strict = strict
         self.engine, self.seconds, self.processes, self.small_disk = engine, seconds, processes, small_disk
+        self._launcher = launcher
         self.folder = Path(tempfile.mkdtemp(prefix="strangers-"))
         self.library = self.folder / "library"
         self.tokens: dict[str, str] = {}
@@ -127,7 +131,7 @@ class World:
 
     async def start(self) -> None:
         """Start the server and let the bystander in; each kind of session has been there once then."""
-        await asyncio.to_thread(self._start)
+        await asyncio.get_running_loop().run_in_executor(self._launcher, self._start)
         await self._let_in()
 
     def _start(self) -> None:
@@ -169,9 +173,9 @@ class World:
             for _ in range(2):
                 await asyncio.gather(self._enrol_and_remove("One"), self._enrol_and_remove("Two"))
         await asyncio.to_thread(self.server.wait_empty)
-        self.bystander = Client.start(
-            f"{self.url}/session?session=bystander",
-            *("--seconds", "100000", f"--token={self.tokens['bystander']}", "--clip", str(self._clip)),
+        url, token = f"{self.url}/session?session=bystander", f"--token={self.tokens['bystander']}"
+        self.bystander = await asyncio.get_running_loop().run_in_executor(
+            self._launcher, Client.start, url, "--seconds", "100000", token, "--clip", str(self._clip)
         )
         status = await asyncio.to_thread(self.bystander.wait_answer)
         if status != 201:
