@@ -69,8 +69,9 @@ class Outcome:
 class World:
     """Used from one event loop. ``seconds`` is how long an attempt that goes on goes on.
 
-    ``launcher`` starts the server and the bystander, with its own priority. With ``strict`` the bystander's pictures are counted by the second, for the soak. Without, for a test on a machine
-    that may have other work, it is only waited for: pictures must go on.
+    ``launcher`` starts the server and the bystander, with its own priority. With ``strict`` the bystander's pictures
+    are counted by the second, for the soak. Without, for a test on a machine that may have other work, it is only
+    waited for: they must go on.
     """
 
     def __init__(
