@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.soak.stranger.registry import chosen
-from tests.soak.strangers import QUICK_ATTEMPT_SECONDS, attempts, shortened
+from tests.soak.strangers import QUICK_ATTEMPT_SECONDS, attempts, shortened, started_launcher
 
 pytestmark = pytest.mark.webrtc
 
@@ -16,7 +16,9 @@ ATTEMPTS = shortened(chosen([], short=True))
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
     """Run all attempts on one server. The bystander must keep getting pictures; the soak measures how many."""
-    return asyncio.run(attempts(ATTEMPTS, engine="warp", seconds=QUICK_ATTEMPT_SECONDS, strict=False))
+    return asyncio.run(
+        attempts(ATTEMPTS, started_launcher(), engine="warp", seconds=QUICK_ATTEMPT_SECONDS, strict=False)
+    )
 
 
 @pytest.mark.parametrize("name", [one.name for one in ATTEMPTS])

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,11 +64,13 @@ class Outcome:
     seconds: float
     workers_lost: int
     broken: list[str] = field(default_factory=list)
+    repeated: bool = False
 
 
 class Environment:
     """A server with tokens and a library, and a bystander's session on it. Used from one event loop.
 
+    ``launcher`` starts the server and the bystander, with its own priority.
     ``seconds`` is the duration of attempts that repeat something. With ``strict``, for the soak, the bystander's
     frame rate is measured. Without, for tests on machines with other load, it must only keep getting pictures.
     """
@@ -76,6 +79,7 @@ class Environment:
         self,
         engine: str,
         seconds: float,
+        launcher: Executor,
         processes: int | None = None,
         *,
         small_disk: bool = False,
@@ -83,6 +87,7 @@ class Environment:
     ) -> None:
         self.strict = strict
         self.engine, self.seconds, self.processes, self.small_disk = engine, seconds, processes, small_disk
+        self._launcher = launcher
         self.folder = Path(tempfile.mkdtemp(prefix="strangers-"))
         self.library = self.folder / "library"
         self.tokens: dict[str, str] = {}
@@ -128,7 +133,7 @@ class Environment:
 
     async def start(self) -> None:
         """Start the server, run each kind of session once, and start the bystander."""
-        await asyncio.to_thread(self._start)
+        await asyncio.get_running_loop().run_in_executor(self._launcher, self._start)
         await self._start_bystander()
 
     def _start(self) -> None:
@@ -170,9 +175,9 @@ class Environment:
             for _ in range(2):
                 await asyncio.gather(self._enrol_and_remove("One"), self._enrol_and_remove("Two"))
         await asyncio.to_thread(self.server.wait_empty)
-        self.bystander = Client.start(
-            f"{self.url}/session?session=bystander",
-            *("--seconds", "100000", f"--token={self.tokens['bystander']}", "--clip", str(self.clip)),
+        url, token = f"{self.url}/session?session=bystander", f"--token={self.tokens['bystander']}"
+        self.bystander = await asyncio.get_running_loop().run_in_executor(
+            self._launcher, Client.start, url, "--seconds", "100000", token, "--clip", str(self.clip)
         )
         status = await asyncio.to_thread(self.bystander.wait_answer)
         if status != 201:

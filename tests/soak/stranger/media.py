@@ -23,7 +23,7 @@ async def send_rtp(env: Environment, make: Maker, rate: float = FLOOD_RATE, code
         return f"{count} sent, the guest is {'still there' if one.live else 'gone'}"
 
 
-@attempt("rtp.camera", "a second publisher with a camera: the cost of a normal session", processes=1)
+@attempt("rtp.camera", "a second publisher with a camera: the cost of a normal session", processes=1, reference=True)
 async def neighbour(env: Environment) -> str:
     async with Guest(env).connected() as guest:
         await asyncio.sleep(env.seconds)

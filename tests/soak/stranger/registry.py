@@ -25,6 +25,7 @@ class Attempt:
     alone: bool  # damages the server or its library: the next attempt gets a new server
     small_disk: bool  # the library is on a disk of 4 MB
     allowed_loss: AllowedLoss
+    reference: bool  # harmless: what others are compared with, so its pictures are not judged
 
 
 ATTEMPTS: dict[str, Attempt] = {}
@@ -40,12 +41,15 @@ def attempt(
     alone: bool = False,
     small_disk: bool = False,
     allowed_loss: AllowedLoss = AllowedLoss.NOTHING,
+    reference: bool = False,
 ) -> Callable[[Run], Run]:
     """Decorator that registers an attempt; see :class:`Attempt`."""
 
     def add(run: Run) -> Run:
         assert name not in ATTEMPTS, f"two attempts are called {name}"
-        ATTEMPTS[name] = Attempt(name, title, run, processes, after, short, alone, small_disk, allowed_loss)
+        ATTEMPTS[name] = Attempt(
+            name, title, run, processes, after, short, alone, small_disk, allowed_loss, reference
+        )
         return run
 
     return add
