@@ -27,8 +27,8 @@ MIN_FPS_DURING, MIN_FPS_IN_WORST_SECONDS, MIN_FPS_AFTER = 20, 15, 24
 (the attempt itself uses the same cores), and on average after it.
 
 If the bystander gets fewer than 25 before the attempt, the limits shrink by the same share. The baseline of a guest's
-attempt is measured beside a guest that does nothing. Shared machines slow down by themselves: an attempt that fails by
-pictures alone is repeated once."""
+attempt is measured beside a guest that does nothing. Shared machines slow down by themselves: an attempt that fails
+by pictures alone is repeated once."""
 ATTEMPT_NICENESS: Final = 10  # of this process: outsiders use other machines' processors
 MAX_MEMORY_RATIO: Final = 1.05  # memory after an attempt to memory before
 SPARE_LOG_LINES: Final = 3  # allowed in addition to one line a second
