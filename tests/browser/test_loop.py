@@ -181,7 +181,9 @@ def test_viewers_watch_with_a_link(browser: Any, server: RunningServer, tmp_path
     viewer = page.context.new_page()
     viewer.goto(link)
     viewer.wait_for_selector("body[data-state=live]")
-    wait_until_true(viewer, "document.querySelector('avatar-view').video.videoWidth > 0", "the viewer saw it")
+    wait_until_true(
+        viewer, "document.querySelector('avatar-view').video.videoWidth > 0", "the viewer showed the avatar"
+    )
     viewer.screenshot(path=str(tmp_path / "view.png"))
     kinds = viewer.evaluate(
         "document.querySelector('avatar-view').video.srcObject.getTracks().map((t) => t.kind).sort()"

@@ -37,7 +37,7 @@ def test_nothing_overlaps_and_everything_is_visible(
     page = open_page(browser, server)
     page.set_viewport_size({"width": width, "height": height})
     start(page)
-    wait_until_true(page, "parseFloat(document.getElementById('fps').textContent) > 0", "it was drawn")
+    wait_until_true(page, "parseFloat(document.getElementById('fps').textContent) > 0", "the avatar was drawn")
     # In one script: the next status, at most half a second later, hides it again.
     boxes = page.evaluate("""() => {
       const simpler = document.getElementById('simpler');
@@ -200,7 +200,7 @@ def test_a_green_background_is_transparent_in_obs(browser: Any, server: RunningS
     viewer = page.context.new_page()
     viewer.goto(page.input_value("#link") + "?transparent")
     viewer.wait_for_selector("body[data-state=live]")
-    wait_until_true(viewer, IS_TRANSPARENT_JS, "its background was transparent")
+    wait_until_true(viewer, IS_TRANSPARENT_JS, "the avatar's background was transparent")
     viewer.screenshot(path=str(tmp_path / "transparent.png"), omit_background=True)
     page.context.close()
 
@@ -213,7 +213,7 @@ def test_expression_controls_are_sent_to_the_server(browser: Any, server: Runnin
     page.check("input[name=hold][value=gaze]")
     page.check("input[name=hold][value=mouth]")
     wanted = '{"type":"expression","value":{"hold":["gaze","mouth"],"gains":{}}}'
-    wait_until_on(page, lambda: wanted in sent, "both were sent")
+    wait_until_on(page, lambda: wanted in sent, "both holds were sent")
     page.click("summary")
     page.fill("#region-head", "0.5")
     half = '{"type":"expression","value":{"hold":["gaze","mouth"],"gains":{"head":0.5}}}'

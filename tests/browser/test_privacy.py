@@ -183,7 +183,7 @@ def test_privacy_mode_can_be_switched_while_live(browser: Any, server: RunningSe
     page.uncheck("#private")
     wait_until_on(page, lambda: page.evaluate(BYTES_SENT_JS)[0] > then, "pictures were sent again")
     counted, again = len(page.packets), page.evaluate(BYTES_SENT_JS)[0]
-    wait_until_on(page, lambda: page.evaluate(BYTES_SENT_JS)[0] > again + 20_000, "more of them were sent")
+    wait_until_on(page, lambda: page.evaluate(BYTES_SENT_JS)[0] > again + 20_000, "more pictures were sent")
     assert len(page.packets) == counted
     assert page.faults == []
     page.context.close()

@@ -57,7 +57,7 @@ class FakeCuda:
         return 0, 7
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
-        assert self.captured is None, "a stream must not be waited for while it is captured"
+        assert self.captured is None, "a stream must not be synchronised while it is captured"
         return (0,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:

@@ -105,7 +105,7 @@ def test_a_link_is_for_one_session_and_expires() -> None:
         require(caller, "publish", "studio")
     with pytest.raises(Unauthorized, match="over"):
         access.authenticate(f"Bearer {link}", TEST_TIME + 61)
-    assert "over" in access.void_reason(caller, TEST_TIME + 61), "who watches by it is sent away, too"
+    assert "over" in access.void_reason(caller, TEST_TIME + 61), "its viewers are disconnected, too"
     for bad in (
         link[:-1],
         link.replace("studio", "other"),

@@ -289,11 +289,11 @@ def test_hotkeys_work() -> None:
         wait_until(lambda: shown.pictures and differs(*more(2)[:2]) > 0, "the avatar moved")
         (before,) = more(1)[:1]
         made.switches.press("h")
-        wait_until(lambda: more(1)[0].max() == 24, "it hid")
+        wait_until(lambda: more(1)[0].max() == 24, "the avatar was hidden")
         made.switches.press("h")
-        wait_until(lambda: more(1)[0].max() > 100, "it came back")
+        wait_until(lambda: more(1)[0].max() > 100, "the avatar was shown again")
         made.switches.press("n")
-        wait_until(lambda: differs(more(1)[0], before) > 10, "it was another")
+        wait_until(lambda: differs(more(1)[0], before) > 10, "another portrait was shown")
         made.switches.press("p")
         frozen = more(2)[-1]
         made.switches.press("r")

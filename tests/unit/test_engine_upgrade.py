@@ -109,7 +109,7 @@ def test_a_session_switches_to_a_new_engine(machine: Machine, portrait: Portrait
         renderer.quality = DRAWING_QUALITIES[level]
         assert rest_error(renderer, portrait) < 4
     upgrade(Networks(runtime="openvino"))
-    assert machine.built == 1, "what was built once is kept"
+    assert machine.built == 1, "the first build is cached"
 
 
 def test_an_engine_that_computes_wrong_is_not_used(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:

@@ -80,7 +80,7 @@ def test_closed_eyes_are_skin_and_a_dark_line(portrait: Portrait) -> None:
         lids = cv2.dilate(eye_opening(shut, eye, shown.shape), np.ones((5, 5))) > 0
         before, after = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)[lids].astype(float) for p in (warped, shown))
         skin = float(skin_tone(portrait.crop, portrait.landmarks).mean())
-        assert after.max() < skin * 1.3, "nothing white is left"
+        assert after.max() < skin * 1.3, "the eye's white is covered"
         assert after.min() < np.median(after) - 10, "lashes"
         assert after.std() < before.std()
 

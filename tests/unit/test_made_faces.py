@@ -89,7 +89,7 @@ def test_made_faces_open_the_mouth_and_close_the_eyes(made: factory.Job) -> None
     inside = np.zeros(picture.shape[:2], np.uint8)
     cv2.fillPoly(inside, [np.round(wide[list(MOUTH_RING), :2]).astype(np.int32)], 1)
     grey = cv2.cvtColor(opened, cv2.COLOR_RGB2GRAY)[cv2.erode(inside, np.ones((3, 3), np.uint8)) > 0]
-    assert grey.max() > 2 * grey.min(), "teeth, and the dark behind them"
+    assert grey.max() > 2 * grey.min(), "teeth and a dark area behind them"
 
 
 def test_made_people_are_packed_with_tracked_landmarks(made: factory.Job) -> None:
@@ -97,7 +97,7 @@ def test_made_people_are_packed_with_tracked_landmarks(made: factory.Job) -> Non
     assert len(people) == 2
     for person in people:
         assert person.has_face.mean() > 0.8
-        assert 0 in person.portraits, "the photograph itself"
+        assert 0 in person.portraits, "the original photograph is included"
         assert person.mouth[person.has_face].max() > person.mouth[0] + 0.08
         seen = landmarks_of_still(person.picture(3))
         assert seen is not None
@@ -125,8 +125,8 @@ def test_training_windows_come_from_made_people(made: factory.Job) -> None:
     window = windows.pair_window(0, opened, 2)
     assert window.shown.shape == window.target.shape == (2, 192, 192, 3)
     assert window.raster.shape == (4, 7, 96, 96)
-    assert window.gate[-1].max() == 255, "an opened mouth is to be painted"
+    assert window.gate[-1].max() == 255, "an opened mouth is drawn"
     stream = iter(Windows(Mix(made.packs, made=0, stills=1, faces=made.out, faces_share=0.5)))
     kinds = {window.person for window in itertools.islice(stream, 12)}
     assert kinds & {0, 1}
-    assert max(kinds) > 1, "made people have numbers of their own"
+    assert max(kinds) > 1, "made people have their own numbers"

@@ -28,7 +28,7 @@ SCOPES_BY_NAME = {
 }
 
 
-class Guarded:
+class TokenServer:
     """A server with tokens; ``headers`` gives each name's headers, "" for none."""
 
     def __init__(self, folder: Path) -> None:
@@ -49,13 +49,13 @@ class Guarded:
 
 
 @pytest.fixture
-async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
-    made = Guarded(tmp_path / "library")
+async def guarded(tmp_path: Path) -> AsyncIterator[TokenServer]:
+    made = TokenServer(tmp_path / "library")
     yield made
     await made.client.aclose()
 
 
-async def test_an_upload_is_visible_to_its_owner_only(guarded: Guarded) -> None:
+async def test_an_upload_is_visible_to_its_owner_only(guarded: TokenServer) -> None:
     upload = await guarded.upload("ana")
     body = {"pictures": [upload], "name": "Felix", "consent": CONSENT}
     missing = (await guarded.ask("bo", "GET", "/identities/u-nothing")).json()
@@ -72,7 +72,7 @@ async def test_an_upload_is_visible_to_its_owner_only(guarded: Guarded) -> None:
     assert (await guarded.ask("ana", "GET", f"/identities/{upload}")).status_code == 404
 
 
-async def test_a_characters_picture_is_visible_to_its_owner_only(guarded: Guarded) -> None:
+async def test_a_characters_picture_is_visible_to_its_owner_only(guarded: TokenServer) -> None:
     body = {"pictures": [await guarded.upload("ana")], "name": "Felix", "consent": CONSENT}
     key = (await guarded.ask("ana", "POST", "/identities", json=body)).json()["id"]
     for who, status in (("bo", 404), ("eve", 404), ("", 401), ("ana", 200), ("root", 200)):
@@ -84,7 +84,7 @@ async def test_a_characters_picture_is_visible_to_its_owner_only(guarded: Guarde
     assert (await guarded.ask("", "GET", "/identities/noor")).status_code == 200
 
 
-async def test_a_link_gives_access_to_its_sessions_portrait(guarded: Guarded) -> None:
+async def test_a_link_gives_access_to_its_sessions_portrait(guarded: TokenServer) -> None:
     upload, other = await guarded.upload("ana"), await guarded.upload("ana")
 
     class Showing:
@@ -103,7 +103,7 @@ async def test_a_link_gives_access_to_its_sessions_portrait(guarded: Guarded) ->
     assert (await guarded.client.get(f"/identities/{upload}", headers=link)).status_code == 404
 
 
-async def test_uploads_of_one_owner_do_not_displace_anothers(guarded: Guarded) -> None:
+async def test_uploads_of_one_owner_do_not_displace_anothers(guarded: TokenServer) -> None:
     kept = await guarded.upload("ana")
     sent = [await guarded.upload("bo") for _ in range(5)]
     found = [(await guarded.ask("bo", "GET", f"/identities/{one}")).status_code for one in sent]

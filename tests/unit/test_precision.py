@@ -177,7 +177,7 @@ def test_the_shipped_networks_compute_right_on_this_processor(
     ranked_precisions.cache_clear()
     measurements.cache_clear()
     found = ranked_precisions(WEIGHTS, 1)
-    assert {openvino_cpu.openvino_precision(), "int8"} == set(found), "neither is passed over"
+    assert {openvino_cpu.openvino_precision(), "int8"} == set(found), "both precisions are usable"
 
 
 @pytest.mark.parametrize("slots", [1, 2])
@@ -207,7 +207,7 @@ def test_halved_weights_compute_the_same() -> None:
         model = openvino.Model([opset13.convolution(given, scaled, [1, 1], [0, 0], [0, 0], [1, 1])], [given])
         if reduced:
             assert reduce_weights(model) == 1
-            assert reduce_weights(model) == 0, "what fits already is left as it is"
+            assert reduce_weights(model) == 0, "weights that fit are unchanged"
         values += [n.data for n in model.get_ordered_ops() if n.get_type_name() == "Constant" and n.data.ndim == 4]
         compiled = openvino_cpu.openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         outputs.append(compiled([picture])[0])

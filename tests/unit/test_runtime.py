@@ -128,7 +128,7 @@ def test_gpu_memory_is_freed_and_graphs_are_launched(toy: Path) -> None:
     stream = ticker.open(identities(toy, 1)[0])
     for frame in some_frames(6):
         ticker.run([Job(stream, frame)])
-    assert cuda.launches == 4, "after the first run of either turn every tick is one graph"
+    assert cuda.launches == 4, "after the first run in either order each tick is one graph"
     del stream
     gc.collect()
     assert not cuda.memory
@@ -229,7 +229,7 @@ def test_ticks_run_in_order_of_arrival() -> None:
         threads.append(thread)
         # Each asks once the one before runs or waits.
         assert first.wait(TEST_TIMEOUT)
-        wait_until(lambda: len(batcher._queue) == len(threads) - 1, "it waited")
+        wait_until(lambda: len(batcher._queue) == len(threads) - 1, "the tick waited")
     go_on.set()
     for thread in threads:
         thread.join(TEST_TIMEOUT)

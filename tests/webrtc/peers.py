@@ -29,7 +29,7 @@ from tests.waiting import SERVER_TIMERS, TEST_TIMEOUT, http, until, within
 SDP_HEADERS = {"Content-Type": "application/sdp"}
 IN_PROCESSES: dict[str, Any] = {"processes": 2, "engine": "warp"}
 """Settings with which sessions run in session processes."""
-BOTH_HOSTS = pytest.mark.parametrize("where", [{}, IN_PROCESSES], ids=["in the server", "in a process"])
+BOTH_HOSTS = pytest.mark.parametrize("host_settings", [{}, IN_PROCESSES], ids=["in the server", "in a process"])
 
 
 class Camera(VideoStreamTrack):

@@ -233,8 +233,8 @@ async def test_frames_stay_in_order_with_packet_loss_and_delay() -> None:
 
 
 @BOTH_HOSTS
-async def test_draining_notifies_clients_and_waits_for_them(where: dict[str, Any]) -> None:
-    async with running(**where) as (url, server), http(url) as client:
+async def test_draining_notifies_clients_and_waits_for_them(host_settings: dict[str, Any]) -> None:
+    async with running(**host_settings) as (url, server), http(url) as client:
         peer = Peer(url)
         await peer.connect()
         await peer.pictures(3)

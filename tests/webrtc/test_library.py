@@ -28,11 +28,11 @@ async def enrol(client: httpx.AsyncClient, name: str, **headers: Any) -> str:
 
 
 @BOTH_HOSTS
-async def test_only_the_owner_and_viewers_may_get_a_picture(where: dict[str, Any], tmp_path: Path) -> None:
+async def test_only_the_owner_and_viewers_may_get_a_picture(host_settings: dict[str, Any], tmp_path: Path) -> None:
     access, tokens = guarded(ana="publish,view", bo="publish,view")
     ana, bo = bearer(tokens["ana"]), bearer(tokens["bo"])
     async with (
-        running(access=access, library=str(tmp_path), **where) as (url, server),
+        running(access=access, library=str(tmp_path), **host_settings) as (url, server),
         httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
         shown, other = [await enrol(client, name, headers=ana) for name in ("Shown", "Other")]
@@ -80,10 +80,10 @@ async def answer(socket: Any) -> dict[str, Any]:
 
 @BOTH_HOSTS
 async def test_an_unreadable_character_is_refused_with_the_reason(
-    where: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    host_settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
-        running(library=str(tmp_path), **where) as (url, server),
+        running(library=str(tmp_path), **host_settings) as (url, server),
         httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
         sound, deep, lost = [await enrol(client, name) for name in ("Sound", "Deep", "Lost")]

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.webrtc
 
 
 @BOTH_HOSTS
-async def test_send_camera_and_receive_avatar(where: dict[str, Any]) -> None:
-    async with running(**where) as (url, server):
+async def test_send_camera_and_receive_avatar(host_settings: dict[str, Any]) -> None:
+    async with running(**host_settings) as (url, server):
         peer = Peer(url)
         response = await peer.connect()
         assert response.status_code == 201
@@ -40,8 +40,8 @@ async def test_send_camera_and_receive_avatar(where: dict[str, Any]) -> None:
 
 
 @BOTH_HOSTS
-async def test_control_channel(where: dict[str, Any]) -> None:
-    async with running(**where) as (url, server):
+async def test_control_channel(host_settings: dict[str, Any]) -> None:
+    async with running(**host_settings) as (url, server):
         peer = Peer(url)
         await peer.connect("noor")
         async with channel(url, f"/control/{peer.key}") as socket:
@@ -155,8 +155,8 @@ async def test_a_session_whose_peer_never_connects_ends() -> None:
 
 
 @BOTH_HOSTS
-async def test_a_session_ends_after_its_control_channel_closes(where: dict[str, Any]) -> None:
-    async with running(control_timeout=0.5, **where) as (url, server):
+async def test_a_session_ends_after_its_control_channel_closes(host_settings: dict[str, Any]) -> None:
+    async with running(control_timeout=0.5, **host_settings) as (url, server):
         peer = Peer(url)
         await peer.connect()
         await peer.pictures(3)
@@ -210,8 +210,8 @@ async def test_malformed_offers(content: bytes, kind: str, status: int, word: st
 
 
 @BOTH_HOSTS
-async def test_offers_with_an_invalid_part(where: dict[str, Any]) -> None:
-    async with running(**where) as (url, server), http(url) as client:
+async def test_offers_with_an_invalid_part(host_settings: dict[str, Any]) -> None:
+    async with running(**host_settings) as (url, server), http(url) as client:
         peer = Peer(url)
         sdp = await peer.offer()
         for broken in (sdp.replace("a=setup:", "a=setup:x"), sdp.replace("UDP/TLS/RTP/SAVPF", "FOO"), sdp[:-700]):

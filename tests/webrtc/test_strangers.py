@@ -85,10 +85,10 @@ async def test_what_each_scope_allows() -> None:
 
 
 @BOTH_HOSTS
-async def test_a_link_ends_with_its_session(where: dict[str, Any]) -> None:
+async def test_a_link_ends_with_its_session(host_settings: dict[str, Any]) -> None:
     """An old link does not show the next session of the same name, whoever owns it."""
     access, tokens = guarded(mole="publish", studio="publish,view")
-    async with running(access=access, **where) as (url, server), http(url) as client:
+    async with running(access=access, **host_settings) as (url, server), http(url) as client:
         mole = Peer(url, "publish", token=tokens["mole"])
         assert (await mole.connect(session="stage")).status_code == 201
         refused = await client.post(f"/links/{mole.key}", headers=bearer(tokens["mole"]))

@@ -40,8 +40,8 @@ def obs_offer(sdp: str) -> str:
 
 
 @BOTH_HOSTS
-async def test_publish_and_watch_with_sound(where: dict[str, Any]) -> None:
-    async with running(**where) as (url, server):
+async def test_publish_and_watch_with_sound(host_settings: dict[str, Any]) -> None:
+    async with running(**host_settings) as (url, server):
         publisher, viewer = Peer(url, "publish"), Peer(url, "view")
         response = await publisher.connect("noor", audio=True, session="studio")
         assert response.status_code == 201
@@ -185,8 +185,8 @@ async def test_a_viewer_that_offers_only_h264_gets_h264() -> None:
 
 
 @BOTH_HOSTS
-async def test_trickle(where: dict[str, Any]) -> None:
-    async with running(**where) as (url, server), http(url) as client:
+async def test_trickle(host_settings: dict[str, Any]) -> None:
+    async with running(**host_settings) as (url, server), http(url) as client:
         peer = Peer(url)
         whole = await peer.offer()
         candidates = re.findall(r"^a=(candidate:[^\r\n]+)", whole, re.MULTILINE)
@@ -282,8 +282,8 @@ async def test_get_and_options_describe_the_endpoints() -> None:
 
 
 @BOTH_HOSTS
-async def test_a_name_is_taken_over_by_its_owner(where: dict[str, Any]) -> None:
-    async with running(**where) as (url, server):
+async def test_a_name_is_taken_over_by_its_owner(host_settings: dict[str, Any]) -> None:
+    async with running(**host_settings) as (url, server):
         first, second, viewer = Peer(url, "publish"), Peer(url, "publish"), Peer(url, "view")
         await first.connect(session="studio")
         await viewer.connect(path="/whep/studio")

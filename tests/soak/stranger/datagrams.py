@@ -225,7 +225,7 @@ async def own(env: Environment) -> str:
 
     async with idle_guest(env) as guest:
         await guest.send_datagrams([b"", *(bytes([k]) for k in range(256))], 500, env.seconds)
-        return f"the guest is {'still there' if guest.live else 'gone'}"
+        return f"the guest is {'connected' if guest.live else 'disconnected'}"
 
 
 @attempt("udp.own.dtls", "DTLS records of every kind and length over a validated pair", processes=1)
@@ -237,4 +237,4 @@ async def own_dtls(env: Environment) -> str:
     made += [hello[:k] for k in range(1, len(hello), 3)] + [hello]
     async with idle_guest(env) as guest:
         await guest.send_datagrams(made, 1000, env.seconds)
-        return f"the guest is {'still there' if guest.live else 'gone'}"
+        return f"the guest is {'connected' if guest.live else 'disconnected'}"

@@ -46,7 +46,7 @@ async def stopped(env: Environment) -> str:
             env.add_failure("the server did not end a stopped session process")
             worker.send_signal(signal.SIGCONT)
     await check_new_session(env)
-    return f"ended: {gone}, its guest was {'there' if guest.live else 'gone'}"
+    return f"ended: {gone}, its guest was {'connected' if guest.live else 'disconnected'}"
 
 
 @attempt(
@@ -181,7 +181,7 @@ async def replaced(env: Environment) -> str:
         if response.status_code == 201:
             code, text = await identity_command(env, "list")
             if "After" not in text:
-                env.add_failure("201 for a character that is not in the library that is there now")
+                env.add_failure("201 for a character that is not in the new library")
     await check_new_session(env)
     return ", ".join(steps)
 
@@ -272,5 +272,5 @@ async def tokens_gone(env: Environment) -> str:
         one, two = await client.get("/whip"), await nobody.post("/whip", content=b"v=0")
     path.write_bytes(kept)
     if two.status_code != 401:
-        env.add_failure(f"nobody got {two.status_code} once the tokens file was gone")
-    return f"{one.status_code}, nobody {two.status_code}"
+        env.add_failure(f"a request without a token got {two.status_code} after the tokens file was deleted")
+    return f"{one.status_code}, without a token {two.status_code}"

@@ -30,7 +30,7 @@ async def send_rtcp(env: Environment, make: Maker, rate: float = FLOOD_RATE, rol
     async with idle_guest(env, role) as guest:
         own = 1 if role == "view" else guest.ssrc()
         count = await guest.send_encrypted(make(own, guest.peers_ssrc()), rate, env.seconds)
-        return f"{count} sent, the guest is {'still there' if guest.live else 'gone'}"
+        return f"{count} sent, the guest is {'connected' if guest.live else 'disconnected'}"
 
 
 @attempt("rtcp.pli", "2,500 requests for a key frame a second", processes=1)

@@ -237,7 +237,7 @@ async def import_odd(env: Environment) -> str:
         "a source of no person": {"source-0": as_jpeg(np.zeros((300, 300, 3), np.uint8))},
     }
     plan += [(name, resigned(data, put(who, "owner", value="x"), swap=swap)) for name, swap in swaps.items()]
-    taken = []
+    accepted = []
     for name, content in plan:
         path = env.folder / "odd.character"
         path.write_bytes(content)
@@ -245,9 +245,9 @@ async def import_odd(env: Environment) -> str:
         if code == -1:
             env.add_failure(f"import of {name}: {out[-160:]}")
         if code == 0:
-            taken.append(name)
+            accepted.append(name)
             if name not in ACCEPTED_IMPORTS:
-                env.add_failure(f"the import took {name}")
+                env.add_failure(f"the import accepted {name}")
             for after in (("list",), ("show", "Odd"), ("audit",), ("check",)):
                 number, text = await identity_command(env, *after)
                 if number == -1:
@@ -256,4 +256,4 @@ async def import_odd(env: Environment) -> str:
                     env.add_failure(f"identity {after[0]} after {name} prints {unprintable_characters(text)}")
             await show_and_remove(env, name)
     await check_new_session(env)
-    return f"{len(plan)} tried, taken: {', '.join(taken)}"
+    return f"{len(plan)} tried, accepted: {', '.join(accepted)}"

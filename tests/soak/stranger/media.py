@@ -20,21 +20,21 @@ async def send_rtp(env: Environment, make: Maker, rate: float = FLOOD_RATE, code
     async with idle_guest(env) as one:
         packets = make(one.payload(codec) if codec else 0, one.ssrc("audio" if codec == "opus" else "video"))
         count = await one.send_encrypted(packets, rate, env.seconds)
-        return f"{count} sent, the guest is {'still there' if one.live else 'gone'}"
+        return f"{count} sent, the guest is {'connected' if one.live else 'disconnected'}"
 
 
 @attempt("rtp.camera", "a second publisher with a camera: the cost of a normal session", processes=1, reference=True)
 async def neighbour(env: Environment) -> str:
     async with Guest(env).connected() as guest:
         await asyncio.sleep(env.seconds)
-        return f"the guest is {'still there' if guest.live else 'gone'}"
+        return f"the guest is {'connected' if guest.live else 'disconnected'}"
 
 
 @attempt("rtp.silent", "a second publisher that sends nothing", processes=1)
 async def silent(env: Environment) -> str:
     async with Guest(env, camera="").connected() as guest:
         await asyncio.sleep(env.seconds)
-        return f"the guest is {'still there' if guest.live else 'gone'}"
+        return f"the guest is {'connected' if guest.live else 'disconnected'}"
 
 
 @attempt("rtp.flood", "5,000 tiny packets a second in the bystander's session process", processes=1, short=True)
@@ -115,7 +115,7 @@ async def jitter(env: Environment) -> str:
                 send(one)
             sent += 2
             await asyncio.sleep(0.02)
-        return f"{sent} sent, the guest is {'still there' if guest.live else 'gone'}"
+        return f"{sent} sent, the guest is {'connected' if guest.live else 'disconnected'}"
 
 
 @attempt("rtp.types", "every payload type that was not negotiated", processes=1)

@@ -133,7 +133,7 @@ async def protected(env: Environment) -> str:
             response = await enrol(client, upload, name="P", protected=value)
             statuses.append(response.status_code)
             if response.status_code == 201:
-                env.add_failure(f"protected: {value!r} was taken for no")
+                env.add_failure(f"protected: {value!r} was accepted")
                 await client.delete(response.headers["location"])
     return f"{statuses}"
 
@@ -228,7 +228,7 @@ async def links(env: Environment) -> str:
         response = await client.post(f"/links/{first.location.rsplit('/', 1)[1]}")
         steps.append(f"link {response.status_code}")
         if response.status_code == 201:
-            env.add_failure("a token that may not watch made a link to watch")
+            env.add_failure("a token without the scope view made a viewer's link")
     async with env.http("boss") as client:
         made = await client.post(f"/links/{first.location.rsplit('/', 1)[1]}")
     await first.leave()

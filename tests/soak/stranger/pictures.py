@@ -63,14 +63,14 @@ async def publish_and_leave(env: Environment, frames: tuple[bytes, ...], how: st
     response = await guest.connect()
     assert response.status_code == 201, f"the guest got {response.status_code}"
     await asyncio.sleep(env.seconds)
-    there = "still there" if guest.live else "gone"
+    there = "connected" if guest.live else "disconnected"
     await guest.leave(how)
     if env.strict:
         await asyncio.sleep(WATCH_SECONDS)
     others = await env.wait_until_guests_gone()
     if others > 0:
         env.add_failure("the session was still there long after its publisher left")
-    return f"the guest was {there}; {others} of its sessions left behind"
+    return f"the guest was {there}; {others} of its sessions were left"
 
 
 @attempt("video.4096", "VP8 of 4096 x 4096, then DELETE", processes=1)
@@ -139,7 +139,7 @@ async def three(env: Environment) -> str:
     await asyncio.sleep(env.seconds)
     await asyncio.gather(*(guest.leave() for guest in guests))
     await asyncio.sleep(WATCH_SECONDS)
-    return f"let in: {statuses}"
+    return f"offers: {statuses}"
 
 
 async def connect_with_offer(env: Environment, change: Callable[[str], str]) -> str:

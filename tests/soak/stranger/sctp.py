@@ -54,7 +54,7 @@ async def send_chunks(env: Environment, make: Callable[[int, int], Sequence[byte
                     await association.transport._send_data(made[sent % len(made)])
                     sent += 1
                 await asyncio.sleep(0.01)
-        return f"{sent} sent, the guest is {'still there' if guest.live else 'gone'}"
+        return f"{sent} sent, the guest is {'connected' if guest.live else 'disconnected'}"
     finally:
         await guest.leave()
 

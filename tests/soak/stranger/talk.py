@@ -73,7 +73,7 @@ async def send_messages(
         if answers and heard["error"] + heard["done"] < sent:
             env.add_failure(f"{sent} messages got {heard['error'] + heard['done']} answers")
         if socket.close_code in (1006, 1011):
-            env.add_failure(f"the server dropped the channel after {sent} messages")
+            env.add_failure(f"the server closed the channel with an error after {sent} messages")
         if not guest.live:
             env.add_failure("the session ended with its control channel")
         return f"{sent} sent: {', '.join(f'{count} {kind}' for kind, count in sorted(heard.items()))}"
