@@ -61,7 +61,7 @@ def camera_of(frames: tuple[bytes, ...]) -> EncodedCamera:
 
 
 async def connect_harmless(env: Environment, count: int) -> list[Guest]:
-    """Guests that send tiny pictures; the baseline is measured beside them, because joining and drawing are no harm."""
+    """Guests that send tiny pictures. The baseline is measured beside them: joining and drawing are no harm."""
     tiny = await asyncio.to_thread(encoded_noise, ((64, 64),))
     guests = [Guest(env, camera=camera_of(tiny)) for _ in range(count)]
     for guest in guests:
