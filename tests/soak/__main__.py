@@ -61,7 +61,7 @@ def main() -> int:
     report = COMMANDS[arguments.command](arguments)
     print(json.dumps(report, indent=1) if arguments.json else report.pop("text", json.dumps(report, indent=1)))
     for sentence in report.get("failed", []):
-        print(f"did not hold: {sentence}", file=sys.stderr)
+        print(f"failed: {sentence}", file=sys.stderr)
     return bool(report.get("failed"))
 
 

@@ -44,7 +44,7 @@ class FakeAvatar:
         self.hold_paint = threading.Event()
         self.hold_paint.set()
         self.closed = False
-        self.engine = SimpleNamespace(quality=None)
+        self.renderer = SimpleNamespace(quality=None)
 
     def follow(self, image: Any, time: float, tag: Any = None, detail: Any = None) -> Any:
         self.entered.set()
@@ -53,10 +53,10 @@ class FakeAvatar:
         self.followed.append(level)
         if self.fail_follow:
             raise RuntimeError("a face of another world")
-        return SimpleNamespace(engine=self.engine, level=level, tag=tag)
+        return SimpleNamespace(renderer=self.renderer, level=level, tag=tag)
 
-    def pose(self, moved: Any) -> Any:
-        warped = SimpleNamespace(engine=self.engine, level=moved.level, tag=moved.tag, plain=False)
+    def pose(self, face: Any) -> Any:
+        warped = SimpleNamespace(renderer=self.renderer, level=face.level, tag=face.tag, plain=False)
         warped.unpainted = lambda: SimpleNamespace(**(vars(warped) | {"plain": True}))
         return warped
 
@@ -211,7 +211,7 @@ def test_stopping_ends_both_threads_and_frees_the_avatar(loop: LiveLoop, avatar:
 def test_a_thread_that_hangs_keeps_its_avatar(
     loop: LiveLoop, avatar: FakeAvatar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("avatar_stream.pipeline.live_loop.JOIN", 0.05)
+    monkeypatch.setattr("avatar_stream.pipeline.live_loop.JOIN_TIMEOUT_SECONDS", 0.05)
     avatar.hold_paint.clear()
     start(loop, avatar)
     loop.add_frame(camera_frame(10))
@@ -225,5 +225,5 @@ def test_the_quality_ladder_sets_the_drawing_quality(avatar: FakeAvatar) -> None
     start(loop, avatar)
     loop.add_frame(camera_frame(10))
     wait_until(lambda: avatar.painted, "a picture was painted")
-    assert avatar.engine.quality == DRAWING_QUALITIES[0]
+    assert avatar.renderer.quality == DRAWING_QUALITIES[0]
     assert loop.stop()
