@@ -145,8 +145,8 @@ async def test_after_a_gap_only_a_key_frame_is_decoded(thread: Any) -> None:
     assert failed.is_set()
 
 
-async def test_sound_faster_than_time_is_dropped(thread: Any) -> None:
-    """Three hundred packets of 20 ms as fast as they can be decoded: what nobody can hear goes no further."""
+async def test_audio_beyond_real_time_is_dropped(thread: Any) -> None:
+    """300 packets of 20 ms arrive as fast as they are decoded; audio beyond real time is dropped."""
     encoder = OpusEncoder()
     tone = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 960), np.int16), format="s16", layout="stereo")
     tone.sample_rate = 48_000

@@ -150,9 +150,9 @@ def test_documented_commands_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As it is written, but for what a test has to add: a port, a video in place of a webcam, an earlier end.
+    """Each command runs as written, except for additions: a port, a video instead of a webcam, an earlier end.
 
-    Other tests run what these commands draw with; here it is the warp alone, which is there at once.
+    They use the warp alone, which starts at once; other tests cover the networks.
     """
     words = [short_version(word, desk) for word in shlex.split(command)[1:]]
     environment = environment_with_ana(words, desk, enrolled)

@@ -1,4 +1,4 @@
-"""Sound whose format changes on the way: every use goes on."""
+"""Audio whose format changes within a stream."""
 
 import av
 import numpy as np
@@ -12,7 +12,7 @@ FORMATS = [("s16", "mono", 8_000), ("s16", "stereo", 48_000), ("fltp", "mono", 1
 
 
 def sound(kind: tuple[str, str, int], seconds: float = 0.02) -> av.AudioFrame:
-    """A tone in a format."""
+    """A tone in a sample format, layout and rate."""
     name, layout, rate = kind
     count = round(seconds * rate)
     tone = 0.3 * np.sin(2 * np.pi * 200 * np.arange(count) / rate)
@@ -29,7 +29,7 @@ def sound(kind: tuple[str, str, int], seconds: float = 0.02) -> av.AudioFrame:
     return frame
 
 
-def test_nothing_is_lost_where_the_format_changes() -> None:
+def test_no_samples_are_lost_when_the_format_changes() -> None:
     resampler = Resampler(format="fltp", layout="mono", rate=16_000)
     parts = [part for kind in FORMATS for _ in range(5) for part in resampler.resample(sound(kind))]
     parts += resampler.resample(None)
@@ -37,7 +37,7 @@ def test_nothing_is_lost_where_the_format_changes() -> None:
     assert samples == pytest.approx(len(FORMATS) * 5 * 320, abs=40)
 
 
-def test_a_peer_whose_sound_changes_is_still_heard_and_encoded() -> None:
+def test_changes_of_a_peers_audio_format_are_followed() -> None:
     voice, encoder = VoiceMotion(), OpusEncoder()
     packets = 0
     for number, kind in enumerate(kind for kind in FORMATS for _ in range(10)):

@@ -1,4 +1,4 @@
-"""A server, its bystander, and what one attempt does to them."""
+"""The server and the bystander beside which attempts run, and their measurements."""
 
 import asyncio
 import os
