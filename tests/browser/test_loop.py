@@ -64,7 +64,9 @@ def mouth_openings(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.floa
 
 
 @pytest.mark.measures
-def test_avatar_plays_and_follows(browser: Any, server: RunningServer, record_property: Any, tmp_path: Path) -> None:
+def test_the_avatar_plays_and_follows_the_driver(
+    browser: Any, server: RunningServer, record_property: Any, tmp_path: Path
+) -> None:
     page = open_page(browser, server)
     began = time.monotonic()
     start(page)

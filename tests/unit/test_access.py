@@ -182,7 +182,7 @@ def test_a_short_token_in_the_environment_is_refused(
     assert "20 characters" in capsys.readouterr().err
 
 
-def test_hosts() -> None:
+def test_allowed_host_headers() -> None:
     for fine in ("localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "LOCALHOST"):
         check_host(fine, (), loopback=True)
     for foreign in ("evil.example", "localhost.evil.example:8080", "", "127.0.0.1.evil.example"):
@@ -195,7 +195,7 @@ def test_hosts() -> None:
         check_host("10.0.0.9", ("avatar.example",), loopback=False)
 
 
-def test_origins() -> None:
+def test_allowed_origins() -> None:
     assert allowed_origin(None, "localhost:8080", ()) is None
     assert allowed_origin("http://localhost:8080", "localhost:8080", ()) is None
     assert allowed_origin("https://Avatar.example", "avatar.example", ()) is None

@@ -245,7 +245,7 @@ async def test_padding_after_a_frame_is_ignored() -> None:
     assert decoder._queue == deque()
 
 
-async def test_a_packet_of_sound_is_a_frame() -> None:
+async def test_each_audio_packet_is_a_frame() -> None:
     buffer = JitterBuffer(capacity=16, prefetch=4)
     ended = aiortc_gaps._FrameCollector(buffer)
     packet = RtpPacket(payload_type=111, sequence_number=5, timestamp=960)

@@ -21,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @needs_rtx
-def test_build_list_remove(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_engines_are_built_listed_and_removed(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", "build", "--target", "sm89", "--json"]) == 0
     built = json.loads(capsys.readouterr().out)
     assert Path(built["path"]).stat().st_size > 1_000_000

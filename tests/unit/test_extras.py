@@ -52,7 +52,7 @@ def test_a_missing_package_is_named_with_its_install_line(monkeypatch: pytest.Mo
         VirtualCamera((64, 64), 25)
 
 
-def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0

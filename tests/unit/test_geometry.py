@@ -42,7 +42,7 @@ def test_yaw_is_measured_in_degrees(degrees: float) -> None:
 
 @settings(max_examples=50)
 @given(st.floats(40, 300), st.floats(-0.5, 0.5), st.floats(-200, 900), st.floats(-200, 900))
-def test_aligned_frame_puts_every_face_in_the_same_place(scale: float, roll: float, x: float, y: float) -> None:
+def test_the_aligned_frame_puts_every_face_in_the_same_place(scale: float, roll: float, x: float, y: float) -> None:
     pose = Pose(scale, geometry.from_rotation_vector([0, 0, roll]), np.array([x, y, 0], np.float32))
     face = pose.apply(mesh.template())
     points = geometry.transform_2d(geometry.aligned_frame(face, 192), face)

@@ -268,7 +268,7 @@ def test_jumps_of_the_clock_do_not_break_a_library(
     store.close()
 
 
-def test_two_stores_on_one_library(tmp_path: Path) -> None:
+def test_two_stores_share_one_library(tmp_path: Path) -> None:
     one, other = Store(tmp_path), Store(tmp_path)
     ana = one.add(make_character("Ana"), PICTURES)
     other.rename(ana.id, "Anna", who="other")

@@ -29,7 +29,7 @@ def test_only_the_newest_item_is_delivered_and_only_once(steps: list[int | None]
     assert box.dropped == dropped
 
 
-def test_close_wakes_a_waiting_taker() -> None:
+def test_closing_wakes_a_waiting_thread() -> None:
     box: Mailbox[int] = Mailbox()
     seen: list[str] = []
 

@@ -38,23 +38,23 @@ def test_every_sample_can_be_used(name: str) -> None:
     assert 0.3 < (portrait.matte > 128).mean() < 0.95
 
 
-def test_no_face(sample: Image) -> None:
+def test_a_picture_without_a_face_is_refused(sample: Image) -> None:
     with pytest.raises(BadPicture, match="no face found"):
         prepare(np.full((400, 400, 3), 128, np.uint8), 384)
 
 
-def test_two_faces(sample: Image) -> None:
+def test_a_picture_with_two_faces_is_refused(sample: Image) -> None:
     with pytest.raises(BadPicture, match=r"2 faces.*one person"):
         prepare(np.hstack([sample, sample]), 384)
 
 
-def test_a_small_face_behind_is_no_second_person(sample: Image) -> None:
+def test_a_small_face_in_the_background_is_ignored(sample: Image) -> None:
     wide = np.hstack([sample, np.full((512, 200, 3), 150, np.uint8)])
     wide[300:420, 540:660] = cv2.resize(sample, (120, 120), interpolation=cv2.INTER_AREA)
     prepare(wide, 384)
 
 
-def test_profile() -> None:
+def test_a_profile_is_refused() -> None:
     """A sample's mesh, turned far, imitates a profile."""
     portrait = prepare(read_picture(sample_pictures()["noor"]), 512)
     pose = geometry.head_pose(portrait.landmarks)
@@ -67,7 +67,7 @@ def test_profile() -> None:
         prepare(warp(target).image, 512)
 
 
-def test_forty_pixels(sample: Image) -> None:
+def test_a_picture_of_forty_pixels_is_refused(sample: Image) -> None:
     small = cv2.resize(sample, (40, 40), interpolation=cv2.INTER_AREA).astype(np.uint8)
     with pytest.raises(BadPicture, match="only 40x40"):
         read_picture(encode(small, "PNG"))
@@ -96,21 +96,21 @@ def test_claimed_pixels_of_a_truncated_file_are_not_allocated(kind: str, monkeyp
         read_picture(claim.getvalue()[:20_000])
 
 
-def test_truncated_jpeg(sample: Image) -> None:
+def test_a_truncated_jpeg_is_refused(sample: Image) -> None:
     data = encode(sample)
     with pytest.raises(BadPicture, match="cut short"):
         read_picture(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"0" * 100, b"<svg/>"])
-def test_not_a_picture(data: bytes, tmp_path: Path) -> None:
+def test_files_that_are_not_pictures_are_refused(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "letter.png"
     path.write_bytes(data)
     with pytest.raises(BadPicture, match=r"letter\.png is not a JPEG, PNG, WebP.* picture: save it"):
         read_picture(path)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadPicture, match="No such file"):
         read_picture(tmp_path / "nobody.jpg")
 
@@ -125,7 +125,7 @@ def test_exif_rotation_is_applied(sample: Image) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16"])
-def test_every_kind_of_pixel(sample: Image, mode: str) -> None:
+def test_all_pixel_formats_are_accepted(sample: Image, mode: str) -> None:
     picture = Pictures.fromarray(sample)
     if mode == "I;16":
         grey = np.asarray(picture.convert("L"), np.uint16) * 257

@@ -181,7 +181,7 @@ def test_the_shipped_networks_compute_right_on_this_processor(
 
 
 @pytest.mark.parametrize("slots", [1, 2])
-def test_no_sum_of_two_products_of_the_shipped_int8_networks_can_saturate(slots: int) -> None:
+def test_the_shipped_int8_networks_cannot_saturate(slots: int) -> None:
     """``vpmaddubsw`` adds two neighbouring weights, each times up to 255, in 16 bits."""
     model = openvino_cpu.read_model(tick_path(WEIGHTS, slots, "int8"))
     weights = [

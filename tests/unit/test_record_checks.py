@@ -85,7 +85,7 @@ def test_escaping_shows_the_code_points() -> None:
     assert escaped("a\nb\x1b", keep="\n") == "a\nb\\x1b"
 
 
-def test_a_log_line_stays_one_line() -> None:
+def test_control_characters_in_a_log_line_are_escaped() -> None:
     import logging
 
     record = logging.LogRecord("x", logging.INFO, "", 0, "opened %s", ("\x1b[2J\nERROR forged",), None)
@@ -309,7 +309,7 @@ def test_invalid_changes_are_refused_with_a_reason(body: Any) -> None:
         parse_changes(json.dumps(body).encode())
 
 
-def test_a_refused_enrolment_leaves_nothing_behind(store: Store) -> None:
+def test_a_refused_enrolment_leaves_no_data(store: Store) -> None:
     store.add(make_character("Ana"), PICTURES)
     before = {place.name for place in files(store)}
     new = {"source 0": PICTURES["source 0"] + b"a face of 40 kB" * 3000}

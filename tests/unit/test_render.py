@@ -118,7 +118,7 @@ def test_an_existing_output_survives_a_failed_render(tmp_path: Path, capsys: pyt
         ("text.mp4", DRIVER, "o.mp4", "not a JPEG"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_two(
+def test_bad_input_gives_one_line_and_exit_code_2(
     portrait: Path, driving: Path, output: str, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.mp4").write_text("this is text")
@@ -171,7 +171,7 @@ def test_a_picture_without_a_face_is_searched() -> None:
     tracker.close()
 
 
-def test_the_largest_of_two_faces_is_followed() -> None:
+def test_the_largest_of_two_faces_is_tracked() -> None:
     import cv2
 
     large = read_picture(sample_pictures()["mateo"])

@@ -41,7 +41,7 @@ def test_the_same_person_is_reproduced() -> None:
     assert np.abs(lips(target) - lips(moved)).mean() < 1.0  # of 100 pixels between the eyes
 
 
-def test_a_smile_leaves_a_portrait_whose_driver_is_calm_and_stays_as_far_as_asked() -> None:
+def test_keep_sets_how_much_of_the_portraits_smile_stays() -> None:
     portrait = face(60, mouthSmile=0.8)
     widths = [mouth_width(calibrate(animator(portrait, keep))(face(), 2)) for keep in (0, 0.5, 1)]
     assert widths[0] == pytest.approx(mouth_width(face()), abs=0.03)
@@ -62,7 +62,7 @@ def test_an_o_is_round_on_a_smiling_portrait() -> None:
 
 
 @pytest.mark.parametrize("beginning", [{"jawOpen": 0.6}, {"mouthSmile": 0.9}, {"mouthPucker": 0.8}])
-def test_what_the_driver_begins_with_does_not_matter(beginning: dict[str, float]) -> None:
+def test_the_drivers_first_expression_does_not_matter(beginning: dict[str, float]) -> None:
     calm, other = calibrate(animator()), animator()
     for k in range(10):
         other(face(expression=beginning), k / 25)
@@ -141,7 +141,7 @@ def test_gain_scales_expression_only() -> None:
     assert abs(yaw(target)) > 8
 
 
-def test_lost_face_eases_to_rest_and_breathes() -> None:
+def test_without_a_face_the_portrait_moves_to_rest_and_breathes() -> None:
     portrait = face(60, mouthSmile=0.4)
     made = calibrate(animator(portrait))
     half_closed = face(turn=(0, 0.3, 0), jawOpen=0.5, eyeBlink=0.6)

@@ -64,7 +64,7 @@ def track_expression(**expression: float) -> tuple[MotionEstimator, ArkitFrame]:
     return driver, to_arkit(driver(face(expression=expression)))
 
 
-def test_the_52_names_are_arkits() -> None:
+def test_the_52_blend_shape_names_are_arkits() -> None:
     assert len(BLEND_SHAPES) == len(set(BLEND_SHAPES)) == 52
     assert {"tongueOut", "browInnerUp", "cheekPuff", "eyeLookInLeft"} <= set(BLEND_SHAPES)
 

@@ -112,7 +112,7 @@ def test_the_dashboard_uses_existing_metrics() -> None:
             assert name in known or name.removesuffix("_total") in known, name
 
 
-def test_log_lines() -> None:
+def test_the_format_of_log_lines() -> None:
     record = logging.LogRecord("avatar_stream.x", logging.INFO, "f", 1, "hello %s", ("you",), None)
     record.session = "ab12"
     line = json.loads(JsonLines().format(record))

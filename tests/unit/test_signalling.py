@@ -114,7 +114,7 @@ def test_the_direction_may_be_at_session_level() -> None:
         (lambda s: s + "m=text 9 X 0\r\n", Unacceptable, "video and audio"),
     ],
 )
-def test_other_offers_are_refused_with_a_reason(change, error, sentence) -> None:  # type: ignore[no-untyped-def]
+def test_unsupported_offers_name_the_reason(change, error, sentence) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error, match=sentence):
         check_offer(change(OFFER), Role.BOTH, SETTINGS)
 

@@ -212,7 +212,7 @@ def test_a_damaged_file_is_detected(store: Store) -> None:
     assert len(store.problems()) == 1
 
 
-def test_a_full_disk_leaves_nothing_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adding_to_a_full_disk_leaves_no_files(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 

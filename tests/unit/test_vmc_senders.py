@@ -240,7 +240,7 @@ def test_shapes_of_one_region_do_not_mute_clips_of_another() -> None:
     assert rig.last.shapes["browInnerUp"] == pytest.approx(open_)
 
 
-def test_warudo() -> None:
+def test_warudos_bundles_are_decoded() -> None:
     rig = Rig()
     for open_ in talking():
         rig.send(warudo({"Head": (0.2, 0, 0)}, {"jawOpen": open_, "blinkRight": 0.4, "surprised": 0.5}))
@@ -351,7 +351,7 @@ def test_frames_of_this_sender_are_decoded_unchanged() -> None:
         (["JAWOPEN", "JawOpen", "jawopen"], "jawOpen"),
     ],
 )
-def test_names_of_vrm_0_and_1(names: list[str], shape: str) -> None:
+def test_clip_names_of_vrm_0_and_1_are_known(names: list[str], shape: str) -> None:
     for name in names:
         rig = Rig()
         rig.send(warudo({}, {name: 1.0}))

@@ -201,7 +201,7 @@ async def test_ended_sessions_leave_no_tasks_or_threads() -> None:
         (b"v=0", "application/json", 415, "application/sdp"),
     ],
 )
-async def test_malformed_offers(content: bytes, kind: str, status: int, word: str) -> None:
+async def test_malformed_offers_are_refused(content: bytes, kind: str, status: int, word: str) -> None:
     async with running() as (url, server), http(url) as client:
         response = await client.post("/session", content=content, headers={"Content-Type": kind})
         assert response.status_code == status

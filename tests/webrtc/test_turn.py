@@ -80,7 +80,7 @@ def first_turn_server(links: list[str]) -> RTCIceServer:
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-async def test_relay_only(transport: str, tmp_path: Path) -> None:
+async def test_a_session_through_the_relay_alone(transport: str, tmp_path: Path) -> None:
     # The relay's peer is the server on this machine, whose addresses the shipped rules forbid as private.
     with coturn(tmp_path, "allowed-peer-ip=127.0.0.1", f"allowed-peer-ip={own_address()}") as port:
         url_of_turn = f"turn:127.0.0.1:{port}?transport={transport}"

@@ -185,7 +185,7 @@ async def test_a_viewer_that_offers_only_h264_gets_h264() -> None:
 
 
 @BOTH_HOSTS
-async def test_trickle(host_settings: dict[str, Any]) -> None:
+async def test_trickled_candidates_connect_a_session(host_settings: dict[str, Any]) -> None:
     async with running(**host_settings) as (url, server), http(url) as client:
         peer = Peer(url)
         whole = await peer.offer()
@@ -235,7 +235,7 @@ async def test_trickle(host_settings: dict[str, Any]) -> None:
         ("/whep/nobody", "view", lambda s: s, 404),
     ],
 )
-async def test_refusals(path: str, role: str, change: Any, status: int) -> None:
+async def test_offers_that_are_refused(path: str, role: str, change: Any, status: int) -> None:
     async with running() as (url, server), http(url) as client:
         peer, host = Peer(url, role), Peer(url, "publish")
         await host.connect(session="there")
