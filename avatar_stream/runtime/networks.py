@@ -153,5 +153,5 @@ def networks_for(engine: str, threads: int = 2) -> Networks | None:
 
 
 def engine_name(networks: Networks | None) -> str:
-    """The runtime and its precision, as ``status`` shows them; ``warp`` where no networks run."""
+    """Runtime and precision, as ``status`` shows them; ``warp`` without networks."""
     return networks.name if networks else "warp"
