@@ -17,7 +17,7 @@ class Resampler:
     def resample(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
         """Resample a frame; None returns the last samples.
 
-        After a change of format, the last samples of the old format come first, unless output frames have a fixed size.
+        After a change of format, the old format's last samples come first, unless output frames have a fixed size.
         """
         if frame is None:
             return self._resampler.resample(None) if self._format else []
