@@ -90,7 +90,7 @@ KEY_TYPES: dict[str, Callable[[], Any]] = {
 }
 """Keys of OpenSSL's server. FFmpeg's curve, which OpenSSL refuses, is covered in tests/clients."""
 
-OFFERED_CURVES = ["P-256", "P-384", "P-521"]
+ELLIPTIC_KEY_TYPES = ["P-256", "P-384", "P-521"]
 
 
 def assert_agreement(client: AnyCurveConnection, server: Any, own: RTCCertificate, asked: bool = True) -> None:
@@ -105,7 +105,7 @@ def assert_agreement(client: AnyCurveConnection, server: Any, own: RTCCertificat
 
 
 @pytest.fixture
-def taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def openssl_refuses_all_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that OpenSSL refuses every curve."""
     monkeypatch.setattr(dtls, "OFFERED_CURVES", ())
 
@@ -119,8 +119,8 @@ def test_handshakes_by_openssl_with_each_kind_of_key(kind: str) -> None:
     assert_agreement(client, server, own)
 
 
-@pytest.mark.usefixtures("taken_over")
-@pytest.mark.parametrize("kind", OFFERED_CURVES)
+@pytest.mark.usefixtures("openssl_refuses_all_curves")
+@pytest.mark.parametrize("kind", ELLIPTIC_KEY_TYPES)
 @pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize("cipher", [b"ECDHE-ECDSA-AES128-GCM-SHA256", b"ECDHE-ECDSA-CHACHA20-POLY1305"])
 def test_handshakes_continued_without_openssl(kind: str, asked: bool, cipher: bytes) -> None:
@@ -142,7 +142,7 @@ def test_handshakes_continued_without_openssl(kind: str, asked: bool, cipher: by
         server.recv(1500)
 
 
-@pytest.mark.usefixtures("taken_over")
+@pytest.mark.usefixtures("openssl_refuses_all_curves")
 @pytest.mark.parametrize("group", ["X25519", "P-256", "P-384", "P-521"])
 def test_key_agreement_with_each_offered_curve(group: str) -> None:
     server, own = Server(KEY_TYPES["P-256"]()).connection, RTCCertificate.generateCertificate()
@@ -154,7 +154,7 @@ def test_key_agreement_with_each_offered_curve(group: str) -> None:
     assert_agreement(client, server, own)
 
 
-@pytest.mark.usefixtures("taken_over")
+@pytest.mark.usefixtures("openssl_refuses_all_curves")
 def test_fragmented_repeated_and_lost_records_do_not_break_a_handshake() -> None:
     server, own = Server(KEY_TYPES["P-256"]()).connection, RTCCertificate.generateCertificate()
     client = client_of(own)
@@ -197,7 +197,7 @@ def test_fragmented_repeated_and_lost_records_do_not_break_a_handshake() -> None
     assert_agreement(client, server, own)
 
 
-@pytest.mark.usefixtures("taken_over")
+@pytest.mark.usefixtures("openssl_refuses_all_curves")
 @pytest.mark.parametrize("kind", [2, 11, 12, 14, 20, 22])
 def test_a_changed_message_fails_the_handshake(kind: int) -> None:
     """A changed ServerHello, certificate, key, signature or Finished message must fail the handshake."""

@@ -168,7 +168,7 @@ async def test_a_process_that_reports_but_does_not_answer_is_killed(monkeypatch:
         session._process.pipe.ping = unanswered
         await within(session.closed.wait())
         assert asked.is_set()
-        assert session._process.last_report > heard  # it went on reporting by itself
+        assert session._process.last_report > heard  # its reports went on
         await asyncio.to_thread(process.join, 5)
         assert not process.is_alive()
         again = Peer(url)
