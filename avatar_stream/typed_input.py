@@ -29,7 +29,8 @@ def validated(model: Callable[..., Model], values: Mapping[str, Any], what: str)
     Raises :class:`BadInput`: ``what`` names the message, and its first wrong field is named with what it may be.
     """
     try:
-        return _adapter(model).validate_python(dict(values))
+        checked: Model = _adapter(model).validate_python(dict(values))
+        return checked
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else ""
@@ -46,7 +47,7 @@ def schema_of(model: Callable[..., Any], definitions: str = "#/$defs/") -> dict[
 
 
 @cache
-def _adapter(model: Callable[..., Model]) -> TypeAdapter[Model]:
+def _adapter(model: Callable[..., Any]) -> TypeAdapter[Any]:
     return TypeAdapter(model)
 
 

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -134,7 +135,7 @@ def test_a_frame_comes_out_with_its_own_mark_and_delay(loop: LiveLoop, avatar: F
 
 def mark_of(loop: LiveLoop) -> int | None:
     """The number in the newest avatar picture."""
-    return None if loop.newest is None else read_mark(loop.newest.to_ndarray(format="rgb24"))
+    return None if loop.newest is None else read_mark(np.asarray(loop.newest.to_ndarray(format="rgb24"), np.uint8))
 
 
 def test_commands_run_in_order_before_the_next_frame(loop: LiveLoop, avatar: FakeAvatar) -> None:
@@ -167,11 +168,13 @@ def test_without_a_camera_the_voice_moves_the_avatar(loop: LiveLoop, avatar: Fak
     start(loop, avatar)
     sound = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.int16), format="s16", layout="mono")
     sound.sample_rate, sound.pts = 16_000, 0
+
     # Silence counts as sound: the mouth is closed, and the face idles.
-    wait_until(
-        lambda: loop.add_audio(sound) or any(isinstance(one, ArkitFrame) for one in avatar.followed),
-        "the voice moved the avatar",
-    )
+    def voice_was_followed() -> bool:
+        loop.add_audio(sound)
+        return any(isinstance(one, ArkitFrame) for one in avatar.followed)
+
+    wait_until(voice_was_followed, "the voice moved the avatar")
 
 
 def test_the_warp_is_shown_if_a_network_fails(
@@ -182,7 +185,7 @@ def test_the_warp_is_shown_if_a_network_fails(
         start(loop, avatar)
         for level in (10, 20, 30):
             loop.add_frame(camera_frame(level))
-            wait_until(lambda level=level: level in avatar.painted, "the warp was shown")
+            wait_until(partial(avatar.painted.__contains__, level), "the warp was shown")
     assert listener.failures.count("draw") >= 3
     # One line in five seconds, however often it fails.
     assert sum("the engine failed" in record.message for record in caplog.records) == 1
@@ -205,7 +208,8 @@ def test_stopping_ends_both_threads_and_frees_the_avatar(loop: LiveLoop, avatar:
     assert loop.stop()
     assert avatar.closed
     assert not any(thread.is_alive() for thread in loop.threads)
-    assert loop.avatar is loop.newest is None
+    assert loop.avatar is None
+    assert loop.newest is None
 
 
 def test_a_thread_that_hangs_keeps_its_avatar(

@@ -63,11 +63,14 @@ async def test_requests_cancelled_by_a_stopping_server_log_no_error() -> None:
     async def waits(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(TEST_TIMEOUT)
 
-    async def nothing(*message: object) -> Message:
+    async def receive() -> Message:
         return {}
 
+    async def send(message: Message) -> None:
+        pass
+
     scope = {"type": "websocket", "path": "/control/key", "headers": [(b"host", b"localhost:8080")]}
-    task = asyncio.create_task(Gate(waits, Settings(), Metrics())(scope, nothing, nothing))
+    task = asyncio.create_task(Gate(waits, Settings(), Metrics())(scope, receive, send))
     await asyncio.sleep(0)
     task.cancel()
     await within(task)

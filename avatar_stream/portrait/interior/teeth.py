@@ -155,7 +155,7 @@ class Teeth:
             length = max(float(np.linalg.norm(placed.down)), 1e-6)
             edge = self._upper_edge() if which == "upper" else LOWER_TEETH_END
             shown = _upper_display(placed, edge, target) if which == "upper" else _lower_display(placed, target)
-            change = seen.sure * float(
+            change = seen.confidence * float(
                 np.clip(seen.share * gap - shown, -MAX_ARCH_SHIFT * unit, MAX_ARCH_SHIFT * unit)
             )
             # Teeth that show more than their length are drawn longer, because no gum was seen.

@@ -135,7 +135,8 @@ def parse_command(text: str, max_length: int) -> Command:
         raise BadInput(f"unknown control message: use {', '.join(first)} or {last}")
     if kind is Move:
         return Move(ArkitFrame.from_json(message))
-    return validated(kind, message, str(name))
+    command: Command = validated(kind, message, str(name))
+    return command
 
 
 def control_schema() -> dict[str, Any]:
