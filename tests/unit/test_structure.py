@@ -98,12 +98,12 @@ def test_a_server_package_imports_only_what_it_may(package: str) -> None:
     assert not found
 
 
-def test_every_package_docstring_says_what_it_owns() -> None:
+def test_every_package_docstring_says_what_it_covers() -> None:
+    """In a first line, and in a second paragraph: what else is in it, and what it does not know."""
     for file in PACKAGE.glob("**/__init__.py"):
         if file.parent not in (PACKAGE, PACKAGE / "samples", PACKAGE / "weights"):
             opening = ast.get_docstring(ast.parse(file.read_text())) or ""
-            assert "Owns" in opening, file
-            assert re.search("[kK]now|business", opening), file
+            assert len(opening.split("\n\n")) >= 2, file
 
 
 def test_there_are_no_import_cycles() -> None:
