@@ -41,7 +41,7 @@ class PortrayalWindows(ClipWindows):
     def __init__(self, footage: Footage, person: int = 0) -> None:
         super().__init__(footage, person)
         self._driver: MotionEstimator | None = None
-        self._picture_motions: dict[int, tuple[Motion, Pose]] = {}
+        self._motion_and_pose: dict[int, tuple[Motion, Pose]] = {}
 
     def draw(self, n: int, random: np.random.Generator) -> Window:
         """A random window; the target is the candidate that differs most from the portrait."""
@@ -53,7 +53,7 @@ class PortrayalWindows(ClipWindows):
         window = self.pair_window(i, chosen, n, live=bool(random.random() < LIVE_SHARE), random=random)
         # The next window shows another of thousands of people, so caches would only cost memory.
         self._prepared.clear()
-        self._picture_motions.clear()
+        self._motion_and_pose.clear()
         self._driver = None
         return window
 
@@ -103,12 +103,12 @@ class PortrayalWindows(ClipWindows):
             calm = self.clip.landmarks[min(self.portraits, key=self._expressiveness)]
             for _ in range(NEUTRAL_FRAMES):
                 self._driver(calm)
-        if j not in self._picture_motions:
+        if j not in self._motion_and_pose:
             driver = copy.deepcopy(self._driver)
             motion = driver(self.clip.landmarks[j])
             assert driver.fit is not None
-            self._picture_motions[j] = (motion, driver.fit.pose)
-        return self._picture_motions[j]
+            self._motion_and_pose[j] = (motion, driver.fit.pose)
+        return self._motion_and_pose[j]
 
 
 def portrayal_groups(folder: Path, first_person: int) -> list[list[PortrayalWindows]]:
