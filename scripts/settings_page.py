@@ -12,7 +12,7 @@ setting; where it is given twice, the first of these counts:
 
 1. a flag: `avatar-stream serve --port 9000`
 2. the environment: `AVATAR_STREAM_PORT=9000`; several values of one setting are separated by commas
-3. a TOML file, `avatar-stream serve --settings FILE`: a line such as `port = 9000`, with `_` in names
+3. a TOML file, `serve --settings FILE`: a line such as `port = 9000`, with `_` in names
 
 An unknown name or a value out of range stops the server with one line. Two secrets come from the environment only:
 `AVATAR_STREAM_TOKEN`, a token with all scopes, and `AVATAR_STREAM_TURN_SECRET`. The server checks every limit before

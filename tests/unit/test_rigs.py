@@ -177,8 +177,8 @@ def test_a_recording_is_played_back_unchanged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "no recorded motion"),
-        ("\x00\x01", "no recorded motion"),
+        ("", "not a motion file"),
+        ("\x00\x01", "not a motion file"),
         ('{"format": "avatar-stream-motion", "version": 9}\n', "newer"),
         ('{"format": "avatar-stream-motion", "version": 1, "rate": 0}\n', "rate"),
         ('{"format": "avatar-stream-motion", "version": 1}\n{"time": 0}\nhello\n', "line 3: a frame must be JSON"),

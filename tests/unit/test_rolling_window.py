@@ -29,8 +29,8 @@ class CountingTicker:
     def run(self, jobs: Sequence[Job]) -> list[Floats]:
         self.runs += 1
         (job,) = jobs
-        queue = np.append(job.stream.now["latents"][0, 1:], float(job.frame["shown"][0, 0, 0]))
-        job.stream.after["latents"][:] = queue
+        queue = np.append(job.stream.state_in["latents"][0, 1:], float(job.frame["shown"][0, 0, 0]))
+        job.stream.state_out["latents"][:] = queue
         job.stream.swap()
         return [np.full((192, 192, 3), queue[0], np.float32)]
 
