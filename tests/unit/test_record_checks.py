@@ -52,7 +52,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def test_invisible_characters_are_refused_everywhere(store: Store, text: str) -> None:
     sentence = f"before {text} after"
     for check in (checked_name, lambda one: checked_text(one, "a text"), lambda one: checked_tags([one])):
-        with pytest.raises(BadInput, match=r"cannot be seen \("):
+        with pytest.raises(BadInput, match=r"invisible character \("):
             check(sentence)
     kept = store.add(make_character(), PICTURES)
     with pytest.raises(BadInput):
