@@ -86,7 +86,7 @@ def steps(names: list[str], networks: Networks) -> list[list[Image]]:
         with Avatar(portrait, networks) as avatar:
             for k, frame in enumerate(driver):
                 face = avatar.follow(frame, k / 25)
-                drawn = avatar.pose(face)
+                drawn = avatar.warp(face)
                 lit = avatar.paint(drawn).picture
         cells = np.zeros((VIEW_ROWS, VIEW_COLUMNS, 3), np.float32) if face.view is None else face.view[..., [0, 1, 1]]
         cells = cv2.resize(np.clip(cells * 235, 0, 255).astype(np.uint8), (512, 512), interpolation=cv2.INTER_NEAREST)

@@ -122,7 +122,7 @@ class Avatar:
 
         def followed() -> Iterator[WarpedPortrait]:
             for at, image in frames:
-                yield self.pose(self.follow(image, at))
+                yield self.warp(self.follow(image, at))
 
         def drawn() -> Iterator[Image]:
             # The first ``delay`` pictures repeat the first frame; ``flush`` brings the last ones.
@@ -243,7 +243,7 @@ class Avatar:
         target = self.times.measure("retarget", self._animator.follow_motion, to_motion(rested), time)
         return self._retargeted(target, tag)
 
-    def pose(self, face: RetargetedFace) -> WarpedPortrait:
+    def warp(self, face: RetargetedFace) -> WarpedPortrait:
         """Warp the portrait to the retargeted landmarks, with mouth and eyes drawn in."""
         return WarpedPortrait(face.renderer, face.renderer.warp_to(face.target, face.tag, face.view, face.torso))
 
@@ -252,8 +252,8 @@ class Avatar:
         return warped.renderer.paint(warped.crop)
 
     def draw(self, face: RetargetedFace) -> Frame:
-        """``pose``, then ``paint``."""
-        return self.paint(self.pose(face))
+        """``warp``, then ``paint``."""
+        return self.paint(self.warp(face))
 
     def change_portrait(self, renderer: PortraitRenderer) -> None:
         """Show another portrait from the next frame on. Call it on the thread that calls ``follow``."""

@@ -225,7 +225,7 @@ class LiveLoop:
             if self._ladder:
                 face.renderer.quality = self._ladder.quality
             # This thread warps, because the drawing thread waits for the network, which sessions share.
-            self._warped.put((avatar.pose(face), time.monotonic() - began))
+            self._warped.put((avatar.warp(face), time.monotonic() - began))
 
     def _draw(self, avatar: Avatar) -> None:
         while True:

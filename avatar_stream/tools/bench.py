@@ -140,7 +140,7 @@ class _LoopTimer:
     def _warped(self, frames: int, since: int) -> Iterator[WarpedPortrait]:
         decoder = vpx.Vp8Decoder()
         for number, packet in enumerate(self._packets[:frames], since):
-            yield self._avatar.pose(self._avatar.follow(_decode(decoder, packet), number / 25))
+            yield self._avatar.warp(self._avatar.follow(_decode(decoder, packet), number / 25))
 
     def close(self) -> None:
         self._avatar.close()

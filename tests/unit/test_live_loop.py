@@ -56,7 +56,7 @@ class FakeAvatar:
             raise RuntimeError("a face of another world")
         return SimpleNamespace(renderer=self.renderer, level=level, tag=tag)
 
-    def pose(self, face: Any) -> Any:
+    def warp(self, face: Any) -> Any:
         warped = SimpleNamespace(renderer=self.renderer, level=face.level, tag=face.tag, plain=False)
         warped.unpainted = lambda: SimpleNamespace(**(vars(warped) | {"plain": True}))
         return warped

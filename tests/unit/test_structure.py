@@ -161,3 +161,20 @@ def test_the_package_is_imported_without_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+RETIRED_WORDS = {"worker", "workers", "home", "relay", "rung", "rungs", "posed", "told", "somebody"}
+"""Words of docs/architecture.md's glossary that had several meanings, or none that the field knows."""
+FOREIGN_NAMES = {"decoder_worker", "_aiortc_decoder_worker"}
+
+
+def test_code_uses_no_retired_word() -> None:
+    found = set()
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [getattr(node, name, None) for name in ("id", "attr", "name", "arg")]
+            for name in names:
+                if isinstance(name, str) and name not in FOREIGN_NAMES:
+                    parts = {part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+                    found |= {(file.name, name) for part in parts & RETIRED_WORDS}
+    assert not found
