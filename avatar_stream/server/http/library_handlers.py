@@ -14,7 +14,7 @@ import numpy.typing as npt
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from avatar_stream.errors import TooMany, Unauthorized
+from avatar_stream.errors import TooLarge, TooMany, Unauthorized
 from avatar_stream.identity.card import as_png, identity_card
 from avatar_stream.identity.library import Library
 from avatar_stream.identity.records import account_name
@@ -114,7 +114,7 @@ class LibraryHandlers:
             try:
                 return work(*arguments, **named)
             finally:
-                trim_heap()  # the face detector takes 100 MB
+                trim_heap()  # the face detector takes 100 MB, a card 25
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, run)
 
@@ -140,7 +140,7 @@ class LibraryHandlers:
         """The identity card of a character, as a PNG."""
         caller = self._caller(request)
         require(caller, "publish")
-        data = await asyncio.to_thread(self._card, request.path_params["key"], caller.visible_owner)
+        data = await self._run_in_executor(self._card, request.path_params["key"], caller.visible_owner)
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
     async def picture(self, request: Request) -> Response:
@@ -167,7 +167,11 @@ class LibraryHandlers:
         if self._uploading.locked():
             raise TooMany("others are sending their pictures: try again in a moment")
         async with self._uploading:
-            yield
+            try:
+                yield
+            except TooLarge:
+                await asyncio.to_thread(trim_heap)  # what came before it was refused: 24 MB by default
+                raise
 
     def _card(self, key: str, owner: str | None) -> bytes:
         character = self._library.character(key, owner)
