@@ -178,7 +178,7 @@ class Store:
         with self._change() as connection:
             count = connection.execute("SELECT COUNT(*) FROM characters WHERE owner = ?", (character.owner,))
             if quota and count.fetchone()[0] >= quota:
-                raise BadInput(f"an owner may have {quota} characters: remove one first")
+                raise BadInput(f"one owner may keep {quota} characters at most: remove one first")
             taken = connection.execute(
                 "SELECT 1 FROM characters WHERE owner = ? AND name = ?", (character.owner, character.name)
             )

@@ -160,7 +160,7 @@ def test_the_token_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["--allow-host", "avatar.example"], "avatar-stream token"),
         (["--tokens", "/nowhere/tokens.txt"], "cannot read"),
         (["--turn", "turn:example.org"], "secret"),
-        (["--turn", "example.org"], "no TURN server"),
+        (["--turn", "example.org"], "not the address of a STUN or TURN server"),
         (["--turn", "turn:x", "--turn-secret-file", "/nowhere/secret"], "cannot read"),
         (["--certificate", "/nowhere/cert.pem"], "certificate"),
     ],

@@ -56,7 +56,7 @@ def test_a_damaged_cache_entry_is_compiled_again(cache: Cache) -> None:
         kept.write_bytes(damaged)
         cache.run()
         assert cache.made == made
-        assert len(kept.read_bytes()) == len(whole)
+        assert kept.read_bytes() != damaged
 
 
 def test_the_oldest_cache_entries_are_removed(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

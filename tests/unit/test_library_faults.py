@@ -216,7 +216,7 @@ def test_a_missing_folder_of_files_is_reported(tmp_path: Path) -> None:
     store = Store(tmp_path)
     ana = store.add(make_character("Ana"), PICTURES)
     shutil.rmtree(tmp_path / "files")
-    with pytest.raises(LibraryFault, match="gone"):
+    with pytest.raises(LibraryFault, match="is missing"):
         store.read(str(ana.file("source 0")))
     assert len(store.problems()) == 2
     with pytest.raises(LibraryFault):

@@ -47,7 +47,7 @@ def test_a_command_prints_its_errors_and_no_library_messages(tmp_path: object) -
         [*command, driver, "-o", "out.avi"], capture_output=True, text=True, timeout=TEST_TIMEOUT, check=False
     )
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("avatar-stream: the output is an MP4 file")
+    assert wrong.stderr.startswith("avatar-stream: the output must be an MP4 file")
 
 
 LIBRARY_PROGRAM = """

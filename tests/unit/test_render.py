@@ -218,7 +218,7 @@ def test_bench_compare_reports_differences(capsys: pytest.CaptureFixture[str], t
     assert code == 0
     (line,) = [one for one in text.splitlines() if one.strip().startswith("decode") and "differs" in one]
     assert float(line.split()[3]) < 0.5
-    assert "Not the same processor: an abacus before" in text
+    assert "The processor differs: an abacus before" in text
     for content, message in (("no json", "is not a report"), ("{}", "is not a report of this release's bench")):
         old.write_text(content)
         code, _, error = run(capsys, "bench", "--compare", str(old))

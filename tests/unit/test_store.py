@@ -153,7 +153,7 @@ def test_consent_and_tags_are_checked() -> None:
 
 def test_the_quota_is_enforced(store: Store) -> None:
     store.add(make_character("Ana"), PICTURES, quota=1)
-    with pytest.raises(BadInput, match="room for 1"):
+    with pytest.raises(BadInput, match="may keep 1 characters"):
         store.add(make_character("Bo"), PICTURES, quota=1)
     store.add(make_character("Bo", owner="other"), PICTURES, quota=1)
 

@@ -198,7 +198,7 @@ async def test_the_camera_command_draws_on_a_server(private: bool, monkeypatch: 
         assert made.shown_count == shown.count
         assert shown.change > 6
         await no_sessions(server)
-        with pytest.raises(BadInput, match="none of this name"):
+        with pytest.raises(BadInput, match="no portrait of this name"):
             await asyncio.to_thread(RemoteCamera(Options(["nobody"]), url).run, shown)
 
 

@@ -91,7 +91,7 @@ async def test_an_unreadable_character_is_refused_with_the_reason(
             connection.execute("UPDATE characters SET quality = ? WHERE id = ?", ("[" * 900 + "]" * 900, deep))
             connection.execute("UPDATE files SET digest = ? WHERE character = ?", ("0" * 64, lost))
         connection.close()
-        for key, word in ((deep, "damaged"), (lost, "gone")):
+        for key, word in ((deep, "damaged"), (lost, "is missing")):
             peer = Peer(url)
             refused = await peer.connect(key)
             assert refused.status_code == 503
