@@ -283,7 +283,7 @@ def test_the_identity_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     taken = ("import", str(tmp_path / "felix.character"))
     assert main(["identity", *taken, *library]) == 2
     assert "choose another name, with --name" in capsys.readouterr().err
-    assert "Felix the third is here as c-" in run(*taken, "--name", "Felix the third")
+    assert "Felix the third was imported as c-" in run(*taken, "--name", "Felix the third")
     assert run("list").count("Felix the") == 2
     assert main(["identity", *taken, "--name", "\x1b", *library]) == 2
     capsys.readouterr()

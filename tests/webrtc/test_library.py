@@ -105,7 +105,7 @@ async def test_an_unreadable_character_is_refused_with_the_reason(
         assert (await other.connect(session="other")).status_code == 201
         await peer.pictures(2)
         async with websockets.connect(f"{url.replace('http', 'ws')}/control/{peer.key}") as socket:
-            for key, word in ((deep, "damaged"), (lost, "gone"), (sound, "")):
+            for key, word in ((deep, "damaged"), (lost, "is missing"), (sound, "")):
                 await socket.send(json.dumps({"type": "portrait", "id": key}))
                 reply = await answer(socket)
                 assert reply["type"] == ("error" if word else "done")
