@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from avatar_stream.errors import EngineUnavailable, NotFound
+from avatar_stream.errors import NotFound
 from avatar_stream.runtime.network import Arrays
 from avatar_stream.runtime.networks import engine_name, networks_for
 from avatar_stream.server.heap import limit_arenas, trim_heap
@@ -111,12 +111,10 @@ class ChildServer:
         prepared = await asyncio.to_thread(self._library.get, portrait)
         return await asyncio.to_thread(measure, networks, prepared, fps)
 
-    async def refer(self, face: npt.NDArray[np.uint8]) -> Arrays:
-        """See ``Networks.refer``; raises ``EngineUnavailable`` if the engine is ``warp``."""
+    async def refer(self, face: npt.NDArray[np.uint8]) -> Arrays | None:
+        """See ``SessionHost.refer``."""
         networks = await self._networks
-        if networks is None:
-            raise EngineUnavailable("the warp alone has no networks")
-        return await asyncio.to_thread(networks.refer, face)
+        return None if networks is None else await asyncio.to_thread(networks.refer, face)
 
     async def upgrade(self) -> None:
         """Switch to the fastest engine of this machine if the setting ``engine`` is ``auto``."""

@@ -245,9 +245,7 @@ class ProcessPool:
 
     async def refer(self, face: npt.NDArray[np.uint8]) -> Arrays | None:
         """See :class:`.host.SessionHost`."""
-        if self.engine == "warp":
-            return None
-        outputs: Arrays = await (await self._first_pipe()).call("refer", face)
+        outputs: Arrays | None = await (await self._first_pipe()).call("refer", face)
         return outputs
 
     async def _first_pipe(self) -> Pipe:
