@@ -1,7 +1,6 @@
 """Values that strangers send, checked against a typed model; what is wrong is said in one sentence."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,7 +22,7 @@ class OneOf:
         return core_schema.literal_schema(self._values)
 
 
-def validated(model: Callable[..., Model], values: Mapping[str, Any], what: str) -> Model:
+def validated(model: type[Model], values: Mapping[str, Any], what: str) -> Model:
     """``values`` as a ``model`` (a pydantic model, or a dataclass whose fields are annotated).
 
     Raises :class:`BadInput`: ``what`` names the message, and its first wrong field is named with what it may be.
@@ -41,14 +40,19 @@ def validated(model: Callable[..., Model], values: Mapping[str, Any], what: str)
         raise BadInput(f'{what} needs "{field}"{_allowed(properties[field])}') from None
 
 
-def schema_of(model: Callable[..., Any], definitions: str = "#/$defs/") -> dict[str, Any]:
+def schema_of(model: type[Any], definitions: str = "#/$defs/") -> dict[str, Any]:
     """The JSON Schema of a model; ``definitions`` is where the models in it will stand (``$defs`` has them)."""
     return _adapter(model).json_schema(ref_template=definitions + "{model}")
 
 
-@cache
-def _adapter(model: Callable[..., Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(model)
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+
+
+def _adapter(model: type[Any]) -> TypeAdapter[Any]:
+    """Made once for each model."""
+    if model not in _ADAPTERS:
+        _ADAPTERS[model] = TypeAdapter(model)
+    return _ADAPTERS[model]
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
