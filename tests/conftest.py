@@ -3,10 +3,15 @@
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 import avatar_stream.runtime  # noqa: F401  OpenVINO, imported by a test, is to report nothing
 from tests.leftovers import nothing_left
+
+# Hypothesis gives each example 200 ms of a clock that a busy machine shares with others.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure() -> None:
