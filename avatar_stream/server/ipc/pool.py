@@ -239,9 +239,13 @@ class ProcessPool:
         pipe.notify("upgrade")
 
     async def measure(self, portrait: str) -> Load:
-        """See :class:`.host.SessionHost`."""
-        load: Load = await (await self._first_pipe()).call("measure", portrait)
-        return load
+        """See :class:`.host.SessionHost`. It takes 110 MB, so a process of its own does it and ends."""
+        process = self._new_process()
+        try:
+            load: Load = await (await process.ensure_started()).call("measure", portrait)
+            return load
+        finally:
+            await process.close()
 
     async def refer(self, face: npt.NDArray[np.uint8]) -> Arrays | None:
         """See :class:`.host.SessionHost`."""
