@@ -9,22 +9,21 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import DEFAULT_KEEP
 from avatar_stream.media.marking import DEFAULT_LABEL_TEXT, LABEL_POSITIONS
 from avatar_stream.runtime.choose import RUNTIMES
-from avatar_stream.typed_input import OneOf
+from avatar_stream.typed_input import OneOf, schema_of
 
 ENGINES: Final = ("auto", *RUNTIMES, "warp")
 ENVIRONMENT_PREFIX: Final = "AVATAR_STREAM_"
-SECRETS: Final = ("TOKEN", "TURN_SECRET", "C2PA_CERT", "C2PA_KEY")
+SECRET_VARIABLES: Final = ("TOKEN", "TURN_SECRET", "C2PA_CERT", "C2PA_KEY")
 """Environment variables (with the prefix) that are no settings. The code that needs one reads it itself."""
 
 _processors = os.cpu_count() or 2
@@ -171,7 +170,7 @@ class Settings:
 
 def settings_schema() -> dict[str, Any]:
     """JSON Schema of each setting by its name: type, default, range, description, group."""
-    properties: dict[str, Any] = TypeAdapter(Settings).json_schema()["properties"]
+    properties: dict[str, Any] = schema_of(Settings)["properties"]
     return properties
 
 
@@ -181,18 +180,18 @@ def load_settings(given: Mapping[str, Any], environment: Mapping[str, str], file
     In the environment, commas separate several values of one setting. Raises :class:`BadInput` for an unknown name or
     a value out of range; its text names the setting and its source.
     """
-    names = {one.name for one in fields(Settings)}
+    schemas = settings_schema()
     from_file, from_environment = _read_file(file) if file else {}, _read_environment(environment)
     origins = {name: f"{name} in {file}" for name in from_file}
     origins |= {name: ENVIRONMENT_PREFIX + name.upper() for name in from_environment}
     origins |= {name: "--" + name.replace("_", "-") for name in given}
     values = from_file | from_environment | dict(given)
     for name, value in values.items():
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
+        if name not in schemas:
+            near = difflib.get_close_matches(name, schemas, 1)
             hint = f"is it {near[0]}?" if near else "see docs/settings.md"
             raise BadInput(f"{origins[name]} is no setting: {hint}")
-        if isinstance(value, bool) and settings_schema()[name]["type"] != "boolean":
+        if isinstance(value, bool) and schemas[name]["type"] != "boolean":
             raise BadInput(f"{origins[name]}: {_expected(name, 'this setting is not true or false')}")
     try:
         return Settings(**values)
@@ -222,11 +221,11 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    several = {one.name for one in fields(Settings) if isinstance(getattr(Settings(), one.name), tuple)}
+    several = {name for name, schema in settings_schema().items() if schema["type"] == "array"}
     found: dict[str, Any] = {}
     for variable, value in environment.items():
         name = variable.removeprefix(ENVIRONMENT_PREFIX)
-        if name == variable or name in SECRETS:
+        if name == variable or name in SECRET_VARIABLES:
             continue
         name = name.lower()
         found[name] = tuple(one.strip() for one in value.split(",") if one.strip()) if name in several else value

@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from avatar_stream.settings import ENGINES as ENGINES
 from avatar_stream.settings import settings_schema
 
 

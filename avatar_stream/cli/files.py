@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from avatar_stream.cli.arguments import ENGINES, number, picture_side
+from avatar_stream.cli.arguments import number, picture_side
 from avatar_stream.errors import BadInput
 from avatar_stream.face.retarget import DEFAULT_KEEP
 from avatar_stream.identity.records import default_library
@@ -16,6 +16,7 @@ from avatar_stream.media.marking import DEFAULT_LABEL_TEXT, LABEL_POSITIONS, Mar
 from avatar_stream.portrait.background import BACKGROUND_HELP, OWN_BACKGROUND, open_background
 from avatar_stream.rigs.files import MOTION_FILE_SUFFIX
 from avatar_stream.runtime.networks import networks_for
+from avatar_stream.settings import ENGINES
 
 
 def add_commands(commands: Any) -> None:

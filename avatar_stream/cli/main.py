@@ -11,7 +11,7 @@ from avatar_stream.cli import camera as camera_command
 from avatar_stream.cli import engine as engine_commands
 from avatar_stream.cli import files as file_commands
 from avatar_stream.cli import identity as identity_commands
-from avatar_stream.cli.arguments import ENGINES, add_settings, picture_side, whole_number
+from avatar_stream.cli.arguments import add_settings, picture_side, whole_number
 from avatar_stream.errors import AvatarError, BadInput, LibraryFault
 from avatar_stream.extras import installed_version
 from avatar_stream.identity.records import default_library
@@ -20,7 +20,7 @@ from avatar_stream.identity.visible_text import escaped
 from avatar_stream.native_output import quiet_native_logs
 from avatar_stream.runtime.networks import networks_for
 from avatar_stream.server.access import SCOPES
-from avatar_stream.settings import load_settings
+from avatar_stream.settings import ENGINES, load_settings
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ Image = npt.NDArray[np.uint8]
 
 CARD_WIDTH, CARD_HEIGHT, FACE_SIDE = 860, 420, 320  # pixels
 PAPER_COLOUR, TEXT_COLOUR, TITLE_COLOUR, BORDER_COLOUR = (250, 250, 247), (28, 28, 32), (96, 96, 104), (214, 214, 208)
-MARGIN: Final = 30  # pixels
+MARGIN_PIXELS: Final = 30
 LINE_HEIGHT: Final = 26  # pixels from one line of text to the next
 
 
@@ -30,8 +30,8 @@ def identity_card(character: Character, face: Image) -> Image:
     square = cv2.resize(
         face[top : top + side, left : left + side], (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_AREA
     )
-    card.paste(Pictures.fromarray(square.astype(np.uint8)), (MARGIN, MARGIN + 20))
-    x, y = MARGIN + FACE_SIDE + 34, MARGIN + 14
+    card.paste(Pictures.fromarray(square.astype(np.uint8)), (MARGIN_PIXELS, MARGIN_PIXELS + 20))
+    x, y = MARGIN_PIXELS + FACE_SIDE + 34, MARGIN_PIXELS + 14
     draw.text((x, y), _shortened(character.name, 26), TEXT_COLOUR, ImageFont.load_default(34))
     y += 52
     used = format_date(character.used) if character.used else "never"
@@ -53,7 +53,9 @@ def identity_card(character: Character, face: Image) -> Image:
     consent = f"{character.consent.statement} ({character.consent.by})"
     for number, line in enumerate(textwrap.wrap(consent, 52)[:3]):
         draw.text((x, y + 22 + 21 * number), line, TEXT_COLOUR, ImageFont.load_default(16))
-    draw.text((MARGIN, CARD_HEIGHT - 40), "identity card · avatar stream", TITLE_COLOUR, ImageFont.load_default(14))
+    draw.text(
+        (MARGIN_PIXELS, CARD_HEIGHT - 40), "identity card · avatar stream", TITLE_COLOUR, ImageFont.load_default(14)
+    )
     return np.asarray(card, np.uint8)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from avatar_stream.errors import BadInput
 
-JOINERS: Final = "\u200c\u200d"  # invisible, but needed inside words of Persian and Hindi and inside emoji
+JOINER_CHARACTERS: Final = "\u200c\u200d"  # invisible, but needed inside words of Persian and Hindi and inside emoji
 _INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})  # Unicode's general categories
 
 
@@ -18,9 +18,13 @@ def invisible_characters(text: str) -> set[str]:
     """The invisible characters of a text. A joiner counts only where it joins nothing."""
     if text.isascii() and text.isprintable():
         return set()
-    found = {one for one in text if one not in JOINERS and unicodedata.category(one) in _INVISIBLE_CATEGORIES}
+    found = {
+        one for one in text if one not in JOINER_CHARACTERS and unicodedata.category(one) in _INVISIBLE_CATEGORIES
+    }
     for before, one, after in zip(" " + text, text, text[1:] + " ", strict=False):
-        if one in JOINERS and any(other.isspace() or other in JOINERS for other in (before, after)):
+        if one in JOINER_CHARACTERS and any(
+            other.isspace() or other in JOINER_CHARACTERS for other in (before, after)
+        ):
             found.add(one)
     return found
 

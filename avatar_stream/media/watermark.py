@@ -17,7 +17,7 @@ Luma = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 PATTERN_SIDE: Final = 256  # cells; pictures of any size are resized to this before reading
-WAVELENGTHS: Final = (5.0, 11.0)  # cells, shortest and longest of the pattern
+PATTERN_WAVELENGTHS: Final = (5.0, 11.0)  # cells, shortest and longest of the pattern
 MIN_STRENGTH, MAX_STRENGTH = 0.36, 0.9  # standard deviation in grey levels, in flat and in textured regions
 TEXTURE_SHARE: Final = 0.11  # strength of the watermark relative to the local standard deviation
 TEXTURE_SIGMA: Final = 6.0  # cells, of the Gaussian window for local statistics
@@ -82,10 +82,10 @@ def _band_pass(picture: npt.NDArray[np.floating[Any]]) -> Floats:
     """Band-pass a picture to the pattern's wavelengths."""
     spectrum = np.fft.rfft2(picture)
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(PATTERN_SIDE), np.fft.rfftfreq(PATTERN_SIDE), indexing="ij"))
-    spectrum *= (f > 1 / WAVELENGTHS[1]) & (f < 1 / WAVELENGTHS[0])
+    spectrum *= (f > 1 / PATTERN_WAVELENGTHS[1]) & (f < 1 / PATTERN_WAVELENGTHS[0])
     return np.asarray(np.fft.irfft2(spectrum, (PATTERN_SIDE, PATTERN_SIDE)), np.float32)
 
 
 # Variance of the inner product of the pattern with an unrelated band-passed picture of length 1: the mean power of
 # the pattern per dimension of the band.
-_SCORE_VARIANCE: Final = 1 / (np.pi * (1 / WAVELENGTHS[0] ** 2 - 1 / WAVELENGTHS[1] ** 2))
+_SCORE_VARIANCE: Final = 1 / (np.pi * (1 / PATTERN_WAVELENGTHS[0] ** 2 - 1 / PATTERN_WAVELENGTHS[1] ** 2))

@@ -242,7 +242,8 @@ class ProcessPool:
         """See :class:`.host.SessionHost`. It takes 110 MB, so a process of its own does it and ends."""
         process = self._new_process()
         try:
-            load: Load = await (await process.ensure_started()).call("measure", portrait)
+            async with asyncio.timeout(STARTUP_TIMEOUT):  # nothing else watches this process
+                load: Load = await (await process.ensure_started()).call("measure", portrait)
             return load
         finally:
             await process.close()

@@ -19,7 +19,7 @@ CONSTRAINED_BASELINE: Final = "42e01f"
 
 AIORTC_PARAMETERS: Final = f"level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={CONSTRAINED_BASELINE}"
 SINGLE_NAL_UNIT_MODE, NON_INTERLEAVED_MODE = 0, 1  # packetization modes (section 6.2); WebRTC has no interleaved mode
-PROFILES: Final = list(H264Profile)  # simplest first  # simplest first
+PROFILES: Final = list(H264Profile)  # simplest first
 
 
 class H264(NamedTuple):
